@@ -1,0 +1,20 @@
+//! The on-disk contract between the exporter and the runtime: the words they
+//! share, and nothing that either of them does.
+//!
+//! A *package* is a folder: [`MANIFEST`] (JSON, [`Manifest`]), `tokenizer.json`,
+//! and one folder per [`Flavour`] with an ONNX graph and a weights file for each
+//! [`Stage`]. This crate's README is the specification of the format.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod error;
+mod manifest;
+mod shape;
+
+pub use digest::{Digest, DigestWriter};
+pub use error::{Error, ErrorKind, Result};
+pub use manifest::{
+    Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model, Stage,
+    StageEntry, TensorSpec, Tokenizer,
+};
+pub use shape::{Dim, Dtype, Shape};
