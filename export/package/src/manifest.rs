@@ -386,7 +386,7 @@ impl Model {
         in_range("sample_size", self.sample_size, 1, 4096)?;
         in_range("pixels_per_token", self.pixels_per_token, 1, 1024)?;
         in_range("grid_multiple", self.grid_multiple, 1, 64)?;
-        if self.sample_size % self.grid_multiple != 0 {
+        if !self.sample_size.is_multiple_of(self.grid_multiple) {
             let detail = format!("expected a multiple of {}, found {}", self.grid_multiple, self.sample_size);
             return Err(damaged("sample_size", detail));
         }

@@ -1,0 +1,61 @@
+//! Which files hold a network's tensors: plain or fp16 names, one file or shards with an index.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result, bad_checkpoint};
+
+/// File names without their endings, as the hub's libraries write them.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// Full precision first: where both are there, the better one is read.
+const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The tensor files in `folder`.
+pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
+    for variant in VARIANTS {
+        for stem in STEMS {
+            let single = folder.join(format!("{stem}{variant}.safetensors"));
+            if single.is_file() {
+                return Ok(vec![single]);
+            }
+            let plain = format!("{stem}{variant}.safetensors.index.json");
+            let variant_last = format!("{stem}.safetensors.index{variant}.json");
+            for index in [plain, variant_last] {
+                let index = folder.join(index);
+                if index.is_file() {
+                    return shards(folder, &index);
+                }
+            }
+        }
+    }
+    let detail =
+        format!("expected {}.safetensors (or .fp16., or shards with an index), found none", STEMS.join(" or "));
+    Err(bad_checkpoint(folder.display().to_string(), detail))
+}
+
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let damaged = |detail: String| bad_checkpoint(index.display().to_string(), detail);
+    let bytes = fs::read(index).map_err(|error| Error::io(index, error))?;
+    let Index { weight_map } =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("expected a weight_map, found: {error}")))?;
+    let names: BTreeSet<_> = weight_map.into_values().collect();
+    if names.is_empty() {
+        return Err(damaged("expected at least one shard, found an empty weight_map".to_owned()));
+    }
+    let plain = |name: &str| matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+    match names.iter().find(|name| !plain(name)) {
+        Some(name) => Err(damaged(format!("expected file names beside the index, found {name:?}"))),
+        None => Ok(names.into_iter().map(|name| folder.join(name)).collect()),
+    }
+}

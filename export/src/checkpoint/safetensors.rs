@@ -1,0 +1,214 @@
+//! One safetensors file: its header is read and validated once, then trusted; values are read when asked for.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype as FileDtype, TensorInfo as FileInfo};
+
+use crate::error::{Error, Result, bad_checkpoint};
+
+/// The format's own limit on the header.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Where a tensor lies, and what it is.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    /// The type as the file names it: `F16`.
+    pub dtype: String,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Size in the file.
+    pub bytes: u64,
+    kind: FileDtype,
+    offset: u64,
+}
+
+/// An open file. Reads are positioned, so memory holds one tensor at a time and no mapping.
+pub(super) struct TensorFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl TensorFile {
+    pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<String, TensorInfo>)> {
+        let failed = |error| Error::io(path, error);
+        let mut file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let tensors = read_header(&mut file, size).map_err(|error| error.within(path.display()))?;
+        Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, tensors))
+    }
+
+    /// A tensor's values as f32. Refuses values that are not finite.
+    pub(super) fn read(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
+        let length = usize::try_from(info.bytes).map_err(|_| bad_checkpoint(name, "too large for this machine"))?;
+        let mut bytes = vec![0; length];
+        {
+            let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let read = file.seek(SeekFrom::Start(info.offset)).and_then(|_| file.read_exact(&mut bytes));
+            read.map_err(|error| Error::io(&self.path, error))?;
+        }
+        let values = decode(&bytes, info.kind).ok_or_else(|| {
+            bad_checkpoint(name, format!("expected f32, f16 or bf16, found {}", info.dtype)).within(self.path.display())
+        })?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => {
+                let detail = format!("expected finite values, found {} at index {index}", values[index]);
+                Err(bad_checkpoint(name, detail).within(self.path.display()))
+            }
+            None => Ok(values),
+        }
+    }
+}
+
+fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
+    let pairs = bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+    match dtype {
+        FileDtype::F32 => {
+            Some(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
+        }
+        FileDtype::F16 => Some(pairs.map(|pair| f16::from_le_bytes(pair).to_f32()).collect()),
+        FileDtype::BF16 => Some(pairs.map(|pair| bf16::from_le_bytes(pair).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo>> {
+    let wrong = |detail: String| bad_checkpoint("header", detail);
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| wrong(format!("expected at least 8 bytes, found {size}")))?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES || length > size - 8 {
+        let limit = MAX_HEADER_BYTES.min(size - 8);
+        return Err(wrong(format!("expected a header of at most {limit} bytes, found {length}")));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(|error| wrong(error.to_string()))?;
+    let mut entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&header).map_err(|error| wrong(format!("expected JSON, found: {error}")))?;
+    entries.remove("__metadata__");
+    let start = 8 + length;
+    let tensors = entries
+        .into_iter()
+        .map(|(name, entry)| Ok((name.clone(), tensor(&name, entry, start, size)?)))
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    no_overlap(&tensors)?;
+    Ok(tensors)
+}
+
+fn tensor(name: &str, entry: serde_json::Value, start: u64, size: u64) -> Result<TensorInfo> {
+    let wrong = |detail: String| bad_checkpoint(name, detail);
+    let info: FileInfo = serde_json::from_value(entry)
+        .map_err(|error| wrong(format!("expected dtype, shape and data_offsets, found: {error}")))?;
+    let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+    let available = size - start;
+    if begin > end || end > available {
+        return Err(wrong(format!("expected data within {available} bytes (truncated file?), found {begin}..{end}")));
+    }
+    let elements = info.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent as u64));
+    let expected = elements.and_then(|count| count.checked_mul(info.dtype.bitsize() as u64)).map(|bits| bits / 8);
+    if expected != Some(end - begin) {
+        let expected = expected.map_or("an impossible size".to_owned(), |bytes| format!("{bytes} bytes"));
+        return Err(wrong(format!("expected {expected} for {:?} {:?}, found {}", info.dtype, info.shape, end - begin)));
+    }
+    Ok(TensorInfo {
+        dtype: format!("{:?}", info.dtype),
+        shape: info.shape,
+        bytes: end - begin,
+        kind: info.dtype,
+        offset: start + begin,
+    })
+}
+
+fn no_overlap(tensors: &BTreeMap<String, TensorInfo>) -> Result<()> {
+    let mut order: Vec<_> = tensors.iter().filter(|(_, info)| info.bytes > 0).collect();
+    order.sort_by_key(|(_, info)| info.offset);
+    for pair in order.windows(2) {
+        let [(first, a), (second, b)] = [pair[0], pair[1]];
+        if a.offset + a.bytes > b.offset {
+            let detail = format!("expected data of its own, found it overlapping {first}");
+            return Err(bad_checkpoint(second.clone(), detail));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn open(header: &str, data: &[u8]) -> Result<(TensorFile, BTreeMap<String, TensorInfo>)> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(&(header.len() as u64).to_le_bytes()).expect("written");
+        file.write_all(header.as_bytes()).expect("written");
+        file.write_all(data).expect("written");
+        TensorFile::open(file.path())
+    }
+
+    #[test]
+    fn reads_all_three_float_types() {
+        let header = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},
+            "b":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]},"c":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+        let mut data = f16::from_f32(1.5).to_le_bytes().to_vec();
+        data.extend(bf16::from_f32(-2.0).to_le_bytes());
+        data.extend(0.1f32.to_le_bytes());
+        let (file, tensors) = open(header, &data).expect("valid");
+        for (name, expected) in [("a", 1.5), ("b", -2.0), ("c", 0.1)] {
+            assert_eq!(file.read(name, &tensors[name]).expect("readable"), [expected]);
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let cases = [
+            ("{", "header: expected JSON"),
+            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, "a: expected data within 4 bytes (truncated"),
+            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, "a: expected 8 bytes for F32 [2], found 4"),
+            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, "a: expected data within"),
+            (
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#,
+                "b: expected data of its own, found it overlapping a",
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#,
+                "a: expected an impossible size",
+            ),
+            (r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#, "a: expected dtype, shape and data_offsets"),
+        ];
+        for (header, expected) in cases {
+            let error = open(header, &[0; 4]).map(|_| ()).expect_err(expected).to_string();
+            assert!(error.contains(expected), "expected {expected}, found {error}");
+        }
+    }
+
+    #[test]
+    fn an_oversized_header_is_refused_before_it_is_read() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(&u64::MAX.to_le_bytes()).expect("written");
+        let error = TensorFile::open(file.path()).map(|_| ()).expect_err("oversized").to_string();
+        assert!(error.contains("expected a header of at most 0 bytes"), "{error}");
+    }
+
+    #[test]
+    fn refuses_values_that_are_not_finite() {
+        let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let data = [1.0f32, f32::NAN].map(f32::to_le_bytes).concat();
+        let (file, tensors) = open(header, &data).expect("a valid header");
+        let error = file.read("a", &tensors["a"]).expect_err("NaN").to_string();
+        assert!(error.contains("a: expected finite values, found NaN at index 1"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(header in "\\PC{0,80}", data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..9)) {
+            let _ = open(&header, &data);
+        }
+    }
+}

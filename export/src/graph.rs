@@ -1,0 +1,99 @@
+//! An ONNX graph as plain data: what the builder makes, the quantizer rewrites and the writer writes.
+
+use std::collections::BTreeMap;
+
+use pocketmuse_package::{Dtype, TensorSpec};
+
+use crate::{checkpoint::Weight, error::Result};
+
+/// A graph: nodes in an order in which they can run.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Its name, for people.
+    pub name: String,
+    /// What goes in.
+    pub inputs: Vec<TensorSpec>,
+    /// What comes out.
+    pub outputs: Vec<TensorSpec>,
+    /// The operators.
+    pub nodes: Vec<Node>,
+    /// The constants.
+    pub initializers: Vec<Initializer>,
+    /// Inner values worth looking at, by the name they have in reference files.
+    pub taps: BTreeMap<String, TensorSpec>,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Unique in the graph.
+    pub name: String,
+    /// The operator's name in ONNX.
+    pub op: &'static str,
+    /// Names of values; empty for an optional input left out.
+    pub inputs: Vec<String>,
+    /// Names of the values made.
+    pub outputs: Vec<String>,
+    /// Attributes by name.
+    pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribute {
+    /// One integer.
+    Int(i64),
+    /// One float.
+    Float(f32),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// A word.
+    Text(&'static str),
+}
+
+/// A constant.
+#[derive(Clone, Debug)]
+pub struct Initializer {
+    /// Unique among the graph's values.
+    pub name: String,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// The values.
+    pub data: Data,
+}
+
+/// A constant's values, in memory or still in the checkpoint.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Small constants.
+    Inline(Dtype, Vec<u8>),
+    /// f32 values, read when the graph is written.
+    Weight(Weight),
+}
+
+impl Initializer {
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        match &self.data {
+            Data::Inline(dtype, _) => *dtype,
+            Data::Weight(_) => Dtype::F32,
+        }
+    }
+
+    /// Its size when written.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype().bytes()
+    }
+
+    /// Its values, little-endian.
+    ///
+    /// # Errors
+    ///
+    /// If the checkpoint cannot be read or holds values that are not finite.
+    pub fn values(&self) -> Result<Vec<u8>> {
+        match &self.data {
+            Data::Inline(_, bytes) => Ok(bytes.clone()),
+            Data::Weight(weight) => Ok(weight.values()?.into_iter().flat_map(f32::to_le_bytes).collect()),
+        }
+    }
+}

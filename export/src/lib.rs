@@ -1,0 +1,246 @@
+//! Turns a checkpoint of the aMUSEd family into a package: ONNX graphs written by Rust, no Python anywhere.
+//!
+//! The data flows one way: [`checkpoint`] (tensors that are read when needed) to [`graph`] (built by the networks
+//! in `models` with one [`builder`] method per operator) to the package folder.
+//!
+//! ```no_run
+//! use std::{ops::ControlFlow, path::Path};
+//!
+//! let options = pocketmuse_export::Options::default();
+//! let summary = pocketmuse_export::export(Path::new("amused-512"), Path::new("package"), &options, |progress| {
+//!     eprintln!("{} of {} bytes", progress.written_bytes, progress.total_bytes);
+//!     ControlFlow::Continue(())
+//! })?;
+//! summary.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+//! # Ok::<(), pocketmuse_export::Error>(())
+//! ```
+
+pub mod builder;
+pub mod checkpoint;
+mod error;
+pub mod graph;
+mod layers;
+mod models;
+mod proto;
+mod tokenizer;
+mod write;
+
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
+
+use pocketmuse_package::{FORMAT_VERSION, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer};
+
+pub use self::error::{Error, ErrorKind, Result};
+use self::{
+    checkpoint::{Checkpoint, Network},
+    graph::Graph,
+    models::{config::Configs, decoder, encoder, prologue, step, text_encoder},
+    write::PackageWriter,
+};
+
+/// How to export.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The flavours to write, at least one.
+    pub flavours: Vec<Flavour>,
+    /// The model's name for people; the checkpoint's folder if none is given.
+    pub name: Option<String>,
+    /// Whether a package that is already there is replaced.
+    pub overwrite: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { flavours: vec![Flavour::F32], name: None, overwrite: false }
+    }
+}
+
+/// How far an export is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Bytes of weights written.
+    pub written_bytes: u64,
+    /// Bytes of weights in all.
+    pub total_bytes: u64,
+    /// The network being written.
+    pub stage: Stage,
+    /// The constant being written.
+    pub tensor: &'a str,
+}
+
+/// What an export made.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The package's manifest.
+    pub manifest: Manifest,
+    /// What the user should know: tensors in the checkpoint that no network uses.
+    pub warnings: Vec<String>,
+}
+
+/// Tensors that checkpoints carry and no computation uses: buffers of older versions of the libraries.
+const HARMLESS: [&str; 1] = ["text_model.embeddings.position_ids"];
+
+/// How many of the extra tensors a warning names.
+const NAMED_EXTRAS: usize = 12;
+
+/// Exports the checkpoint in the folder `checkpoint` to a package in the folder `package`.
+///
+/// `on_progress` is called before each constant is read; breaking cancels the export. Until the package is complete
+/// it lies in a temporary neighbour, which is removed if anything fails.
+///
+/// # Errors
+///
+/// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture, `BadRequest` if `package`
+/// exists already, `Io` if a file cannot be read or written, `Cancelled` if `on_progress` broke.
+pub fn export(
+    checkpoint: &Path,
+    package: &Path,
+    options: &Options,
+    on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Summary> {
+    if options.flavours.is_empty() {
+        return Err(Error::new(ErrorKind::BadRequest, "flavours", "expected at least one, found none"));
+    }
+    let checkpoint = Checkpoint::open(checkpoint)?;
+    let configs = Configs::read(&checkpoint)?;
+    let networks = Networks::open(&checkpoint)?;
+    let graphs = networks.graphs(&configs)?;
+    let warnings = networks.warnings();
+    let (json, tokenizer) = tokenizer(&checkpoint, &configs)?;
+
+    let writer = PackageWriter::create(package, options.overwrite)?;
+    let mut progress = Counter::new(&graphs, options.flavours.len(), on_progress);
+    let mut flavours = BTreeMap::new();
+    for flavour in &options.flavours {
+        let stages = graphs.iter().map(|(stage, graph)| {
+            let entry =
+                writer.graph(*flavour, *stage, graph, |tensor, bytes| progress.advance(*stage, tensor, bytes))?;
+            Ok((*stage, entry))
+        });
+        let stages = stages.collect::<Result<BTreeMap<Stage, StageEntry>>>()?;
+        flavours.insert(*flavour, FlavourEntry { stages });
+    }
+    let manifest = Manifest {
+        format: FORMAT_VERSION,
+        exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
+        model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
+        tokenizer: Tokenizer { file: writer.file("tokenizer.json", json.as_bytes())?, ..tokenizer },
+        defaults: configs.defaults,
+        flavours,
+    };
+    writer.finish(&manifest)?;
+    Ok(Summary { manifest, warnings })
+}
+
+/// The tensors of all networks.
+struct Networks {
+    text_encoder: Arc<Network>,
+    transformer: Arc<Network>,
+    vqvae: Arc<Network>,
+}
+
+impl Networks {
+    fn open(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self {
+            text_encoder: Arc::new(checkpoint.network("text_encoder")?),
+            transformer: Arc::new(checkpoint.network("transformer")?),
+            vqvae: Arc::new(checkpoint.network("vqvae")?),
+        })
+    }
+
+    fn graphs(&self, configs: &Configs) -> Result<Vec<(Stage, Graph)>> {
+        let Configs { text, vit, vq, .. } = configs;
+        let (transformer, vqvae) = (self.transformer.weights(), self.vqvae.weights());
+        Ok(vec![
+            (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights())?),
+            (Stage::Prologue, prologue::build(text, vit, &transformer)?),
+            (Stage::Step, step::build(text, vit, &transformer)?),
+            (Stage::Decoder, decoder::build(vq, &vqvae)?),
+            (Stage::Encoder, encoder::build(vq, &vqvae)?),
+        ])
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let networks = Checkpoint::NETWORKS.iter().zip([&self.text_encoder, &self.transformer, &self.vqvae]);
+        networks.filter_map(|(name, network)| extra_tensors(name, network.unused())).collect()
+    }
+}
+
+fn extra_tensors(network: &str, mut names: Vec<String>) -> Option<String> {
+    names.retain(|name| !HARMLESS.contains(&name.as_str()));
+    let more = names.len().saturating_sub(NAMED_EXTRAS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named: Vec<_> = names.iter().take(NAMED_EXTRAS).map(String::as_str).collect();
+    let count = names.len();
+    (count > 0)
+        .then(|| format!("{network}: {count} tensors that the architecture does not use: {}{more}", named.join(", ")))
+}
+
+/// Counts bytes and asks whether to go on.
+struct Counter<F> {
+    written_bytes: u64,
+    total_bytes: u64,
+    on_progress: F,
+}
+
+impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
+    fn new(graphs: &[(Stage, Graph)], flavours: usize, on_progress: F) -> Self {
+        let constants = graphs.iter().flat_map(|(_, graph)| &graph.initializers);
+        let total = constants.map(|constant| constant.bytes() as u64).sum::<u64>() * flavours as u64;
+        Self { written_bytes: 0, total_bytes: total, on_progress }
+    }
+
+    fn advance(&mut self, stage: Stage, tensor: &str, bytes: u64) -> Result<()> {
+        let Self { written_bytes, total_bytes, .. } = *self;
+        if (self.on_progress)(&Progress { written_bytes, total_bytes, stage, tensor }).is_break() {
+            return Err(Error::new(ErrorKind::Cancelled, "export", "cancelled"));
+        }
+        self.written_bytes += bytes;
+        Ok(())
+    }
+}
+
+/// `tokenizer.json`, and what the manifest says of it but for its file.
+fn tokenizer(checkpoint: &Checkpoint, configs: &Configs) -> Result<(String, Tokenizer)> {
+    let at = |error: Error| error.within(checkpoint.root().join("tokenizer").display());
+    let config = checkpoint.optional_text("tokenizer/tokenizer_config.json")?;
+    let special = checkpoint.optional_text("tokenizer/special_tokens_map.json")?;
+    let json = match checkpoint.optional_text("tokenizer/tokenizer.json")? {
+        Some(json) => json,
+        None => {
+            let vocab = checkpoint.text("tokenizer/vocab.json")?;
+            let merges = checkpoint.text("tokenizer/merges.txt")?;
+            tokenizer::to_json(&vocab, &merges, config.as_deref()).map_err(at)?
+        }
+    };
+    let (bos, eos, pad) = tokenizer::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
+    let largest = tokenizer::largest_id(&json).map_err(at)?;
+    if largest as usize >= configs.text.vocab_size {
+        let expected =
+            format!("expected ids below vocab_size {} of the text encoder, found {largest}", configs.text.vocab_size);
+        return Err(at(error::bad_checkpoint("vocabulary", expected)));
+    }
+    let file =
+        pocketmuse_package::FileEntry { path: String::new(), bytes: 0, sha256: pocketmuse_package::Digest::of(&[]) };
+    let max_tokens = configs.text.max_position_embeddings as u32;
+    Ok((json, Tokenizer { file, bos, eos, pad, max_tokens }))
+}
+
+fn model(name: &str, configs: &Configs) -> Model {
+    let Configs { vit, vq, scheduler, .. } = configs;
+    Model {
+        name: name.to_owned(),
+        vocab_size: vit.vocab_size as u32,
+        codebook_size: vit.codebook_size as u32,
+        mask_token_id: scheduler.mask_token_id,
+        masking_schedule: scheduler.masking_schedule,
+        sample_size: vit.sample_size as u32,
+        pixels_per_token: vq.pixels_per_token() as u32,
+        grid_multiple: vit.grid_multiple() as u32,
+    }
+}
+
+/// The checkpoint's folder, which is how people call a model.
+fn name_of(checkpoint: &Checkpoint) -> String {
+    let root = checkpoint.root().canonicalize().unwrap_or_else(|_| checkpoint.root().to_owned());
+    root.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}

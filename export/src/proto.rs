@@ -1,0 +1,214 @@
+//! ONNX's protobuf messages as wire bytes. Knows the field numbers and nothing of what a graph means.
+//!
+//! The numbers are those of `onnx.proto` (IR version 10), whose names the functions carry. Messages are small
+//! because large constants are external data, so each is built in memory, inner before outer.
+
+use pocketmuse_package::{Dim, Dtype, FileEntry, TensorSpec};
+
+use crate::graph::{Attribute, Graph, Initializer, Node};
+
+/// The version of the intermediate representation.
+const IR_VERSION: u64 = 10;
+
+/// The version of the operators: 21, the newest that ONNX Runtime 1.18 and later all run.
+const OPSET_VERSION: u64 = 21;
+
+/// Where an initializer's values are.
+pub(crate) enum Location {
+    /// In the message itself.
+    Inline(Vec<u8>),
+    /// In the external data file.
+    External {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+}
+
+/// The number of an element type in `TensorProto.DataType`.
+pub(crate) fn data_type(dtype: Dtype) -> i64 {
+    match dtype {
+        Dtype::F32 => 1,
+        Dtype::U8 => 2,
+        Dtype::I8 => 3,
+        Dtype::I32 => 6,
+        Dtype::I64 => 7,
+        Dtype::Bool => 9,
+        Dtype::F16 => 10,
+        Dtype::Bf16 => 16,
+        other => unreachable!("every element type has a number, {other} too"),
+    }
+}
+
+/// A whole model. `locations` says where each initializer's values are, `data` the external file's name.
+pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8> {
+    let mut opset = Message::default();
+    opset.text(1, "").number(2, OPSET_VERSION); // domain, version
+    let mut model = Message::default();
+    model
+        .number(1, IR_VERSION)
+        .text(2, "pocketmuse") // producer_name
+        .text(3, env!("CARGO_PKG_VERSION")) // producer_version
+        .message(7, &graph_proto(graph, locations, data))
+        .message(8, &opset); // opset_import
+    model.0
+}
+
+fn graph_proto(graph: &Graph, locations: &[Location], data: &str) -> Message {
+    let mut message = Message::default();
+    for node in &graph.nodes {
+        message.message(1, &node_proto(node));
+    }
+    message.text(2, &graph.name);
+    for (initializer, location) in graph.initializers.iter().zip(locations) {
+        message.message(5, &tensor_proto(initializer, location, data));
+    }
+    for input in &graph.inputs {
+        message.message(11, &value_info(input));
+    }
+    for output in &graph.outputs {
+        message.message(12, &value_info(output));
+    }
+    for tap in graph.taps.values().filter(|tap| graph.outputs.iter().all(|output| output.name != tap.name)) {
+        message.message(13, &value_info(tap));
+    }
+    message
+}
+
+fn node_proto(node: &Node) -> Message {
+    let mut message = Message::default();
+    for input in &node.inputs {
+        message.text(1, input);
+    }
+    for output in &node.outputs {
+        message.text(2, output);
+    }
+    message.text(3, &node.name).text(4, node.op);
+    for (name, attribute) in &node.attributes {
+        message.message(5, &attribute_proto(name, attribute));
+    }
+    message
+}
+
+fn attribute_proto(name: &str, attribute: &Attribute) -> Message {
+    let mut message = Message::default();
+    message.text(1, name);
+    match attribute {
+        Attribute::Float(value) => message.float(2, *value).number(20, 1),
+        Attribute::Int(value) => message.number(3, value.cast_unsigned()).number(20, 2),
+        Attribute::Text(value) => message.text(4, value).number(20, 3),
+        Attribute::Ints(values) => {
+            for value in values {
+                message.number(8, value.cast_unsigned());
+            }
+            message.number(20, 7)
+        }
+    };
+    message
+}
+
+fn tensor_proto(initializer: &Initializer, location: &Location, data: &str) -> Message {
+    let mut message = Message::default();
+    for extent in &initializer.shape {
+        message.number(1, *extent as u64);
+    }
+    message.number(2, data_type(initializer.dtype()).cast_unsigned()).text(8, &initializer.name);
+    match location {
+        Location::Inline(bytes) => message.bytes(9, bytes), // raw_data
+        Location::External { offset, length } => {
+            for (key, value) in [("location", data), ("offset", &offset.to_string()), ("length", &length.to_string())] {
+                let mut entry = Message::default();
+                entry.text(1, key).text(2, value);
+                message.message(13, &entry); // external_data
+            }
+            message.number(14, 1) // data_location = EXTERNAL
+        }
+    };
+    message
+}
+
+fn value_info(spec: &TensorSpec) -> Message {
+    let mut shape = Message::default();
+    for dim in &spec.shape.0 {
+        let mut message = Message::default();
+        match dim {
+            Dim::Fixed(extent) => message.number(1, *extent as u64),
+            Dim::Named(name) => message.text(2, name),
+        };
+        shape.message(1, &message);
+    }
+    let mut tensor = Message::default();
+    tensor.number(1, data_type(spec.dtype).cast_unsigned()).message(2, &shape);
+    let mut kind = Message::default();
+    kind.message(1, &tensor);
+    let mut info = Message::default();
+    info.text(1, &spec.name).message(2, &kind);
+    info
+}
+
+/// The external data file's name inside the graph: beside it.
+pub(crate) fn beside(file: &FileEntry) -> &str {
+    file.path.rsplit('/').next().expect("a split has a last part")
+}
+
+/// The bytes of one message, field after field.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80); // the low seven bits
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn key(&mut self, field: u64, wire_type: u64) {
+        self.varint(field << 3 | wire_type);
+    }
+
+    fn number(&mut self, field: u64, value: u64) -> &mut Self {
+        self.key(field, 0);
+        self.varint(value);
+        self
+    }
+
+    fn float(&mut self, field: u64, value: f32) -> &mut Self {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn bytes(&mut self, field: u64, bytes: &[u8]) -> &mut Self {
+        self.key(field, 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend(bytes);
+        self
+    }
+
+    fn text(&mut self, field: u64, text: &str) -> &mut Self {
+        self.bytes(field, text.as_bytes())
+    }
+
+    fn message(&mut self, field: u64, message: &Self) -> &mut Self {
+        self.bytes(field, &message.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_as_the_format_says() {
+        let mut message = Message::default();
+        // The examples of the protobuf encoding guide: field 1 = 150; field 2 = "testing".
+        message.number(1, 150).text(2, "testing");
+        assert_eq!(message.0, [&[0x08, 0x96, 0x01, 0x12, 0x07], b"testing".as_slice()].concat());
+        let mut negative = Message::default();
+        negative.number(3, (-1i64).cast_unsigned());
+        assert_eq!(negative.0, [0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
+    }
+}

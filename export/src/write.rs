@@ -1,0 +1,173 @@
+//! The package folder: graphs, aligned external data, digests. Everything is written to a temporary neighbour,
+//! which takes the package's name when it is complete.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use pocketmuse_package::{DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry};
+use tempfile::TempDir;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    graph::{Graph, Initializer},
+    proto::{self, Location},
+};
+
+/// Constants up to this size stay inside the graph's own file.
+const INLINE_BYTES: usize = 1024;
+
+/// Large constants begin at a multiple of this, so that any system can map them into memory by themselves.
+const LARGE_ALIGNMENT: u64 = 64 << 10;
+
+/// Constants from this size on are large.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Smaller ones begin at a multiple of a cache line.
+const SMALL_ALIGNMENT: u64 = 64;
+
+/// A package that is being written, removed again if it is not finished.
+pub(crate) struct PackageWriter {
+    target: PathBuf,
+    folder: TempDir,
+    overwrite: bool,
+}
+
+impl PackageWriter {
+    /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its parent must.
+    pub(crate) fn create(target: &Path, overwrite: bool) -> Result<Self> {
+        let request = |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
+        if target.exists() && !overwrite {
+            return Err(request("expected a folder that does not exist yet, found one"));
+        }
+        if target.exists() && !replaceable(target) {
+            return Err(request("expected a package to overwrite, found something else"));
+        }
+        let parent = match target.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Err(request("expected a folder to create, found the root")),
+        };
+        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = tempfile::Builder::new().prefix(&format!(".{name}-")).suffix(".part").tempdir_in(parent);
+        let folder = folder.map_err(|error| Error::io(parent, error))?;
+        Ok(Self { target: target.to_owned(), folder, overwrite })
+    }
+
+    /// Writes one of the package's small files.
+    pub(crate) fn file(&self, path: &str, contents: &[u8]) -> Result<FileEntry> {
+        let file = self.folder.path().join(path);
+        fs::write(&file, contents).map_err(|error| Error::io(self.target.join(path), error))?;
+        FileEntry::describe(self.folder.path(), path)
+    }
+
+    /// Writes a graph and its weights. `on_tensor` is told each constant's name and size before it is read.
+    pub(crate) fn graph(
+        &self,
+        flavour: Flavour,
+        stage: Stage,
+        graph: &Graph,
+        on_tensor: impl FnMut(&str, u64) -> Result<()>,
+    ) -> Result<StageEntry> {
+        let folder = self.folder.path().join(flavour.name());
+        fs::create_dir_all(&folder).map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
+        let data = format!("{flavour}/{stage}.data");
+        let (weights, locations) = self.weights(&data, graph, on_tensor)?;
+        let external = weights.as_ref().map_or("", proto::beside);
+        let bytes = proto::model(graph, &locations, external);
+        let taps: BTreeMap<_, _> = graph.taps.clone();
+        Ok(StageEntry {
+            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
+            weights,
+            inputs: graph.inputs.clone(),
+            outputs: graph.outputs.clone(),
+            taps,
+        })
+    }
+
+    fn weights(
+        &self,
+        path: &str,
+        graph: &Graph,
+        mut on_tensor: impl FnMut(&str, u64) -> Result<()>,
+    ) -> Result<(Option<FileEntry>, Vec<Location>)> {
+        let failed = |error| Error::io(self.target.join(path), error);
+        let mut file = None;
+        let mut position = 0u64;
+        let mut locations = Vec::with_capacity(graph.initializers.len());
+        for initializer in &graph.initializers {
+            on_tensor(&initializer.name, initializer.bytes() as u64)?;
+            let values = initializer.values()?;
+            if values.len() <= INLINE_BYTES {
+                locations.push(Location::Inline(values));
+                continue;
+            }
+            let writer = match &mut file {
+                Some(writer) => writer,
+                None => {
+                    let created = File::create(self.folder.path().join(path)).map_err(failed)?;
+                    file.insert(DigestWriter::new(BufWriter::with_capacity(1 << 20, created)))
+                }
+            };
+            let offset = position.next_multiple_of(alignment(initializer));
+            let padding = vec![0; (offset - position) as usize];
+            writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
+            position = offset + values.len() as u64;
+            locations.push(Location::External { offset, length: values.len() as u64 });
+        }
+        let Some(writer) = file else { return Ok((None, locations)) };
+        let (mut inner, sha256) = writer.finish();
+        inner.flush().map_err(failed)?;
+        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
+    }
+
+    /// Writes the manifest and gives the package its name.
+    pub(crate) fn finish(self, manifest: &Manifest) -> Result<()> {
+        self.file(MANIFEST, manifest.to_json().as_bytes())?;
+        // What is written must be what a runtime accepts.
+        Manifest::read(self.folder.path())?;
+        let failed = |error| Error::io(&self.target, error);
+        let parent = self.folder.path().parent().unwrap_or(Path::new("."));
+        // The old package is moved away whole and goes when `old` does; it comes back if the new one cannot take its place.
+        let old = if self.overwrite && self.target.exists() {
+            let old = tempfile::Builder::new().prefix(".old-").suffix(".part").tempdir_in(parent).map_err(failed)?;
+            fs::rename(&self.target, old.path().join("package")).map_err(failed)?;
+            Some(old)
+        } else {
+            None
+        };
+        let folder = self.folder.keep();
+        open_to_all(&folder).map_err(failed)?;
+        fs::rename(&folder, &self.target).map_err(|error| {
+            if let Some(old) = &old {
+                drop(fs::rename(old.path().join("package"), &self.target));
+            }
+            drop(fs::remove_dir_all(&folder));
+            failed(error)
+        })
+    }
+}
+
+/// Temporary folders are private; a package is as readable as any other folder.
+#[cfg(unix)]
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn open_to_all(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Only a package or an empty folder may be overwritten.
+fn replaceable(target: &Path) -> bool {
+    target.join(MANIFEST).is_file() || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn alignment(initializer: &Initializer) -> u64 {
+    if initializer.bytes() >= LARGE_BYTES { LARGE_ALIGNMENT } else { SMALL_ALIGNMENT }
+}
