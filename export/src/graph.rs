@@ -93,7 +93,16 @@ impl Initializer {
     pub fn values(&self) -> Result<Vec<u8>> {
         match &self.data {
             Data::Inline(_, bytes) => Ok(bytes.clone()),
-            Data::Weight(weight) => Ok(weight.values()?.into_iter().flat_map(f32::to_le_bytes).collect()),
+            Data::Weight(weight) => Ok(little_endian(weight.values()?)),
         }
+    }
+}
+
+/// The bytes of f32 values in the order of the files, which is the processor's nearly everywhere.
+fn little_endian(values: Vec<f32>) -> Vec<u8> {
+    if cfg!(target_endian = "little") {
+        bytemuck::cast_slice(&values).to_vec()
+    } else {
+        values.into_iter().flat_map(f32::to_le_bytes).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::Mutex,
 };
 
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use safetensors::tensor::{Dtype as FileDtype, TensorInfo as FileInfo};
 
 use crate::error::{Error, Result, bad_checkpoint};
@@ -66,14 +66,20 @@ impl TensorFile {
     }
 }
 
+/// Little-endian bytes as f32; `None` if the type is none of the three.
 fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
-    let pairs = bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+    let pairs = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     match dtype {
         FileDtype::F32 => {
             Some(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
         }
-        FileDtype::F16 => Some(pairs.map(|pair| f16::from_le_bytes(pair).to_f32()).collect()),
-        FileDtype::BF16 => Some(pairs.map(|pair| bf16::from_le_bytes(pair).to_f32()).collect()),
+        FileDtype::F16 => {
+            let halves: Vec<f16> = pairs().map(f16::from_bits).collect();
+            let mut values = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut values); // by the processor's own instruction where it has one
+            Some(values)
+        }
+        FileDtype::BF16 => Some(pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect()),
         _ => None,
     }
 }

@@ -71,7 +71,7 @@ impl Weight {
     /// `[rows, columns]` to `[columns, rows]`: a linear layer's weight as the right side of a product.
     pub fn transpose(&self) -> Self {
         let &[rows, columns] = self.shape.as_slice() else { panic!("a matrix, not {:?}", self.shape) };
-        self.permute(&[1, 0]).reshape(&[columns, rows])
+        self.map(&[columns, rows], move |values| transposed(&values, rows, columns))
     }
 
     /// The axes in another order: `permute(&[0, 2, 3, 1])` turns OIHW into OHWI.
@@ -98,6 +98,22 @@ impl Weight {
             })
         })
     }
+}
+
+/// By square tiles, since a whole column of a large matrix does not fit the cache.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const TILE: usize = 32;
+    let mut turned = vec![0.0; values.len()];
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for column in left..columns.min(left + TILE) {
+                for row in top..rows.min(top + TILE) {
+                    turned[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    turned
 }
 
 #[cfg(test)]
