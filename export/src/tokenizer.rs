@@ -21,7 +21,7 @@ const END_OF_WORD: &str = "</w>";
 ///
 /// `BadCheckpoint` if one is not in its format, two tokens share an id, a merge is of unknown tokens or makes one, or the
 /// tokens around a prompt are not in the vocabulary.
-pub fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String> {
+pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String> {
     let vocab = parse_vocab(vocab)?;
     let merges = parse_merges(merges, &vocab)?;
     let names = Names::read(&[("tokenizer_config.json", config)])?;
@@ -81,7 +81,7 @@ pub fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String
 /// # Errors
 ///
 /// `BadCheckpoint` if one of the texts is not in its format or names a token that the tokenizer lacks.
-pub fn special_ids(
+pub(crate) fn special_ids(
     tokenizer_json: &str,
     tokenizer_config: Option<&str>,
     special_tokens_map: Option<&str>,
@@ -105,7 +105,7 @@ pub fn special_ids(
 /// # Errors
 ///
 /// `BadCheckpoint` if it is not one, or has no tokens.
-pub fn largest_id(tokenizer_json: &str) -> Result<u32> {
+pub(crate) fn largest_id(tokenizer_json: &str) -> Result<u32> {
     let tokens = all_tokens(tokenizer_json)?;
     tokens.into_values().max().ok_or_else(|| bad_checkpoint("tokenizer.json", "expected tokens, found none"))
 }

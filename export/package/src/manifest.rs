@@ -61,7 +61,6 @@ pub struct Model {
 /// How the number of masked tokens falls over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum MaskingSchedule {
     /// `cos(ratio * pi / 2)`.
     Cosine,
