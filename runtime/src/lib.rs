@@ -1,0 +1,43 @@
+//! Pictures from text on small machines, offline: opens a package and runs it with ONNX Runtime.
+//!
+//! A [`Pipeline`] is a package ready to run, a [`Request`] says what to make. Progress and cancel are one callback.
+//! ONNX Runtime is one library file, found as [`library`] says.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use pocketmuse::{Pipeline, Request};
+//!
+//! let pipeline = Pipeline::open("tiny-world-package")?;
+//! let request = Request { prompt: "a red lighthouse by the sea at sunset".to_owned(), seed: 7, ..Request::default() };
+//! let output = pipeline.generate(&request, |step| {
+//!     println!("step {} of {}", step.step + 1, step.num_inference_steps);
+//!     ControlFlow::Continue(())
+//! })?;
+//! println!("{} x {} pixels in {:.1?}", output.images[0].width(), output.images[0].height(), output.report.total);
+//! # Ok::<(), pocketmuse::Error>(())
+//! ```
+
+mod arithmetic;
+mod golden;
+pub mod library;
+mod metrics;
+mod package;
+mod pipeline;
+pub mod pixels;
+mod proto;
+pub mod request;
+pub mod rng;
+pub mod sampler;
+mod session;
+mod stages;
+pub mod tokenize;
+pub mod verify;
+
+pub use metrics::{Report, StageReport};
+pub use package::Options;
+pub use pipeline::{Output, Pipeline, Step};
+pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
+pub use request::{Request, Resolved, Temperature};
+pub use rng::RngKind;
+pub use session::Runtime;

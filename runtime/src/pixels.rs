@@ -1,0 +1,320 @@
+//! Pixels become a picture file, and the request that made it is read back. The only file that
+//! names `image` and `png`. Knows no network.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use image::{
+    ImageError, RgbImage,
+    codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
+};
+use pocketmuse_package::{Error, ErrorKind, Result};
+
+use crate::Request;
+
+/// The keyword of the PNG text chunk that holds the request as JSON.
+pub const KEYWORD: &str = "pocketmuse";
+
+/// JPEG's quality, 1 to 100.
+const JPEG_QUALITY: u8 = 95;
+/// The most memory that reading a picture's text may take.
+const MAX_READ_BYTES: usize = 16 << 20;
+
+/// The kinds of picture files that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `.png`: exact, and holds the request.
+    Png,
+    /// `.jpg`, `.jpeg`.
+    Jpeg,
+    /// `.webp`, exact.
+    Webp,
+}
+
+impl Format {
+    /// The format that a file's ending asks for, in upper or lower case.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if the ending is none of them.
+    pub fn of(path: &Path) -> Result<Self> {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match ending.as_str() {
+            "png" => Ok(Self::Png),
+            "jpg" | "jpeg" => Ok(Self::Jpeg),
+            "webp" => Ok(Self::Webp),
+            _ => {
+                let found = if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
+                let detail = format!("expected a file ending in .png, .jpg, .jpeg or .webp, found {found}");
+                Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
+            }
+        }
+    }
+}
+
+/// Turns `[1, 3, height, width]` pixels, 0 to 1 and row-major, into a picture: what lies outside is
+/// clipped, then `255 x` is rounded to the nearest integer, half to even.
+///
+/// # Errors
+///
+/// `Runtime` if there are too few or too many pixels or one is NaN.
+///
+/// # Example
+///
+/// ```
+/// let image = pocketmuse::pixels::to_image(&[-1.0, 0.5, 1.0], 1, 1)?;
+/// assert_eq!(image.get_pixel(0, 0).0, [0, 128, 255]);
+/// # Ok::<(), pocketmuse::Error>(())
+/// ```
+pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage> {
+    let wrong = |detail| Error::new(ErrorKind::Runtime, "pixels", detail);
+    let plane = height.checked_mul(width).filter(|plane| *plane > 0 && plane.checked_mul(3) == Some(pixels.len()));
+    let (Some(plane), Ok(rows), Ok(columns)) = (plane, u32::try_from(height), u32::try_from(width)) else {
+        return Err(wrong(format!("expected [1, 3, {height}, {width}], found {} numbers", pixels.len())));
+    };
+    if let Some(index) = pixels.iter().position(|value| value.is_nan()) {
+        let (y, x) = (index % plane / width, index % width);
+        return Err(wrong(format!("expected numbers, found NaN at row {y}, column {x}")));
+    }
+    let byte = |value: f32| (255.0 * value.clamp(0.0, 1.0)).round_ties_even() as u8;
+    let mut bytes = vec![0; 3 * plane];
+    for (channel, plane) in pixels.chunks_exact(plane).enumerate() {
+        for (index, value) in plane.iter().enumerate() {
+            bytes[3 * index + channel] = byte(*value); // CHW => HWC
+        }
+    }
+    Ok(RgbImage::from_raw(columns, rows, bytes).expect("three bytes for every pixel"))
+}
+
+/// Checks early what [`write()`] needs: a known ending, and a folder that exists.
+///
+/// # Errors
+///
+/// `BadRequest` for the ending, `Io` for the folder.
+pub fn check_destination(path: &Path) -> Result<Format> {
+    let format = Format::of(path)?;
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let detail = if folder.exists() { "expected a folder, found a file" } else { "the folder does not exist" };
+        return Err(Error::new(ErrorKind::Io, folder.display().to_string(), detail));
+    }
+    Ok(format)
+}
+
+/// Writes a picture in the format of the path's ending; a PNG holds the request, too.
+///
+/// It is written beside its place under another name and moved there when it is whole, in place of
+/// what was there.
+///
+/// # Errors
+///
+/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to, or the disk is full.
+pub fn write(image: &RgbImage, path: &Path, request: &Request) -> Result<()> {
+    let format = check_destination(path)?;
+    let failed = |error| Error::io(path, error);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pocketmuse-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, as any new file
+    let mut file = builder.tempfile_in(folder_of(path)).map_err(failed)?;
+    let mut writer = BufWriter::new(file.as_file_mut());
+    encode(image, format, request, &mut writer).and_then(|()| writer.flush()).map_err(failed)?;
+    drop(writer);
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Reads the request that [`write()`] put into a PNG.
+///
+/// # Errors
+///
+/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request that this version knows.
+pub fn read_request(path: &Path) -> Result<Request> {
+    let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
+    if !fs::metadata(path).map_err(|error| Error::io(path, error))?.is_file() {
+        return Err(bad("expected a PNG file, found none".to_owned()));
+    }
+    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    let limits = png::Limits { bytes: MAX_READ_BYTES };
+    let reader =
+        png::Decoder::new_with_limits(BufReader::new(file), limits).read_info().map_err(|error| match error {
+            png::DecodingError::IoError(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Error::io(path, error)
+            }
+            error => bad(format!("expected a PNG, found: {error}")),
+        })?;
+    let text = reader.info().utf8_text.iter().find(|text| text.keyword == KEYWORD);
+    let text = text.ok_or_else(|| bad("expected a picture made by pocketmuse, found no request in it".to_owned()))?;
+    let json = text.get_text().map_err(|error| bad(format!("expected a request, found: {error}")))?;
+    serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
+}
+
+fn encode(image: &RgbImage, format: Format, request: &Request, writer: &mut impl Write) -> io::Result<()> {
+    let io_error = |error| match error {
+        ImageError::IoError(error) => error,
+        error => io::Error::other(error),
+    };
+    match format {
+        Format::Png => encode_png(image, request, writer).map_err(|error| match error {
+            png::EncodingError::IoError(error) => error,
+            error => io::Error::other(error),
+        }),
+        Format::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(writer, JPEG_QUALITY)).map_err(io_error),
+        Format::Webp => image.write_with_encoder(WebPEncoder::new_lossless(writer)).map_err(io_error),
+    }
+}
+
+fn encode_png(image: &RgbImage, request: &Request, writer: &mut impl Write) -> Result<(), png::EncodingError> {
+    let json = serde_json::to_string(request).expect("plain data always serializes");
+    let mut encoder = png::Encoder::new(writer, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_itxt_chunk(KEYWORD.to_owned(), json)?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()
+}
+
+/// The folder a file lies in; the current one for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RngKind, Temperature};
+
+    fn request() -> Request {
+        Request {
+            prompt: "a \"red\" Leuchtturm \u{1F680} \n\0".to_owned(),
+            guidance_scale: Some(1.5),
+            temperature: Some(Temperature::Range([0.7, 0.0])),
+            seed: u64::MAX,
+            rng: RngKind::Torch,
+            ..Request::default()
+        }
+    }
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(20, 10, |x, y| image::Rgb([12 * x as u8, 25 * y as u8, 128]))
+    }
+
+    #[test]
+    fn pixels_are_clipped_and_rounded_half_to_even() {
+        let half = |n: f32| (n + 0.5) / 255.0;
+        for (value, expected) in [
+            (-0.1, 0),
+            (1.1, 255),
+            (f32::INFINITY, 255),
+            (f32::NEG_INFINITY, 0),
+            (half(0.0), 0),
+            (half(2.0), 2),
+            (half(127.0), 128),
+            (0.999, 255),
+        ] {
+            let image = to_image(&[value; 3], 1, 1).expect("one pixel");
+            assert_eq!(image.as_raw(), &[expected; 3], "{value}");
+        }
+    }
+
+    #[test]
+    fn planes_become_rows_of_pixels() {
+        let pixels: Vec<_> = (0..18).map(|value| value as f32 / 255.0).collect();
+        let image = to_image(&pixels, 2, 3).expect("six pixels");
+        assert_eq!((image.width(), image.height()), (3, 2));
+        assert_eq!(image.get_pixel(2, 1).0, [5, 11, 17]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_picture() {
+        for (pixels, height, width, expected) in [
+            (vec![0.0; 5], 1, 2, "pixels: expected [1, 3, 1, 2], found 5 numbers"),
+            (vec![], 0, 0, "pixels: expected [1, 3, 0, 0], found 0 numbers"),
+            (vec![], usize::MAX, 2, "pixels: expected [1, 3, 18446744073709551615, 2], found 0 numbers"),
+            (vec![0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0], 2, 1, "pixels: expected numbers, found NaN at row 1, column 0"),
+        ] {
+            assert_eq!(to_image(&pixels, height, width).expect_err(expected).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn exact_formats_keep_every_byte() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["a.png", "a.WEBP", "a.jpg", "a.jpeg"] {
+            let path = folder.path().join(name);
+            write(&picture(), &path, &request()).expect(name);
+            let read = image::open(&path).expect(name).into_rgb8();
+            let worst = read.as_raw().iter().zip(picture().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(if name.starts_with("a.j") { 40 } else { 0 }), "{name}: {worst:?}");
+        }
+        let names = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(names, 4, "nothing else is left");
+    }
+
+    #[test]
+    fn a_png_holds_its_request() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        fs::write(&path, "replaced").expect("written");
+        write(&picture(), &path, &request()).expect("written");
+        assert_eq!(read_request(&path).expect("inside"), request());
+    }
+
+    #[test]
+    fn says_why_there_is_no_request() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        write(&picture(), &path, &request()).expect("written");
+        let whole = fs::read(&path).expect("written");
+        let plain = folder.path().join("plain.png");
+        picture().save(&plain).expect("written");
+        let cases = [
+            (fs::read(&plain).expect("written"), "expected a picture made by pocketmuse, found no request in it"),
+            (b"GIF89a".to_vec(), "expected a PNG, found"),
+            (vec![], "expected a PNG, found"),
+            (whole[..60].to_vec(), "expected a PNG, found"),
+        ];
+        for (bytes, expected) in cases {
+            fs::write(&path, &bytes).expect("written");
+            let error = read_request(&path).expect_err(expected);
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert!(error.detail().starts_with(expected), "expected {expected}, found {error}");
+        }
+        assert_eq!(read_request(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
+        assert_eq!(read_request(&folder.path().join("none")).expect_err("missing").kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn no_changed_byte_makes_it_panic() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        write(&picture(), &path, &request()).expect("written");
+        let whole = fs::read(&path).expect("written");
+        for at in 0..whole.len().min(500) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs::write(&path, &bytes).expect("written");
+            let _ = read_request(&path);
+        }
+    }
+
+    #[test]
+    fn says_why_a_picture_cannot_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("file"), "").expect("written");
+        for (name, kind, expected) in [
+            ("a.gif", ErrorKind::BadRequest, "expected a file ending in .png, .jpg, .jpeg or .webp, found .gif"),
+            ("a", ErrorKind::BadRequest, "expected a file ending in .png, .jpg, .jpeg or .webp, found none"),
+            ("none/a.png", ErrorKind::Io, "the folder does not exist"),
+            ("file/a.png", ErrorKind::Io, "expected a folder, found a file"),
+        ] {
+            let error = write(&picture(), &folder.path().join(name), &request()).expect_err(name);
+            assert_eq!((error.kind(), error.detail()), (kind, expected), "{name}");
+        }
+        assert_eq!(check_destination(Path::new("a.png")).expect("here"), Format::Png);
+    }
+}

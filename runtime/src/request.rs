@@ -1,0 +1,401 @@
+//! What a caller asks for: plain values, checked once against a package. Knows no network.
+
+use std::{fmt, str::FromStr};
+
+use pocketmuse_package::{Error, ErrorKind, Manifest, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{rng::RngKind, sampler::Schedule};
+
+/// The longest prompt that is looked at, in bytes; a model reads 77 tokens.
+pub const MAX_PROMPT_BYTES: usize = 1 << 16;
+/// The most steps of a request.
+pub const MAX_STEPS: u32 = 10_000;
+/// The most pictures of a request.
+pub const MAX_IMAGES: u32 = 64;
+/// The longest side of a picture in pixels.
+pub const MAX_SIDE: u32 = 4096;
+
+/// A picture to be made. `None` stands for the package's default.
+///
+/// The names are those of the reference pipeline. A request serializes with these names, so it
+/// can be stored in the picture that it made.
+///
+/// # Example
+///
+/// ```
+/// use pocketmuse::Request;
+/// let request = Request { prompt: "a red lighthouse".to_owned(), seed: 7, ..Request::default() };
+/// assert_eq!(request.num_images_per_prompt, 1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Request {
+    /// What the picture shows. At most [`MAX_PROMPT_BYTES`]; what does not fit the model's tokens is cut off.
+    pub prompt: String,
+    /// What the picture is guided away from. Empty by default; has no effect without guidance.
+    pub negative_prompt: String,
+    /// How strongly the prompt steers, finite and at least 0. Up to 1 guidance is off and a step costs half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_scale: Option<f32>,
+    /// Steps from all masked to all chosen, 1 to [`MAX_STEPS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_inference_steps: Option<u32>,
+    /// How noisy the choice of tokens to mask again is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Temperature>,
+    /// The picture's height in pixels: whole tokens of the package, up to [`MAX_SIDE`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// The picture's width in pixels, as for `height`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Pictures to make at once, 1 to [`MAX_IMAGES`].
+    pub num_images_per_prompt: u32,
+    /// Same seed, same pictures. Torch mode uses the low 32 bits.
+    pub seed: u64,
+    /// Which generator draws.
+    pub rng: RngKind,
+    /// The aesthetic score that the model is told its picture has, about 0 to 10. Finite; 6 by default.
+    pub aesthetic_score: f32,
+    /// The left and top corner in pixels that the model is told its picture was cropped at. (0, 0) by default.
+    pub crop_coordinates: [u32; 2],
+}
+
+impl Default for Request {
+    /// An empty prompt and the reference pipeline's values.
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            guidance_scale: None,
+            num_inference_steps: None,
+            temperature: None,
+            height: None,
+            width: None,
+            num_images_per_prompt: 1,
+            seed: 0,
+            rng: RngKind::Own,
+            aesthetic_score: 6.0,
+            crop_coordinates: [0, 0],
+        }
+    }
+}
+
+/// The temperature of the re-masking noise over the steps: finite, at least 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Temperature {
+    /// From the first value at the first step to the second at the last, evenly.
+    Range([f32; 2]),
+    /// From this value down to 0.01, as the reference does with a single number.
+    Decaying(f32),
+}
+
+impl Temperature {
+    /// The values at the first and at the last step.
+    pub fn range(self) -> [f32; 2] {
+        match self {
+            Self::Range(range) => range,
+            Self::Decaying(first) => [first, 0.01],
+        }
+    }
+}
+
+impl fmt::Display for Temperature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range([first, last]) => write!(f, "{first},{last}"),
+            Self::Decaying(first) => write!(f, "{first}"),
+        }
+    }
+}
+
+impl FromStr for Temperature {
+    type Err = Error;
+
+    /// Reads one number, or two with a comma between: `0.7`, `2,0`.
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        match numbers.as_deref() {
+            Ok([first]) => Ok(Self::Decaying(*first)),
+            Ok([first, last]) => Ok(Self::Range([*first, *last])),
+            _ => Err(bad("temperature", format!("expected a number or two with a comma between, found {text:?}"))),
+        }
+    }
+}
+
+/// A request that was checked against a package, with nothing left open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The request with every default filled in.
+    pub request: Request,
+    /// Guidance, finite and at least 0.
+    pub guidance_scale: f32,
+    /// The picture's height and width in tokens.
+    pub grid: [usize; 2],
+    /// The steps and their temperatures.
+    pub schedule: Schedule,
+}
+
+impl Resolved {
+    /// Whether the negative prompt is run beside the prompt.
+    pub fn is_guided(&self) -> bool {
+        self.guidance_scale > 1.0
+    }
+
+    /// Pictures to make.
+    pub fn images(&self) -> usize {
+        self.request.num_images_per_prompt as usize
+    }
+
+    /// Width, height, the crop's two numbers and the aesthetic score, as the model is told.
+    pub fn micro_conds(&self) -> [f32; 5] {
+        let Request { width, height, crop_coordinates: [left, top], aesthetic_score, .. } = self.request;
+        let side = |side: Option<u32>| side.unwrap_or_default() as f32;
+        [side(width), side(height), left as f32, top as f32, aesthetic_score]
+    }
+}
+
+impl Request {
+    /// Checks every value against its range and the package, and fills in the package's defaults.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` at the first field that is out of range or does not fit the model.
+    pub fn resolve(&self, manifest: &Manifest) -> Result<Resolved> {
+        let (model, defaults) = (&manifest.model, &manifest.defaults);
+        check_prompt("prompt", &self.prompt)?;
+        check_prompt("negative_prompt", &self.negative_prompt)?;
+        let guidance_scale = self.guidance_scale.unwrap_or(defaults.guidance_scale);
+        not_negative("guidance_scale", guidance_scale)?;
+        let steps = self.num_inference_steps.unwrap_or(defaults.num_inference_steps);
+        in_range("num_inference_steps", steps, MAX_STEPS)?;
+        let temperature = self.temperature.unwrap_or(Temperature::Range(defaults.temperature));
+        temperature.range().into_iter().try_for_each(|value| not_negative("temperature", value))?;
+        in_range("num_images_per_prompt", self.num_images_per_prompt, MAX_IMAGES)?;
+        if !self.aesthetic_score.is_finite() {
+            return Err(bad("aesthetic_score", format!("expected a finite number, found {}", self.aesthetic_score)));
+        }
+        let whole = model.sample_size.saturating_mul(model.pixels_per_token);
+        let (height, width) = (self.height.unwrap_or(whole), self.width.unwrap_or(whole));
+        let unit = model.pixels_per_token.saturating_mul(model.grid_multiple);
+        check_side("height", height, unit)?;
+        check_side("width", width, unit)?;
+        let tokens = |side: u32| (side / model.pixels_per_token) as usize;
+        Ok(Resolved {
+            request: Self {
+                guidance_scale: Some(guidance_scale),
+                num_inference_steps: Some(steps),
+                temperature: Some(temperature),
+                height: Some(height),
+                width: Some(width),
+                ..self.clone()
+            },
+            guidance_scale,
+            grid: [tokens(height), tokens(width)],
+            schedule: Schedule {
+                steps: steps as usize,
+                temperature: temperature.range(),
+                masking: model.masking_schedule,
+                starting_mask_ratio: 1.0,
+                first_step: 0,
+                codebook_size: model.codebook_size as usize,
+            },
+        })
+    }
+}
+
+fn check_prompt(name: &str, prompt: &str) -> Result<()> {
+    if prompt.len() <= MAX_PROMPT_BYTES {
+        return Ok(());
+    }
+    Err(bad(name, format!("expected at most {MAX_PROMPT_BYTES} bytes, found {}", prompt.len())))
+}
+
+fn not_negative(name: &str, value: f32) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(bad(name, format!("expected a finite number of at least 0, found {value}")))
+}
+
+fn in_range(name: &str, value: u32, most: u32) -> Result<()> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(name, format!("expected 1 to {most}, found {value}")))
+}
+
+/// Says the nearest sizes that fit when `side` does not.
+fn check_side(name: &str, side: u32, unit: u32) -> Result<()> {
+    let most = MAX_SIDE / unit * unit;
+    if side > 0 && side <= most && side.is_multiple_of(unit) {
+        return Ok(());
+    }
+    let below = (side / unit * unit).min(most);
+    let nearest = match below {
+        _ if most == 0 => "none fits".to_owned(),
+        0 => format!("the nearest is {unit}"),
+        below if below == most => format!("the nearest is {most}"),
+        below => format!("the nearest are {below} and {}", below + unit),
+    };
+    Err(bad(name, format!("expected a multiple of {unit} pixels up to {most}, found {side}: {nearest}")))
+}
+
+fn bad(at: &str, detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadRequest, at, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, MaskingSchedule, Model, Tokenizer};
+
+    use super::*;
+
+    /// A model of 512 x 512 pixels, tokens of 16, in pairs.
+    fn manifest() -> Manifest {
+        let file = FileEntry { path: "tokenizer.json".to_owned(), bytes: 0, sha256: Digest::of(b"") };
+        Manifest {
+            format: FORMAT_VERSION,
+            exporter: "test".to_owned(),
+            model: Model {
+                name: "test".to_owned(),
+                vocab_size: 8256,
+                codebook_size: 8192,
+                mask_token_id: 8255,
+                masking_schedule: MaskingSchedule::Cosine,
+                sample_size: 32,
+                pixels_per_token: 16,
+                grid_multiple: 2,
+            },
+            tokenizer: Tokenizer { file, bos: 1, eos: 2, pad: 2, max_tokens: 77 },
+            defaults: Defaults { num_inference_steps: 8, guidance_scale: 1.5, temperature: [0.7, 0.0] },
+            flavours: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_comes_from_the_package() {
+        let resolved = Request::default().resolve(&manifest()).expect("defaults fit");
+        let Resolved { request, guidance_scale, grid, schedule } = &resolved;
+        assert_eq!((*guidance_scale, *grid, schedule.steps, schedule.temperature), (1.5, [32, 32], 8, [0.7, 0.0]));
+        assert_eq!((request.height, request.width, request.num_inference_steps), (Some(512), Some(512), Some(8)));
+        assert_eq!(request.resolve(&manifest()).expect("resolved twice"), resolved);
+        assert!(resolved.is_guided());
+    }
+
+    #[test]
+    fn what_is_given_is_kept() {
+        let request = Request {
+            guidance_scale: Some(1.0),
+            num_inference_steps: Some(3),
+            temperature: Some(Temperature::Decaying(1.5)),
+            height: Some(320),
+            width: Some(64),
+            num_images_per_prompt: 4,
+            aesthetic_score: 5.5,
+            crop_coordinates: [3, 7],
+            ..Request::default()
+        };
+        let resolved = request.resolve(&manifest()).expect("fits");
+        assert_eq!(resolved.grid, [20, 4]);
+        assert_eq!((resolved.schedule.steps, resolved.schedule.temperature), (3, [1.5, 0.01]));
+        assert_eq!(resolved.micro_conds(), [64.0, 320.0, 3.0, 7.0, 5.5]);
+        assert_eq!((resolved.is_guided(), resolved.images()), (false, 4));
+        assert_eq!(resolved.request, request);
+    }
+
+    #[test]
+    fn says_which_field_does_not_fit_and_what_would() {
+        type Change = fn(&mut Request);
+        let cases: [(&str, Change); 18] = [
+            ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
+            ("num_inference_steps: expected 1 to 10000, found 10001", |r| r.num_inference_steps = Some(10_001)),
+            ("guidance_scale: expected a finite number of at least 0, found NaN", |r| {
+                r.guidance_scale = Some(f32::NAN)
+            }),
+            ("guidance_scale: expected a finite number of at least 0, found -1", |r| r.guidance_scale = Some(-1.0)),
+            ("temperature: expected a finite number of at least 0, found inf", |r| {
+                r.temperature = Some(Temperature::Range([1.0, f32::INFINITY]));
+            }),
+            ("temperature: expected a finite number of at least 0, found -2", |r| {
+                r.temperature = Some(Temperature::Decaying(-2.0));
+            }),
+            ("height: expected a multiple of 32 pixels up to 4096, found 0: the nearest is 32", |r| r.height = Some(0)),
+            ("height: expected a multiple of 32 pixels up to 4096, found 500: the nearest are 480 and 512", |r| {
+                r.height = Some(500);
+            }),
+            ("width: expected a multiple of 32 pixels up to 4096, found 1: the nearest is 32", |r| r.width = Some(1)),
+            ("width: expected a multiple of 32 pixels up to 4096, found 4128: the nearest is 4096", |r| {
+                r.width = Some(4128);
+            }),
+            ("width: expected a multiple of 32 pixels up to 4096, found 4294967295: the nearest is 4096", |r| {
+                r.width = Some(u32::MAX);
+            }),
+            ("num_images_per_prompt: expected 1 to 64, found 0", |r| r.num_images_per_prompt = 0),
+            ("num_images_per_prompt: expected 1 to 64, found 65", |r| r.num_images_per_prompt = 65),
+            ("aesthetic_score: expected a finite number, found inf", |r| r.aesthetic_score = f32::INFINITY),
+            ("aesthetic_score: expected a finite number, found NaN", |r| r.aesthetic_score = f32::NAN),
+            ("prompt: expected at most 65536 bytes, found 65537", |r| r.prompt = "a".repeat(65_537)),
+            ("negative_prompt: expected at most 65536 bytes, found 65537", |r| r.negative_prompt = "a".repeat(65_537)),
+            ("guidance_scale: expected a finite number of at least 0, found inf", |r| {
+                r.guidance_scale = Some(f32::INFINITY);
+            }),
+        ];
+        for (expected, change) in cases {
+            let mut request = Request::default();
+            change(&mut request);
+            let error = request.resolve(&manifest()).expect_err(expected);
+            assert_eq!((error.to_string().as_str(), error.kind()), (expected, ErrorKind::BadRequest));
+        }
+    }
+
+    #[test]
+    fn no_model_makes_it_panic() {
+        for (sample_size, pixels_per_token, grid_multiple) in [(4096, 1024, 64), (1, 1, 1), (4096, 1, 1)] {
+            let mut manifest = manifest();
+            manifest.model.sample_size = sample_size;
+            manifest.model.pixels_per_token = pixels_per_token;
+            manifest.model.grid_multiple = grid_multiple;
+            for side in [None, Some(0), Some(1), Some(4095), Some(u32::MAX)] {
+                let _ = Request { height: side, ..Request::default() }.resolve(&manifest);
+            }
+        }
+    }
+
+    #[test]
+    fn survives_being_stored() {
+        let request = Request { prompt: "a \"sea\"".to_owned(), ..Request::default() };
+        let stored = serde_json::to_string(&request).expect("plain data");
+        assert!(!stored.contains("height"), "{stored}");
+        assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), request);
+        let resolved = request.resolve(&manifest()).expect("fits").request;
+        let stored = serde_json::to_string(&resolved).expect("plain data");
+        assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), resolved);
+        assert_eq!(serde_json::from_str::<Request>("{}").expect("nothing given"), Request::default());
+        let unknown = serde_json::from_str::<Request>(r#"{"strength": 0.5}"#).expect_err("not of this version");
+        assert!(unknown.to_string().starts_with("unknown field `strength`"), "{unknown}");
+    }
+
+    #[test]
+    fn temperatures_are_one_number_or_two() {
+        for (text, expected) in [
+            ("0.7", Temperature::Decaying(0.7)),
+            ("2,0", Temperature::Range([2.0, 0.0])),
+            ("2, 0.5", Temperature::Range([2.0, 0.5])),
+        ] {
+            let found: Temperature = text.parse().expect(text);
+            assert_eq!(found, expected);
+            assert_eq!(found.to_string().parse::<Temperature>().expect(text), expected);
+            let stored = serde_json::to_string(&found).expect("plain data");
+            assert_eq!(serde_json::from_str::<Temperature>(&stored).expect("stored"), expected);
+        }
+        for text in ["", "a", "1,2,3", "1;2"] {
+            let error = text.parse::<Temperature>().expect_err(text).to_string();
+            assert!(error.starts_with("temperature: expected a number or two with a comma between"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Random numbers: our own counter-based generator, and the stream of torch for parity. Knows no sampler.
+
+mod mt19937;
+mod philox;
+
+use std::{fmt, str::FromStr};
+
+use pocketmuse_package::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+
+pub use mt19937::Mt19937;
+pub(crate) use mt19937::exponential;
+pub use philox::{Philox, Purpose};
+
+/// Which generator draws the numbers of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RngKind {
+    /// [`Philox`]: the same numbers on every platform, whatever the order or the threads.
+    #[default]
+    Own,
+    /// [`Mt19937`], drawn exactly as the reference pipeline does on a CPU: slow, for parity tests.
+    Torch,
+}
+
+impl RngKind {
+    /// The name in files and flags: `own` or `torch`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Torch => "torch",
+        }
+    }
+}
+
+impl fmt::Display for RngKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RngKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "own" => Ok(Self::Own),
+            "torch" => Ok(Self::Torch),
+            _ => Err(Error::new(ErrorKind::BadRequest, "rng", format!("expected own or torch, found {text:?}"))),
+        }
+    }
+}
+
+/// A seeded generator.
+///
+/// Serializes as its kind, its seed and how much was drawn, so a job can be stored and go on later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rng {
+    /// Has no state but the seed: a number depends on nothing but its place.
+    Own(Philox),
+    /// Its numbers depend on how many were drawn before.
+    Torch(Box<Mt19937>),
+}
+
+impl Rng {
+    /// A generator at the start of its numbers. Torch mode uses the low 32 bits of the seed, as torch does.
+    pub fn new(kind: RngKind, seed: u64) -> Self {
+        match kind {
+            RngKind::Own => Self::Own(Philox::new(seed)),
+            RngKind::Torch => Self::Torch(Box::new(Mt19937::new(seed as u32))),
+        }
+    }
+
+    /// Which generator this is.
+    pub fn kind(&self) -> RngKind {
+        match self {
+            Self::Own(_) => RngKind::Own,
+            Self::Torch(_) => RngKind::Torch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_being_stored_at_any_place() {
+        for kind in [RngKind::Own, RngKind::Torch] {
+            let mut rng = Rng::new(kind, 7 << 33 | 3);
+            if let Rng::Torch(twister) = &mut rng {
+                twister.skip(12_345);
+            }
+            let stored = serde_json::to_string(&rng).expect("plain data");
+            assert!(stored.len() < 60, "{stored}");
+            let again: Rng = serde_json::from_str(&stored).expect("what was stored");
+            assert_eq!(again, rng);
+            assert_eq!(again.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for kind in [RngKind::Own, RngKind::Torch] {
+            assert_eq!(kind.to_string().parse::<RngKind>().expect("its name"), kind);
+        }
+        assert_eq!(
+            "numpy".parse::<RngKind>().expect_err("unknown").to_string(),
+            "rng: expected own or torch, found \"numpy\""
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! Tokens to pixels.
+
+use pocketmuse_package::{Error, ErrorKind, Result, Stage};
+
+use super::one;
+use crate::{
+    package::Package,
+    session::{Input, Session, Tensor},
+};
+
+/// The decoder, loaded.
+pub(crate) struct Decoder {
+    session: Session,
+    pixels_per_token: usize,
+}
+
+/// A decoded picture, channels first, red green blue, about 0 to 1 and not clipped.
+pub(crate) struct Pixels {
+    tensor: Tensor,
+    height: usize,
+    width: usize,
+}
+
+impl Decoder {
+    pub(crate) fn load(package: &Package) -> Result<Self> {
+        let pixels_per_token = package.manifest().model.pixels_per_token as usize;
+        Ok(Self { session: package.load(Stage::Decoder, false)?, pixels_per_token })
+    }
+
+    /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if the graph fails or returns a number that is not finite.
+    pub(crate) fn decode(&mut self, tokens: &[i64], [height, width]: [usize; 2]) -> Result<Pixels> {
+        let outputs = self.session.run(&[("tokens", Input::I64(&[1, height, width], tokens))])?;
+        let tensor = one("decoder", outputs)?;
+        let (height, width) = (height * self.pixels_per_token, width * self.pixels_per_token);
+        let values = tensor.shaped(&[1, 3, height, width])?;
+        if let Some(found) = values.iter().find(|value| !value.is_finite()) {
+            let detail = format!("expected finite pixels, found {found}");
+            return Err(Error::new(ErrorKind::Runtime, "decoder", detail));
+        }
+        Ok(Pixels { tensor, height, width })
+    }
+}
+
+impl Pixels {
+    /// The values, `[3, height, width]` row-major.
+    pub(crate) fn values(&self) -> Result<&[f32]> {
+        self.tensor.as_f32()
+    }
+
+    /// Height and width in pixels.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+}

@@ -1,0 +1,57 @@
+//! What depends on the prompt and the micro-conditioning alone, computed once for all steps.
+
+use std::collections::BTreeMap;
+
+use pocketmuse_package::{Error, ErrorKind, Result, Stage};
+
+use super::Text;
+use crate::{
+    package::Package,
+    session::{Input, Session, Tensor},
+};
+
+/// The prologue, loaded.
+pub(crate) struct Prologue {
+    session: Session,
+    names: Vec<String>,
+}
+
+/// What every step is given besides tokens: values by their names in the step graph, one row for each guidance branch.
+pub(crate) struct Primed {
+    pub(crate) values: Vec<(String, Tensor)>,
+    pub(crate) branches: usize,
+}
+
+impl Prologue {
+    pub(crate) fn load(package: &Package) -> Result<Self> {
+        let names = package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
+        Ok(Self { session: package.load(Stage::Prologue, false)?, names })
+    }
+
+    /// Primes one guidance branch for each row of `text`.
+    ///
+    /// `micro_conds` are width, height, the two crop coordinates and the aesthetic score, the same for all branches.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if the graph fails.
+    pub(crate) fn prime(&mut self, text: &Text, micro_conds: [f32; 5]) -> Result<Primed> {
+        let branches = text.hidden.shape().first().copied().unwrap_or(0);
+        let micro_conds = micro_conds.repeat(branches);
+        let outputs = self.session.run(&[
+            ("hidden", Input::Tensor(&text.hidden)),
+            ("pooled", Input::Tensor(&text.pooled)),
+            ("micro_conds", Input::F32(&[branches, 5], &micro_conds)),
+        ])?;
+        if let Some(output) = outputs.iter().find(|output| output.shape().first() != Some(&branches)) {
+            let detail = format!("expected {branches} branches, found {:?}", output.shape());
+            return Err(Error::new(ErrorKind::Runtime, "prologue", detail));
+        }
+        Ok(Primed { values: self.names.iter().cloned().zip(outputs).collect(), branches })
+    }
+
+    /// Tapped values of the last run.
+    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+        self.session.taps()
+    }
+}

@@ -1,0 +1,84 @@
+//! One step: tokens to logits of the positions asked for, guidance applied.
+
+use std::collections::BTreeMap;
+
+use pocketmuse_package::{Error, ErrorKind, Result, Stage};
+
+use super::{Primed, one};
+use crate::{
+    package::Package,
+    sampler::Predict,
+    session::{Input, Session, Tensor},
+};
+
+/// The step graph, loaded, without a prompt.
+pub(crate) struct Predictor {
+    session: Session,
+    codebook_size: usize,
+    mask: i64,
+}
+
+/// The step graph with a prompt and a picture's size: what the sampler asks.
+pub(crate) struct Prompted<'a> {
+    predictor: Predictor,
+    primed: &'a Primed,
+    guidance: Vec<f32>,
+    grid: [usize; 2],
+    logits: Option<Tensor>,
+}
+
+impl Predictor {
+    pub(crate) fn load(package: &Package) -> Result<Self> {
+        let model = &package.manifest().model;
+        let codebook_size = model.codebook_size as usize;
+        Ok(Self { session: package.load(Stage::Step, true)?, codebook_size, mask: model.mask_token_id.into() })
+    }
+
+    /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
+    ///
+    /// `guidance` weighs the branches of `primed`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if there are not as many weights as branches.
+    pub(crate) fn with<'a>(self, primed: &'a Primed, guidance: &[f32], grid: [usize; 2]) -> Result<Prompted<'a>> {
+        if guidance.len() != primed.branches {
+            let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
+            return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
+        }
+        Ok(Prompted { predictor: self, primed, guidance: guidance.to_vec(), grid, logits: None })
+    }
+}
+
+impl Prompted<'_> {
+    /// The step graph again, for another prompt or size.
+    pub(crate) fn release(self) -> Predictor {
+        self.predictor
+    }
+
+    /// Tapped values of the last prediction.
+    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+        self.predictor.session.taps()
+    }
+}
+
+impl Predict for Prompted<'_> {
+    type Error = Error;
+
+    /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their tokens alone.
+    fn predict(&mut self, _image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
+        let Predictor { session, codebook_size, mask } = &mut self.predictor;
+        let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
+        let grid = [1, self.grid[0], self.grid[1]];
+        let wanted: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+        let (count, branches) = ([positions.len()], [self.guidance.len()]);
+        let mut inputs = vec![
+            ("tokens", Input::I64(&grid, &tokens)),
+            ("positions", Input::I64(&count, &wanted)),
+            ("guidance", Input::F32(&branches, &self.guidance)),
+        ];
+        inputs.extend(self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))));
+        let logits = one("step", session.run(&inputs)?)?;
+        self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])
+    }
+}
