@@ -1,0 +1,8 @@
+//! The tests of the whole project, as one binary: each module is a set of claims about one part.
+
+mod bad_checkpoints;
+mod checkpoints;
+mod exactness;
+mod onnx_checker;
+mod pipeline;
+mod support;

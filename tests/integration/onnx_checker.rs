@@ -1,0 +1,66 @@
+//! Every graph passes the official ONNX checker, and shape inference in strict mode. Needs Python with `onnx`, which
+//! the test installs into the build folder.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::support::{TINY, package, workspace};
+
+const ONNX: &str = "onnx==1.19.1";
+
+const CHECK: &str = "
+import sys, onnx
+for path in sys.argv[1:]:
+    onnx.checker.check_model(path, full_check=True)
+    onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), strict_mode=True, data_prop=True)
+    print('checked', path)
+";
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A Python with `onnx`, made on the first run.
+fn python() -> Result<PathBuf, String> {
+    let folder = workspace().join("target/python-onnx");
+    let python = folder.join("bin/python");
+    let ready = || run(Command::new(&python).args(["-c", "import onnx"]));
+    if ready().is_ok() {
+        return Ok(python);
+    }
+    let venv = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+    if venv().is_err() {
+        // A bare Debian has no Python, or one without venv.
+        run(Command::new("apt-get").args(["update", "-q"]))?;
+        run(Command::new("apt-get").args(["install", "-y", "-q", "--no-install-recommends", "python3-venv"]))?;
+        venv()?;
+    }
+    run(Command::new(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check", ONNX]))?;
+    ready()?;
+    Ok(python)
+}
+
+fn graphs(package: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(package.join("f32")).expect("a package");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "onnx")).collect()
+}
+
+#[test]
+fn every_graph_passes_the_official_checker() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let graphs: Vec<_> = TINY.into_iter().chain(["tiny-world"]).flat_map(|name| graphs(&package(name))).collect();
+    assert_eq!(graphs.len(), 20);
+    if let Err(why) = run(Command::new(python).args(["-c", CHECK]).args(graphs)) {
+        panic!("{why}");
+    }
+}

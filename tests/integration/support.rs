@@ -1,0 +1,136 @@
+//! What several test modules need: fixtures, changed copies of them, packages exported once.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock},
+};
+
+use pocketmuse_export::{Options, Result, Summary};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tempfile::TempDir;
+
+/// The three random checkpoints with the true topology.
+pub(crate) const TINY: [&str; 3] = ["tiny-256", "tiny-512", "tiny-512-f16"];
+
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace").to_owned()
+}
+
+/// A file or folder of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The checkpoint of that name: a random one, or the bundled model.
+pub(crate) fn checkpoint(name: &str) -> PathBuf {
+    if name == "tiny-world" { workspace().join("models/tiny-world") } else { fixture(name) }
+}
+
+pub(crate) fn export(checkpoint: &Path, package: &Path) -> Result<Summary> {
+    pocketmuse_export::export(checkpoint, package, &Options::default(), |_| ControlFlow::Continue(()))
+}
+
+/// The package of the checkpoint `name`, exported once per run of the tests.
+pub(crate) fn package(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    static EXPORTED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
+    let mut exported = EXPORTED.lock().expect("no test panics while it exports");
+    let entry = exported.entry(name.to_owned()).or_insert_with(|| {
+        let package = folder.path().join(name);
+        export(&checkpoint(name), &package).unwrap_or_else(|error| panic!("{name}: {error}"));
+        package
+    });
+    entry.clone()
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// A copy of `name` to be changed.
+pub(crate) fn changed(name: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("checkpoint");
+    copy_folder(&checkpoint(name), &copy);
+    (folder, copy)
+}
+
+/// A tensor that owns its bytes.
+#[derive(Clone)]
+pub(crate) struct Tensor {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Tensor {
+    pub(crate) fn f32s(&self) -> Vec<f32> {
+        assert_eq!(self.dtype, Dtype::F32);
+        self.bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
+    }
+
+    pub(crate) fn i64s(&self) -> Vec<i64> {
+        assert_eq!(self.dtype, Dtype::I64);
+        self.bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().expect("eight"))).collect()
+    }
+}
+
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
+
+pub(crate) fn read_tensors(path: &Path) -> Tensors {
+    let bytes = fs::read(path).expect("a tensor file");
+    let tensors = SafeTensors::deserialize(&bytes).expect("valid tensors");
+    let owned = |view: TensorView<'_>| Tensor {
+        dtype: view.dtype(),
+        shape: view.shape().to_vec(),
+        bytes: view.data().to_vec(),
+    };
+    tensors.tensors().into_iter().map(|(name, view)| (name, owned(view))).collect()
+}
+
+pub(crate) fn write_tensors(path: &Path, tensors: &Tensors) {
+    let views = tensors.iter().map(|(name, tensor)| {
+        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).expect("a tensor");
+        (name.clone(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).expect("tensors")).expect("written");
+}
+
+pub(crate) fn change_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
+    let mut tensors = read_tensors(path);
+    change(&mut tensors);
+    write_tensors(path, &tensors);
+}
+
+pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut value = serde_json::from_slice(&fs::read(path).expect("a config")).expect("JSON");
+    change(&mut value);
+    fs::write(path, value.to_string()).expect("written");
+}
+
+/// Names in a folder, sorted: what must not change when something fails.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Brings ONNX Runtime if this machine has none, as the command does.
+pub(crate) fn runtime() {
+    pocketmuse_cli::runtime::start(false).unwrap_or_else(|error| panic!("{error}"));
+}

@@ -1,0 +1,1 @@
+//! The tests of the whole project are in `integration/`; this crate has no code of its own.
