@@ -1,0 +1,335 @@
+//! The command line as it is typed: commands, flags and their help. Knows what
+//! a value looks like, not whether it suits a model.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pocketmuse::{Flavour, Request, RngKind, Temperature};
+use pocketmuse_package::Dtype;
+
+use crate::synth::Preset;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 the command line or the request is wrong; 130 stopped by Ctrl-C.
+Errors are one line on stderr: `error: place: sentence`.
+
+Environment:
+  ORT_DYLIB_PATH      the ONNX Runtime library to use
+  POCKETMUSE_OFFLINE  1: as --offline
+  XDG_CACHE_HOME      where the cache is (packages of the built-in model, ONNX Runtime)
+  RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
+
+/// Pictures from text on small machines, offline.
+#[derive(Debug, Parser)]
+#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// Never fetch anything: fail if ONNX Runtime is not there
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a picture from a prompt
+    Generate(Box<GenerateArgs>),
+    /// Turn a checkpoint in the hub layout into a package
+    Export(ExportArgs),
+    /// Show what is in a checkpoint or in a package
+    Inspect(InspectArgs),
+    /// Run every stage of a package on reference tensors and compare
+    Verify(VerifyArgs),
+    /// Make a full-size checkpoint of random weights, to measure time and memory
+    Synth(SynthArgs),
+    /// Bring the pinned ONNX Runtime into the cache, through pip or npm
+    Setup(SetupArgs),
+}
+
+const GENERATE_HELP: &str = "\
+Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout has one JSON object
+per line instead, each with \"event\": start, warning, step, done or error. Times are milliseconds, sizes bytes.
+
+Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
+is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
+
+Examples:
+  pocketmuse generate \"a red lighthouse by the sea at sunset\"
+  pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
+  pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
+
+/// The flags of `generate`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
+pub struct GenerateArgs {
+    /// What the picture shows, in English; what does not fit the model's 77 tokens is cut off
+    #[arg(value_name = "PROMPT", required_unless_present = "from")]
+    pub prompt: Option<String>,
+    /// The package to use [default: the built-in model, exported once into the cache]
+    #[arg(long, value_name = "DIR")]
+    pub package: Option<PathBuf>,
+    /// What the picture is guided away from
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+    /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the package's]
+    #[arg(long, value_name = "NUMBER")]
+    pub guidance_scale: Option<f32>,
+    /// Steps from all tokens masked to all chosen [default: the package's]
+    #[arg(long, value_name = "COUNT")]
+    pub num_inference_steps: Option<u32>,
+    /// Noise of the choice of tokens: FIRST,LAST step, or one number that falls to 0.01 [default: the package's]
+    #[arg(long, value_name = "FIRST,LAST")]
+    pub temperature: Option<Temperature>,
+    /// Height in pixels [default: the model's]
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<u32>,
+    /// Width in pixels [default: the model's]
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<u32>,
+    /// Pictures to make [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    pub num_images_per_prompt: Option<u32>,
+    /// The same seed makes the same picture [default: a random one, which is printed]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// The aesthetic score that the model is told its picture has, about 0 to 10 [default: 6]
+    #[arg(long, value_name = "NUMBER")]
+    pub aesthetic_score: Option<f32>,
+    /// The corner that the model is told its picture was cropped at [default: 0,0]
+    #[arg(long, value_name = "LEFT,TOP", value_parser = parse_corner)]
+    pub crop_coordinates: Option<[u32; 2]>,
+    /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow) [default: own]
+    #[arg(long, value_name = "KIND")]
+    pub rng: Option<RngKind>,
+    /// The graphs of the package to run [default: the package's best]
+    #[arg(long, value_name = "FLAVOUR")]
+    pub flavour: Option<Flavour>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its request
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Repeat the request that made this PNG; other flags change it
+    #[arg(long, value_name = "PICTURE.png")]
+    pub from: Option<PathBuf>,
+    /// Print time and peak memory of each stage
+    #[arg(long)]
+    pub verbose: bool,
+    /// Print one JSON object per line on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write the token ids after every step to this file
+    #[arg(long, value_name = "FILE.json")]
+    pub save_tokens: Option<PathBuf>,
+}
+
+impl GenerateArgs {
+    /// `base` with everything the flags say changed; a seed stays `base`'s if none is given.
+    pub fn request(&self, base: Request) -> Request {
+        Request {
+            prompt: self.prompt.clone().unwrap_or(base.prompt),
+            negative_prompt: self.negative_prompt.clone().unwrap_or(base.negative_prompt),
+            guidance_scale: self.guidance_scale.or(base.guidance_scale),
+            num_inference_steps: self.num_inference_steps.or(base.num_inference_steps),
+            temperature: self.temperature.or(base.temperature),
+            height: self.height.or(base.height),
+            width: self.width.or(base.width),
+            num_images_per_prompt: self.num_images_per_prompt.unwrap_or(base.num_images_per_prompt),
+            seed: self.seed.unwrap_or(base.seed),
+            rng: self.rng.unwrap_or(base.rng),
+            aesthetic_score: self.aesthetic_score.unwrap_or(base.aesthetic_score),
+            crop_coordinates: self.crop_coordinates.unwrap_or(base.crop_coordinates),
+        }
+    }
+}
+
+/// The flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The checkpoint's folder: model_index.json, text_encoder, tokenizer, transformer, vqvae, scheduler
+    pub checkpoint: PathBuf,
+    /// The package's folder, which must not exist
+    #[arg(short, long, value_name = "PACKAGE")]
+    pub output: PathBuf,
+    /// A kind of graphs to write; may be given several times [default: f32]
+    #[arg(long = "flavour", value_name = "FLAVOUR")]
+    pub flavours: Vec<Flavour>,
+    /// The model's name in the package [default: the checkpoint's folder]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Replace a package that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// The flags of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A checkpoint's or a package's folder
+    pub path: PathBuf,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Prints one line for each tensor. The exit code is 0 only if all hold.")]
+pub struct VerifyArgs {
+    /// The package's folder
+    pub package: PathBuf,
+    /// Reference tensors: inputs and outputs of every stage
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub golden: PathBuf,
+    /// The graphs of the package to run [default: the package's best]
+    #[arg(long, value_name = "FLAVOUR")]
+    pub flavour: Option<Flavour>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+}
+
+/// The flags of `synth`.
+#[derive(Debug, Args)]
+pub struct SynthArgs {
+    /// Whose sizes it has
+    #[arg(long)]
+    pub preset: Preset,
+    /// The checkpoint's folder, which must not exist
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// The same seed makes the same bytes
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
+    /// The type of the weights
+    #[arg(long, value_enum, default_value = "f16")]
+    pub dtype: FloatType,
+    /// Replace a folder that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// The flags of `setup`.
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// Bring it even if it is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// The types that weights can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FloatType {
+    /// 16-bit float
+    F16,
+    /// 16-bit float with the exponent of an f32
+    Bf16,
+    /// 32-bit float
+    F32,
+}
+
+impl From<FloatType> for Dtype {
+    fn from(float: FloatType) -> Self {
+        match float {
+            FloatType::F16 => Self::F16,
+            FloatType::Bf16 => Self::Bf16,
+            FloatType::F32 => Self::F32,
+        }
+    }
+}
+
+/// Reads `0,0`.
+fn parse_corner(text: &str) -> Result<[u32; 2], String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok([left, top]) => Ok([*left, *top]),
+        _ => Err(format!("expected two whole numbers with a comma between, found {text:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn generate(words: &[&str]) -> Result<GenerateArgs, clap::Error> {
+        let cli = Cli::try_parse_from(["pocketmuse", "generate"].iter().chain(words))?;
+        match cli.command {
+            Command::Generate(args) => Ok(*args),
+            other => panic!("expected generate, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_reaches_the_request() {
+        type Changed = fn(&mut Request);
+        let cases: [(&[&str], Changed); 12] = [
+            (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
+            (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),
+            (&["--guidance-scale", "-1"], |r| r.guidance_scale = Some(-1.0)), // refused later, with its range
+            (&["--num-inference-steps=4"], |r| r.num_inference_steps = Some(4)),
+            (&["--temperature", "2,0"], |r| r.temperature = Some(Temperature::Range([2.0, 0.0]))),
+            (&["--temperature", "1.5"], |r| r.temperature = Some(Temperature::Decaying(1.5))),
+            (&["--height", "128", "--width", "64"], |r| (r.height, r.width) = (Some(128), Some(64))),
+            (&["--num-images-per-prompt", "3"], |r| r.num_images_per_prompt = 3),
+            (&["--seed", "18446744073709551615"], |r| r.seed = u64::MAX),
+            (&["--aesthetic-score", "7"], |r| r.aesthetic_score = 7.0),
+            (&["--crop-coordinates", "8, 16"], |r| r.crop_coordinates = [8, 16]),
+            (&["--rng", "torch"], |r| r.rng = RngKind::Torch),
+        ];
+        for (words, change) in cases {
+            let mut expected = Request { prompt: "a tree".to_owned(), seed: 5, ..Request::default() };
+            let args = generate(&[&["a tree"], words].concat()).expect("valid");
+            let found = args.request(Request { prompt: "another".to_owned(), seed: 5, ..Request::default() });
+            change(&mut expected);
+            assert_eq!(found, expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_can_stand_for_the_prompt() {
+        let base = Request { prompt: "a tree".to_owned(), seed: 9, height: Some(64), ..Request::default() };
+        assert_eq!(generate(&["--from", "a.png"]).expect("valid").request(base.clone()), base);
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_as_usage() {
+        let cases: [&[&str]; 8] = [
+            &[],
+            &["a", "b"],
+            &["a", "--temperature", "1,2,3"],
+            &["a", "--crop-coordinates", "0"],
+            &["a", "--crop-coordinates", "-1,0"],
+            &["a", "--seed", "x"],
+            &["a", "--rng", "numpy"],
+            &["a", "--flavour", "int3"],
+        ];
+        for words in cases {
+            assert_eq!(generate(words).expect_err("wrong").exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn offline_can_stand_anywhere() {
+        for words in [["pocketmuse", "--offline", "setup"], ["pocketmuse", "setup", "--offline"]] {
+            assert!(Cli::try_parse_from(words).expect("valid").offline);
+        }
+    }
+
+    #[test]
+    fn the_test_preset_is_hidden_and_works() {
+        let words = ["pocketmuse", "synth", "--preset", "tiny", "-o", "x"];
+        assert!(Cli::try_parse_from(words).is_ok());
+        let mut synth = Cli::command().find_subcommand("synth").expect("a command").clone();
+        assert!(!synth.render_help().to_string().contains("tiny"));
+    }
+}

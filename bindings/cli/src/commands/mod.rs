@@ -1,0 +1,9 @@
+//! One file for each command: what it calls and what it prints.
+
+pub(crate) mod export;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod setup;
+pub(crate) mod synth;
+mod tokens;
+pub(crate) mod verify;

@@ -1,0 +1,74 @@
+//! `--save-tokens`: the token ids after every step, as JSON.
+
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use pocketmuse::{Request, Step};
+use pocketmuse_package::{Error, Result};
+use serde::Serialize;
+
+use crate::place;
+
+/// The token ids of a run.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct TokenLog {
+    /// The id that stands for "still masked".
+    mask_token_id: u32,
+    /// Rows of tokens in a picture.
+    height: usize,
+    /// Tokens in a row.
+    width: usize,
+    /// `[step][picture][row-major token]`.
+    steps: Vec<Vec<Vec<u32>>>,
+}
+
+impl TokenLog {
+    /// Keeps the tokens after `step`.
+    pub(crate) fn add(&mut self, step: &Step<'_>, mask_token_id: u32) {
+        (self.mask_token_id, self.height, self.width) = (mask_token_id, step.height, step.width);
+        let ids = |tokens: &[Option<u32>]| tokens.iter().map(|token| token.unwrap_or(mask_token_id)).collect();
+        self.steps.push(step.tokens.chunks((step.height * step.width).max(1)).map(ids).collect());
+    }
+
+    /// Writes them with the request that they belong to.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the file cannot be written.
+    pub(crate) fn write(&self, path: &Path, request: &Request) -> Result<()> {
+        #[derive(Serialize)]
+        struct Log<'a> {
+            request: &'a Request,
+            #[serde(flatten)]
+            tokens: &'a TokenLog,
+        }
+        let temporary = place::neighbour(path)?;
+        let mut out = BufWriter::new(temporary.as_file());
+        let written = serde_json::to_writer(&mut out, &Log { request, tokens: self }).map_err(Into::into);
+        written.and_then(|()| out.flush()).map_err(|error| Error::io(path, error))?;
+        drop(out);
+        place::file(temporary, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_steps_of_pictures_of_ids() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.json");
+        let tokens = [Some(3), None, None, Some(7)];
+        let step = Step { step: 0, num_inference_steps: 1, tokens: &tokens, images: 2, height: 1, width: 2 };
+        let mut log = TokenLog::default();
+        log.add(&step, 9);
+        log.write(&path, &Request { seed: 4, ..Request::default() }).expect("written");
+        let text = std::fs::read_to_string(&path).expect("read");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["steps"], serde_json::json!([[[3, 9], [9, 7]]]));
+        assert_eq!((&json["mask_token_id"], &json["request"]["seed"]), (&9.into(), &4.into()));
+    }
+}

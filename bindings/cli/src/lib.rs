@@ -1,0 +1,44 @@
+//! The `pocketmuse` command, as a library so that tests and benches can use its
+//! parts: [`setup`] brings ONNX Runtime, [`bundled`] is the model inside,
+//! [`synth`] makes full-size random checkpoints, [`runtime`] starts ONNX Runtime.
+//!
+//! The command only parses, calls the exporter and the runtime, and prints.
+
+pub mod args;
+pub mod bundled;
+mod commands;
+mod onnx;
+mod outputs;
+mod picture;
+pub mod place;
+pub mod runtime;
+pub mod setup;
+mod stop;
+pub mod synth;
+mod terminal;
+
+use std::ffi::OsString;
+
+use args::{Cli, Command};
+use clap::Parser;
+
+/// Runs a command line, the program's name first, and returns its exit code.
+pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(line) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print(); // help and version too; a reader that went away is no failure
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    stop::listen();
+    let result = match &cli.command {
+        Command::Generate(args) => commands::generate::run(args, cli.offline),
+        Command::Export(args) => commands::export::run(args),
+        Command::Inspect(args) => commands::inspect::run(args),
+        Command::Verify(args) => commands::verify::run(args, cli.offline),
+        Command::Synth(args) => commands::synth::run(args),
+        Command::Setup(args) => commands::setup::run(args, cli.offline),
+    };
+    result.unwrap_or_else(|error| terminal::fail(&error))
+}

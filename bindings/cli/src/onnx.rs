@@ -1,0 +1,148 @@
+//! Counting the constants of an ONNX graph by walking its protobuf bytes: for
+//! `inspect`, which has no ONNX Runtime. Knows four field numbers and no operator.
+
+use std::collections::BTreeMap;
+
+/// The constants of a graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Constants {
+    /// How many there are.
+    pub(crate) tensors: usize,
+    /// Their values, by element type: `f32` => 603,537,664.
+    pub(crate) by_type: BTreeMap<&'static str, u64>,
+}
+
+/// Counts the constants of an ONNX model; `None` if the bytes are not one.
+pub(crate) fn constants(model: &[u8]) -> Option<Constants> {
+    let mut found = Constants::default();
+    for_each(model, |number, field| {
+        let (7, Field::Bytes(graph)) = (number, field) else { return Some(()) }; // ModelProto.graph
+        for_each(graph, |number, field| {
+            let (5, Field::Bytes(tensor)) = (number, field) else { return Some(()) }; // GraphProto.initializer
+            let (dtype, count) = tensor_size(tensor)?;
+            found.tensors += 1;
+            let sum = found.by_type.entry(dtype).or_default();
+            *sum = sum.checked_add(count)?;
+            Some(())
+        })
+    })?;
+    Some(found)
+}
+
+/// The element type and the number of values of a `TensorProto`.
+fn tensor_size(tensor: &[u8]) -> Option<(&'static str, u64)> {
+    let (mut dtype, mut count) = ("other", 1u64);
+    for_each(tensor, |number, field| {
+        match (number, field) {
+            (1, Field::Number(extent)) => count = count.checked_mul(extent)?, // dims
+            (1, Field::Bytes(mut packed)) => {
+                while !packed.is_empty() {
+                    count = count.checked_mul(varint(&mut packed)?)?;
+                }
+            }
+            (2, Field::Number(number)) => dtype = dtype_name(number), // data_type
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some((dtype, count))
+}
+
+/// `TensorProto.DataType`.
+fn dtype_name(number: u64) -> &'static str {
+    match number {
+        1 => "f32",
+        2 => "u8",
+        3 => "i8",
+        6 => "i32",
+        7 => "i64",
+        9 => "bool",
+        10 => "f16",
+        16 => "bf16",
+        21 => "u4",
+        22 => "i4",
+        _ => "other",
+    }
+}
+
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+/// Visits the fields of a message in order; `None` if it is cut off or not one.
+fn for_each<'a>(mut message: &'a [u8], mut visit: impl FnMut(u64, Field<'a>) -> Option<()>) -> Option<()> {
+    while !message.is_empty() {
+        let key = varint(&mut message)?;
+        let field = match key & 7 {
+            0 => Field::Number(varint(&mut message)?),
+            1 => take(&mut message, 8).map(|_| Field::Fixed)?,
+            2 => {
+                let length = usize::try_from(varint(&mut message)?).ok()?;
+                Field::Bytes(take(&mut message, length)?)
+            }
+            5 => take(&mut message, 4).map(|_| Field::Fixed)?,
+            _ => return None,
+        };
+        visit(key >> 3, field)?;
+    }
+    Some(())
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(count)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message field with a length before it.
+    fn message(number: u8, body: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(body.len()).expect("small")], body].concat()
+    }
+
+    fn model() -> Vec<u8> {
+        let unpacked = [0x08, 2, 0x08, 3, 0x10, 1]; // dims 2, 3; f32
+        let packed = [&message(1, &[0x80, 1, 2])[..], &[0x10, 10]].concat(); // dims 128, 2; f16
+        let graph = [message(2, b"g"), message(5, &unpacked), message(5, &packed), message(5, &unpacked)].concat();
+        [&[0x08, 10][..], &message(7, &graph)].concat()
+    }
+
+    #[test]
+    fn counts_by_type() {
+        assert_eq!(constants(&model()), Some(Constants { tensors: 3, by_type: [("f32", 12), ("f16", 256)].into() }));
+        assert_eq!(constants(&[]), Some(Constants::default()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+            let _ = constants(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_a_changed_byte(at in 0usize..60, byte: u8) {
+            let mut model = model();
+            let at = at % model.len();
+            model[at] = byte;
+            let _ = constants(&model);
+        }
+    }
+}

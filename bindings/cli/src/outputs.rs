@@ -1,0 +1,126 @@
+//! Which files a request's pictures become, decided and tried before any work
+//! is done. Knows names and folders, not pictures.
+
+use std::path::{Path, PathBuf};
+
+use pocketmuse::pixels::Format;
+use pocketmuse_package::Result;
+
+use crate::place;
+
+/// The longest name made from a prompt, in bytes.
+const MAX_NAME: usize = 60;
+
+/// The files of `images` pictures: the path given, or one named after the prompt that does not exist.
+///
+/// `output` may be a file with a picture's ending, or an existing folder.
+///
+/// # Errors
+///
+/// `BadRequest` for an unknown ending; `Io` if the folder is missing or cannot be written to.
+pub(crate) fn plan(output: Option<&Path>, prompt: &str, images: usize) -> Result<Vec<PathBuf>> {
+    let files = match output {
+        Some(path) if !path.is_dir() => {
+            Format::of(path)?;
+            numbered(path, images)
+        }
+        folder => unused(folder.unwrap_or(Path::new("")), &slug(prompt), images),
+    };
+    if let Some(first) = files.first() {
+        place::neighbour(first)?; // removed again at once: now is the time to know
+    }
+    Ok(files)
+}
+
+/// `NAME.png` for one picture, `NAME-0.png`, `NAME-1.png`… for several.
+fn numbered(path: &Path, images: usize) -> Vec<PathBuf> {
+    if images == 1 {
+        return vec![path.to_owned()];
+    }
+    let name = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_os_string();
+    let numbered = |index: usize| {
+        let mut file = name(path.file_stem());
+        file.push(format!("-{index}."));
+        file.push(name(path.extension()));
+        path.with_file_name(file)
+    };
+    (0..images).map(numbered).collect()
+}
+
+/// The first of `NAME.png`, `NAME-2.png`, `NAME-3.png`… that is free for all pictures.
+fn unused(folder: &Path, name: &str, images: usize) -> Vec<PathBuf> {
+    let names = (1..).map(|try_| if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") });
+    let mut files = names.map(|file| numbered(&folder.join(file), images));
+    files.find(|files| files.iter().all(|file| file.symlink_metadata().is_err())).expect("names do not run out")
+}
+
+/// A prompt as a file name: its letters and digits in lower case, everything else one dash, cut at a word.
+fn slug(prompt: &str) -> String {
+    let lower = prompt.to_lowercase();
+    let words = lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = String::new();
+    for word in words {
+        if name.len() + 1 + word.len() > MAX_NAME {
+            break;
+        }
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(word);
+    }
+    if name.is_empty() { "picture".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pocketmuse_package::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_becomes_a_name() {
+        let long = "word ".repeat(40);
+        let cases = [
+            ("a red lighthouse by the sea at sunset", "a-red-lighthouse-by-the-sea-at-sunset"),
+            ("  A \"Big\" robot!?  ", "a-big-robot"),
+            ("../../etc/passwd", "etc-passwd"),
+            ("Übermut 🚀 im Schnee", "übermut-im-schnee"),
+            ("", "picture"),
+            ("🚀", "picture"),
+            (&"x".repeat(99), "picture"),
+            (&long, &"word-".repeat(12)[..59]),
+        ];
+        for (prompt, name) in cases {
+            assert_eq!(slug(prompt), name);
+        }
+    }
+
+    #[test]
+    fn a_default_name_never_replaces_and_a_given_one_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join("a-tree.png"), "").expect("written");
+        fs::write(root.join("a-tree-2-1.png"), "").expect("written");
+        assert_eq!(plan(Some(root), "a tree", 1).expect("planned"), [root.join("a-tree-2.png")]);
+        let several = plan(Some(root), "a tree", 2).expect("planned");
+        assert_eq!(several, [root.join("a-tree-0.png"), root.join("a-tree-1.png")]);
+        fs::write(root.join("a-tree-0.png"), "").expect("written");
+        let several = plan(Some(root), "a tree", 2).expect("planned");
+        assert_eq!(several, [root.join("a-tree-3-0.png"), root.join("a-tree-3-1.png")]);
+        let given = root.join("a-tree.png");
+        assert_eq!(plan(Some(&given), "a tree", 1).expect("planned"), [given]);
+    }
+
+    #[test]
+    fn says_early_why_nothing_can_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("file"), "").expect("written");
+        let cases = [("a.gif", ErrorKind::BadRequest), ("none/a.png", ErrorKind::Io), ("file/a.png", ErrorKind::Io)];
+        for (name, kind) in cases {
+            assert_eq!(plan(Some(&folder.path().join(name)), "", 1).expect_err(name).kind(), kind, "{name}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! A picture file that remembers where it came from: in a PNG, the request and
+//! the model that made it. Other formats hold the pixels alone.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use image::RgbImage;
+use pocketmuse::{
+    Request,
+    pixels::{self, Format},
+};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::place;
+
+/// The keyword of the PNG text chunk that holds an [`Origin`] as JSON; the request has a chunk of its own.
+pub(crate) const KEYWORD: &str = "pocketmuse-origin";
+
+/// The most memory that reading a picture's text may take.
+const MAX_READ_BYTES: usize = 16 << 20;
+
+/// What made a picture, beside its request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The version of this program.
+    pub(crate) version: String,
+    /// The model's name, for people.
+    pub(crate) model: String,
+    /// The package's digest.
+    pub(crate) package: Digest,
+    /// The graphs that ran, if they were chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flavour: Option<Flavour>,
+    /// Which of the request's pictures it is, from 0.
+    pub(crate) image: u32,
+}
+
+/// Writes a picture in the format of the path's ending, in place of what was there, once it is whole.
+///
+/// # Errors
+///
+/// `BadRequest` for an unknown ending; `Io` if the folder cannot be written to or the disk is full.
+pub(crate) fn write(image: &RgbImage, path: &Path, request: &Request, origin: &Origin) -> Result<()> {
+    if Format::of(path)? != Format::Png {
+        return pixels::write(image, path, request);
+    }
+    let failed = |error| match error {
+        png::EncodingError::IoError(error) => Error::io(path, error),
+        error => Error::new(ErrorKind::Io, path.display().to_string(), error.to_string()),
+    };
+    let temporary = place::neighbour(path)?;
+    let mut out = BufWriter::new(temporary.as_file());
+    encode(image, &mut out, request, origin).map_err(failed)?;
+    out.flush().map_err(|error| Error::io(path, error))?;
+    drop(out);
+    place::file(temporary, path)
+}
+
+fn encode(
+    image: &RgbImage,
+    out: &mut impl Write,
+    request: &Request,
+    origin: &Origin,
+) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(out, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_itxt_chunk(pixels::KEYWORD.to_owned(), json(request))?;
+    encoder.add_itxt_chunk(KEYWORD.to_owned(), json(origin))?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data with string keys always serializes")
+}
+
+/// Reads the request of a PNG, and where it came from if that is in it.
+///
+/// # Errors
+///
+/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request.
+pub(crate) fn read(path: &Path) -> Result<(Request, Option<Origin>)> {
+    Ok((pixels::read_request(path)?, read_origin(path)))
+}
+
+fn read_origin(path: &Path) -> Option<Origin> {
+    let file = BufReader::new(File::open(path).ok()?);
+    let limits = png::Limits { bytes: MAX_READ_BYTES };
+    let reader = png::Decoder::new_with_limits(file, limits).read_info().ok()?;
+    let text = reader.info().utf8_text.iter().find(|text| text.keyword == KEYWORD)?;
+    serde_json::from_str(&text.get_text().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Origin {
+        let package = Digest::of(b"abc");
+        Origin { version: "1".to_owned(), model: "tiny".to_owned(), package, flavour: Some(Flavour::F32), image: 2 }
+    }
+
+    #[test]
+    fn a_png_remembers_and_is_replaced_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        let image = RgbImage::from_fn(4, 3, |x, y| image::Rgb([x as u8, y as u8, 9]));
+        let request = Request { prompt: "ein \"roter\" Leuchtturm \u{1F680}".to_owned(), ..Request::default() };
+        for _ in 0..2 {
+            write(&image, &path, &request, &origin()).expect("written");
+            assert_eq!(read(&path).expect("inside"), (request.clone(), Some(origin())));
+            assert_eq!(image::open(&path).expect("a picture").to_rgb8(), image);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn pictures_without_a_request_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let image = RgbImage::new(4, 3);
+        for name in ["a.jpg", "a.webp"] {
+            let path = folder.path().join(name);
+            write(&image, &path, &Request::default(), &origin()).expect("written");
+            assert_eq!(read(&path).expect_err(name).kind(), ErrorKind::BadInput);
+        }
+    }
+}

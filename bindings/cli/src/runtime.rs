@@ -1,0 +1,35 @@
+//! Starting ONNX Runtime, bringing it first where there is none.
+
+use std::env;
+
+use pocketmuse::{Runtime, library};
+use pocketmuse_package::Result;
+
+use crate::{setup, terminal};
+
+/// The environment variable that stands for `--offline`.
+pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
+
+/// Whether the environment forbids fetching anything.
+pub fn is_offline() -> bool {
+    env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Starts ONNX Runtime. Where none is found it is brought through a package client, unless `offline`, or the
+/// environment says so, or names a library of its own.
+///
+/// # Errors
+///
+/// `Runtime` if it is not there and cannot or may not be brought, or is too old.
+pub fn start(offline: bool) -> Result<&'static Runtime> {
+    let missing = match Runtime::start(None) {
+        Ok(runtime) => return Ok(runtime),
+        Err(error) => error,
+    };
+    let named = env::var_os(library::VARIABLE).is_some_and(|path| !path.is_empty());
+    if offline || named || is_offline() {
+        return Err(missing);
+    }
+    setup::ensure(false, |line| terminal::note(line))?;
+    Runtime::start(None)
+}

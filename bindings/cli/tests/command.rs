@@ -1,0 +1,171 @@
+//! The command as scripts see it: exit codes, what goes to stdout and stderr,
+//! and which files are there afterwards. Where a test makes a picture, ONNX
+//! Runtime is brought as a user's first call would.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn pocketmuse(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+    command.current_dir(folder).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(folder: &Path, words: &[&str]) -> Output {
+    pocketmuse(folder, words).output().expect("started")
+}
+
+/// Runs a command that must succeed; returns its stdout.
+fn succeed(folder: &Path, words: &[&str]) -> String {
+    let output = run(folder, words);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn what_cannot_work_fails_before_any_work_with_one_line() {
+    let root = folder();
+    fs::write(root.path().join("text.png"), "no picture").expect("written");
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["generate"], 2, "required arguments were not provided"),
+        (&["generate", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
+        (&["generate", "a", "-o", "none/a.png"], 1, "error: none: expected a folder, found none"),
+        (&["generate", "a", "--save-tokens", "none/a.json"], 1, "error: none: expected a folder, found none"),
+        (&["generate", "a", "--height", "17"], 2, "error: height: expected a multiple of 16"),
+        (&["generate", "a", "--num-inference-steps", "0"], 2, "error: num_inference_steps: expected 1 to"),
+        (&["generate", "a", "--guidance-scale", "nan"], 2, "error: guidance_scale: expected a finite number"),
+        (&["generate", "a", "--num-images-per-prompt", "99"], 2, "error: num_images_per_prompt: expected 1 to"),
+        (&["generate", "a", "--package", "none"], 1, "error: none"),
+        (&["generate", "--from", "text.png"], 1, "error: text.png: expected a PNG"),
+        (&["inspect", "."], 1, "error: "),
+        (&["setup", "--offline"], 2, "error: setup: "),
+    ];
+    for (words, code, message) in cases {
+        let output = run(root.path(), words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+        assert!(stderr.contains(message), "{words:?}: expected {message:?}, found {stderr:?}");
+        assert!(output.stdout.is_empty() && (code == 2 || stderr.lines().count() == 1), "{words:?}: {stderr}");
+        assert_eq!(names(root.path()), ["text.png"], "{words:?}");
+    }
+}
+
+#[test]
+fn without_onnx_runtime_and_offline_it_says_where_it_looked() {
+    let (root, nowhere) = (folder(), folder());
+    let library = nowhere.path().join("libonnxruntime.so");
+    let mut command = pocketmuse(root.path(), &["generate", "a tree", "--offline"]);
+    let output = command.env("ORT_DYLIB_PATH", &library).output().expect("started");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&library.display().to_string()) && stderr.contains("run: pocketmuse setup"), "{stderr}");
+    assert!(names(root.path()).is_empty());
+}
+
+#[test]
+fn a_picture_remembers_how_it_was_made() {
+    let root = folder();
+    let made = ["generate", "a red house in the snow", "--seed", "3", "--num-inference-steps", "2"];
+    assert_eq!(succeed(root.path(), &made), "a-red-house-in-the-snow.png\n");
+    let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+    succeed(root.path(), &["generate", "--from", "a-red-house-in-the-snow.png", "-o", "again.png"]);
+    assert_eq!(read("a-red-house-in-the-snow.png"), read("again.png"));
+
+    let several = [&made[..], &["--num-images-per-prompt", "2", "-o", "several.png", "--threads", "1"]].concat();
+    assert_eq!(succeed(root.path(), &several), "several-0.png\nseveral-1.png\n");
+    succeed(root.path(), &["generate", "--from", "several-1.png", "-o", "second.png"]);
+    assert_eq!(read("several-1.png"), read("second.png"));
+
+    succeed(root.path(), &["generate", "--from", "again.png", "--seed", "4", "-o", "other.png"]);
+    assert_ne!(read("other.png"), read("again.png"));
+}
+
+#[test]
+fn json_is_one_object_per_line() {
+    let root = folder();
+    let long = "a red house and ".repeat(40);
+    let words = ["generate", &long, "--num-inference-steps=3", "--json", "-o", "a.webp", "--save-tokens", "a.json"];
+    let stdout = succeed(root.path(), &words);
+    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["start", "step", "step", "step", "warning", "done"]);
+    let done = events.last().expect("six");
+    assert_eq!((&done["files"][0], &done["seed"]), (&Value::from("a.webp"), &events[0]["seed"]));
+    let stages: Vec<_> = done["stages"].as_array().expect("stages").iter().map(|stage| &stage["name"]).collect();
+    assert_eq!(stages, ["text_encoder", "prologue", "step", "decoder"]);
+    let tokens: Value = serde_json::from_slice(&fs::read(root.path().join("a.json")).expect("read")).expect("JSON");
+    assert_eq!((tokens["steps"].as_array().expect("steps").len(), names(root.path()).len()), (3, 2));
+
+    let output = run(root.path(), &["generate", "a", "--height", "17", "--json"]);
+    let event: Value = serde_json::from_slice(&output.stdout).expect("one line");
+    assert_eq!((&event["event"], &event["at"], output.status.code()), (&"error".into(), &"height".into(), Some(2)));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let root = folder();
+    let mut child =
+        pocketmuse(root.path(), &["generate", "a tree", "--num-inference-steps=2", "--json", "-o", "a.png"])
+            .spawn()
+            .expect("started");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("ended").success());
+    assert_eq!(names(root.path()), ["a.png"]);
+}
+
+#[test]
+fn a_random_checkpoint_goes_all_the_way() {
+    let root = folder();
+    let synth = ["synth", "--preset", "tiny", "-o", "random"];
+    assert!(succeed(root.path(), &synth).contains("transformer"));
+    assert_eq!(run(root.path(), &synth).status.code(), Some(2), "it is there");
+    succeed(root.path(), &[&synth[..], &["--force", "--dtype", "bf16"]].concat());
+    succeed(root.path(), &["export", "random", "-o", "package", "--name", "noise"]);
+    for path in ["random", "package"] {
+        let inspected: Value = serde_json::from_str(&succeed(root.path(), &["inspect", path, "--json"])).expect("JSON");
+        assert!(inspected["networks"].as_array().is_some_and(|networks| networks.len() >= 3), "{inspected}");
+    }
+    succeed(root.path(), &["generate", "a tree", "--package", "package", "--num-inference-steps=4", "-o", "a.png"]);
+    let picture = image::open(root.path().join("a.png")).expect("a picture").to_rgb8();
+    assert_eq!(picture.dimensions(), (32, 32));
+    assert!(picture.pixels().any(|pixel| pixel != picture.get_pixel(0, 0)), "one colour everywhere");
+    assert_eq!(names(root.path()), ["a.png", "package", "random"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_stops_between_steps_and_leaves_nothing() {
+    use std::io::{BufRead, BufReader};
+
+    let root = folder();
+    let words =
+        ["generate", "a tree", "--num-inference-steps=5000", "--json", "-o", "a.png", "--save-tokens", "a.json"];
+    let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut interrupted = false;
+    for line in lines {
+        if line.expect("UTF-8").contains("\"step\"") && !interrupted {
+            let pid = child.id().to_string();
+            interrupted = Command::new("kill").args(["-INT", &pid]).status().expect("started").success();
+        }
+    }
+    assert_eq!((interrupted, child.wait().expect("ended").code()), (true, Some(130)));
+    assert!(names(root.path()).is_empty(), "{:?}", names(root.path()));
+}
