@@ -1,6 +1,6 @@
 //! The building blocks the networks share: linear, convolution, norm, attention. Knows no network.
 
-use pocketmuse_package::Dim;
+use pocketmuse_package::{Dim, Dtype};
 
 use crate::{
     builder::{Builder, Conv, To, Value},
@@ -43,24 +43,26 @@ pub(crate) fn rms_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str
     Ok(b.mul(&normal, &weight))
 }
 
-/// The layer norm with a weight, and with a bias if `bias`.
-pub(crate) fn layer_norm(
-    b: &mut Builder,
-    x: &Value,
-    weights: &Weights,
-    name: &str,
-    bias: bool,
-    epsilon: f32,
-) -> Result<Value> {
+/// The layer norm with a weight and a bias.
+pub(crate) fn layer_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str, epsilon: f32) -> Result<Value> {
     let width = x.extent(-1);
     let weight = weights.get(&format!("{name}.weight"), &[width])?;
-    let weight = b.weight(&format!("{name}.weight"), &weight);
-    let bias = if bias { Some(weights.get(&format!("{name}.bias"), &[width])?) } else { None };
-    let bias = bias.map(|bias| b.weight(&format!("{name}.bias"), &bias));
-    Ok(b.layer_norm(x, &weight, bias.as_ref(), epsilon))
+    let bias = weights.get(&format!("{name}.bias"), &[width])?;
+    let (weight, bias) = (b.weight(&format!("{name}.weight"), &weight), b.weight(&format!("{name}.bias"), &bias));
+    Ok(b.layer_norm(x, &weight, &bias, epsilon))
 }
 
-/// The group norm of `[n, c, h, w]`, with weight and bias by channel.
+/// The layer norm with a weight alone: the RMS norm of what is left when the mean is taken away.
+pub(crate) fn centred_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str, epsilon: f32) -> Result<Value> {
+    let mean = b.mean(x, &[-1]);
+    let centred = b.sub(x, &mean);
+    rms_norm(b, &centred, weights, name, epsilon)
+}
+
+/// The group norm of one picture `[1, c, h, w]`, with weight and bias by channel.
+///
+/// The statistics are sums of sums, row by row first: a flat sum over millions of values loses digits. They become one
+/// scale and one shift by channel, so the picture itself is read twice and written once.
 pub(crate) fn group_norm(
     b: &mut Builder,
     x: &Value,
@@ -72,16 +74,37 @@ pub(crate) fn group_norm(
     let channels = x.extent(1);
     let mut by_channel = |part: &str| {
         let weight = weights.get(&format!("{name}.{part}"), &[channels])?;
-        Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&[1, channels, 1, 1])))
+        Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&[groups, channels / groups])))
     };
     let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
-    let (ones, zeros) = (b.floats(&[groups], &vec![1.0; groups]), b.floats(&[groups], &vec![0.0; groups]));
-    let grouped = b.reshape(x, &[To::Keep, To::Is(groups), To::Rest("group")]);
-    let normal = b.instance_norm(&grouped, &ones, &zeros, epsilon);
-    let shape = b.shape_of(x, 0, 4);
-    let normal = b.reshape_to(&normal, &shape, x.shape());
-    let scaled = b.mul(&normal, &weight);
-    Ok(b.add(&scaled, &bias))
+    let (mean, square) = (group_mean(b, x, groups), group_mean_of_squares(b, x, groups));
+    let squared_mean = b.mul(&mean, &mean);
+    let variance = b.sub(&square, &squared_mean);
+    let epsilon = b.scalar(epsilon);
+    let shifted = b.add(&variance, &epsilon);
+    let deviation = b.sqrt(&shifted);
+    let scale = b.div(&weight, &deviation);
+    let moved = b.mul(&mean, &scale);
+    let shift = b.sub(&bias, &moved);
+    let (scale, shift) = (b.reshape(&scale, &[To::Is(channels)]), b.reshape(&shift, &[To::Is(channels)]));
+    Ok(b.affine_by_channel(x, &scale, &shift))
+}
+
+/// `[groups, 1]`.
+fn group_mean(b: &mut Builder, x: &Value, groups: usize) -> Value {
+    let rows = b.mean(x, &[-1]);
+    let rows = b.reshape(&rows, &[To::Is(groups), To::Rest("rows of a group")]);
+    b.mean(&rows, &[-1])
+}
+
+/// `[groups, 1]`.
+fn group_mean_of_squares(b: &mut Builder, x: &Value, groups: usize) -> Value {
+    let rows = b.sum_of_squares(x, &[-1]);
+    let width = b.shape_of(x, 3, 4);
+    let width = b.cast(&width, Dtype::F32);
+    let rows = b.div(&rows, &width);
+    let rows = b.reshape(&rows, &[To::Is(groups), To::Rest("rows of a group")]);
+    b.mean(&rows, &[-1])
 }
 
 /// A `kernel x kernel` convolution with bias that keeps height and width.

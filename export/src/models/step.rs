@@ -213,7 +213,7 @@ impl Step<'_> {
         let y = self.cross_attention(b, &format!("{name}.attn2"), &y, width, heads, &weights.scope("attn2"))?;
         let x = b.add(&x, &y);
 
-        let y = layers::layer_norm(b, &x, weights, "norm3.norm", false, epsilon)?;
+        let y = layers::centred_norm(b, &x, weights, "norm3.norm", epsilon)?;
         let y = self.modulate(b, &format!("{name}.norm3"), &y, width);
         let y = self.feed_forward(b, &y, &weights.scope("ff.net"))?;
         Ok(b.add(&x, &y))

@@ -28,7 +28,7 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
     for index in 0..config.num_hidden_layers - 1 {
         let layer = model.scope("encoder.layers").scope(index);
         x = b.within(format!("layers.{index}"), |b| {
-            let normal = layers::layer_norm(b, &x, &layer, "layer_norm1", true, config.layer_norm_eps)?;
+            let normal = layers::layer_norm(b, &x, &layer, "layer_norm1", config.layer_norm_eps)?;
             let x = attend(b, &x, &normal, &normal, &table, config, &layer.scope("self_attn"))?;
             mlp(b, &x, config, &layer)
         })?;
@@ -37,7 +37,7 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
     let position = pooled_position(&mut b, &ids, config.eos_token_id);
     let last = model.scope("encoder.layers").scope(config.num_hidden_layers - 1);
     let row = b.within("last", |b| last_row(b, &x, &position, &table, config, &last))?;
-    let normal = layers::layer_norm(&mut b, &row, &model, "final_layer_norm", true, config.layer_norm_eps)?;
+    let normal = layers::layer_norm(&mut b, &row, &model, "final_layer_norm", config.layer_norm_eps)?;
     let pooled = layers::linear(&mut b, &normal, weights, "text_projection", config.projection_dim)?;
     let pooled = b.reshape(&pooled, &[To::Keep, To::Is(config.projection_dim)]);
     b.output("pooled", &pooled);
@@ -91,7 +91,7 @@ fn attend(
 
 /// `x + fc2(quick_gelu(fc1(norm(x))))`.
 fn mlp(b: &mut Builder, x: &Value, config: &TextConfig, weights: &Weights) -> Result<Value> {
-    let normal = layers::layer_norm(b, x, weights, "layer_norm2", true, config.layer_norm_eps)?;
+    let normal = layers::layer_norm(b, x, weights, "layer_norm2", config.layer_norm_eps)?;
     let wide = layers::linear_bias(b, &normal, &weights.scope("mlp"), "fc1", config.intermediate_size)?;
     let active = b.quick_gelu(&wide);
     let narrow = layers::linear_bias(b, &active, &weights.scope("mlp"), "fc2", config.hidden_size)?;
@@ -125,7 +125,7 @@ fn last_row(
         let row = b.pick_row(x, position);
         b.reshape(&row, &[To::Keep, To::Is(1), To::Is(width)])
     };
-    let normal = layers::layer_norm(b, x, weights, "layer_norm1", true, config.layer_norm_eps)?;
+    let normal = layers::layer_norm(b, x, weights, "layer_norm1", config.layer_norm_eps)?;
     let from = row(b, &normal);
     let x = row(b, x);
     let seen = b.gather(mask, position); // [batch, 1, tokens]
