@@ -71,7 +71,7 @@ fn stages(c: &mut Criterion) {
                 let run = |_| {
                     let output = generate(&pipeline, 1);
                     assert_eq!(output.images, picture);
-                    let stage = output.report.stages.iter().find(|found| found.name.to_string() == stage);
+                    let stage = output.report.stages.iter().find(|found| found.name == stage);
                     stage.expect("every stage is measured").run
                 };
                 (0..count).map(run).sum::<Duration>()

@@ -21,6 +21,7 @@
 mod arithmetic;
 mod golden;
 pub mod library;
+mod memory;
 mod metrics;
 mod package;
 mod pipeline;

@@ -7,6 +7,8 @@ use std::{
 
 use pocketmuse_package::{Result, Stage};
 
+use crate::memory;
+
 /// What a request cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -40,7 +42,7 @@ impl Meter {
         Self { stages: Vec::new(), started: Instant::now() }
     }
 
-    /// Loads a stage, runs it and drops it before this returns.
+    /// Loads a stage, runs it, drops it, and gives its memory back to the system before this returns.
     ///
     /// # Errors
     ///
@@ -57,8 +59,9 @@ impl Meter {
         let load = started.elapsed();
         let result = run(loaded)?;
         let run = started.elapsed() - load;
+        memory::give_back();
         let peak_rss_bytes = if resets { peak_rss() } else { None };
-        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak memory {peak_rss_bytes:?} bytes");
+        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB", peak_rss_bytes.unwrap_or(0) >> 20);
         self.stages.push(StageReport { name: stage.name(), load, run, peak_rss_bytes });
         Ok(result)
     }

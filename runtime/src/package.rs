@@ -80,7 +80,7 @@ impl Package {
         })
     }
 
-    /// Checks the files of `stage` and loads it. `arena` keeps memory between runs.
+    /// Checks the files of `stage` and loads it; `arena` as in [`Settings`].
     ///
     /// # Errors
     ///

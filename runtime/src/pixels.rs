@@ -104,7 +104,8 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes a picture in the format of the path's ending; a PNG holds the request, too.
+/// Writes a picture in the format of the path's ending; a PNG holds the request, too, and `notes`: text under keywords
+/// of the caller's own, 1 to 79 Latin-1 characters.
 ///
 /// It is written beside its place under another name and moved there when it is whole, in place of
 /// what was there.
@@ -112,7 +113,7 @@ pub fn check_destination(path: &Path) -> Result<Format> {
 /// # Errors
 ///
 /// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to, or the disk is full.
-pub fn write(image: &RgbImage, path: &Path, request: &Request) -> Result<()> {
+pub fn write(image: &RgbImage, path: &Path, request: &Request, notes: &[(&str, String)]) -> Result<()> {
     let format = check_destination(path)?;
     let failed = |error| Error::io(path, error);
     let mut builder = tempfile::Builder::new();
@@ -121,7 +122,7 @@ pub fn write(image: &RgbImage, path: &Path, request: &Request) -> Result<()> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, as any new file
     let mut file = builder.tempfile_in(folder_of(path)).map_err(failed)?;
     let mut writer = BufWriter::new(file.as_file_mut());
-    encode(image, format, request, &mut writer).and_then(|()| writer.flush()).map_err(failed)?;
+    encode(image, format, request, notes, &mut writer).and_then(|()| writer.flush()).map_err(failed)?;
     drop(writer);
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
@@ -133,6 +134,18 @@ pub fn write(image: &RgbImage, path: &Path, request: &Request) -> Result<()> {
 ///
 /// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request that this version knows.
 pub fn read_request(path: &Path) -> Result<Request> {
+    let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
+    let text = read_note(path, KEYWORD)?;
+    let json = text.ok_or_else(|| bad("expected a picture made by pocketmuse, found no request in it".to_owned()))?;
+    serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
+}
+
+/// Reads one of the notes that [`write()`] put into a PNG; `None` if it has none under `keyword`.
+///
+/// # Errors
+///
+/// `Io` if the file cannot be read; `BadInput` if it is not a PNG or is damaged.
+pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     if !fs::metadata(path).map_err(|error| Error::io(path, error))?.is_file() {
         return Err(bad("expected a PNG file, found none".to_owned()));
@@ -146,19 +159,24 @@ pub fn read_request(path: &Path) -> Result<Request> {
             }
             error => bad(format!("expected a PNG, found: {error}")),
         })?;
-    let text = reader.info().utf8_text.iter().find(|text| text.keyword == KEYWORD);
-    let text = text.ok_or_else(|| bad("expected a picture made by pocketmuse, found no request in it".to_owned()))?;
-    let json = text.get_text().map_err(|error| bad(format!("expected a request, found: {error}")))?;
-    serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
+    let text = reader.info().utf8_text.iter().find(|text| text.keyword == keyword);
+    let read = text.map(|text| text.get_text().map_err(|error| bad(format!("expected text, found: {error}"))));
+    read.transpose()
 }
 
-fn encode(image: &RgbImage, format: Format, request: &Request, writer: &mut impl Write) -> io::Result<()> {
+fn encode(
+    image: &RgbImage,
+    format: Format,
+    request: &Request,
+    notes: &[(&str, String)],
+    writer: &mut impl Write,
+) -> io::Result<()> {
     let io_error = |error| match error {
         ImageError::IoError(error) => error,
         error => io::Error::other(error),
     };
     match format {
-        Format::Png => encode_png(image, request, writer).map_err(|error| match error {
+        Format::Png => encode_png(image, request, notes, writer).map_err(|error| match error {
             png::EncodingError::IoError(error) => error,
             error => io::Error::other(error),
         }),
@@ -167,12 +185,20 @@ fn encode(image: &RgbImage, format: Format, request: &Request, writer: &mut impl
     }
 }
 
-fn encode_png(image: &RgbImage, request: &Request, writer: &mut impl Write) -> Result<(), png::EncodingError> {
+fn encode_png(
+    image: &RgbImage,
+    request: &Request,
+    notes: &[(&str, String)],
+    writer: &mut impl Write,
+) -> Result<(), png::EncodingError> {
     let json = serde_json::to_string(request).expect("plain data always serializes");
     let mut encoder = png::Encoder::new(writer, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.add_itxt_chunk(KEYWORD.to_owned(), json)?;
+    for (keyword, text) in notes {
+        encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
+    }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(image.as_raw())?;
     writer.finish()
@@ -246,7 +272,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["a.png", "a.WEBP", "a.jpg", "a.jpeg"] {
             let path = folder.path().join(name);
-            write(&picture(), &path, &request()).expect(name);
+            write(&picture(), &path, &request(), &[]).expect(name);
             let read = image::open(&path).expect(name).into_rgb8();
             let worst = read.as_raw().iter().zip(picture().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(worst <= Some(if name.starts_with("a.j") { 40 } else { 0 }), "{name}: {worst:?}");
@@ -260,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
         fs::write(&path, "replaced").expect("written");
-        write(&picture(), &path, &request()).expect("written");
+        write(&picture(), &path, &request(), &[]).expect("written");
         assert_eq!(read_request(&path).expect("inside"), request());
     }
 
@@ -268,7 +294,7 @@ mod tests {
     fn says_why_there_is_no_request() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
-        write(&picture(), &path, &request()).expect("written");
+        write(&picture(), &path, &request(), &[]).expect("written");
         let whole = fs::read(&path).expect("written");
         let plain = folder.path().join("plain.png");
         picture().save(&plain).expect("written");
@@ -292,7 +318,7 @@ mod tests {
     fn no_changed_byte_makes_it_panic() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
-        write(&picture(), &path, &request()).expect("written");
+        write(&picture(), &path, &request(), &[]).expect("written");
         let whole = fs::read(&path).expect("written");
         for at in 0..whole.len().min(500) {
             let mut bytes = whole.clone();
@@ -312,7 +338,7 @@ mod tests {
             ("none/a.png", ErrorKind::Io, "the folder does not exist"),
             ("file/a.png", ErrorKind::Io, "expected a folder, found a file"),
         ] {
-            let error = write(&picture(), &folder.path().join(name), &request()).expect_err(name);
+            let error = write(&picture(), &folder.path().join(name), &request(), &[]).expect_err(name);
             assert_eq!((error.kind(), error.detail()), (kind, expected), "{name}");
         }
         assert_eq!(check_destination(Path::new("a.png")).expect("here"), Format::Png);

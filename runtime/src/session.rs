@@ -130,7 +130,8 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 pub(crate) struct Settings {
     /// Threads that share one operator's work; `None` for as many as the machine runs at once.
     pub(crate) threads: Option<usize>,
-    /// Whether freed memory is kept for the next run: right for a graph that runs many times.
+    /// Whether memory for intermediate values is kept for the next ones until the session and all its outputs are
+    /// dropped: right where they are large, wrong where an output outlives the session.
     pub(crate) arena: bool,
     /// Whether the values that the manifest lists as taps are outputs too.
     pub(crate) taps: bool,
@@ -215,7 +216,8 @@ fn builder(runtime: &Runtime, settings: Settings) -> ort::Result<ort::session::b
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
-        .with_memory_pattern(settings.arena)?)
+        // A pattern holds for one shape of all inputs, and the positions asked for change from run to run.
+        .with_memory_pattern(false)?)
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {

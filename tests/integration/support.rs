@@ -77,11 +77,6 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    pub(crate) fn f32s(&self) -> Vec<f32> {
-        assert_eq!(self.dtype, Dtype::F32);
-        self.bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
-    }
-
     pub(crate) fn i64s(&self) -> Vec<i64> {
         assert_eq!(self.dtype, Dtype::I64);
         self.bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().expect("eight"))).collect()

@@ -1,27 +1,15 @@
 //! A picture file that remembers where it came from: in a PNG, the request and
 //! the model that made it. Other formats hold the pixels alone.
 
-use std::{
-    fs::File,
-    io::{BufReader, BufWriter, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use image::RgbImage;
-use pocketmuse::{
-    Request,
-    pixels::{self, Format},
-};
-use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result};
+use pocketmuse::{Request, pixels};
+use pocketmuse_package::{Digest, Flavour, Result};
 use serde::{Deserialize, Serialize};
-
-use crate::place;
 
 /// The keyword of the PNG text chunk that holds an [`Origin`] as JSON; the request has a chunk of its own.
 pub(crate) const KEYWORD: &str = "pocketmuse-origin";
-
-/// The most memory that reading a picture's text may take.
-const MAX_READ_BYTES: usize = 16 << 20;
 
 /// What made a picture, beside its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,39 +33,8 @@ pub(crate) struct Origin {
 ///
 /// `BadRequest` for an unknown ending; `Io` if the folder cannot be written to or the disk is full.
 pub(crate) fn write(image: &RgbImage, path: &Path, request: &Request, origin: &Origin) -> Result<()> {
-    if Format::of(path)? != Format::Png {
-        return pixels::write(image, path, request);
-    }
-    let failed = |error| match error {
-        png::EncodingError::IoError(error) => Error::io(path, error),
-        error => Error::new(ErrorKind::Io, path.display().to_string(), error.to_string()),
-    };
-    let temporary = place::neighbour(path)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    encode(image, &mut out, request, origin).map_err(failed)?;
-    out.flush().map_err(|error| Error::io(path, error))?;
-    drop(out);
-    place::file(temporary, path)
-}
-
-fn encode(
-    image: &RgbImage,
-    out: &mut impl Write,
-    request: &Request,
-    origin: &Origin,
-) -> Result<(), png::EncodingError> {
-    let mut encoder = png::Encoder::new(out, image.width(), image.height());
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.add_itxt_chunk(pixels::KEYWORD.to_owned(), json(request))?;
-    encoder.add_itxt_chunk(KEYWORD.to_owned(), json(origin))?;
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.as_raw())?;
-    writer.finish()
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("plain data with string keys always serializes")
+    let origin = serde_json::to_string(origin).expect("plain data with string keys always serializes");
+    pixels::write(image, path, request, &[(KEYWORD, origin)])
 }
 
 /// Reads the request of a PNG, and where it came from if that is in it.
@@ -89,16 +46,15 @@ pub(crate) fn read(path: &Path) -> Result<(Request, Option<Origin>)> {
     Ok((pixels::read_request(path)?, read_origin(path)))
 }
 
+/// Where a picture came from matters less than that it can be made again: what cannot be read is as good as absent.
 fn read_origin(path: &Path) -> Option<Origin> {
-    let file = BufReader::new(File::open(path).ok()?);
-    let limits = png::Limits { bytes: MAX_READ_BYTES };
-    let reader = png::Decoder::new_with_limits(file, limits).read_info().ok()?;
-    let text = reader.info().utf8_text.iter().find(|text| text.keyword == KEYWORD)?;
-    serde_json::from_str(&text.get_text().ok()?).ok()
+    serde_json::from_str(&pixels::read_note(path, KEYWORD).ok()??).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use pocketmuse_package::ErrorKind;
+
     use super::*;
 
     fn origin() -> Origin {

@@ -19,7 +19,7 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A temporary file beside `path`; it is removed unless [`file`] gives it its name.
+/// A temporary file beside `path`; it is removed unless [`file()`] gives it its name.
 ///
 /// # Errors
 ///

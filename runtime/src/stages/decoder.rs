@@ -24,7 +24,7 @@ pub(crate) struct Pixels {
 impl Decoder {
     pub(crate) fn load(package: &Package) -> Result<Self> {
         let pixels_per_token = package.manifest().model.pixels_per_token as usize;
-        Ok(Self { session: package.load(Stage::Decoder, false)?, pixels_per_token })
+        Ok(Self { session: package.load(Stage::Decoder, true)?, pixels_per_token })
     }
 
     /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.

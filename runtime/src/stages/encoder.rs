@@ -17,7 +17,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn load(package: &Package) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::Encoder, false)? })
+        Ok(Self { session: package.load(Stage::Encoder, true)? })
     }
 
     /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows, columns]`.
