@@ -13,6 +13,9 @@ use crate::{
     graph::{Attribute, Data, Graph, Initializer, Node},
 };
 
+/// The number of f32 in ONNX, for `Cast`.
+pub(crate) const DTYPE_F32: i64 = 1;
+
 /// A value in the graph under construction.
 #[derive(Clone, Debug)]
 pub struct Value {

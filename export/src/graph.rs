@@ -1,6 +1,6 @@
 //! An ONNX graph as plain data: what the builder makes, the quantizer rewrites and the writer writes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use pocketmuse_package::{Dtype, TensorSpec};
 
@@ -69,13 +69,32 @@ pub enum Data {
     Inline(Dtype, Vec<u8>),
     /// f32 values, read when the graph is written.
     Weight(Weight),
+    /// Values of any type, computed when the graph is written.
+    Recipe(Dtype, Recipe),
+}
+
+/// How to compute a constant's bytes, little-endian.
+#[derive(Clone)]
+pub struct Recipe(Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>);
+
+impl Recipe {
+    /// A recipe that `compute` carries out.
+    pub fn new(compute: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(compute))
+    }
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recipe")
+    }
 }
 
 impl Initializer {
     /// The type of its elements.
     pub fn dtype(&self) -> Dtype {
         match &self.data {
-            Data::Inline(dtype, _) => *dtype,
+            Data::Inline(dtype, _) | Data::Recipe(dtype, _) => *dtype,
             Data::Weight(_) => Dtype::F32,
         }
     }
@@ -94,12 +113,13 @@ impl Initializer {
         match &self.data {
             Data::Inline(_, bytes) => Ok(bytes.clone()),
             Data::Weight(weight) => Ok(little_endian(weight.values()?)),
+            Data::Recipe(_, recipe) => (recipe.0)(),
         }
     }
 }
 
 /// The bytes of f32 values in the order of the files, which is the processor's nearly everywhere.
-fn little_endian(values: Vec<f32>) -> Vec<u8> {
+pub(crate) fn little_endian(values: Vec<f32>) -> Vec<u8> {
     if cfg!(target_endian = "little") {
         bytemuck::cast_slice(&values).to_vec()
     } else {

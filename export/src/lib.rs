@@ -22,6 +22,7 @@ pub mod graph;
 mod layers;
 mod models;
 mod proto;
+mod quantize;
 mod tokenizer;
 mod write;
 
@@ -103,14 +104,14 @@ pub fn export(
     let checkpoint = Checkpoint::open(checkpoint)?;
     let configs = Configs::read(&checkpoint)?;
     let networks = Networks::open(&checkpoint)?;
-    let graphs = networks.graphs(&configs)?;
+    let graphs = networks.flavours(&configs, &options.flavours)?;
     let warnings = networks.warnings();
     let (json, tokenizer) = tokenizer(&checkpoint, &configs)?;
 
     let writer = PackageWriter::create(package, options.overwrite)?;
-    let mut progress = Counter::new(&graphs, options.flavours.len(), on_progress);
+    let mut progress = Counter::new(&graphs, on_progress);
     let mut flavours = BTreeMap::new();
-    for flavour in &options.flavours {
+    for (flavour, graphs) in &graphs {
         let stages = graphs.iter().map(|(stage, graph)| {
             let entry =
                 writer.graph(*flavour, *stage, graph, |tensor, bytes| progress.advance(*stage, tensor, bytes))?;
@@ -131,6 +132,9 @@ pub fn export(
     Ok(Summary { manifest, warnings })
 }
 
+/// The networks of one flavour.
+type Graphs = Vec<(Stage, Graph)>;
+
 /// The tensors of all networks.
 struct Networks {
     text_encoder: Arc<Network>,
@@ -147,7 +151,11 @@ impl Networks {
         })
     }
 
-    fn graphs(&self, configs: &Configs) -> Result<Vec<(Stage, Graph)>> {
+    fn flavours(&self, configs: &Configs, flavours: &[Flavour]) -> Result<Vec<(Flavour, Graphs)>> {
+        flavours.iter().map(|flavour| Ok((*flavour, flavoured(self.graphs(configs)?, *flavour)))).collect()
+    }
+
+    fn graphs(&self, configs: &Configs) -> Result<Graphs> {
         let Configs { text, vit, vq, .. } = configs;
         let (transformer, vqvae) = (self.transformer.weights(), self.vqvae.weights());
         Ok(vec![
@@ -163,6 +171,15 @@ impl Networks {
         let networks = Checkpoint::NETWORKS.iter().zip([&self.text_encoder, &self.transformer, &self.vqvae]);
         networks.filter_map(|(name, network)| extra_tensors(name, network.unused())).collect()
     }
+}
+
+/// The VQ-GAN's networks are f32 in every flavour: their convolutions need calibrated ranges.
+fn flavoured(graphs: Graphs, flavour: Flavour) -> Graphs {
+    let rewrite = |(stage, graph)| match (flavour, stage) {
+        (Flavour::Int8, Stage::TextEncoder | Stage::Prologue | Stage::Step) => (stage, quantize::int8(graph)),
+        _ => (stage, graph),
+    };
+    graphs.into_iter().map(rewrite).collect()
 }
 
 fn extra_tensors(network: &str, mut names: Vec<String>) -> Option<String> {
@@ -183,9 +200,10 @@ struct Counter<F> {
 }
 
 impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
-    fn new(graphs: &[(Stage, Graph)], flavours: usize, on_progress: F) -> Self {
-        let constants = graphs.iter().flat_map(|(_, graph)| &graph.initializers);
-        let total = constants.map(|constant| constant.bytes() as u64).sum::<u64>() * flavours as u64;
+    fn new(graphs: &[(Flavour, Graphs)], on_progress: F) -> Self {
+        let stages = graphs.iter().flat_map(|(_, stages)| stages);
+        let constants = stages.flat_map(|(_, graph)| &graph.initializers);
+        let total = constants.map(|constant| constant.bytes() as u64).sum();
         Self { written_bytes: 0, total_bytes: total, on_progress }
     }
 

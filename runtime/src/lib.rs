@@ -18,6 +18,7 @@
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 
+mod agreement;
 mod arithmetic;
 mod golden;
 pub mod library;

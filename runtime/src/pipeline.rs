@@ -58,9 +58,9 @@ pub struct Output {
 }
 
 /// The prompts as token ids, in the order of the guidance branches, and their weights.
-struct Prompts {
+pub(crate) struct Prompts {
     ids: Vec<Vec<u32>>,
-    guidance: Vec<f32>,
+    pub(crate) guidance: Vec<f32>,
     truncated: Vec<String>,
 }
 
@@ -89,6 +89,10 @@ impl Pipeline {
         self.package.manifest()
     }
 
+    pub(crate) fn package(&self) -> &Package {
+        &self.package
+    }
+
     /// Makes pictures. Every stage is loaded, used and dropped before the next one is loaded.
     ///
     /// `on_step` is called after every step; when it breaks, no further work is done.
@@ -102,11 +106,7 @@ impl Pipeline {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut meter = Meter::start();
         let prompts = self.tokenize(&job)?;
-        let text = meter.stage(
-            Stage::TextEncoder,
-            || TextEncoder::load(&self.package),
-            |mut encoder| encoder.encode(&prompts.ids),
-        )?;
+        let text = self.encode(&mut meter, &prompts)?;
         let primed = self.prime(&mut meter, text, &job)?;
         let tokens = meter.stage(
             Stage::Step,
@@ -133,7 +133,7 @@ impl Pipeline {
     }
 
     /// The prompt, and the negative prompt before it if there is guidance.
-    fn tokenize(&self, job: &Resolved) -> Result<Prompts> {
+    pub(crate) fn tokenize(&self, job: &Resolved) -> Result<Prompts> {
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let (prompt, negative) = (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
         let g = job.guidance_scale;
@@ -148,8 +148,12 @@ impl Pipeline {
         Ok(prompts)
     }
 
+    pub(crate) fn encode(&self, meter: &mut Meter, prompts: &Prompts) -> Result<Text> {
+        meter.stage(Stage::TextEncoder, || TextEncoder::load(&self.package), |mut encoder| encoder.encode(&prompts.ids))
+    }
+
     /// The text is dropped with the prologue.
-    fn prime(&self, meter: &mut Meter, text: Text, job: &Resolved) -> Result<Primed> {
+    pub(crate) fn prime(&self, meter: &mut Meter, text: Text, job: &Resolved) -> Result<Primed> {
         meter.stage(
             Stage::Prologue,
             || Prologue::load(&self.package),

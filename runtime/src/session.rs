@@ -60,6 +60,12 @@ impl Runtime {
         &self.path
     }
 
+    /// ONNX Runtime itself, of which a process has one: for this project's tests, which run graphs of their own.
+    #[doc(hidden)]
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     fn first_of(places: Vec<Place>) -> Result<Self> {
         let mut attempts = Vec::new();
         for place in places {

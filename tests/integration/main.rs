@@ -5,4 +5,5 @@ mod checkpoints;
 mod exactness;
 mod onnx_checker;
 mod pipeline;
+mod quality;
 mod support;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use pocketmuse_export::{Options, Result, Summary};
+use pocketmuse_package::Flavour;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tempfile::TempDir;
 
@@ -45,6 +46,22 @@ pub(crate) fn package(name: &str) -> PathBuf {
         package
     });
     entry.clone()
+}
+
+/// The package of the bundled model with the graphs of `flavour`.
+pub(crate) fn flavoured_package(flavour: Flavour) -> PathBuf {
+    static PACKAGES: Mutex<BTreeMap<Flavour, TempDir>> = Mutex::new(BTreeMap::new());
+    let mut packages = PACKAGES.lock().expect("no test panics while it exports");
+    let folder = packages.entry(flavour).or_insert_with(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = Options { flavours: vec![flavour], ..Options::default() };
+        let target = folder.path().join("package");
+        let made =
+            pocketmuse_export::export(&checkpoint("tiny-world"), &target, &options, |_| ControlFlow::Continue(()));
+        made.unwrap_or_else(|error| panic!("{flavour}: {error}"));
+        folder
+    });
+    folder.path().join("package")
 }
 
 pub(crate) fn copy_folder(from: &Path, to: &Path) {

@@ -95,10 +95,10 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
     /// The aesthetic score that the model is told its picture has, about 0 to 10 [default: 6]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
     pub aesthetic_score: Option<f32>,
     /// The corner that the model is told its picture was cropped at [default: 0,0]
-    #[arg(long, value_name = "LEFT,TOP", value_parser = parse_corner)]
+    #[arg(alias = "micro-conditioning-crop-coord", long, value_name = "LEFT,TOP", value_parser = parse_corner)]
     pub crop_coordinates: Option<[u32; 2]>,
     /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow) [default: own]
     #[arg(long, value_name = "KIND")]

@@ -106,17 +106,20 @@ impl Default for Defaults {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Flavour {
+    /// Linear layers and embeddings in 8-bit integers, the rest in 32-bit float: small and fast on every CPU.
+    Int8,
     /// Every weight and every product in 32-bit float: the yardstick.
     F32,
 }
 
 impl Flavour {
-    /// All flavours that this build knows.
-    pub const ALL: &[Self] = &[Self::F32];
+    /// All flavours that this build knows, the best for most first.
+    pub const ALL: &[Self] = &[Self::Int8, Self::F32];
 
     /// The name in manifests, folders and flags.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Int8 => "int8",
             Self::F32 => "f32",
         }
     }

@@ -1,0 +1,78 @@
+//! `MatMul` with a constant matrix as `DynamicQuantizeLinear` and `MatMulInteger`.
+
+use std::sync::{Arc, OnceLock};
+
+use pocketmuse_package::Dtype;
+
+use super::{Rewriter, channel};
+use crate::{
+    builder::DTYPE_F32,
+    checkpoint::Weight,
+    error::Result,
+    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
+};
+
+/// A value as u8, with its scale and zero point.
+#[derive(Clone)]
+pub(super) struct Quantized {
+    value: String,
+    scale: String,
+    zero_point: String,
+}
+
+pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer) {
+    let (input, output) = (&node.inputs[0], &node.outputs[0]);
+    let Quantized { value, scale, zero_point } = quantized(rewriter, input);
+    let (matrix, scales) = constants(rewriter, weight);
+    let product = format!("{output}.int32");
+    rewriter.node("MatMulInteger", product.clone(), &[&value, &matrix, &zero_point]);
+    let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&product]);
+    let cast = rewriter.nodes.last_mut().expect("the node just added");
+    cast.attributes.push(("to", Attribute::Int(DTYPE_F32)));
+    let both = rewriter.node("Mul", format!("{output}.scale"), &[&scale, &scales]);
+    rewriter.node("Mul", output.clone(), &[&float, &both]);
+}
+
+/// `input` in u8, quantized once for all its readers.
+fn quantized(rewriter: &mut Rewriter, input: &str) -> Quantized {
+    if let Some(quantized) = rewriter.quantized.get(input) {
+        return quantized.clone();
+    }
+    let part = |part: &str| format!("{input}.{part}");
+    let quantized = Quantized { value: part("u8"), scale: part("u8_scale"), zero_point: part("u8_zero_point") };
+    let outputs = vec![quantized.value.clone(), quantized.scale.clone(), quantized.zero_point.clone()];
+    let name = format!("{input}/DynamicQuantizeLinear");
+    let inputs = vec![input.to_owned()];
+    rewriter.nodes.push(Node { name, op: "DynamicQuantizeLinear", inputs, outputs, attributes: vec![] });
+    rewriter.quantized.insert(input.to_owned(), quantized.clone());
+    quantized
+}
+
+/// The matrix in s8 and its scales, one per column: the names of two constants.
+fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) {
+    let Data::Weight(values) = &weight.data else { unreachable!("only weights are rewritten") };
+    let columns = weight.shape[1];
+    // The scales are wanted twice and reading the weight is dear, so whoever is first keeps them.
+    let scales = Arc::new(OnceLock::new());
+    let matrix = {
+        let (values, scales) = (values.clone(), Arc::clone(&scales));
+        Recipe::new(move || {
+            let values = values.values()?;
+            Ok(channel::columns(&values, scales.get_or_init(|| channel::pair_safe_scales(&values, columns))))
+        })
+    };
+    let scale = {
+        let values = values.clone();
+        Recipe::new(move || Ok(little_endian(scales_of(&values, &scales, columns)?)))
+    };
+    let matrix = rewriter.constant(format!("{}.s8", weight.name), &weight.shape, Data::Recipe(Dtype::I8, matrix));
+    let scale = rewriter.constant(format!("{}.s8_scale", weight.name), &[columns], Data::Recipe(Dtype::F32, scale));
+    (matrix, scale)
+}
+
+fn scales_of(values: &Weight, known: &OnceLock<Vec<f32>>, columns: usize) -> Result<Vec<f32>> {
+    match known.get() {
+        Some(scales) => Ok(scales.clone()),
+        None => Ok(channel::pair_safe_scales(&values.values()?, columns)),
+    }
+}

@@ -1,0 +1,93 @@
+//! Graph to graph: f32 products and tables become integer ones. Knows operators, no model.
+//!
+//! A linear layer, `MatMul` with a constant matrix, becomes `DynamicQuantizeLinear` of the activations (u8, one range
+//! for the whole tensor, found at run time) and `MatMulInteger` with s8 weights (one scale per output channel): ONNX
+//! Runtime fuses the pattern. A `Gather` of rows of a large constant table reads s8 rows with one scale each. Norms,
+//! softmax, residuals and everything else stay in f32.
+
+mod channel;
+mod linear;
+mod table;
+
+use std::collections::HashMap;
+
+use crate::graph::{Data, Graph, Initializer, Node};
+
+/// Tables below this many bytes are not worth a rounding error.
+const SMALL_TABLE_BYTES: usize = 64 << 10;
+
+/// The int8 flavour of a graph.
+pub(crate) fn int8(graph: Graph) -> Graph {
+    let Graph { name, inputs, outputs, nodes, initializers, taps } = graph;
+    let mut rewriter =
+        Rewriter { weights: by_name(initializers), nodes: Vec::new(), made: Vec::new(), quantized: HashMap::new() };
+    for node in nodes {
+        match rewriter.constant_operand(&node) {
+            Some((Role::Linear, weight)) => linear::rewrite(&mut rewriter, &node, &weight),
+            Some((Role::Table, table)) => table::rewrite(&mut rewriter, &node, &table),
+            None => rewriter.nodes.push(node),
+        }
+    }
+    let Rewriter { weights, nodes, made, .. } = rewriter;
+    let mut initializers = made;
+    initializers.extend(in_use(weights, &nodes));
+    Graph { name, inputs, outputs, nodes, initializers, taps }
+}
+
+/// What a constant is to the node that reads it.
+enum Role {
+    Linear,
+    Table,
+}
+
+struct Rewriter {
+    /// The f32 graph's constants, by name, with their order.
+    weights: HashMap<String, (usize, Initializer)>,
+    nodes: Vec<Node>,
+    made: Vec<Initializer>,
+    /// Values that have been quantized, so that layers which read the same one share the work.
+    quantized: HashMap<String, linear::Quantized>,
+}
+
+impl Rewriter {
+    fn constant_operand(&self, node: &Node) -> Option<(Role, Initializer)> {
+        let matrix = |name: &str| {
+            let (_, constant) = self.weights.get(name)?;
+            (constant.shape.len() == 2 && matches!(constant.data, Data::Weight(_))).then(|| constant.clone())
+        };
+        match node.op {
+            "MatMul" => Some((Role::Linear, matrix(&node.inputs[1])?)),
+            "Gather" => {
+                let table = matrix(&node.inputs[0])?;
+                (table.bytes() >= SMALL_TABLE_BYTES).then_some((Role::Table, table))
+            }
+            _ => None,
+        }
+    }
+
+    fn constant(&mut self, name: String, shape: &[usize], data: Data) -> String {
+        self.made.push(Initializer { name: name.clone(), shape: shape.to_vec(), data });
+        name
+    }
+
+    /// Adds a node with one output, which gets the node's name.
+    fn node(&mut self, op: &'static str, name: String, inputs: &[&str]) -> String {
+        let inputs = inputs.iter().map(|input| (*input).to_owned()).collect();
+        let (node, outputs) = (format!("{name}/{op}"), vec![name.clone()]);
+        self.nodes.push(Node { name: node, op, inputs, outputs, attributes: vec![] });
+        name
+    }
+}
+
+fn by_name(initializers: Vec<Initializer>) -> HashMap<String, (usize, Initializer)> {
+    let named = |(order, constant): (usize, Initializer)| (constant.name.clone(), (order, constant));
+    initializers.into_iter().enumerate().map(named).collect()
+}
+
+/// The constants that nodes still read, in their old order.
+fn in_use(weights: HashMap<String, (usize, Initializer)>, nodes: &[Node]) -> Vec<Initializer> {
+    let read: std::collections::HashSet<_> = nodes.iter().flat_map(|node| &node.inputs).collect();
+    let mut kept: Vec<_> = weights.into_values().filter(|(_, constant)| read.contains(&constant.name)).collect();
+    kept.sort_by_key(|(order, _)| *order);
+    kept.into_iter().map(|(_, constant)| constant).collect()
+}

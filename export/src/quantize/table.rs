@@ -1,0 +1,54 @@
+//! `Gather` of rows of a constant table as s8 rows with a scale each.
+
+use std::sync::{Arc, OnceLock};
+
+use pocketmuse_package::Dtype;
+
+use super::{Rewriter, channel};
+use crate::{
+    builder::DTYPE_F32,
+    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
+};
+
+pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer) {
+    let (indices, output) = (&node.inputs[1], &node.outputs[0]);
+    let (rows, scales) = constants(rewriter, table);
+    let picked = gather(rewriter, format!("{output}.s8"), &rows, indices);
+    let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&picked]);
+    let cast = rewriter.nodes.last_mut().expect("the node just added");
+    cast.attributes.push(("to", Attribute::Int(DTYPE_F32)));
+    let scale = gather(rewriter, format!("{output}.scale"), &scales, indices);
+    rewriter.node("Mul", output.clone(), &[&float, &scale]);
+}
+
+fn gather(rewriter: &mut Rewriter, name: String, table: &str, indices: &str) -> String {
+    let name = rewriter.node("Gather", name, &[table, indices]);
+    let node = rewriter.nodes.last_mut().expect("the node just added");
+    node.attributes.push(("axis", Attribute::Int(0)));
+    name
+}
+
+/// The rows in s8, `[rows, width]`, and their scales, `[rows, 1]`: the names of two constants.
+fn constants(rewriter: &mut Rewriter, table: &Initializer) -> (String, String) {
+    let Data::Weight(values) = &table.data else { unreachable!("only weights are rewritten") };
+    let (rows, width) = (table.shape[0], table.shape[1]);
+    let known = Arc::new(OnceLock::new());
+    let packed = {
+        let (values, known) = (values.clone(), Arc::clone(&known));
+        Recipe::new(move || {
+            let (packed, scales) = channel::rows(&values.values()?, width);
+            known.get_or_init(|| scales);
+            Ok(packed)
+        })
+    };
+    let scales = {
+        let values = values.clone();
+        Recipe::new(move || match known.get() {
+            Some(scales) => Ok(little_endian(scales.clone())),
+            None => Ok(little_endian(channel::rows(&values.values()?, width).1)),
+        })
+    };
+    let packed = rewriter.constant(format!("{}.s8", table.name), &[rows, width], Data::Recipe(Dtype::I8, packed));
+    let scales = rewriter.constant(format!("{}.s8_scale", table.name), &[rows, 1], Data::Recipe(Dtype::F32, scales));
+    (packed, scales)
+}
