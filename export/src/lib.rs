@@ -22,7 +22,7 @@ pub mod graph;
 mod layers;
 mod models;
 mod proto;
-mod quantize;
+pub mod quantize;
 mod tokenizer;
 mod write;
 

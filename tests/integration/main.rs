@@ -3,6 +3,7 @@
 mod bad_checkpoints;
 mod checkpoints;
 mod exactness;
+mod kernels;
 mod onnx_checker;
 mod pipeline;
 mod quality;

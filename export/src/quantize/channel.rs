@@ -16,7 +16,7 @@ const LARGEST: f32 = 127.0;
 /// # Panics
 ///
 /// If `columns` is 0 or does not divide `weight.len()`.
-pub(super) fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
+pub fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
     assert!(columns > 0 && weight.len().is_multiple_of(columns), "whole rows");
     let mut largest = vec![0.0f32; columns];
     for pair in weight.chunks(2 * columns) {
@@ -32,8 +32,20 @@ pub(super) fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
     largest.into_iter().map(|largest| if largest > 0.0 { largest / LARGEST } else { 1.0 }).collect()
 }
 
-/// `weight / scale` of each column, rounded: `weight ≈ value * scale`.
-pub(super) fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
+/// `weight / scale` of each column of a matrix `[rows, scales.len()]`, row-major, rounded: the bytes of s8 values in
+/// -127..=127, `weight ≈ value * scale`.
+///
+/// # Example
+///
+/// ```
+/// use pocketmuse_export::quantize::{columns, pair_safe_scales};
+///
+/// let weight = [0.5, 1.0, -0.25, 1.0]; // two columns of two rows
+/// let scales = pair_safe_scales(&weight, 2);
+/// assert_eq!(scales, [0.5 / 127.0, 2.0 / 127.0]); // the second column's pair has one sign and shares the range
+/// assert_eq!(columns(&weight, &scales), [127, 64, -64i8 as u8, 64]);
+/// ```
+pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
     let inverse: Vec<f32> = scales.iter().map(|scale| scale.recip()).collect();
     let row =
         |row: &[f32]| row.iter().zip(&inverse).map(|(weight, inverse)| rounded(weight * inverse)).collect::<Vec<_>>();

@@ -11,6 +11,7 @@ mod table;
 
 use std::collections::HashMap;
 
+pub use self::channel::{columns, pair_safe_scales};
 use crate::graph::{Data, Graph, Initializer, Node};
 
 /// Tables below this many bytes are not worth a rounding error.
