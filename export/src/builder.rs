@@ -13,9 +13,6 @@ use crate::{
     graph::{Attribute, Data, Graph, Initializer, Node},
 };
 
-/// The number of f32 in ONNX, for `Cast`.
-pub(crate) const DTYPE_F32: i64 = 1;
-
 /// A value in the graph under construction.
 #[derive(Clone, Debug)]
 pub struct Value {
@@ -286,8 +283,7 @@ impl Builder {
 
     /// Another element type.
     pub fn cast(&mut self, x: &Value, dtype: Dtype) -> Value {
-        let code = crate::proto::data_type(dtype);
-        self.node("Cast", &[x], (dtype, x.shape.clone()), vec![("to", Attribute::Int(code))])
+        self.node("Cast", &[x], (dtype, x.shape.clone()), vec![("to", Attribute::Int(dtype.onnx()))])
     }
 
     /// Softmax over the last axis.

@@ -1,9 +1,9 @@
-//! ONNX's protobuf messages as wire bytes. Knows the field numbers and nothing of what a graph means.
+//! ONNX's protobuf messages. Knows the field numbers and nothing of what a graph means.
 //!
 //! The numbers are those of `onnx.proto` (IR version 10), whose names the functions carry. Messages are small
 //! because large constants are external data, so each is built in memory, inner before outer.
 
-use pocketmuse_package::{Dim, Dtype, FileEntry, TensorSpec};
+use pocketmuse_package::{Dim, FileEntry, TensorSpec, wire::Message};
 
 use crate::graph::{Attribute, Graph, Initializer, Node};
 
@@ -26,21 +26,6 @@ pub(crate) enum Location {
     },
 }
 
-/// The number of an element type in `TensorProto.DataType`.
-pub(crate) fn data_type(dtype: Dtype) -> i64 {
-    match dtype {
-        Dtype::F32 => 1,
-        Dtype::U8 => 2,
-        Dtype::I8 => 3,
-        Dtype::I32 => 6,
-        Dtype::I64 => 7,
-        Dtype::Bool => 9,
-        Dtype::F16 => 10,
-        Dtype::Bf16 => 16,
-        other => unreachable!("every element type has a number, {other} too"),
-    }
-}
-
 /// A whole model. `locations` says where each initializer's values are, `data` the external file's name.
 pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8> {
     let mut opset = Message::default();
@@ -52,7 +37,7 @@ pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8
         .text(3, env!("CARGO_PKG_VERSION")) // producer_version
         .message(7, &graph_proto(graph, locations, data))
         .message(8, &opset); // opset_import
-    model.0
+    model.into_bytes()
 }
 
 fn graph_proto(graph: &Graph, locations: &[Location], data: &str) -> Message {
@@ -113,7 +98,7 @@ fn tensor_proto(initializer: &Initializer, location: &Location, data: &str) -> M
     for extent in &initializer.shape {
         message.number(1, *extent as u64);
     }
-    message.number(2, data_type(initializer.dtype()).cast_unsigned()).text(8, &initializer.name);
+    message.number(2, initializer.dtype().onnx().cast_unsigned()).text(8, &initializer.name);
     match location {
         Location::Inline(bytes) => message.bytes(9, bytes), // raw_data
         Location::External { offset, length } => {
@@ -139,7 +124,7 @@ fn value_info(spec: &TensorSpec) -> Message {
         shape.message(1, &message);
     }
     let mut tensor = Message::default();
-    tensor.number(1, data_type(spec.dtype).cast_unsigned()).message(2, &shape);
+    tensor.number(1, spec.dtype.onnx().cast_unsigned()).message(2, &shape);
     let mut kind = Message::default();
     kind.message(1, &tensor);
     let mut info = Message::default();
@@ -150,65 +135,4 @@ fn value_info(spec: &TensorSpec) -> Message {
 /// The external data file's name inside the graph: beside it.
 pub(crate) fn beside(file: &FileEntry) -> &str {
     file.path.rsplit('/').next().expect("a split has a last part")
-}
-
-/// The bytes of one message, field after field.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80); // the low seven bits
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn key(&mut self, field: u64, wire_type: u64) {
-        self.varint(field << 3 | wire_type);
-    }
-
-    fn number(&mut self, field: u64, value: u64) -> &mut Self {
-        self.key(field, 0);
-        self.varint(value);
-        self
-    }
-
-    fn float(&mut self, field: u64, value: f32) -> &mut Self {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) -> &mut Self {
-        self.key(field, 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend(bytes);
-        self
-    }
-
-    fn text(&mut self, field: u64, text: &str) -> &mut Self {
-        self.bytes(field, text.as_bytes())
-    }
-
-    fn message(&mut self, field: u64, message: &Self) -> &mut Self {
-        self.bytes(field, &message.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encodes_as_the_format_says() {
-        let mut message = Message::default();
-        // The examples of the protobuf encoding guide: field 1 = 150; field 2 = "testing".
-        message.number(1, 150).text(2, "testing");
-        assert_eq!(message.0, [&[0x08, 0x96, 0x01, 0x12, 0x07], b"testing".as_slice()].concat());
-        let mut negative = Message::default();
-        negative.number(3, (-1i64).cast_unsigned());
-        assert_eq!(negative.0, [0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
-    }
 }

@@ -106,8 +106,8 @@ fn sums_are_exact_on_this_processor_even_at_the_extremes() {
     let kinds: [(&str, Weight); 4] = [
         ("all alike", |_| 1.0),
         ("all negative", |_| -3.0),
-        ("alternating pairs", |at| if at / COLUMNS / 2 % 2 == 0 { 1.0 } else { -1.0 }),
-        ("alternating", |at| if at / COLUMNS % 2 == 0 { 1.0 } else { -1.0 }),
+        ("alternating pairs", |at| if (at / COLUMNS / 2).is_multiple_of(2) { 1.0 } else { -1.0 }),
+        ("alternating", |at| if (at / COLUMNS).is_multiple_of(2) { 1.0 } else { -1.0 }),
     ];
     let activations = [vec![255u8; ROWS * INNER], (0..ROWS * INNER).map(|at| (at * 37 % 256) as u8).collect()];
     let waves: Vec<f32> = (0..INNER * COLUMNS).map(wave).collect();

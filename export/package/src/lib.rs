@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod manifest;
 mod shape;
+pub mod wire;
 
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};

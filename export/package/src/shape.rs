@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum Dtype {
     /// 32-bit float.
     F32,
@@ -35,6 +34,20 @@ impl Dtype {
             Self::F16 | Self::Bf16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
+        }
+    }
+
+    /// Its number in ONNX, `TensorProto.DataType`.
+    pub fn onnx(self) -> i64 {
+        match self {
+            Self::F32 => 1,
+            Self::U8 => 2,
+            Self::I8 => 3,
+            Self::I32 => 6,
+            Self::I64 => 7,
+            Self::Bool => 9,
+            Self::F16 => 10,
+            Self::Bf16 => 16,
         }
     }
 

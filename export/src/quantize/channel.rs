@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn rows_have_scales_of_their_own() {
-        let (values, scales) = rows(&[0.5, -2.0, 0.01, 0.02], 2);
-        assert_eq!(signed(&values), [32, -127, 64, 127]);
+        let (values, scales) = rows(&[0.5, -2.0, 0.005, 0.02], 2);
+        assert_eq!(signed(&values), [32, -127, 32, 127]);
         assert_eq!(scales, [2.0 / 127.0, 0.02 / 127.0]);
     }
 

@@ -6,7 +6,6 @@ use pocketmuse_package::Dtype;
 
 use super::{Rewriter, channel};
 use crate::{
-    builder::DTYPE_F32,
     checkpoint::Weight,
     error::Result,
     graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
@@ -28,7 +27,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
     rewriter.node("MatMulInteger", product.clone(), &[&value, &matrix, &zero_point]);
     let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&product]);
     let cast = rewriter.nodes.last_mut().expect("the node just added");
-    cast.attributes.push(("to", Attribute::Int(DTYPE_F32)));
+    cast.attributes.push(("to", Attribute::Int(Dtype::F32.onnx())));
     let both = rewriter.node("Mul", format!("{output}.scale"), &[&scale, &scales]);
     rewriter.node("Mul", output.clone(), &[&float, &both]);
 }

@@ -5,10 +5,7 @@ use std::sync::{Arc, OnceLock};
 use pocketmuse_package::Dtype;
 
 use super::{Rewriter, channel};
-use crate::{
-    builder::DTYPE_F32,
-    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
-};
+use crate::graph::{Attribute, Data, Initializer, Node, Recipe, little_endian};
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer) {
     let (indices, output) = (&node.inputs[1], &node.outputs[0]);
@@ -16,7 +13,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer)
     let picked = gather(rewriter, format!("{output}.s8"), &rows, indices);
     let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&picked]);
     let cast = rewriter.nodes.last_mut().expect("the node just added");
-    cast.attributes.push(("to", Attribute::Int(DTYPE_F32)));
+    cast.attributes.push(("to", Attribute::Int(Dtype::F32.onnx())));
     let scale = gather(rewriter, format!("{output}.scale"), &scales, indices);
     rewriter.node("Mul", output.clone(), &[&float, &scale]);
 }
