@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -99,6 +100,22 @@ pub fn package(
     let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
     pocketmuse_export::export(checkpoint.path(), &package, &options, on_progress)?;
     Ok(package)
+}
+
+/// Removes the package that [`package`] would return, so that it is exported anew.
+///
+/// # Errors
+///
+/// `Io` if it cannot be removed.
+pub fn discard(cache: &Path, flavour: Flavour) -> Result<()> {
+    let package = cache.join(format!("{KEY}-{flavour}"));
+    let lock = cache.join("lock");
+    let lock = File::create(&lock).map_err(|error| Error::io(&lock, error))?;
+    let _ = lock.lock();
+    match fs::remove_dir_all(&package) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&package, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether every file is there with its size; the runtime checks their contents as it uses them.

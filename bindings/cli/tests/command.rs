@@ -98,6 +98,34 @@ fn a_picture_remembers_how_it_was_made() {
 }
 
 #[test]
+fn a_damaged_package_in_the_cache_is_made_again() {
+    let (root, cache) = (folder(), folder());
+    let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
+    let generate = |name: &str| {
+        let mut command =
+            pocketmuse(root.path(), &["generate", "a tree", "--seed", "3", "--num-inference-steps=1", "-o", name]);
+        let output =
+            command.env("XDG_CACHE_HOME", cache.path()).env("ORT_DYLIB_PATH", &library).output().expect("started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert!(!generate("a.png").contains("damaged"));
+    let packages = cache.path().join("pocketmuse/tiny-world");
+    let package = fs::read_dir(packages)
+        .expect("a cache")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.is_dir());
+    let weights = package.expect("a package").join("f32/decoder.data");
+    let mut bytes = fs::read(&weights).expect("weights");
+    bytes[1000] ^= 1;
+    fs::write(&weights, bytes).expect("written");
+    assert!(generate("b.png").contains("made again, since its package is damaged"));
+    let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+    assert_eq!(read("a.png"), read("b.png"));
+    assert!(!generate("c.png").contains("damaged"));
+}
+
+#[test]
 fn json_is_one_object_per_line() {
     let root = folder();
     let long = "a red house and ".repeat(40);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Request};
-use pocketmuse_package::Result;
+use pocketmuse_package::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use super::tokens::TokenLog;
@@ -20,14 +20,30 @@ use crate::{
 
 pub(crate) fn run(args: &GenerateArgs, offline: bool) -> Result<u8> {
     let console = Console { json: args.json };
-    generate(args, offline, &console).map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = generate(args, offline, &console).or_else(|error| mend(error, args, offline, &console));
+    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+}
+
+/// A damaged package in the cache is this command's own: it is made again, and so is the picture.
+fn mend(error: Error, args: &GenerateArgs, offline: bool, console: &Console) -> Result<()> {
+    if error.kind() != ErrorKind::PackageDamaged || args.package.is_some() {
+        return Err(error);
+    }
+    console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
+    bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
+    generate(args, offline, console)
+}
+
+/// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
+fn built_in_flavour(args: &GenerateArgs) -> Flavour {
+    args.flavour.unwrap_or(Flavour::F32)
 }
 
 fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()> {
     let job = Job::read(args)?;
     let package = match &args.package {
         Some(package) => package.clone(),
-        None => built_in(args.flavour.unwrap_or(Flavour::F32), console)?,
+        None => built_in(built_in_flavour(args), console)?,
     };
     let manifest = Manifest::read(&package)?;
     job.request.resolve(&manifest)?; // a wrong request fails before anything is fetched
