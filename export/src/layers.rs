@@ -90,20 +90,24 @@ pub(crate) fn group_norm(
     Ok(b.affine_by_channel(x, &scale, &shift))
 }
 
-/// `[groups, 1]`.
+/// The mean of each group, `[groups, 1]`.
 fn group_mean(b: &mut Builder, x: &Value, groups: usize) -> Value {
     let rows = b.mean(x, &[-1]);
-    let rows = b.reshape(&rows, &[To::Is(groups), To::Rest("rows of a group")]);
-    b.mean(&rows, &[-1])
+    mean_of_rows(b, &rows, groups)
 }
 
-/// `[groups, 1]`.
+/// The mean of each group's squares, `[groups, 1]`.
 fn group_mean_of_squares(b: &mut Builder, x: &Value, groups: usize) -> Value {
     let rows = b.sum_of_squares(x, &[-1]);
     let width = b.shape_of(x, 3, 4);
     let width = b.cast(&width, Dtype::F32);
     let rows = b.div(&rows, &width);
-    let rows = b.reshape(&rows, &[To::Is(groups), To::Rest("rows of a group")]);
+    mean_of_rows(b, &rows, groups)
+}
+
+/// `[1, c, h, 1]`, a number for each row of pixels, to `[groups, 1]`.
+fn mean_of_rows(b: &mut Builder, rows: &Value, groups: usize) -> Value {
+    let rows = b.reshape(rows, &[To::Is(groups), To::Rest("rows of a group")]);
     b.mean(&rows, &[-1])
 }
 

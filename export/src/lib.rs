@@ -106,7 +106,7 @@ pub fn export(
     let networks = Networks::open(&checkpoint)?;
     let graphs = networks.flavours(&configs, &options.flavours)?;
     let warnings = networks.warnings();
-    let (json, tokenizer) = tokenizer(&checkpoint, &configs)?;
+    let (json, (bos, eos, pad)) = tokenizer(&checkpoint, &configs)?;
 
     let writer = PackageWriter::create(package, options.overwrite)?;
     let mut progress = Counter::new(&graphs, on_progress);
@@ -124,7 +124,13 @@ pub fn export(
         format: FORMAT_VERSION,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
-        tokenizer: Tokenizer { file: writer.file("tokenizer.json", json.as_bytes())?, ..tokenizer },
+        tokenizer: Tokenizer {
+            file: writer.file("tokenizer.json", json.as_bytes())?,
+            bos,
+            eos,
+            pad,
+            max_tokens: configs.text.max_position_embeddings as u32,
+        },
         defaults: configs.defaults,
         flavours,
     };
@@ -217,8 +223,8 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
     }
 }
 
-/// `tokenizer.json`, and what the manifest says of it but for its file.
-fn tokenizer(checkpoint: &Checkpoint, configs: &Configs) -> Result<(String, Tokenizer)> {
+/// `tokenizer.json`, and the ids before a prompt, after it and of padding.
+fn tokenizer(checkpoint: &Checkpoint, configs: &Configs) -> Result<(String, (u32, u32, u32))> {
     let at = |error: Error| error.within(checkpoint.root().join("tokenizer").display());
     let config = checkpoint.optional_text("tokenizer/tokenizer_config.json")?;
     let special = checkpoint.optional_text("tokenizer/special_tokens_map.json")?;
@@ -230,17 +236,14 @@ fn tokenizer(checkpoint: &Checkpoint, configs: &Configs) -> Result<(String, Toke
             tokenizer::to_json(&vocab, &merges, config.as_deref()).map_err(at)?
         }
     };
-    let (bos, eos, pad) = tokenizer::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
+    let special = tokenizer::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
     let largest = tokenizer::largest_id(&json).map_err(at)?;
     if largest as usize >= configs.text.vocab_size {
         let expected =
             format!("expected ids below vocab_size {} of the text encoder, found {largest}", configs.text.vocab_size);
         return Err(at(error::bad_checkpoint("vocabulary", expected)));
     }
-    let file =
-        pocketmuse_package::FileEntry { path: String::new(), bytes: 0, sha256: pocketmuse_package::Digest::of(&[]) };
-    let max_tokens = configs.text.max_position_embeddings as u32;
-    Ok((json, Tokenizer { file, bos, eos, pad, max_tokens }))
+    Ok((json, special))
 }
 
 fn model(name: &str, configs: &Configs) -> Model {

@@ -2,7 +2,6 @@
 //! which takes the package's name when it is complete.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
@@ -78,13 +77,12 @@ impl PackageWriter {
         let (weights, locations) = self.weights(&data, graph, on_tensor)?;
         let external = weights.as_ref().map_or("", proto::beside);
         let bytes = proto::model(graph, &locations, external);
-        let taps: BTreeMap<_, _> = graph.taps.clone();
         Ok(StageEntry {
             graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
             weights,
             inputs: graph.inputs.clone(),
             outputs: graph.outputs.clone(),
-            taps,
+            taps: graph.taps.clone(),
         })
     }
 

@@ -60,6 +60,16 @@ impl Grid {
         let two = b.ints(&[2, 2]);
         Self { extents: b.div(&extents, &two), dims: ["height / 2".into(), "width / 2".into()] }
     }
+
+    /// `[n, tokens, c]` as planes over the grid, `[n, c, height, width]`.
+    fn planes(&self, b: &mut Builder, x: &Value) -> Value {
+        let channels = x.extent(2);
+        let [height, width] = self.dims.clone();
+        let (start, end) = (b.ints(&[0]), b.ints(&[channels as i64]));
+        let target = b.concat(&[&start, &self.extents, &end], 0);
+        let x = b.reshape_to(x, &target, &[x.shape()[0].clone(), height, width, channels.into()]);
+        b.transpose(&x, &[0, 3, 1, 2]) // NHWC => NCHW
+    }
 }
 
 impl Step<'_> {
@@ -125,11 +135,7 @@ impl Step<'_> {
         let channels = self.config.channels();
         let kernel = weights.get("depthwise.weight", &[channels, 1, 3, 3])?;
         let kernel = b.weight("depthwise", &kernel);
-        let [height, width] = self.grid.dims.clone();
-        let (start, end) = (b.ints(&[0]), b.ints(&[channels as i64]));
-        let target = b.concat(&[&start, &self.grid.extents, &end], 0);
-        let x = b.reshape_to(x, &target, &[x.shape()[0].clone(), height, width, channels.into()]);
-        let x = b.transpose(&x, &[0, 3, 1, 2]); // NHWC => NCHW
+        let x = self.grid.planes(b, x);
         let conv = Conv { group: channels as i64, ..Conv::same(1) };
         let y = b.conv(&x, &kernel, None, conv, self.grid.dims.clone());
         let y = b.transpose(&y, &[0, 2, 3, 1]); // NCHW => NHWC
@@ -246,11 +252,7 @@ impl Step<'_> {
             let kernel = weights.get("upsample.conv.weight", &[channels, channels, 2, 2])?;
             let kernel = kernel.permute(&[2, 3, 1, 0]).reshape(&[4 * channels, channels]); // IOHW => (HWO)I
             x = layers::product(b, &x, "up_block.upsample", &kernel);
-            let [height, width] = self.grid.dims.clone();
-            let (start, end) = (b.ints(&[0]), b.ints(&[4 * channels as i64]));
-            let target = b.concat(&[&start, &self.grid.extents, &end], 0);
-            x = b.reshape_to(&x, &target, &[x.shape()[0].clone(), height, width, (4 * channels).into()]);
-            x = b.transpose(&x, &[0, 3, 1, 2]); // NHWC => NCHW
+            x = self.grid.planes(b, &x);
             x = b.depth_to_space(&x, ["height".into(), "width".into()]);
             x = b.transpose(&x, &[0, 2, 3, 1]); // NCHW => NHWC
             x = b.reshape(&x, &[To::Keep, To::Rest("all tokens"), To::Is(channels)]);

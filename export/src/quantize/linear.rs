@@ -8,7 +8,7 @@ use super::{Rewriter, channel};
 use crate::{
     checkpoint::Weight,
     error::Result,
-    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
+    graph::{Data, Initializer, Node, Recipe, little_endian},
 };
 
 /// A value as u8, with its scale and zero point.
@@ -25,9 +25,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
     let (matrix, scales) = constants(rewriter, weight);
     let product = format!("{output}.int32");
     rewriter.node("MatMulInteger", product.clone(), &[&value, &matrix, &zero_point]);
-    let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&product]);
-    let cast = rewriter.nodes.last_mut().expect("the node just added");
-    cast.attributes.push(("to", Attribute::Int(Dtype::F32.onnx())));
+    let float = rewriter.cast_to_f32(format!("{output}.unscaled"), &product);
     let both = rewriter.node("Mul", format!("{output}.scale"), &[&scale, &scales]);
     rewriter.node("Mul", output.clone(), &[&float, &both]);
 }

@@ -12,7 +12,9 @@ mod table;
 use std::collections::HashMap;
 
 pub use self::channel::{columns, pair_safe_scales};
-use crate::graph::{Data, Graph, Initializer, Node};
+use pocketmuse_package::Dtype;
+
+use crate::graph::{Attribute, Data, Graph, Initializer, Node};
 
 /// Tables below this many bytes are not worth a rounding error.
 const SMALL_TABLE_BYTES: usize = 64 << 10;
@@ -71,11 +73,26 @@ impl Rewriter {
         name
     }
 
-    /// Adds a node with one output, which gets the node's name.
+    /// Adds a cast of `input` to f32.
+    fn cast_to_f32(&mut self, name: String, input: &str) -> String {
+        self.node_with("Cast", name, &[input], vec![("to", Attribute::Int(Dtype::F32.onnx()))])
+    }
+
+    /// Adds a node with one output, called `name`.
     fn node(&mut self, op: &'static str, name: String, inputs: &[&str]) -> String {
+        self.node_with(op, name, inputs, vec![])
+    }
+
+    fn node_with(
+        &mut self,
+        op: &'static str,
+        name: String,
+        inputs: &[&str],
+        attributes: Vec<(&'static str, Attribute)>,
+    ) -> String {
         let inputs = inputs.iter().map(|input| (*input).to_owned()).collect();
         let (node, outputs) = (format!("{name}/{op}"), vec![name.clone()]);
-        self.nodes.push(Node { name: node, op, inputs, outputs, attributes: vec![] });
+        self.nodes.push(Node { name: node, op, inputs, outputs, attributes });
         name
     }
 }

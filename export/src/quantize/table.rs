@@ -11,18 +11,13 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer)
     let (indices, output) = (&node.inputs[1], &node.outputs[0]);
     let (rows, scales) = constants(rewriter, table);
     let picked = gather(rewriter, format!("{output}.s8"), &rows, indices);
-    let float = rewriter.node("Cast", format!("{output}.unscaled"), &[&picked]);
-    let cast = rewriter.nodes.last_mut().expect("the node just added");
-    cast.attributes.push(("to", Attribute::Int(Dtype::F32.onnx())));
+    let float = rewriter.cast_to_f32(format!("{output}.unscaled"), &picked);
     let scale = gather(rewriter, format!("{output}.scale"), &scales, indices);
     rewriter.node("Mul", output.clone(), &[&float, &scale]);
 }
 
 fn gather(rewriter: &mut Rewriter, name: String, table: &str, indices: &str) -> String {
-    let name = rewriter.node("Gather", name, &[table, indices]);
-    let node = rewriter.nodes.last_mut().expect("the node just added");
-    node.attributes.push(("axis", Attribute::Int(0)));
-    name
+    rewriter.node_with("Gather", name, &[table, indices], vec![("axis", Attribute::Int(0))])
 }
 
 /// The rows in s8, `[rows, width]`, and their scales, `[rows, 1]`: the names of two constants.
