@@ -11,7 +11,7 @@ use image::{
     ImageError, RgbImage,
     codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
 };
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, place};
 
 use crate::Request;
 
@@ -96,7 +96,7 @@ pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage>
 /// `BadRequest` for the ending, `Io` for the folder.
 pub fn check_destination(path: &Path) -> Result<Format> {
     let format = Format::of(path)?;
-    let folder = folder_of(path);
+    let folder = place::parent(path);
     if !folder.is_dir() {
         let detail = if folder.exists() { "expected a folder, found a file" } else { "the folder does not exist" };
         return Err(Error::new(ErrorKind::Io, folder.display().to_string(), detail));
@@ -115,17 +115,12 @@ pub fn check_destination(path: &Path) -> Result<Format> {
 /// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to, or the disk is full.
 pub fn write(image: &RgbImage, path: &Path, request: &Request, notes: &[(&str, String)]) -> Result<()> {
     let format = check_destination(path)?;
-    let failed = |error| Error::io(path, error);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pocketmuse-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, as any new file
-    let mut file = builder.tempfile_in(folder_of(path)).map_err(failed)?;
-    let mut writer = BufWriter::new(file.as_file_mut());
-    encode(image, format, request, notes, &mut writer).and_then(|()| writer.flush()).map_err(failed)?;
+    let temporary = place::neighbour(path)?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    let written = encode(image, format, request, notes, &mut writer).and_then(|()| writer.flush());
+    written.map_err(|error| Error::io(path, error))?;
     drop(writer);
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    place::file(temporary, path)
 }
 
 /// Reads the request that [`write()`] put into a PNG.
@@ -202,11 +197,6 @@ fn encode_png(
     let mut writer = encoder.write_header()?;
     writer.write_image_data(image.as_raw())?;
     writer.finish()
-}
-
-/// The folder a file lies in; the current one for a bare name.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

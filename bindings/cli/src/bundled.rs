@@ -10,9 +10,7 @@ use std::{
 };
 
 use pocketmuse_export::{Options, Progress};
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result};
-
-use crate::place;
+use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, place};
 
 /// The model's name.
 pub const NAME: &str = "tiny-world";

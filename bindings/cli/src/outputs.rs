@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use pocketmuse::pixels::Format;
-use pocketmuse_package::Result;
-
-use crate::place;
+use pocketmuse_package::{Result, place};
 
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;

@@ -9,6 +9,7 @@
 mod digest;
 mod error;
 mod manifest;
+pub mod place;
 mod shape;
 pub mod wire;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Request};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde_json::{Value, json};
 
 use super::tokens::TokenLog;
@@ -14,7 +14,7 @@ use crate::{
     args::GenerateArgs,
     bundled, outputs,
     picture::{self, Origin},
-    place, runtime, stop,
+    runtime, stop,
     terminal::{self, mebibytes},
 };
 

@@ -6,10 +6,8 @@ use std::{
 };
 
 use pocketmuse::{Request, Step};
-use pocketmuse_package::{Error, Result};
+use pocketmuse_package::{Error, Result, place};
 use serde::Serialize;
-
-use crate::place;
 
 /// The token ids of a run.
 #[derive(Debug, Default, Serialize)]

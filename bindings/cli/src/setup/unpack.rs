@@ -8,9 +8,7 @@ use std::{
     path::Path,
 };
 
-use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result};
-
-use crate::place;
+use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result, place};
 
 /// A library larger than this is not one.
 const MAX_BYTES: u64 = 512 << 20;

@@ -13,7 +13,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 pub use fill::{Fill, Values};
 pub use networks::{TextEncoder, Transformer, TransformerSizes};
 pub use plan::{Plan, Planned};
-use pocketmuse_package::{Dtype, Error, Result};
+use pocketmuse_package::{Dtype, Error, Result, place};
 use serde_json::{Value, json};
 pub use tokenizer::Tokenizer;
 pub use vqmodel::VqModel;
@@ -203,7 +203,7 @@ fn write_small_files(root: &Path, options: &Options, networks: &Networks) -> Res
     ];
     for (name, text) in files {
         let path = root.join(name);
-        let written = fs::create_dir_all(crate::place::parent(&path)).and_then(|()| fs::write(&path, text));
+        let written = fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, text));
         written.map_err(|error| Error::io(&path, error))?;
     }
     Ok(())
