@@ -1,5 +1,9 @@
-//! Pixels become a picture file, and the request that made it is read back. The only file that
-//! names `image` and `png`. Knows no network.
+//! Pixels become a picture file, and the request that made it is read back; pictures to edit are read and fitted.
+//! The only module that decodes or encodes: elsewhere `image` is but a name for pixels. Knows no network.
+
+mod fit;
+mod paste;
+mod read;
 
 use std::{
     fs::{self, File},
@@ -12,6 +16,10 @@ use image::{
     codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
 };
 use pocketmuse_package::{Error, ErrorKind, Result, place};
+
+pub(crate) use fit::Fit;
+pub(crate) use paste::{REPAINT, paste};
+pub use read::{MAX_FILE_BYTES, MAX_PIXEL_BYTES, Picture, read, read_mask};
 
 use crate::Request;
 
