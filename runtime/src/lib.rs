@@ -20,6 +20,7 @@
 
 mod agreement;
 mod arithmetic;
+mod edit;
 mod golden;
 pub mod library;
 mod memory;
@@ -36,10 +37,11 @@ mod stages;
 pub mod tokenize;
 pub mod verify;
 
+pub use edit::Source;
 pub use metrics::{Report, StageReport};
 pub use package::Options;
 pub use pipeline::{Output, Pipeline, Step};
-pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
+pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;
 pub use session::Runtime;

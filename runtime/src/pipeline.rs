@@ -10,13 +10,14 @@ use image::RgbImage;
 use pocketmuse_package::{Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
+    edit::{Source, Start},
     metrics::{Meter, Report},
     package::{Options, Package},
     pixels,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
-    stages::{Decoder, Predictor, Primed, Prologue, Text, TextEncoder},
+    stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
 };
 
@@ -101,19 +102,44 @@ impl Pipeline {
     ///
     /// `BadRequest` for a value out of range or a size that does not fit the model; `PackageDamaged` if a file was
     /// changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
-    pub fn generate(&self, request: &Request, mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
-        let job = request.resolve(self.manifest())?;
+    pub fn generate(&self, request: &Request, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
+        request.check_starts_from_nothing()?;
+        self.run(&request.resolve(self.manifest())?, None, on_step)
+    }
+
+    /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as [`Self::generate`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`]; `BadRequest` too for a mask that asks for nothing and for a package without encoder.
+    pub fn edit(
+        &self,
+        request: &Request,
+        source: &Source,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
+        let mut job = source.resolve(request, self.manifest())?;
+        let start = source.fit(&mut job, &self.manifest().model)?;
+        self.run(&job, Some(&start), on_step)
+    }
+
+    fn run(
+        &self,
+        job: &Resolved,
+        start: Option<&Start>,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut meter = Meter::start();
-        let prompts = self.tokenize(&job)?;
+        let mut rng = Rng::new(job.request.rng, job.request.seed);
+        let mut tokens = self.begin(&mut meter, job, start, &mut rng)?;
+        let prompts = self.tokenize(job)?;
         let text = self.encode(&mut meter, &prompts)?;
-        let primed = self.prime(&mut meter, text, &job)?;
+        let primed = self.prime(&mut meter, text, job)?;
         let tokens = meter.stage(
             Stage::Step,
             || Predictor::load(&self.package)?.with(&primed, &prompts.guidance, job.grid),
             |mut model| {
-                let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
-                let mut rng = Rng::new(job.request.rng, job.request.seed);
                 let watch = |step, tokens: &[_]| on_step(&job.step(step, tokens));
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
                     ControlFlow::Continue(()) => Ok(tokens),
@@ -126,10 +152,26 @@ impl Pipeline {
             Stage::Decoder,
             || Decoder::load(&self.package),
             |mut decoder| {
-                tokens.chunks(job.grid[0] * job.grid[1]).map(|tokens| decode(&mut decoder, tokens, &job)).collect()
+                let known = |image| if let Some(start) = start { start.paste(image) } else { image };
+                tokens.chunks(job.cells()).map(|tokens| decode(&mut decoder, tokens, job).map(known)).collect()
             },
         )?;
-        Ok(Output { images, report: meter.finish(), truncated: prompts.truncated, request: job.request })
+        Ok(Output { images, report: meter.finish(), truncated: prompts.truncated, request: job.request.clone() })
+    }
+
+    /// The tokens before the first step: all masked, or what the encoder makes of the picture to start from.
+    fn begin(
+        &self,
+        meter: &mut Meter,
+        job: &Resolved,
+        start: Option<&Start>,
+        rng: &mut Rng,
+    ) -> Result<Vec<Option<u32>>> {
+        let Some(start) = start else { return Ok(vec![None; job.images() * job.cells()]) };
+        let (pixels, size) = start.pixels();
+        let codes =
+            meter.stage(Stage::Encoder, || Encoder::load(&self.package), |mut encoder| encoder.codes(&pixels, size))?;
+        Ok(start.tokens(&codes, job, rng))
     }
 
     /// The prompt, and the negative prompt before it if there is guidance.

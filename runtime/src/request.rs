@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use pocketmuse_package::{Error, ErrorKind, Manifest, Result};
+use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{rng::RngKind, sampler::Schedule};
@@ -60,6 +60,22 @@ pub struct Request {
     pub aesthetic_score: f32,
     /// The left and top corner in pixels that the model is told its picture was cropped at. (0, 0) by default.
     pub crop_coordinates: [u32; 2],
+    /// How the number of masked tokens falls: the package's schedule, or linear where a mask is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masking_schedule: Option<MaskingSchedule>,
+    /// Of an edit alone: the part of the steps that is run, 0 to 1. 1 starts from scratch; 0 only encodes and decodes.
+    /// 0.5 by default, 1 with a mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity. Not by default.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reference_strength: bool,
+}
+
+/// For fields that are left out of files unless set.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Default for Request {
@@ -78,6 +94,9 @@ impl Default for Request {
             rng: RngKind::Own,
             aesthetic_score: 6.0,
             crop_coordinates: [0, 0],
+            masking_schedule: None,
+            strength: None,
+            reference_strength: false,
         }
     }
 }
@@ -144,6 +163,11 @@ impl Resolved {
         self.guidance_scale > 1.0
     }
 
+    /// Tokens of a picture.
+    pub fn cells(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
     /// Pictures to make.
     pub fn images(&self) -> usize {
         self.request.num_images_per_prompt as usize
@@ -158,6 +182,16 @@ impl Resolved {
 }
 
 impl Request {
+    /// Refuses what only an edit can be asked for.
+    pub(crate) fn check_starts_from_nothing(&self) -> Result<()> {
+        match self.strength {
+            None => Ok(()),
+            Some(strength) => {
+                Err(bad("strength", format!("expected a picture to edit, found strength {strength} alone")))
+            }
+        }
+    }
+
     /// Checks every value against its range and the package, and fills in the package's defaults.
     ///
     /// # Errors
@@ -177,6 +211,11 @@ impl Request {
         if !self.aesthetic_score.is_finite() {
             return Err(bad("aesthetic_score", format!("expected a finite number, found {}", self.aesthetic_score)));
         }
+        let strength = self.strength.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&strength) {
+            return Err(bad("strength", format!("expected a number of 0 to 1, found {strength}")));
+        }
+        let masking = self.masking_schedule.unwrap_or(model.masking_schedule);
         let whole = model.sample_size.saturating_mul(model.pixels_per_token);
         let (height, width) = (self.height.unwrap_or(whole), self.width.unwrap_or(whole));
         let unit = model.pixels_per_token.saturating_mul(model.grid_multiple);
@@ -190,6 +229,7 @@ impl Request {
                 temperature: Some(temperature),
                 height: Some(height),
                 width: Some(width),
+                masking_schedule: Some(masking),
                 ..self.clone()
             },
             guidance_scale,
@@ -197,9 +237,9 @@ impl Request {
             schedule: Schedule {
                 steps: steps as usize,
                 temperature: temperature.range(),
-                masking: model.masking_schedule,
+                masking,
                 starting_mask_ratio: 1.0,
-                first_step: 0,
+                first_step: (steps - (f64::from(steps) * strength) as u32) as usize, // cut off, as Python's int() does
                 codebook_size: model.codebook_size as usize,
             },
         })
@@ -251,7 +291,7 @@ fn bad(at: &str, detail: impl Into<String>) -> Error {
 mod tests {
     use std::collections::BTreeMap;
 
-    use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, MaskingSchedule, Model, Tokenizer};
+    use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, Model, Tokenizer};
 
     use super::*;
 
@@ -298,6 +338,7 @@ mod tests {
             num_images_per_prompt: 4,
             aesthetic_score: 5.5,
             crop_coordinates: [3, 7],
+            masking_schedule: Some(MaskingSchedule::Linear),
             ..Request::default()
         };
         let resolved = request.resolve(&manifest()).expect("fits");
@@ -309,9 +350,20 @@ mod tests {
     }
 
     #[test]
+    fn strength_is_the_part_of_the_steps_that_is_run() {
+        // [n - int(n * s) for n, s in ...] in Python
+        let cases = [(12, 0.6, 5), (10, 0.7, 3), (12, 1.0, 0), (12, 0.0, 12), (12, 0.08, 12), (50, 0.58, 22)];
+        for (steps, strength, first) in cases {
+            let request = Request { num_inference_steps: Some(steps), strength: Some(strength), ..Request::default() };
+            let resolved = request.resolve(&manifest()).expect("fits");
+            assert_eq!(resolved.schedule.first_step, first, "{steps} steps, strength {strength}");
+        }
+    }
+
+    #[test]
     fn says_which_field_does_not_fit_and_what_would() {
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 18] = [
+        let cases: [(&str, Change); 20] = [
             ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
             ("num_inference_steps: expected 1 to 10000, found 10001", |r| r.num_inference_steps = Some(10_001)),
             ("guidance_scale: expected a finite number of at least 0, found NaN", |r| {
@@ -341,6 +393,8 @@ mod tests {
             ("aesthetic_score: expected a finite number, found NaN", |r| r.aesthetic_score = f32::NAN),
             ("prompt: expected at most 65536 bytes, found 65537", |r| r.prompt = "a".repeat(65_537)),
             ("negative_prompt: expected at most 65536 bytes, found 65537", |r| r.negative_prompt = "a".repeat(65_537)),
+            ("strength: expected a number of 0 to 1, found 1.5", |r| r.strength = Some(1.5)),
+            ("strength: expected a number of 0 to 1, found NaN", |r| r.strength = Some(f64::NAN)),
             ("guidance_scale: expected a finite number of at least 0, found inf", |r| {
                 r.guidance_scale = Some(f32::INFINITY);
             }),
@@ -376,8 +430,8 @@ mod tests {
         let stored = serde_json::to_string(&resolved).expect("plain data");
         assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), resolved);
         assert_eq!(serde_json::from_str::<Request>("{}").expect("nothing given"), Request::default());
-        let unknown = serde_json::from_str::<Request>(r#"{"strength": 0.5}"#).expect_err("not of this version");
-        assert!(unknown.to_string().starts_with("unknown field `strength`"), "{unknown}");
+        let unknown = serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
+        assert!(unknown.to_string().starts_with("unknown field `strenght`"), "{unknown}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use pocketmuse::{Options, Pipeline, Request, RngKind, Temperature, verify};
+use pocketmuse::{Options, Pipeline, Request, RngKind, Source, Step, Temperature, pixels, verify};
 use serde_json::Value;
 
 use crate::support::{self, TINY, fixture, package, read_tensors};
@@ -67,9 +67,21 @@ fn request(arguments: &Value) -> Request {
         temperature: Some(Temperature::Range([temperature[0], temperature[1]])),
         num_images_per_prompt: arguments["num_images_per_prompt"].as_u64().unwrap_or(1) as u32,
         seed: arguments["seed"].as_u64().expect("a seed"),
+        strength: arguments["strength"].as_f64(),
         rng: RngKind::Torch,
         ..Request::default()
     }
+}
+
+/// What an edit's transcript starts from; `None` for a run from scratch.
+fn source(run: &str) -> Option<Source> {
+    let file = |what: &str| Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists());
+    let picture = pixels::read(&file("input")?).expect("a picture");
+    let source = Source::new(picture.image).with_paste(false); // the reference returns the whole reconstruction
+    Some(match file("mask") {
+        Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask")),
+        None => source,
+    })
 }
 
 fn check_picture(run: &str, index: usize, made: &image::RgbImage) {
@@ -88,14 +100,18 @@ fn check_run(pipeline: &Pipeline, run: &str) {
     let steps = read_tensors(&folder.join(format!("{run}.safetensors"))).remove("steps").expect("a transcript").i64s();
     let mask = pipeline.manifest().model.mask_token_id;
     let mut seen = 0;
-    let output = pipeline.generate(&request, |step| {
-        let wanted = &steps[step.step * step.tokens.len()..][..step.tokens.len()];
+    let watch = |step: &Step<'_>| {
+        let wanted = &steps[seen * step.tokens.len()..][..step.tokens.len()];
         let different =
             (0..wanted.len()).filter(|at| i64::from(step.tokens[*at].unwrap_or(mask)) != wanted[*at]).count();
         assert_eq!(different, 0, "{run}: tokens that differ after step {}", step.step);
         seen += 1;
         ControlFlow::Continue(())
-    });
+    };
+    let output = match source(run) {
+        Some(source) => pipeline.edit(&request, &source, watch),
+        None => pipeline.generate(&request, watch),
+    };
     let output = output.unwrap_or_else(|error| panic!("{run}: {error}"));
     assert_eq!(seen * output.images.len() * 256, steps.len(), "{run}: every step was compared");
     println!("{run}: all token ids equal after each of {seen} steps");
@@ -107,6 +123,8 @@ fn whole_runs_agree_token_by_token() {
     support::runtime();
     let pipeline = Pipeline::open(package("tiny-world")).unwrap_or_else(|error| panic!("{error}"));
     (0..7).for_each(|run| check_run(&pipeline, &format!("generate-{run}")));
+    check_run(&pipeline, "image_to_image-0");
+    check_run(&pipeline, "inpaint-0");
 }
 
 #[test]

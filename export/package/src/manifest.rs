@@ -68,6 +68,27 @@ pub enum MaskingSchedule {
     Linear,
 }
 
+impl MaskingSchedule {
+    /// The name in manifests, files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Linear => "linear",
+        }
+    }
+}
+
+impl FromStr for MaskingSchedule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Cosine, Self::Linear].into_iter().find(|schedule| schedule.name() == text).ok_or_else(|| {
+            let detail = format!("expected cosine or linear, found {text:?}");
+            Error::new(ErrorKind::BadRequest, "masking_schedule", detail)
+        })
+    }
+}
+
 /// The tokenizer file (Hugging Face `tokenizer.json`) and the ids around a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tokenizer {

@@ -13,6 +13,8 @@ pub enum Purpose {
     Code = 0,
     /// The noise on a position's confidence.
     Confidence = 1,
+    /// Whether a token of a picture to edit is masked before the first step.
+    Noise = 2,
 }
 
 /// The generator: the seed is the key, the counter is (purpose, image, step, position).

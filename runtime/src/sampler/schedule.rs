@@ -62,7 +62,7 @@ impl Schedule {
     }
 
     /// The part of the tokens that stays masked after a step of a run that began with all of them masked.
-    fn mask_ratio(&self, step: usize) -> f32 {
+    pub(crate) fn mask_ratio(&self, step: usize) -> f32 {
         let ratio = (step + 1) as f32 / self.steps as f32;
         match self.masking {
             MaskingSchedule::Linear => 1.0 - ratio,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse_package::{Result, Stage};
+use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
 use crate::{
@@ -13,11 +13,34 @@ use crate::{
 /// The encoder, loaded.
 pub(crate) struct Encoder {
     session: Session,
+    pixels_per_token: usize,
+    codebook_size: u32,
 }
 
 impl Encoder {
     pub(crate) fn load(package: &Package) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::Encoder, true)? })
+        let model = &package.manifest().model;
+        let (pixels_per_token, codebook_size) = (model.pixels_per_token as usize, model.codebook_size);
+        Ok(Self { session: package.load(Stage::Encoder, true)?, pixels_per_token, codebook_size })
+    }
+
+    /// The codes of one picture, as [`Self::encode`] takes it, row-major.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if the graph fails or returns anything but a code for each token.
+    pub(crate) fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
+        let tokens = self.encode(pixels, size)?;
+        let [rows, columns] = size.map(|side| side / self.pixels_per_token);
+        let codes =
+            tokens.as_i64()?.iter().map(|&code| u32::try_from(code).ok().filter(|code| *code < self.codebook_size));
+        match codes.collect::<Option<Vec<_>>>() {
+            Some(codes) if codes.len() == rows * columns => Ok(codes),
+            _ => {
+                let detail = format!("expected {rows} x {columns} codes below {}, found others", self.codebook_size);
+                Err(Error::new(ErrorKind::Runtime, "encoder", detail))
+            }
+        }
     }
 
     /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows, columns]`.

@@ -1,0 +1,214 @@
+//! What an edit starts from: a picture and what of it is repainted become the tokens that sampling begins with.
+//! Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
+
+use image::{GrayImage, Luma, RgbImage};
+use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
+
+use crate::{
+    pixels::{Fit, REPAINT, paste},
+    request::{MAX_SIDE, Request, Resolved},
+    rng::{Purpose, Rng},
+    sampler::Schedule,
+};
+
+/// Image to image when no strength is given.
+const STRENGTH: f64 = 0.5;
+
+/// A picture to edit, of any size, and what of it is repainted.
+#[derive(Clone, Debug)]
+pub struct Source {
+    image: RgbImage,
+    mask: Option<GrayImage>,
+    paste: bool,
+}
+
+/// A source brought to the size of the result.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    image: RgbImage,
+    mask: Option<Mask>,
+}
+
+/// What is repainted, in pixels and in tokens.
+#[derive(Clone, Debug)]
+struct Mask {
+    /// `None` if known pixels are not to be pasted back.
+    pixels: Option<GrayImage>,
+    tokens: Vec<bool>,
+    feather: u32,
+}
+
+impl Source {
+    /// A picture that is remade as a whole: image to image.
+    pub fn new(image: RgbImage) -> Self {
+        Self { image, mask: None, paste: true }
+    }
+
+    /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is stretched over the
+    /// picture; brightness counts from a half on.
+    #[must_use]
+    pub fn with_mask(self, mask: GrayImage) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// Repaints a box: left, top, width and height in pixels of the picture.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if it is empty or does not lie in the picture.
+    pub fn with_box(self, [left, top, width, height]: [u32; 4]) -> Result<Self> {
+        let (across, down) = self.image.dimensions();
+        let inside =
+            |first: u32, extent: u32, side| extent > 0 && first.checked_add(extent).is_some_and(|to| to <= side);
+        if !(inside(left, width, across) && inside(top, height, down)) {
+            let found = format!("{left},{top},{width},{height}");
+            return Err(bad(
+                "box",
+                format!("expected left,top,width,height inside {across} x {down} pixels, found {found}"),
+            ));
+        }
+        let within = |at: u32, first: u32, extent: u32| (first..first + extent).contains(&at);
+        let white = |x, y| Luma([if within(x, left, width) && within(y, top, height) { 255 } else { 0 }]);
+        let mask = GrayImage::from_fn(across, down, white);
+        Ok(self.with_mask(mask))
+    }
+
+    /// Repaints what is transparent: where `opacity` is below a half.
+    #[must_use]
+    pub fn with_opacity(self, mut opacity: GrayImage) -> Self {
+        opacity.iter_mut().for_each(|value| *value = 255 - *value);
+        self.with_mask(opacity)
+    }
+
+    /// Whether known pixels come back outside the mask, with an edge one token wide: they do unless this says no.
+    /// Without a mask it has no effect.
+    #[must_use]
+    pub fn with_paste(self, paste: bool) -> Self {
+        Self { paste, ..self }
+    }
+
+    /// The request with what an edit leaves open filled in, checked: size, strength, and with a mask the linear schedule.
+    ///
+    /// The size is `height` and `width` where given; one alone brings the other by the picture's proportions. Else it is
+    /// the picture's own, or, if the model's own pictures have fewer pixels, the size with its proportions and as many as
+    /// those. Sides are rounded down to whole tokens.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::resolve`].
+    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Resolved> {
+        let [width, height] = self.size(request, &manifest.model);
+        let inpaints = self.mask.is_some();
+        let linear = inpaints.then_some(MaskingSchedule::Linear);
+        let request = Request {
+            width: Some(width),
+            height: Some(height),
+            strength: request.strength.or(Some(if inpaints { 1.0 } else { STRENGTH })),
+            masking_schedule: request.masking_schedule.or(linear),
+            ..request.clone()
+        };
+        request.resolve(manifest)
+    }
+
+    fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
+        let [across, down] = [self.image.width(), self.image.height()].map(|side| f64::from(side.max(1)));
+        let own = f64::from(model.sample_size) * f64::from(model.pixels_per_token);
+        let unit = model.pixels_per_token.saturating_mul(model.grid_multiple).max(1);
+        let whole = |side: f64| (side.min(f64::from(MAX_SIDE)) as u32 / unit * unit).max(unit);
+        match (request.width, request.height) {
+            (Some(width), Some(height)) => [width, height],
+            (Some(width), None) => [width, whole(f64::from(width) / across * down)],
+            (None, Some(height)) => [whole(f64::from(height) / down * across), height],
+            (None, None) => {
+                let scale = (own / (across * down).sqrt()).min(1.0);
+                // A hair more, since a side that should be whole may come out just below.
+                [whole(across * scale + 1e-6), whole(down * scale + 1e-6)]
+            }
+        }
+    }
+
+    /// Brings picture and mask to the size of `job`, and tells its schedule how much is masked.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if the mask asks for nothing.
+    pub(crate) fn fit(&self, job: &mut Resolved, model: &Model) -> Result<Start> {
+        let [rows, columns] = job.grid.map(|side| side as u32);
+        let size = [columns, rows].map(|side| side * model.pixels_per_token);
+        let fit = Fit::new([self.image.width(), self.image.height()], size);
+        let mask = self.mask.as_ref().map(|mask| {
+            let tokens = fit.mask(mask, [columns, rows]).iter().map(|value| *value >= REPAINT).collect();
+            let pixels = self.paste.then(|| fit.mask(mask, size));
+            Mask { pixels, tokens, feather: model.pixels_per_token }
+        });
+        if let Some(mask) = &mask {
+            let masked = mask.tokens.iter().filter(|repaint| **repaint).count();
+            if masked == 0 {
+                let detail =
+                    "expected white where the picture is to be repainted, at least half of one token, found less";
+                return Err(bad("mask", detail));
+            }
+            job.schedule.starting_mask_ratio = masked as f32 / mask.tokens.len() as f32;
+        }
+        Ok(Start { image: fit.picture(&self.image), mask })
+    }
+}
+
+impl Start {
+    /// The picture as the encoder reads it: `[3, height, width]`, 0 to 1, and its height and width.
+    pub(crate) fn pixels(&self) -> (Vec<f32>, [usize; 2]) {
+        let channel = |channel: usize| self.image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
+        let values = (0..3).flat_map(channel).collect(); // HWC => CHW
+        (values, [self.image.height() as usize, self.image.width() as usize])
+    }
+
+    /// The tokens that sampling begins with, of all the job's pictures, from the picture's codes.
+    ///
+    /// With a mask, what it asks for is masked. Without, each token is masked with the chance that the schedule gives the
+    /// step that comes before the first; torch mode draws once for all pictures, as the reference does.
+    pub(crate) fn tokens(&self, codes: &[u32], job: &Resolved, rng: &mut Rng) -> Vec<Option<u32>> {
+        if let Some(mask) = &self.mask {
+            let tokens = codes.iter().zip(&mask.tokens).map(|(code, repaint)| (!repaint).then_some(*code));
+            return tokens.collect::<Vec<_>>().repeat(job.images());
+        }
+        let ratio = noise(&job.schedule, job.request.reference_strength);
+        match rng {
+            Rng::Torch(twister) => {
+                let noised = codes.iter().map(|code| (twister.uniform() >= ratio).then_some(*code));
+                noised.collect::<Vec<_>>().repeat(job.images())
+            }
+            Rng::Own(philox) => (0..job.images())
+                .flat_map(|image| codes.iter().enumerate().map(move |(position, code)| (image, position, *code)))
+                .map(|(image, position, code)| {
+                    let uniform = philox.uniform(Purpose::Noise, image, job.schedule.first_step, position);
+                    (uniform >= f64::from(ratio)).then_some(code)
+                })
+                .collect(),
+        }
+    }
+
+    /// Puts the pixels back that were to stay.
+    pub(crate) fn paste(&self, mut edited: RgbImage) -> RgbImage {
+        if let Some(Mask { pixels: Some(mask), feather, .. }) = &self.mask {
+            paste(&mut edited, &self.image, mask, *feather);
+        }
+        edited
+    }
+}
+
+/// The chance of each token to be masked before the first step: 1 from scratch. The reference then masks nothing, since
+/// it takes the last step for the one before the first.
+fn noise(schedule: &Schedule, as_reference: bool) -> f32 {
+    match schedule.first_step {
+        0 if as_reference => 0.0,
+        0 => 1.0,
+        first => schedule.mask_ratio(first - 1),
+    }
+}
+
+fn bad(at: &str, detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadRequest, at, detail)
+}
+
+#[cfg(test)]
+mod tests;
