@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pocketmuse::{Flavour, Request, RngKind, Temperature};
+use pocketmuse::{Flavour, MaskingSchedule, Request, RngKind, Temperature};
 use pocketmuse_package::Dtype;
 
 use crate::synth::Preset;
@@ -36,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Make a picture from a prompt
     Generate(Box<GenerateArgs>),
+    /// Make a picture from a picture: the whole of it, or what a mask says
+    Edit(Box<EditArgs>),
     /// Turn a checkpoint in the hub layout into a package
     Export(ExportArgs),
     /// Show what is in a checkpoint or in a package
@@ -103,6 +105,9 @@ pub struct GenerateArgs {
     /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow) [default: own]
     #[arg(long, value_name = "KIND")]
     pub rng: Option<RngKind>,
+    /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with a mask]
+    #[arg(long, value_name = "SCHEDULE")]
+    pub masking_schedule: Option<MaskingSchedule>,
     /// The graphs of the package to run [default: the package's best]
     #[arg(long, value_name = "FLAVOUR")]
     pub flavour: Option<Flavour>,
@@ -142,6 +147,67 @@ impl GenerateArgs {
             rng: self.rng.unwrap_or(base.rng),
             aesthetic_score: self.aesthetic_score.unwrap_or(base.aesthetic_score),
             crop_coordinates: self.crop_coordinates.unwrap_or(base.crop_coordinates),
+            masking_schedule: self.masking_schedule.or(base.masking_schedule),
+            ..base
+        }
+    }
+}
+
+const EDIT_HELP: &str = "\
+The picture may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of pixels; it is turned as
+its EXIF orientation says, and what is transparent is laid on white.
+
+Size: --width and --height where given; one alone brings the other by the picture's proportions. Else the picture's own
+size; if it has more pixels than the model's own pictures, as many as those. Sides are rounded down to whole tokens, and
+what then stands over is cropped evenly from both sides.
+
+Without a mask the whole picture is remade (image to image): --strength 0.3 changes little, 1 starts from scratch. With
+--mask, --alpha or --box only that part is (inpainting): a token is repainted if at least half of it is white, and outside
+the mask the picture's own pixels are put back, with an edge one token wide. A mask of another size is stretched.
+
+Examples:
+  pocketmuse edit house.png \"a blue house in the snow\" --strength 0.6
+  pocketmuse edit photo.jpg \"a red robot\" --mask mask.png -o robot.png
+  pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 --seed 3";
+
+/// The flags of `edit`: those of `generate`, and what it starts from.
+#[derive(Debug, Default, Args)]
+#[command(after_help = EDIT_HELP, allow_negative_numbers = true)]
+pub struct EditArgs {
+    /// The picture to start from
+    #[arg(value_name = "PICTURE")]
+    pub picture: PathBuf,
+    /// How much changes, 0 to 1: the part of the steps that is run [default: 0.5, with a mask 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub strength: Option<f64>,
+    /// Repaint what is white in this picture and keep the rest
+    #[arg(long, value_name = "MASK", group = "where")]
+    pub mask: Option<PathBuf>,
+    /// Repaint what is transparent in the picture
+    #[arg(long, group = "where")]
+    pub alpha: bool,
+    /// Repaint a box, in pixels of the picture
+    #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = parse_box, group = "where")]
+    pub area: Option<[u32; 4]>,
+    /// With a mask: do not put the picture's own pixels back outside it
+    #[arg(long)]
+    pub no_paste: bool,
+    /// Let strength 1 without a mask keep everything, as the reference pipeline does
+    #[arg(long)]
+    pub reference_strength: bool,
+    /// All flags of generate
+    #[command(flatten)]
+    pub generate: GenerateArgs,
+}
+
+impl EditArgs {
+    /// `base` with everything the flags say changed.
+    pub fn request(&self, base: Request) -> Request {
+        let request = self.generate.request(base);
+        Request {
+            strength: self.strength.or(request.strength),
+            reference_strength: self.reference_strength || request.reference_strength,
+            ..request
         }
     }
 }
@@ -243,11 +309,17 @@ impl From<FloatType> for Dtype {
 
 /// Reads `0,0`.
 fn parse_corner(text: &str) -> Result<[u32; 2], String> {
+    parse_numbers(text).ok_or_else(|| format!("expected two whole numbers with a comma between, found {text:?}"))
+}
+
+/// Reads `40,0,64,64`.
+fn parse_box(text: &str) -> Result<[u32; 4], String> {
+    parse_numbers(text).ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
+}
+
+fn parse_numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
     let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
-    match numbers.as_deref() {
-        Ok([left, top]) => Ok([*left, *top]),
-        _ => Err(format!("expected two whole numbers with a comma between, found {text:?}")),
-    }
+    numbers.ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -272,7 +344,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 12] = [
+        let cases: [(&[&str], Changed); 13] = [
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
             (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),
             (&["--guidance-scale", "-1"], |r| r.guidance_scale = Some(-1.0)), // refused later, with its range
@@ -285,6 +357,7 @@ mod tests {
             (&["--aesthetic-score", "7"], |r| r.aesthetic_score = 7.0),
             (&["--crop-coordinates", "8, 16"], |r| r.crop_coordinates = [8, 16]),
             (&["--rng", "torch"], |r| r.rng = RngKind::Torch),
+            (&["--masking-schedule", "linear"], |r| r.masking_schedule = Some(MaskingSchedule::Linear)),
         ];
         for (words, change) in cases {
             let mut expected = Request { prompt: "a tree".to_owned(), seed: 5, ..Request::default() };
@@ -292,6 +365,34 @@ mod tests {
             let found = args.request(Request { prompt: "another".to_owned(), seed: 5, ..Request::default() });
             change(&mut expected);
             assert_eq!(found, expected, "{words:?}");
+        }
+    }
+
+    fn edit(words: &[&str]) -> Result<EditArgs, clap::Error> {
+        match Cli::try_parse_from(["pocketmuse", "edit", "a.png"].iter().chain(words))?.command {
+            Command::Edit(args) => Ok(*args),
+            other => panic!("expected edit, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_edit_takes_a_picture_and_then_what_generate_takes() {
+        let args = edit(&["a tree", "--strength", "0.6", "--seed", "3", "--reference-strength"]).expect("valid");
+        let expected = Request {
+            prompt: "a tree".to_owned(),
+            seed: 3,
+            strength: Some(0.6),
+            reference_strength: true,
+            ..Request::default()
+        };
+        assert_eq!((args.picture, args.request(Request::default())), (PathBuf::from("a.png"), expected));
+        let base = Request { strength: Some(0.3), ..Request::default() };
+        let args = edit(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
+        assert_eq!((args.area, args.no_paste, args.request(base).strength), (Some([1, 2, 3, 4]), true, Some(0.3)));
+        let wrong: [&[&str]; 4] =
+            [&[], &["a", "--box", "1,2,3"], &["a", "--alpha", "--mask", "m.png"], &["a", "--strength", "x"]];
+        for words in wrong {
+            assert_eq!(edit(words).expect_err("wrong").exit_code(), 2, "{words:?}");
         }
     }
 

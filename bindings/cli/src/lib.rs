@@ -21,6 +21,7 @@ use std::ffi::OsString;
 
 use args::{Cli, Command};
 use clap::Parser;
+use commands::generate::Order;
 
 /// Runs a command line, the program's name first, and returns its exit code.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
@@ -33,7 +34,8 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
     };
     stop::listen();
     let result = match &cli.command {
-        Command::Generate(args) => commands::generate::run(args, cli.offline),
+        Command::Generate(args) => commands::generate::run(Order::Generate(args), cli.offline),
+        Command::Edit(args) => commands::generate::run(Order::Edit(args), cli.offline),
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, cli.offline),

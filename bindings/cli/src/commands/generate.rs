@@ -1,37 +1,70 @@
-//! `pocketmuse generate`: a prompt becomes picture files.
+//! `pocketmuse generate` and `pocketmuse edit`: a prompt, and a picture to start from, become picture files.
 
 use std::{
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Request};
+use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Request, Source, Step};
 use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde_json::{Value, json};
 
-use super::tokens::TokenLog;
+use super::{edit, tokens::TokenLog};
 use crate::{
-    args::GenerateArgs,
+    args::{EditArgs, GenerateArgs},
     bundled, outputs,
     picture::{self, Origin},
     runtime, stop,
     terminal::{self, mebibytes},
 };
 
-pub(crate) fn run(args: &GenerateArgs, offline: bool) -> Result<u8> {
-    let console = Console { json: args.json };
-    let made = generate(args, offline, &console).or_else(|error| mend(error, args, offline, &console));
+/// What was typed.
+#[derive(Clone, Copy)]
+pub(crate) enum Order<'a> {
+    Generate(&'a GenerateArgs),
+    Edit(&'a EditArgs),
+}
+
+impl<'a> Order<'a> {
+    /// The flags that both have.
+    fn args(self) -> &'a GenerateArgs {
+        match self {
+            Self::Generate(args) => args,
+            Self::Edit(args) => &args.generate,
+        }
+    }
+
+    fn request(self, base: Request) -> Request {
+        match self {
+            Self::Generate(args) => args.request(base),
+            Self::Edit(args) => args.request(base),
+        }
+    }
+
+    /// What an edit starts from.
+    fn source(self) -> Result<Option<Source>> {
+        match self {
+            Self::Generate(_) => Ok(None),
+            Self::Edit(args) => edit::source(args).map(Some),
+        }
+    }
+}
+
+pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
+    let console = Console { json: order.args().json };
+    let made = generate(order, offline, &console).or_else(|error| mend(error, order, offline, &console));
     made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-fn mend(error: Error, args: &GenerateArgs, offline: bool, console: &Console) -> Result<()> {
+fn mend(error: Error, order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
+    let args = order.args();
     if error.kind() != ErrorKind::PackageDamaged || args.package.is_some() {
         return Err(error);
     }
     console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
     bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
-    generate(args, offline, console)
+    generate(order, offline, console)
 }
 
 /// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
@@ -39,14 +72,15 @@ fn built_in_flavour(args: &GenerateArgs) -> Flavour {
     args.flavour.unwrap_or(Flavour::F32)
 }
 
-fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()> {
-    let job = Job::read(args)?;
+fn generate(order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
+    let args = order.args();
+    let job = Job::read(order)?;
     let package = match &args.package {
         Some(package) => package.clone(),
         None => built_in(built_in_flavour(args), console)?,
     };
     let manifest = Manifest::read(&package)?;
-    job.request.resolve(&manifest)?; // a wrong request fails before anything is fetched
+    job.check(&manifest)?; // a wrong request fails before anything is fetched
     if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, &manifest)) {
         console.warning(&warning);
     }
@@ -57,7 +91,7 @@ fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()>
 
     let mut log = args.save_tokens.as_ref().map(|_| TokenLog::default());
     let bar = terminal::step_bar("drawing", args.json);
-    let output = pipeline.generate(&job.request, |step| {
+    let on_step = |step: &Step<'_>| {
         bar.set_length(step.num_inference_steps as u64);
         bar.set_position(step.step as u64 + 1);
         console
@@ -66,7 +100,11 @@ fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()>
             log.add(step, manifest.model.mask_token_id);
         }
         stop::flow()
-    });
+    };
+    let output = match &job.source {
+        Some(source) => pipeline.edit(&job.request, source, on_step),
+        None => pipeline.generate(&job.request, on_step),
+    };
     bar.finish_and_clear();
     let output = output?;
     stop::check()?;
@@ -83,6 +121,7 @@ fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()>
 /// What is to be made, and where it goes.
 struct Job {
     request: Request,
+    source: Option<Source>,
     /// What made the picture that the request was read from.
     origin: Option<Origin>,
     files: Vec<PathBuf>,
@@ -92,12 +131,13 @@ struct Job {
 
 impl Job {
     /// Reads the request from the flags and from the picture they name, and tries every place that will be written to.
-    fn read(args: &GenerateArgs) -> Result<Self> {
+    fn read(order: Order<'_>) -> Result<Self> {
+        let args = order.args();
         let (base, origin) = match &args.from {
             Some(path) => picture::read(path)?,
             None => (Request { seed: random_seed(), ..Request::default() }, None),
         };
-        let request = args.request(base);
+        let request = order.request(base);
         let images = request.num_images_per_prompt as usize;
         let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
         let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
@@ -106,7 +146,15 @@ impl Job {
         if let Some(path) = &args.save_tokens {
             place::neighbour(path)?;
         }
-        Ok(Self { request, origin, files, only })
+        Ok(Self { request, source: order.source()?, origin, files, only })
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<()> {
+        match &self.source {
+            Some(source) => source.resolve(&self.request, manifest)?,
+            None => self.request.resolve(manifest)?,
+        };
+        Ok(())
     }
 
     fn write(&self, output: &Output, manifest: &Manifest, flavour: Option<Flavour>) -> Result<Vec<PathBuf>> {
@@ -259,11 +307,11 @@ mod tests {
 
         let output = Some(folder.path().join("again.png"));
         let args = GenerateArgs { from: Some(png.clone()), output: output.clone(), ..GenerateArgs::default() };
-        let job = Job::read(&args).expect("read");
+        let job = Job::read(Order::Generate(&args)).expect("read");
         assert_eq!((job.request, job.only, job.files.len()), (made, Some(1), 1));
 
         let args = GenerateArgs { from: Some(png), output, num_images_per_prompt: Some(2), ..GenerateArgs::default() };
-        let job = Job::read(&args).expect("read");
+        let job = Job::read(Order::Generate(&args)).expect("read");
         assert_eq!((job.request.seed, job.only, job.files.len()), (5, None, 2));
     }
 }

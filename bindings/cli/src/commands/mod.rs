@@ -1,5 +1,6 @@
 //! One file for each command: what it calls and what it prints.
 
+mod edit;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;

@@ -1,0 +1,125 @@
+//! `pocketmuse edit` as scripts see it: what comes out, and what is refused before any work.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use image::{ImageBuffer, Luma, Rgb, RgbImage, Rgba};
+use tempfile::TempDir;
+
+fn run(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+    command.current_dir(folder).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.output().expect("started")
+}
+
+fn succeed(folder: &Path, words: &[&str]) -> String {
+    let output = run(folder, words);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn open(folder: &Path, name: &str) -> RgbImage {
+    image::open(folder.join(name)).expect(name).into_rgb8()
+}
+
+/// A folder with a picture the bundled model might have drawn, and masks of many kinds.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let scene = RgbImage::from_fn(128, 128, |x, y| match (x, y) {
+        (40..88, 40..100) => Rgb([200, 40, 40]),
+        (_, 0..80) => Rgb([110, 180, 240]),
+        _ => Rgb([90, 170, 80]),
+    });
+    scene.save(root.join("house.png")).expect("written");
+    ImageBuffer::from_fn(64, 64, |x, _| Luma([if x < 32 { 255u8 } else { 0 }]))
+        .save(root.join("left.png"))
+        .expect("written");
+    ImageBuffer::from_pixel(128, 128, Luma([0u8])).save(root.join("empty.png")).expect("written");
+    ImageBuffer::from_pixel(128, 128, Luma([255u8])).save(root.join("full.png")).expect("written");
+    let round = |x: u32, y: u32| Rgba([90, 90, 200, if x < 64 && y < 64 { 0 } else { 255u8 }]);
+    ImageBuffer::from_fn(128, 128, round).save(root.join("alpha.png")).expect("written");
+    fs::write(root.join("text.png"), "no picture").expect("written");
+    let whole = fs::read(root.join("house.png")).expect("written");
+    fs::write(root.join("short.png"), &whole[..whole.len() / 2]).expect("written");
+    folder
+}
+
+#[test]
+fn what_cannot_work_fails_before_any_work_with_one_line() {
+    let root = folder();
+    let before = fs::read_dir(root.path()).expect("readable").count();
+    let cases: [(&[&str], i32, &str); 13] = [
+        (&["edit", "house.png"], 2, "required arguments were not provided"),
+        (&["edit", "none.png", "a"], 1, "error: none.png: "),
+        (&["edit", "text.png", "a"], 1, "error: text.png: expected a PNG, JPEG"),
+        (&["edit", "short.png", "a"], 1, "error: short.png: expected a picture, found"),
+        (&["edit", "house.png", "a", "--strength", "1.5"], 2, "error: strength: expected a number of 0 to 1"),
+        (&["edit", "house.png", "a", "--width", "100"], 2, "error: width: expected a multiple of 16"),
+        (&["edit", "house.png", "a", "--mask", "empty.png"], 2, "error: mask: expected white"),
+        (&["edit", "house.png", "a", "--mask", "text.png"], 1, "error: text.png: expected a PNG, JPEG"),
+        (
+            &["edit", "house.png", "a", "--box", "100,0,64,64"],
+            2,
+            "error: box: expected left,top,width,height inside 128",
+        ),
+        (&["edit", "house.png", "a", "--box", "1,1,0,1"], 2, "error: box: expected"),
+        (&["edit", "house.png", "a", "--alpha"], 1, "error: house.png: expected a picture with an alpha channel"),
+        (&["edit", "house.png", "a", "--alpha", "--box", "0,0,9,9"], 2, "cannot be used with"),
+        (&["edit", "house.png", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
+    ];
+    for (words, code, message) in cases {
+        let output = run(root.path(), words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+        assert!(stderr.contains(message), "{words:?}: expected {message:?}, found {stderr:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), before, "{words:?}");
+    }
+}
+
+#[test]
+fn strength_decides_how_much_of_the_picture_stays() {
+    let root = folder();
+    let original = open(root.path(), "house.png");
+    let mut distances = Vec::new();
+    for strength in ["0", "0.4", "1"] {
+        let words =
+            ["edit", "house.png", "a green tree at night", "--seed", "3", "--strength", strength, "-o", "a.png"];
+        assert_eq!(succeed(root.path(), &words), "a.png\n");
+        let made = open(root.path(), "a.png");
+        distances.push(made.iter().zip(original.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>());
+    }
+    assert!(distances.is_sorted() && distances[2] > 2 * distances[0], "{distances:?}");
+    let alone = run(root.path(), &["generate", "--from", "a.png", "-o", "b.png"]);
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("strength: expected a picture to edit"), "{alone:?}");
+    succeed(root.path(), &["edit", "house.png", "--from", "a.png", "-o", "b.png"]);
+    assert_eq!(open(root.path(), "a.png"), open(root.path(), "b.png"), "the PNG holds the request");
+}
+
+#[test]
+fn outside_the_mask_every_byte_stays() {
+    let root = folder();
+    let original = open(root.path(), "house.png");
+    for (mask, size) in [(&["--mask", "left.png"][..], None), (&["--box", "0,0,64,128"], Some("80"))] {
+        let mut words = vec!["edit", "house.png", "a red robot", "--seed=1", "--num-inference-steps=4", "-o", "a.png"];
+        words.extend(mask);
+        words.extend(size.iter().flat_map(|size| ["--width", size, "--height", size]));
+        succeed(root.path(), &words);
+        let made = open(root.path(), "a.png");
+        if size.is_none() {
+            let right = (72..128).flat_map(|x| (0..128).map(move |y| (x, y)));
+            assert!(right.into_iter().all(|(x, y)| made.get_pixel(x, y) == original.get_pixel(x, y)));
+        } else {
+            assert_eq!(made.dimensions(), (80, 80), "not a multiple of 16 tokens");
+        }
+    }
+    let words = ["edit", "alpha.png", "a red robot", "--alpha", "--num-inference-steps=2", "-o", "a.png"];
+    succeed(root.path(), &words);
+    let (made, original) = (open(root.path(), "a.png"), open(root.path(), "alpha.png"));
+    assert_eq!(made.get_pixel(100, 100), original.get_pixel(100, 100));
+    succeed(root.path(), &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"]);
+}
