@@ -34,7 +34,7 @@ impl Pipeline {
         };
         let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let go_on = |_, _: &[_]| ControlFlow::Continue(());
+        let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
         let _ = sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
         let share = |step: &[[usize; 2]]| {
             let [same, all] = step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);

@@ -2,7 +2,7 @@
 //! Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
 
 use image::{GrayImage, Luma, RgbImage};
-use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
+use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
 
 use crate::{
     pixels::{Fit, REPAINT, paste},
@@ -185,6 +185,16 @@ impl Start {
                 })
                 .collect(),
         }
+    }
+
+    /// Stands for the fitted picture, the mask and whether known pixels are pasted back.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut bytes = self.image.as_raw().clone();
+        if let Some(mask) = &self.mask {
+            bytes.extend(mask.tokens.iter().map(|repaint| u8::from(*repaint)));
+            bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
+        }
+        Digest::of(&bytes)
     }
 
     /// Puts the pixels back that were to stay.

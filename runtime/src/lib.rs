@@ -22,6 +22,7 @@ mod agreement;
 mod arithmetic;
 mod edit;
 mod golden;
+pub mod job;
 pub mod library;
 mod memory;
 mod metrics;

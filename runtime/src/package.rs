@@ -68,6 +68,10 @@ impl Package {
         &self.manifest
     }
 
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
     /// The graph of `stage`.
     ///
     /// # Errors

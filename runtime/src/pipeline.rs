@@ -7,10 +7,11 @@ use std::{
 };
 
 use image::RgbImage;
-use pocketmuse_package::{Error, ErrorKind, Manifest, Result, Stage};
+use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
     edit::{Source, Start},
+    job::State,
     metrics::{Meter, Report},
     package::{Options, Package},
     pixels,
@@ -43,6 +44,12 @@ pub struct Step<'a> {
     pub height: usize,
     /// Tokens in a row.
     pub width: usize,
+    /// The generator as the step left it.
+    pub rng: &'a Rng,
+    /// The request with every default filled in.
+    pub request: &'a Request,
+    /// What stands for the picture and the mask of an edit.
+    pub source: Option<Digest>,
 }
 
 /// What came of a request.
@@ -104,7 +111,7 @@ impl Pipeline {
     /// changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
     pub fn generate(&self, request: &Request, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
         request.check_starts_from_nothing()?;
-        self.run(&request.resolve(self.manifest())?, None, on_step)
+        self.run(&request.resolve(self.manifest())?, None, None, on_step)
     }
 
     /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as [`Self::generate`].
@@ -120,19 +127,63 @@ impl Pipeline {
     ) -> Result<Output> {
         let mut job = source.resolve(request, self.manifest())?;
         let start = source.fit(&mut job, &self.manifest().model)?;
-        self.run(&job, Some(&start), on_step)
+        self.run(&job, Some(&start), None, on_step)
+    }
+
+    /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
+    pub fn state(&self, step: &Step<'_>) -> State {
+        State {
+            package: self.manifest().digest(),
+            flavour: self.package.flavour(),
+            request: step.request.clone(),
+            source: step.source,
+            next_step: step.step + 1,
+            tokens: step.tokens.to_vec(),
+            rng: step.rng.clone(),
+        }
+    }
+
+    /// Goes on after the step at which `state` was taken: the pictures are those of a job that was never stopped.
+    /// An edit needs its `source` again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`]; `BadInput` if the state is of another package, flavour, picture or mask, or is one
+    /// that no job can have.
+    pub fn resume(
+        &self,
+        state: &State,
+        source: Option<&Source>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
+        let (mut job, start) = match source {
+            Some(source) => {
+                let mut job = source.resolve(&state.request, self.manifest())?;
+                let start = source.fit(&mut job, &self.manifest().model)?;
+                (job, Some(start))
+            }
+            None => (state.request.resolve(self.manifest())?, None),
+        };
+        let package = (self.manifest().digest(), self.package.flavour());
+        state.check(&job, start.as_ref().map(Start::digest), package)?;
+        job.schedule.first_step = state.next_step;
+        self.run(&job, start.as_ref(), Some(state), on_step)
     }
 
     fn run(
         &self,
         job: &Resolved,
         start: Option<&Start>,
+        saved: Option<&State>,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        let source = start.map(Start::digest);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut meter = Meter::start();
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let mut tokens = self.begin(&mut meter, job, start, &mut rng)?;
+        let (mut tokens, mut rng) = match saved {
+            Some(state) => (state.tokens.clone(), state.rng.clone()),
+            None => self.begin(&mut meter, job, start)?,
+        };
         let prompts = self.tokenize(job)?;
         let text = self.encode(&mut meter, &prompts)?;
         let primed = self.prime(&mut meter, text, job)?;
@@ -140,7 +191,7 @@ impl Pipeline {
             Stage::Step,
             || Predictor::load(&self.package)?.with(&primed, &prompts.guidance, job.grid),
             |mut model| {
-                let watch = |step, tokens: &[_]| on_step(&job.step(step, tokens));
+                let watch = |step, tokens: &[_], rng: &Rng| on_step(&job.step(step, tokens, rng, source));
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
                     ControlFlow::Continue(()) => Ok(tokens),
                     ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "the request was cancelled")),
@@ -159,19 +210,15 @@ impl Pipeline {
         Ok(Output { images, report: meter.finish(), truncated: prompts.truncated, request: job.request.clone() })
     }
 
-    /// The tokens before the first step: all masked, or what the encoder makes of the picture to start from.
-    fn begin(
-        &self,
-        meter: &mut Meter,
-        job: &Resolved,
-        start: Option<&Start>,
-        rng: &mut Rng,
-    ) -> Result<Vec<Option<u32>>> {
-        let Some(start) = start else { return Ok(vec![None; job.images() * job.cells()]) };
+    /// The tokens and the generator before the first step. The tokens are all masked, or what the encoder makes of the
+    /// picture to start from.
+    fn begin(&self, meter: &mut Meter, job: &Resolved, start: Option<&Start>) -> Result<(Vec<Option<u32>>, Rng)> {
+        let mut rng = Rng::new(job.request.rng, job.request.seed);
+        let Some(start) = start else { return Ok((vec![None; job.images() * job.cells()], rng)) };
         let (pixels, size) = start.pixels();
         let codes =
             meter.stage(Stage::Encoder, || Encoder::load(&self.package), |mut encoder| encoder.codes(&pixels, size))?;
-        Ok(start.tokens(&codes, job, rng))
+        Ok((start.tokens(&codes, job, &mut rng), rng))
     }
 
     /// The prompt, and the negative prompt before it if there is guidance.
@@ -205,9 +252,10 @@ impl Pipeline {
 }
 
 impl Resolved {
-    fn step<'a>(&self, step: usize, tokens: &'a [Option<u32>]) -> Step<'a> {
+    fn step<'a>(&'a self, step: usize, tokens: &'a [Option<u32>], rng: &'a Rng, source: Option<Digest>) -> Step<'a> {
         let ([height, width], num_inference_steps) = (self.grid, self.schedule.steps);
-        Step { step, num_inference_steps, tokens, images: self.images(), height, width }
+        let (images, request) = (self.images(), &self.request);
+        Step { step, num_inference_steps, tokens, images, height, width, rng, request, source }
     }
 }
 

@@ -58,8 +58,8 @@ impl From<BadLogits> for Error {
 ///
 /// `tokens` are `images` times as many tokens as an image has, image-major, `None` where masked. They are changed in
 /// place: after a step they are what the next step sees. `on_step` is told the step that was just finished (the first is
-/// `schedule.first_step`) and the tokens; when it breaks, sampling stops and the tokens stay as they are. After the last
-/// step no token is masked.
+/// `schedule.first_step`), the tokens and the generator, which is all that going on later needs; when it breaks, sampling
+/// stops and the tokens stay as they are. After the last step no token is masked.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn sample<P: Predict>(
     images: usize,
     schedule: &Schedule,
     rng: &mut Rng,
-    mut on_step: impl FnMut(usize, &[Option<u32>]) -> ControlFlow<()>,
+    mut on_step: impl FnMut(usize, &[Option<u32>], &Rng) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, P::Error> {
     let cells = tokens.len().checked_div(images).unwrap_or(0);
     assert_eq!(cells * images, tokens.len(), "every image has as many tokens");
@@ -85,7 +85,7 @@ pub fn sample<P: Predict>(
         if step + 1 < schedule.steps {
             run.mask_again(tokens, cells, step, &masked);
         }
-        if on_step(step, tokens).is_break() {
+        if on_step(step, tokens, run.rng).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }

@@ -3,6 +3,7 @@
 mod bad_checkpoints;
 mod checkpoints;
 mod exactness;
+mod jobs;
 mod kernels;
 mod onnx_checker;
 mod pipeline;

@@ -38,6 +38,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Make a picture from a picture: the whole of it, or what a mask says
     Edit(Box<EditArgs>),
+    /// Go on with a job that was stopped or killed, from the file that --job kept
+    Resume(ResumeArgs),
     /// Turn a checkpoint in the hub layout into a package
     Export(ExportArgs),
     /// Show what is in a checkpoint or in a package
@@ -126,6 +128,9 @@ pub struct GenerateArgs {
     /// Print one JSON object per line on stdout
     #[arg(long)]
     pub json: bool,
+    /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on after a kill
+    #[arg(long, value_name = "FILE.json")]
+    pub job: Option<PathBuf>,
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
@@ -210,6 +215,33 @@ impl EditArgs {
             ..request
         }
     }
+}
+
+const RESUME_HELP: &str = "\
+The pictures are those of a job that was never stopped, byte for byte, and go where the job was to put them. A picture to
+edit and its mask must still be there, unchanged. The file stays until you remove it; with nothing left to do its pictures
+are decoded once more. A file that was changed by hand is refused, and so is one of another package.
+
+Example:
+  pocketmuse generate \"a big purple robot in the snow\" --job robot.json -o robot.png
+  pocketmuse resume robot.json";
+
+/// The flags of `resume`.
+#[derive(Debug, Args)]
+#[command(after_help = RESUME_HELP)]
+pub struct ResumeArgs {
+    /// The job's file
+    #[arg(value_name = "FILE.json")]
+    pub job: PathBuf,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Print time and peak memory of each stage
+    #[arg(long)]
+    pub verbose: bool,
+    /// Print one JSON object per line on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `export`.
@@ -385,7 +417,7 @@ mod tests {
             reference_strength: true,
             ..Request::default()
         };
-        assert_eq!((args.picture, args.request(Request::default())), (PathBuf::from("a.png"), expected));
+        assert_eq!((args.picture.clone(), args.request(Request::default())), (PathBuf::from("a.png"), expected));
         let base = Request { strength: Some(0.3), ..Request::default() };
         let args = edit(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
         assert_eq!((args.area, args.no_paste, args.request(base).strength), (Some([1, 2, 3, 4]), true, Some(0.3)));

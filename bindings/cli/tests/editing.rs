@@ -123,3 +123,55 @@ fn outside_the_mask_every_byte_stays() {
     assert_eq!(made.get_pixel(100, 100), original.get_pixel(100, 100));
     succeed(root.path(), &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"]);
 }
+
+#[test]
+#[cfg(unix)]
+fn a_killed_job_is_resumed_to_the_same_bytes() {
+    use std::io::{BufRead, BufReader};
+
+    let root = folder();
+    let words = |output| {
+        let edit = ["edit", "house.png", "a red robot", "--seed=3", "--num-inference-steps=4", "--box", "8,8,90,90"];
+        [&edit[..], &["--width=64", "--height=64", "--json", "-o", output]].concat()
+    };
+    succeed(root.path(), &words("whole.png"));
+    // Killed after the start and after every step; "done" never comes.
+    for events in 1..=5 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+        command.current_dir(root.path()).args([&words("a.png")[..], &["--job", "job.json"]].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        assert_eq!(lines.take(events).filter(|line| line.is_ok()).count(), events);
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let _ = fs::remove_file(root.path().join("a.png"));
+        succeed(root.path(), &["resume", "job.json"]);
+        let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+        assert_eq!(read("a.png"), read("whole.png"), "killed after {events} events");
+        fs::remove_file(root.path().join("job.json")).expect("there");
+    }
+}
+
+#[test]
+fn a_job_that_was_changed_or_whose_picture_was_is_refused() {
+    let root = folder();
+    let words =
+        ["edit", "house.png", "a", "--num-inference-steps=1", "--strength=1", "--job", "job.json", "-o", "a.png"];
+    succeed(root.path(), &words);
+    let job = fs::read_to_string(root.path().join("job.json")).expect("kept");
+    let refused = |message: &str| {
+        let output = run(root.path(), &["resume", "job.json"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stderr.contains(message)), (Some(1), true), "{message}: {stderr}");
+    };
+    fs::write(root.path().join("job.json"), job.replace("\"next_step\":1", "\"next_step\":0")).expect("written");
+    refused("the job was changed");
+    fs::write(root.path().join("job.json"), "{").expect("written");
+    refused("error: job.json: job: expected a job saved by pocketmuse");
+    fs::write(root.path().join("job.json"), &job).expect("written");
+    succeed(root.path(), &["resume", "job.json"]);
+    RgbImage::new(9, 9).save(root.path().join("house.png")).expect("written");
+    refused("the picture was changed");
+    fs::remove_file(root.path().join("job.json")).expect("there");
+    refused("error: job.json: ");
+}

@@ -57,7 +57,7 @@ fn schedule(steps: usize) -> Schedule {
 fn run(tokens: &mut [Option<u32>], images: usize, schedule: &Schedule, rng: &mut Rng) -> Vec<Vec<Option<u32>>> {
     let mut steps = Vec::new();
     let mut numbers = Vec::new();
-    let flow = sample(&mut FakeModel::default(), tokens, images, schedule, rng, |step, tokens| {
+    let flow = sample(&mut FakeModel::default(), tokens, images, schedule, rng, |step, tokens, _| {
         numbers.push(step);
         steps.push(tokens.to_vec());
         ControlFlow::Continue(())
@@ -118,7 +118,7 @@ fn goes_on_where_it_stopped() {
         let mut whole = vec![None; 64];
         run(&mut whole, 1, &schedule(9), &mut Rng::new(kind, 1));
         let (mut model, mut rng, mut tokens) = (FakeModel::default(), Rng::new(kind, 1), vec![None; 64]);
-        let flow = sample(&mut model, &mut tokens, 1, &schedule(9), &mut rng, |step, _| {
+        let flow = sample(&mut model, &mut tokens, 1, &schedule(9), &mut rng, |step, _, _| {
             if step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(flow.expect("good logits").is_break());
@@ -134,14 +134,16 @@ fn goes_on_where_it_stopped() {
 fn nothing_masked_asks_for_nothing_until_one_is_masked_again() {
     let mut model = FakeModel::default();
     let mut tokens = vec![Some(1); 16];
-    let flow = sample(&mut model, &mut tokens, 1, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _| {
+    let flow = sample(&mut model, &mut tokens, 1, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| {
         ControlFlow::Continue(())
     });
     assert!(flow.expect("good logits").is_continue());
     assert_eq!(model.calls, 3); // the reference masks one again, too
     assert!(
-        sample(&mut model, &mut [], 0, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _| ControlFlow::Continue(()))
-            .is_ok()
+        sample(&mut model, &mut [], 0, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| ControlFlow::Continue(
+            ()
+        ))
+        .is_ok()
     );
 }
 
@@ -156,7 +158,7 @@ fn bad_logits_are_an_error() {
     ] {
         for kind in [RngKind::Own, RngKind::Torch] {
             let mut model = Replay(logits.clone());
-            let result = sample(&mut model, &mut [None; 4], 1, &schedule(3), &mut Rng::new(kind, 1), |_, _| {
+            let result = sample(&mut model, &mut [None; 4], 1, &schedule(3), &mut Rng::new(kind, 1), |_, _, _| {
                 ControlFlow::Continue(())
             });
             assert_eq!(Error::from(result.expect_err(expected)).to_string(), expected);
@@ -234,7 +236,7 @@ fn torch_mode_repeats_the_references_runs() {
         let mut rng = Rng::new(RngKind::Torch, seed);
         let mut tokens = first.clone();
         let mut model = Replay(transcript.logits("logits.first", &tokens));
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _| ControlFlow::Break(()));
+        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Break(()));
         assert!(flow.expect("good logits").is_break());
         assert_eq!(tokens, after(0), "{name}, first step");
 
@@ -244,7 +246,7 @@ fn torch_mode_repeats_the_references_runs() {
         let mut tokens = after(count - 2).to_vec();
         let mut model = Replay(transcript.logits("logits.last", &tokens));
         let schedule = Schedule { first_step: count - 1, ..schedule };
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _| ControlFlow::Continue(()));
+        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Continue(()));
         assert!(flow.expect("good logits").is_continue());
         assert_eq!(tokens, after(count - 1), "{name}, last step");
     }

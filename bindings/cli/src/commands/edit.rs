@@ -1,28 +1,102 @@
-//! What `pocketmuse edit` starts from: a picture and its mask, read from files.
+//! What `pocketmuse edit` starts from: a picture and its mask, in files that may be read again later.
+
+use std::path::{Path, PathBuf};
 
 use pocketmuse::{Source, pixels};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::args::EditArgs;
 
-/// Reads the picture, and the mask if one is asked for.
-///
-/// # Errors
-///
-/// `Io` or `BadInput` for a file; `BadRequest` for a box outside the picture.
-pub(super) fn source(args: &EditArgs) -> Result<Source> {
-    let picture = pixels::read(&args.picture)?;
-    let source = Source::new(picture.image).with_paste(!args.no_paste);
-    match (&args.mask, args.area, args.alpha) {
-        (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask)?)),
-        (_, Some(area), _) => source.with_box(area),
-        (_, _, true) => match picture.opacity {
-            Some(opacity) => Ok(source.with_opacity(opacity)),
-            None => {
-                let detail = "expected a picture with an alpha channel, found none";
-                Err(Error::new(ErrorKind::BadInput, args.picture.display().to_string(), detail))
-            }
-        },
-        _ => Ok(source),
+/// The files of an edit and what is repainted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SourceFiles {
+    picture: PinnedFile,
+    mask: Option<PinnedFile>,
+    alpha: bool,
+    area: Option<[u32; 4]>,
+    paste: bool,
+}
+
+/// A file as it was when the job began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct PinnedFile {
+    path: PathBuf,
+    sha256: Digest,
+}
+
+impl PinnedFile {
+    fn new(path: &Path) -> Result<Self> {
+        if !path.metadata().map_err(|error| Error::io(path, error))?.is_file() {
+            let detail = "expected a picture file, found no file";
+            return Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail));
+        }
+        Ok(Self { sha256: Digest::of_file(path)?, path: path.to_owned() })
     }
+
+    fn absolute(&self) -> Result<Self> {
+        Ok(Self { path: absolute(&self.path)?, ..self.clone() })
+    }
+
+    fn check(&self) -> Result<&Path> {
+        let found = Digest::of_file(&self.path)?;
+        if found == self.sha256 {
+            return Ok(&self.path);
+        }
+        let detail = format!("expected SHA-256 {}, found {found}: the picture was changed", self.sha256);
+        Err(Error::new(ErrorKind::BadInput, self.path.display().to_string(), detail))
+    }
+}
+
+impl SourceFiles {
+    /// # Errors
+    ///
+    /// `Io` or `BadInput` for a file.
+    pub(super) fn new(args: &EditArgs) -> Result<Self> {
+        Ok(Self {
+            picture: PinnedFile::new(&args.picture)?,
+            mask: args.mask.as_deref().map(PinnedFile::new).transpose()?,
+            alpha: args.alpha,
+            area: args.area,
+            paste: !args.no_paste,
+        })
+    }
+
+    /// The same, to be found from any folder.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if there is no current folder.
+    pub(super) fn absolute(&self) -> Result<Self> {
+        let mask = self.mask.as_ref().map(PinnedFile::absolute).transpose()?;
+        Ok(Self { picture: self.picture.absolute()?, mask, ..self.clone() })
+    }
+
+    /// Reads the picture, and the mask if one is asked for.
+    ///
+    /// # Errors
+    ///
+    /// `Io` or `BadInput` for a file, changed ones too; `BadRequest` for a box outside the picture.
+    pub(super) fn open(&self) -> Result<Source> {
+        let path = self.picture.check()?;
+        let picture = pixels::read(path)?;
+        let source = Source::new(picture.image).with_paste(self.paste);
+        match (&self.mask, self.area, self.alpha) {
+            (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?)),
+            (_, Some(area), _) => source.with_box(area),
+            (_, _, true) => match picture.opacity {
+                Some(opacity) => Ok(source.with_opacity(opacity)),
+                None => {
+                    let detail = "expected a picture with an alpha channel, found none";
+                    Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail))
+                }
+            },
+            _ => Ok(source),
+        }
+    }
+}
+
+/// A path that means the same in any folder.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io(path, error))
 }

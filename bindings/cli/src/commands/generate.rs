@@ -1,19 +1,19 @@
 //! `pocketmuse generate` and `pocketmuse edit`: a prompt, and a picture to start from, become picture files.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Request, Source, Step};
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Step};
+use pocketmuse_package::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::{edit, tokens::TokenLog};
+use super::{job::Job, tokens::TokenLog};
 use crate::{
-    args::{EditArgs, GenerateArgs},
-    bundled, outputs,
-    picture::{self, Origin},
+    args::{EditArgs, GenerateArgs, ResumeArgs},
+    bundled,
+    picture::Origin,
     runtime, stop,
     terminal::{self, mebibytes},
 };
@@ -23,61 +23,45 @@ use crate::{
 pub(crate) enum Order<'a> {
     Generate(&'a GenerateArgs),
     Edit(&'a EditArgs),
+    Resume(&'a ResumeArgs),
 }
 
-impl<'a> Order<'a> {
-    /// The flags that both have.
-    fn args(self) -> &'a GenerateArgs {
+impl Order<'_> {
+    fn is_json(self) -> bool {
         match self {
-            Self::Generate(args) => args,
-            Self::Edit(args) => &args.generate,
-        }
-    }
-
-    fn request(self, base: Request) -> Request {
-        match self {
-            Self::Generate(args) => args.request(base),
-            Self::Edit(args) => args.request(base),
-        }
-    }
-
-    /// What an edit starts from.
-    fn source(self) -> Result<Option<Source>> {
-        match self {
-            Self::Generate(_) => Ok(None),
-            Self::Edit(args) => edit::source(args).map(Some),
+            Self::Generate(args) => args.json,
+            Self::Edit(args) => args.generate.json,
+            Self::Resume(args) => args.json,
         }
     }
 }
 
 pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
-    let console = Console { json: order.args().json };
-    let made = generate(order, offline, &console).or_else(|error| mend(error, order, offline, &console));
+    let console = Console { json: order.is_json() };
+    let made = Job::read(order)
+        .and_then(|job| generate(&job, offline, &console).or_else(|error| mend(error, &job, offline, &console)));
     made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-fn mend(error: Error, order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
-    let args = order.args();
-    if error.kind() != ErrorKind::PackageDamaged || args.package.is_some() {
+fn mend(error: Error, job: &Job, offline: bool, console: &Console) -> Result<()> {
+    if error.kind() != ErrorKind::PackageDamaged || job.kept.package.is_some() {
         return Err(error);
     }
     console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
-    bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
-    generate(order, offline, console)
+    bundled::discard(&bundled::cache_folder()?, built_in_flavour(job.kept.flavour))?;
+    generate(job, offline, console)
 }
 
 /// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
-fn built_in_flavour(args: &GenerateArgs) -> Flavour {
-    args.flavour.unwrap_or(Flavour::F32)
+fn built_in_flavour(flavour: Option<Flavour>) -> Flavour {
+    flavour.unwrap_or(Flavour::F32)
 }
 
-fn generate(order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
-    let args = order.args();
-    let job = Job::read(order)?;
-    let package = match &args.package {
+fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
+    let package = match &job.kept.package {
         Some(package) => package.clone(),
-        None => built_in(built_in_flavour(args), console)?,
+        None => built_in(built_in_flavour(job.kept.flavour), console)?,
     };
     let manifest = Manifest::read(&package)?;
     job.check(&manifest)?; // a wrong request fails before anything is fetched
@@ -85,13 +69,16 @@ fn generate(order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
         console.warning(&warning);
     }
     runtime::start(offline)?;
-    let options = Options { flavour: args.flavour, threads: args.threads, library: None };
+    let options = Options { flavour: job.kept.flavour, threads: job.threads, library: None };
     let pipeline = Pipeline::open_with(&package, &options)?;
-    console.started(&package, &manifest, &job);
+    job.keep(None)?;
+    console.started(&package, &manifest, job);
 
-    let mut log = args.save_tokens.as_ref().map(|_| TokenLog::default());
-    let bar = terminal::step_bar("drawing", args.json);
+    let mut failed = Ok(());
+    let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
+    let bar = terminal::step_bar("drawing", console.json);
     let on_step = |step: &Step<'_>| {
+        failed = job.keep(Some(&|| pipeline.state(step)));
         bar.set_length(step.num_inference_steps as u64);
         bar.set_position(step.step as u64 + 1);
         console
@@ -99,83 +86,25 @@ fn generate(order: Order<'_>, offline: bool, console: &Console) -> Result<()> {
         if let Some(log) = &mut log {
             log.add(step, manifest.model.mask_token_id);
         }
-        stop::flow()
+        if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     };
-    let output = match &job.source {
-        Some(source) => pipeline.edit(&job.request, source, on_step),
-        None => pipeline.generate(&job.request, on_step),
+    let output = match (&job.kept.state, &job.source) {
+        (Some(state), source) => pipeline.resume(state, source.as_ref(), on_step),
+        (None, Some(source)) => pipeline.edit(&job.kept.request, source, on_step),
+        (None, None) => pipeline.generate(&job.kept.request, on_step),
     };
     bar.finish_and_clear();
+    failed?;
     let output = output?;
     stop::check()?;
     output.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
 
-    let files = job.write(&output, &manifest, args.flavour)?;
-    if let (Some(path), Some(log)) = (&args.save_tokens, &log) {
+    let files = job.write(&output, &manifest)?;
+    if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
     }
-    console.done(&files, &output, args.verbose);
+    console.done(files, &output, job.verbose);
     Ok(())
-}
-
-/// What is to be made, and where it goes.
-struct Job {
-    request: Request,
-    source: Option<Source>,
-    /// What made the picture that the request was read from.
-    origin: Option<Origin>,
-    files: Vec<PathBuf>,
-    /// The one picture to write of those that the request makes; `None` for all.
-    only: Option<usize>,
-}
-
-impl Job {
-    /// Reads the request from the flags and from the picture they name, and tries every place that will be written to.
-    fn read(order: Order<'_>) -> Result<Self> {
-        let args = order.args();
-        let (base, origin) = match &args.from {
-            Some(path) => picture::read(path)?,
-            None => (Request { seed: random_seed(), ..Request::default() }, None),
-        };
-        let request = order.request(base);
-        let images = request.num_images_per_prompt as usize;
-        let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
-        let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
-        let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
-        let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
-        if let Some(path) = &args.save_tokens {
-            place::neighbour(path)?;
-        }
-        Ok(Self { request, source: order.source()?, origin, files, only })
-    }
-
-    fn check(&self, manifest: &Manifest) -> Result<()> {
-        match &self.source {
-            Some(source) => source.resolve(&self.request, manifest)?,
-            None => self.request.resolve(manifest)?,
-        };
-        Ok(())
-    }
-
-    fn write(&self, output: &Output, manifest: &Manifest, flavour: Option<Flavour>) -> Result<Vec<PathBuf>> {
-        let images = output.images.iter().enumerate().filter(|(index, _)| self.only.is_none_or(|only| only == *index));
-        for ((index, image), path) in images.zip(&self.files) {
-            let origin = Origin {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                model: manifest.model.name.clone(),
-                package: manifest.digest(),
-                flavour,
-                image: index as u32,
-            };
-            picture::write(image, path, &output.request, &origin)?;
-        }
-        Ok(self.files.clone())
-    }
-}
-
-/// A seed short enough to be typed again.
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(std::process::id()) >> 32
 }
 
 /// The built-in model's package, exported first if this is its first use.
@@ -231,11 +160,11 @@ impl Console {
                 "package": package,
                 "model": manifest.model.name,
                 "digest": manifest.digest(),
-                "seed": job.request.seed,
+                "seed": job.kept.request.seed,
             })
         });
         if !self.json {
-            terminal::note(format!("seed {}", job.request.seed));
+            terminal::note(format!("seed {}", job.kept.request.seed));
         }
     }
 
@@ -284,34 +213,4 @@ fn report(report: &Report) -> Vec<String> {
     }
     lines.push(format!("total {:.1} ms", milliseconds(report.total)));
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seeds_are_short_and_differ() {
-        let seeds: std::collections::HashSet<_> = (0..8).map(|_| random_seed()).collect();
-        assert!(seeds.len() > 1 && seeds.iter().all(|seed| *seed < 1 << 32), "{seeds:?}");
-    }
-
-    #[test]
-    fn a_request_comes_from_the_flags_and_the_picture() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let png = folder.path().join("tree-1.png");
-        let made = Request { prompt: "a tree".to_owned(), seed: 5, num_images_per_prompt: 3, ..Request::default() };
-        let package = pocketmuse_package::Digest::of(b"");
-        let origin = Origin { version: "1".to_owned(), model: "tiny".to_owned(), package, flavour: None, image: 1 };
-        picture::write(&image::RgbImage::new(2, 2), &png, &made, &origin).expect("written");
-
-        let output = Some(folder.path().join("again.png"));
-        let args = GenerateArgs { from: Some(png.clone()), output: output.clone(), ..GenerateArgs::default() };
-        let job = Job::read(Order::Generate(&args)).expect("read");
-        assert_eq!((job.request, job.only, job.files.len()), (made, Some(1), 1));
-
-        let args = GenerateArgs { from: Some(png), output, num_images_per_prompt: Some(2), ..GenerateArgs::default() };
-        let job = Job::read(Order::Generate(&args)).expect("read");
-        assert_eq!((job.request.seed, job.only, job.files.len()), (5, None, 2));
-    }
 }

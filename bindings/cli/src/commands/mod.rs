@@ -4,6 +4,7 @@ mod edit;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+mod job;
 pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;

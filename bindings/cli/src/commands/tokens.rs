@@ -53,6 +53,8 @@ impl TokenLog {
 
 #[cfg(test)]
 mod tests {
+    use pocketmuse::{RngKind, rng::Rng};
+
     use super::*;
 
     #[test]
@@ -60,10 +62,22 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.json");
         let tokens = [Some(3), None, None, Some(7)];
-        let step = Step { step: 0, num_inference_steps: 1, tokens: &tokens, images: 2, height: 1, width: 2 };
+        let (rng, request) = (&Rng::new(RngKind::Own, 4), &Request { seed: 4, ..Request::default() });
+        let (images, height, width) = (2, 1, 2);
+        let step = Step {
+            step: 0,
+            num_inference_steps: 1,
+            tokens: &tokens,
+            images,
+            height,
+            width,
+            rng,
+            request,
+            source: None,
+        };
         let mut log = TokenLog::default();
         log.add(&step, 9);
-        log.write(&path, &Request { seed: 4, ..Request::default() }).expect("written");
+        log.write(&path, request).expect("written");
         let text = std::fs::read_to_string(&path).expect("read");
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(json["steps"], serde_json::json!([[[3, 9], [9, 7]]]));

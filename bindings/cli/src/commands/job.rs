@@ -1,0 +1,197 @@
+//! What a picture command is to make, from what, and where it goes; the part of it that `--job` keeps in a file. Runs nothing.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+};
+
+use pocketmuse::{
+    Flavour, Manifest, Output, Request, Source,
+    job::{self, State},
+};
+use pocketmuse_package::{Result, place};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    edit::{SourceFiles, absolute},
+    generate::Order,
+};
+use crate::{
+    args::GenerateArgs,
+    outputs,
+    picture::{self, Origin},
+};
+
+/// A command's work.
+pub(super) struct Job {
+    pub(super) kept: Kept,
+    /// What an edit starts from.
+    pub(super) source: Option<Source>,
+    /// What made the picture that the request was read from.
+    pub(super) origin: Option<Origin>,
+    pub(super) threads: Option<usize>,
+    pub(super) save_tokens: Option<PathBuf>,
+    pub(super) verbose: bool,
+    /// Where the job is kept after every step.
+    file: Option<PathBuf>,
+}
+
+/// What going on in another process needs: all paths are absolute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    pub(super) request: Request,
+    pub(super) package: Option<PathBuf>,
+    pub(super) flavour: Option<Flavour>,
+    source: Option<SourceFiles>,
+    files: Vec<PathBuf>,
+    /// The one picture to write of those that the request makes; `None` for all.
+    only: Option<usize>,
+    /// `None` before the first step.
+    pub(super) state: Option<State>,
+}
+
+impl Job {
+    /// Reads the job from the flags and the files they name, and tries every place that will be written to.
+    pub(super) fn read(order: Order<'_>) -> Result<Self> {
+        match order {
+            Order::Generate(args) => Self::new(args, |base| args.request(base), None),
+            Order::Edit(args) => Self::new(&args.generate, |base| args.request(base), Some(SourceFiles::new(args)?)),
+            Order::Resume(args) => {
+                let kept: Kept = job::load(&args.job)?;
+                kept.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
+                Ok(Self {
+                    source: kept.source.as_ref().map(SourceFiles::open).transpose()?,
+                    kept,
+                    origin: None,
+                    threads: args.threads,
+                    save_tokens: None,
+                    verbose: args.verbose,
+                    file: Some(args.job.clone()),
+                })
+            }
+        }
+    }
+
+    fn new(args: &GenerateArgs, change: impl FnOnce(Request) -> Request, source: Option<SourceFiles>) -> Result<Self> {
+        let (base, origin) = match &args.from {
+            Some(path) => picture::read(path)?,
+            None => (Request { seed: random_seed(), ..Request::default() }, None),
+        };
+        let request = change(base);
+        let images = request.num_images_per_prompt as usize;
+        let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
+        let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
+        let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
+        let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
+        [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
+        Ok(Self {
+            source: source.as_ref().map(SourceFiles::open).transpose()?,
+            kept: Kept {
+                request,
+                package: args.package.clone(),
+                flavour: args.flavour,
+                source,
+                files,
+                only,
+                state: None,
+            },
+            origin,
+            threads: args.threads,
+            save_tokens: args.save_tokens.clone(),
+            verbose: args.verbose,
+            file: args.job.clone(),
+        })
+    }
+
+    /// Checks the request as far as that needs no graph.
+    pub(super) fn check(&self, manifest: &Manifest) -> Result<()> {
+        match &self.source {
+            Some(source) => source.resolve(&self.kept.request, manifest).map(drop),
+            None => self.kept.request.resolve(manifest).map(drop),
+        }
+    }
+
+    /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it was read.
+    pub(super) fn keep(&self, state: Option<&dyn Fn() -> State>) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let kept = Kept {
+            package: self.kept.package.as_deref().map(absolute).transpose()?,
+            source: self.kept.source.as_ref().map(SourceFiles::absolute).transpose()?,
+            files: self.kept.files.iter().map(|file| absolute(file)).collect::<Result<_>>()?,
+            state: state.map_or_else(|| self.kept.state.clone(), |state| Some(state())),
+            ..self.kept.clone()
+        };
+        job::save(&kept, file)
+    }
+
+    /// Writes the pictures; returns their files.
+    pub(super) fn write(&self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
+        let wanted = |index: usize| self.kept.only.is_none_or(|only| only == index);
+        let images = output.images.iter().enumerate().filter(|(index, _)| wanted(*index));
+        for ((index, image), path) in images.zip(&self.kept.files) {
+            let origin = Origin {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                model: manifest.model.name.clone(),
+                package: manifest.digest(),
+                flavour: self.kept.flavour,
+                image: index as u32,
+            };
+            picture::write(image, Path::new(path), &output.request, &origin)?;
+        }
+        Ok(&self.kept.files)
+    }
+}
+
+/// A seed short enough to be typed again.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::ResumeArgs;
+
+    #[test]
+    fn seeds_are_short_and_differ() {
+        let seeds: std::collections::HashSet<_> = (0..8).map(|_| random_seed()).collect();
+        assert!(seeds.len() > 1 && seeds.iter().all(|seed| *seed < 1 << 32), "{seeds:?}");
+    }
+
+    #[test]
+    fn a_request_comes_from_the_flags_and_the_picture() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let png = folder.path().join("tree-1.png");
+        let made = Request { prompt: "a tree".to_owned(), seed: 5, num_images_per_prompt: 3, ..Request::default() };
+        let package = pocketmuse_package::Digest::of(b"");
+        let origin = Origin { version: "1".to_owned(), model: "tiny".to_owned(), package, flavour: None, image: 1 };
+        picture::write(&image::RgbImage::new(2, 2), &png, &made, &origin).expect("written");
+
+        let output = Some(folder.path().join("again.png"));
+        let args = GenerateArgs { from: Some(png.clone()), output: output.clone(), ..GenerateArgs::default() };
+        let kept = Job::read(Order::Generate(&args)).expect("read").kept;
+        assert_eq!((kept.request, kept.only, kept.files.len()), (made, Some(1), 1));
+
+        let args = GenerateArgs { from: Some(png), output, num_images_per_prompt: Some(2), ..GenerateArgs::default() };
+        let kept = Job::read(Order::Generate(&args)).expect("read").kept;
+        assert_eq!((kept.request.seed, kept.only, kept.files.len()), (5, None, 2));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, output) = (folder.path().join("job.json"), folder.path().join("a.png"));
+        let args = GenerateArgs {
+            prompt: Some("a tree".to_owned()),
+            output: Some(output),
+            job: Some(file.clone()),
+            flavour: Some(Flavour::F32),
+            ..GenerateArgs::default()
+        };
+        let job = Job::read(Order::Generate(&args)).expect("read");
+        job.keep(None).expect("written");
+        let resume = ResumeArgs { job: file, threads: Some(1), verbose: false, json: false };
+        assert_eq!(Job::read(Order::Resume(&resume)).expect("read").kept, job.kept);
+    }
+}

@@ -1,0 +1,191 @@
+//! A job that survives: what is needed to go on after any step, in a file that notices changes. Knows no network.
+
+use std::{
+    fs,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, place};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    request::{Request, Resolved},
+    rng::Rng,
+};
+
+/// The version of a job file that this build writes, and the only one it reads.
+const FORMAT: u32 = 1;
+/// A larger file is no job; it is refused before it is parsed.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A job between two steps. Plain data: [`save`] it, and give it to [`Pipeline::resume`](crate::Pipeline::resume).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The package that the job runs with.
+    pub package: Digest,
+    /// The graphs that run.
+    pub flavour: Flavour,
+    /// The request with every default filled in.
+    pub request: Request,
+    /// What stands for the picture and the mask of an edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
+    /// The step that comes next, from 0; as many as there are steps when only the decoder is left.
+    pub next_step: usize,
+    /// The tokens of all pictures, `None` where masked.
+    pub tokens: Vec<Option<u32>>,
+    /// The generator as the last step left it.
+    pub rng: Rng,
+}
+
+impl State {
+    /// Checks that this is a state that `job`, run from `source` with this package and flavour, can have.
+    pub(crate) fn check(
+        &self,
+        job: &Resolved,
+        source: Option<Digest>,
+        (package, flavour): (Digest, Flavour),
+    ) -> Result<()> {
+        let same = |name, expected: String, found: String| {
+            if expected == found { Ok(()) } else { Err(bad(format!("expected the {name} {expected}, found {found}"))) }
+        };
+        same("package", self.package.to_string(), package.to_string())?;
+        same("flavour", self.flavour.to_string(), flavour.to_string())?;
+        let name = |source: Option<Digest>| source.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+        same("picture and mask", name(self.source), name(source))?;
+        same("generator", job.request.rng.to_string(), self.rng.kind().to_string())?;
+        let (steps, cells) = (job.schedule.steps, job.images() * job.cells());
+        if !(job.schedule.first_step..=steps).contains(&self.next_step) || self.tokens.len() != cells {
+            let found = format!("step {} and {} tokens", self.next_step, self.tokens.len());
+            return Err(bad(format!("expected a step up to {steps} and {cells} tokens, found {found}")));
+        }
+        let codes = job.schedule.codebook_size;
+        if let Some(code) = self.tokens.iter().flatten().find(|code| **code as usize >= codes) {
+            return Err(bad(format!("expected codes below {codes}, found {code}")));
+        }
+        if self.next_step == steps && self.tokens.contains(&None) {
+            return Err(bad("expected no masked token after the last step, found some"));
+        }
+        Ok(())
+    }
+}
+
+/// What a job file holds: `T` as JSON, and its digest.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<T> {
+    pocketmuse_job: u32,
+    sha256: Digest,
+    job: T,
+}
+
+/// Writes a job as JSON, whole or not at all: a reader sees the old file or the new one, whenever the process is killed.
+///
+/// # Errors
+///
+/// `Io` if it cannot be written.
+pub fn save<T: Serialize>(job: &T, path: &Path) -> Result<()> {
+    let file = File { pocketmuse_job: FORMAT, sha256: digest(job), job };
+    let temporary = place::neighbour(path)?;
+    let mut out = BufWriter::new(temporary.as_file());
+    let written = serde_json::to_writer(&mut out, &file).map_err(Into::into).and_then(|()| out.flush());
+    written.map_err(|error| Error::io(path, error))?;
+    drop(out);
+    place::file(temporary, path)
+}
+
+/// Reads a job that [`save`] wrote.
+///
+/// # Errors
+///
+/// `Io` if the file cannot be read; `BadInput` if it is no job of this version or was changed.
+pub fn load<T: Serialize + DeserializeOwned>(path: &Path) -> Result<T> {
+    let at = |error: Error| error.within(path.display());
+    let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {}", metadata.len()))));
+    }
+    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    let no_job = |error| at(bad(format!("expected a job saved by pocketmuse, found: {error}")));
+    let version: serde_json::Value = serde_json::from_slice(&bytes).map_err(no_job)?;
+    if let Some(version) = version["pocketmuse_job"].as_u64().filter(|version| *version != u64::from(FORMAT)) {
+        return Err(at(bad(format!("expected a job of version {FORMAT}, found version {version}"))));
+    }
+    let file: File<T> = serde_json::from_slice(&bytes).map_err(no_job)?;
+    let found = digest(&file.job);
+    if found != file.sha256 {
+        return Err(at(bad(format!("expected SHA-256 {}, found {found}: the job was changed", file.sha256))));
+    }
+    Ok(file.job)
+}
+
+fn digest<T: Serialize>(job: &T) -> Digest {
+    Digest::of(&serde_json::to_vec(job).expect("plain data with string keys always serializes"))
+}
+
+fn bad(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadInput, "job", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::RngKind;
+
+    fn state() -> State {
+        State {
+            package: Digest::of(b"package"),
+            flavour: Flavour::F32,
+            request: Request { prompt: "ein \"Turm\" \u{1F680}".to_owned(), strength: Some(0.1), ..Request::default() },
+            source: Some(Digest::of(b"picture")),
+            next_step: 3,
+            tokens: vec![Some(3), None, Some(7)],
+            rng: Rng::new(RngKind::Torch, 9),
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("job.json");
+        for next_step in 3..5 {
+            let state = State { next_step, ..state() };
+            save(&state, &path).expect("written");
+            assert_eq!(load::<State>(&path).expect("a job"), state);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_change_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("job.json");
+        save(&state(), &path).expect("written");
+        let text = fs::read_to_string(&path).expect("written");
+        let cases = [
+            (text.replace("\"next_step\":3", "\"next_step\":4"), "the job was changed"),
+            (text.replace("[3,null,7]", "[3,4,7]"), "the job was changed"),
+            (
+                text.replace("\"pocketmuse_job\":1", "\"pocketmuse_job\":2"),
+                "expected a job of version 1, found version 2",
+            ),
+            (text.replace("\"tokens\"", "\"token\""), "expected a job saved by pocketmuse, found: unknown field"),
+            (text[..text.len() / 2].to_owned(), "expected a job saved by pocketmuse, found: EOF"),
+            ("{}".to_owned(), "expected a job saved by pocketmuse, found: missing field"),
+            ("[1]".to_owned(), "expected a job saved by pocketmuse"),
+            (String::new(), "expected a job saved by pocketmuse"),
+        ];
+        for (changed, expected) in cases {
+            assert_ne!(changed, text);
+            fs::write(&path, changed).expect("written");
+            let error = load::<State>(&path).expect_err(expected);
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
+        }
+        fs::write(&path, text.replace(',', ",\n ")).expect("written");
+        assert!(load::<State>(&path).is_ok(), "spaces are no change");
+        assert_eq!(load::<State>(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
+    }
+}
