@@ -27,8 +27,8 @@ impl Pipeline {
         let (ours, guidance) = self.primed(&job)?;
         let (theirs, _) = other.primed(&job)?;
         let mut both = Both {
-            reference: Predictor::load(self.package())?.with(&ours, &guidance, job.grid)?,
-            other: Predictor::load(other.package())?.with(&theirs, &guidance, job.grid)?,
+            reference: Predictor::load(self.package())?.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
+            other: Predictor::load(other.package())?.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
             logits: Vec::new(),
             same: Vec::new(),
         };
@@ -62,6 +62,11 @@ struct Both<A, B> {
 
 impl<A: Predict<Error = Error>, B: Predict<Error = Error>> Predict for Both<A, B> {
     type Error = Error;
+
+    fn begin(&mut self, step: usize) {
+        self.reference.begin(step);
+        self.other.begin(step);
+    }
 
     fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
         self.logits.clear();

@@ -45,4 +45,5 @@ pub use pipeline::{Output, Pipeline, Step};
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;
+pub use sampler::{GuidanceSchedule, Sampler};
 pub use session::Runtime;

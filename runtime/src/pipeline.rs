@@ -189,7 +189,11 @@ impl Pipeline {
         let primed = self.prime(&mut meter, text, job)?;
         let tokens = meter.stage(
             Stage::Step,
-            || Predictor::load(&self.package)?.with(&primed, &prompts.guidance, job.grid),
+            || {
+                Ok(Predictor::load(&self.package)?
+                    .with(&primed, &prompts.guidance, job.grid)?
+                    .guided(job.guidance_scales()))
+            },
             |mut model| {
                 let watch = |step, tokens: &[_], rng: &Rng| on_step(&job.step(step, tokens, rng, source));
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{rng::RngKind, sampler::Schedule};
+use crate::{
+    rng::RngKind,
+    sampler::{GuidanceSchedule, Sampler, Schedule},
+};
 
 /// The longest prompt that is looked at, in bytes; a model reads 77 tokens.
 pub const MAX_PROMPT_BYTES: usize = 1 << 16;
@@ -60,6 +63,12 @@ pub struct Request {
     pub aesthetic_score: f32,
     /// The left and top corner in pixels that the model is told its picture was cropped at. (0, 0) by default.
     pub crop_coordinates: [u32; 2],
+    /// Which tokens are chosen in a step. The Halton order takes no heed of `temperature` and cannot draw as torch does.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sampler: Sampler,
+    /// How guidance grows over the steps.
+    #[serde(skip_serializing_if = "is_default")]
+    pub guidance_schedule: GuidanceSchedule,
     /// How the number of masked tokens falls: the package's schedule, or linear where a mask is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masking_schedule: Option<MaskingSchedule>,
@@ -68,14 +77,13 @@ pub struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity. Not by default.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub reference_strength: bool,
 }
 
 /// For fields that are left out of files unless set.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Request {
@@ -94,6 +102,8 @@ impl Default for Request {
             rng: RngKind::Own,
             aesthetic_score: 6.0,
             crop_coordinates: [0, 0],
+            sampler: Sampler::Confidence,
+            guidance_schedule: GuidanceSchedule::Constant,
             masking_schedule: None,
             strength: None,
             reference_strength: false,
@@ -163,6 +173,12 @@ impl Resolved {
         self.guidance_scale > 1.0
     }
 
+    /// The guidance of each step.
+    pub fn guidance_scales(&self) -> Vec<f32> {
+        let (schedule, steps) = (self.request.guidance_schedule, self.schedule.steps);
+        (0..steps).map(|step| schedule.at(step, steps, self.guidance_scale)).collect()
+    }
+
     /// Tokens of a picture.
     pub fn cells(&self) -> usize {
         self.grid[0] * self.grid[1]
@@ -215,6 +231,9 @@ impl Request {
         if !(0.0..=1.0).contains(&strength) {
             return Err(bad("strength", format!("expected a number of 0 to 1, found {strength}")));
         }
+        if self.sampler == Sampler::Halton && self.rng == RngKind::Torch {
+            return Err(bad("sampler", "expected confidence with torch's numbers, found halton"));
+        }
         let masking = self.masking_schedule.unwrap_or(model.masking_schedule);
         let whole = model.sample_size.saturating_mul(model.pixels_per_token);
         let (height, width) = (self.height.unwrap_or(whole), self.width.unwrap_or(whole));
@@ -241,6 +260,7 @@ impl Request {
                 starting_mask_ratio: 1.0,
                 first_step: (steps - (f64::from(steps) * strength) as u32) as usize, // cut off, as Python's int() does
                 codebook_size: model.codebook_size as usize,
+                halton: (self.sampler == Sampler::Halton).then_some([tokens(height), tokens(width)]),
             },
         })
     }
@@ -363,7 +383,7 @@ mod tests {
     #[test]
     fn says_which_field_does_not_fit_and_what_would() {
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 20] = [
+        let cases: [(&str, Change); 21] = [
             ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
             ("num_inference_steps: expected 1 to 10000, found 10001", |r| r.num_inference_steps = Some(10_001)),
             ("guidance_scale: expected a finite number of at least 0, found NaN", |r| {
@@ -393,6 +413,9 @@ mod tests {
             ("aesthetic_score: expected a finite number, found NaN", |r| r.aesthetic_score = f32::NAN),
             ("prompt: expected at most 65536 bytes, found 65537", |r| r.prompt = "a".repeat(65_537)),
             ("negative_prompt: expected at most 65536 bytes, found 65537", |r| r.negative_prompt = "a".repeat(65_537)),
+            ("sampler: expected confidence with torch's numbers, found halton", |r| {
+                (r.sampler, r.rng) = (Sampler::Halton, RngKind::Torch);
+            }),
             ("strength: expected a number of 0 to 1, found 1.5", |r| r.strength = Some(1.5)),
             ("strength: expected a number of 0 to 1, found NaN", |r| r.strength = Some(f64::NAN)),
             ("guidance_scale: expected a finite number of at least 0, found inf", |r| {

@@ -1,6 +1,8 @@
 //! The sampling loop: masked tokens in, chosen tokens out. Knows no model.
 
 mod draw;
+mod halton;
+mod kinds;
 mod remask;
 mod schedule;
 
@@ -9,6 +11,7 @@ use std::{fmt, ops::ControlFlow};
 use pocketmuse_package::{Error, ErrorKind};
 
 use draw::Drawer;
+pub use kinds::{GuidanceSchedule, Sampler};
 pub use schedule::Schedule;
 
 use crate::rng::{Purpose, Rng};
@@ -17,6 +20,9 @@ use crate::rng::{Purpose, Rng};
 pub trait Predict {
     /// What a prediction fails with.
     type Error: From<BadLogits>;
+
+    /// Told which step comes, for models that depend on it; most do not.
+    fn begin(&mut self, _step: usize) {}
 
     /// The logits of one image at the positions asked for, guidance applied.
     ///
@@ -81,8 +87,9 @@ pub fn sample<P: Predict>(
     let mut run =
         Run { schedule, rng, probabilities: vec![0.0; tokens.len()], positions: vec![], drawer: Drawer::default() };
     for step in schedule.first_step..schedule.steps {
+        model.begin(step);
         let masked = run.choose(model, tokens, cells, step)?;
-        if step + 1 < schedule.steps {
+        if step + 1 < schedule.steps && schedule.halton.is_none() {
             run.mask_again(tokens, cells, step, &masked);
         }
         if on_step(step, tokens, run.rng).is_break() {
@@ -122,10 +129,28 @@ impl Run<'_> {
                 self.pass_over(cells);
                 continue;
             }
+            if let Some(grid) = self.schedule.halton {
+                self.keep_next(image, step, grid);
+            }
             let logits = model.predict(image, tokens, &self.positions)?;
             self.draw(image, step, logits, tokens, first).map_err(|detail| BadLogits { step, image, detail })?;
         }
         Ok(masked)
+    }
+
+    /// Keeps of the masked positions those that the Halton order brings in this step.
+    fn keep_next(&mut self, image: usize, step: usize, grid: [usize; 2]) {
+        let (cells, masked) = (grid[0] * grid[1], self.positions.len());
+        let roll = match self.rng {
+            Rng::Own(philox) => (philox.uniform(Purpose::Order, image, 0, 0) * cells as f64) as usize,
+            Rng::Torch(_) => 0,
+        };
+        let mut is_masked = vec![false; cells];
+        self.positions.iter().for_each(|position| is_masked[*position] = true);
+        let next = halton::order(grid, roll).into_iter().filter(|position| is_masked[*position]);
+        let count = masked - self.schedule.mask_len(step, cells, masked).min(masked - 1);
+        self.positions = next.take(count).collect();
+        self.positions.sort_unstable();
     }
 
     /// Draws the codes of one image, whose first token is number `first` of all.
@@ -149,7 +174,10 @@ impl Run<'_> {
             self.pass_over(position - next);
             next = position + 1;
             let drawn = match self.rng {
-                Rng::Own(philox) => self.drawer.inverse(row, philox.uniform(Purpose::Code, image, step, position)),
+                Rng::Own(philox) => {
+                    let uniform = philox.uniform(Purpose::Code, image, step, position);
+                    self.drawer.inverse(row, self.schedule.sharpness(step), uniform)
+                }
                 Rng::Torch(twister) => self.drawer.race(row, twister),
             };
             let drawn = drawn.ok_or_else(|| format!("expected finite numbers, found others at position {position}"))?;

@@ -3,7 +3,10 @@
 
 use std::{fs, ops::ControlFlow, path::Path, thread};
 
-use pocketmuse::{Error, ErrorKind, Manifest, Options, Output, Pipeline, Request, Temperature};
+use pocketmuse::{
+    Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Output, Pipeline, Request, Sampler,
+    Temperature,
+};
 use tempfile::TempDir;
 
 use crate::support::{self, change_json, copy_folder, package};
@@ -99,7 +102,7 @@ fn every_value_of_a_request_has_an_effect() {
     let pipeline = open(1);
     let picture = generate(&pipeline, &request(5)).images;
     type Change = fn(&mut Request);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 13] = [
         ("prompt", |r| r.prompt = "a green robot in a meadow".to_owned()),
         ("negative_prompt", |r| r.negative_prompt = "a red lighthouse".to_owned()),
         ("guidance_scale", |r| r.guidance_scale = Some(4.0)),
@@ -107,6 +110,10 @@ fn every_value_of_a_request_has_an_effect() {
         ("num_inference_steps", |r| r.num_inference_steps = Some(1)),
         ("temperature", |r| r.temperature = Some(Temperature::Decaying(9.0))),
         ("seed", |r| r.seed = u64::MAX),
+        ("sampler", |r| r.sampler = Sampler::Halton),
+        ("masking_schedule", |r| r.masking_schedule = Some(MaskingSchedule::Linear)),
+        ("guidance_schedule linear", |r| r.guidance_schedule = GuidanceSchedule::Linear),
+        ("guidance_schedule cosine", |r| r.guidance_schedule = GuidanceSchedule::Cosine),
         ("aesthetic_score", |r| r.aesthetic_score = -300.0),
         ("crop_coordinates", |r| r.crop_coordinates = [500, 900]),
     ];

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pocketmuse::{Flavour, MaskingSchedule, Request, RngKind, Temperature};
+use pocketmuse::{Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 use pocketmuse_package::Dtype;
 
 use crate::synth::Preset;
@@ -107,6 +107,13 @@ pub struct GenerateArgs {
     /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow) [default: own]
     #[arg(long, value_name = "KIND")]
     pub rng: Option<RngKind>,
+    /// Which tokens a step chooses: confidence (the surest, with noise), or halton (spread evenly, a fixed order in which
+    /// each token is asked for once; --temperature has no effect) [default: confidence]
+    #[arg(long, value_name = "SAMPLER")]
+    pub sampler: Option<Sampler>,
+    /// How guidance grows over the steps: constant, linear from none, or cosine, faster at first [default: constant]
+    #[arg(long, value_name = "SCHEDULE")]
+    pub guidance_schedule: Option<GuidanceSchedule>,
     /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with a mask]
     #[arg(long, value_name = "SCHEDULE")]
     pub masking_schedule: Option<MaskingSchedule>,
@@ -152,6 +159,8 @@ impl GenerateArgs {
             rng: self.rng.unwrap_or(base.rng),
             aesthetic_score: self.aesthetic_score.unwrap_or(base.aesthetic_score),
             crop_coordinates: self.crop_coordinates.unwrap_or(base.crop_coordinates),
+            sampler: self.sampler.unwrap_or(base.sampler),
+            guidance_schedule: self.guidance_schedule.unwrap_or(base.guidance_schedule),
             masking_schedule: self.masking_schedule.or(base.masking_schedule),
             ..base
         }
@@ -376,7 +385,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 13] = [
+        let cases: [(&[&str], Changed); 15] = [
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
             (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),
             (&["--guidance-scale", "-1"], |r| r.guidance_scale = Some(-1.0)), // refused later, with its range
@@ -389,6 +398,8 @@ mod tests {
             (&["--aesthetic-score", "7"], |r| r.aesthetic_score = 7.0),
             (&["--crop-coordinates", "8, 16"], |r| r.crop_coordinates = [8, 16]),
             (&["--rng", "torch"], |r| r.rng = RngKind::Torch),
+            (&["--sampler", "halton"], |r| r.sampler = Sampler::Halton),
+            (&["--guidance-schedule", "cosine"], |r| r.guidance_schedule = GuidanceSchedule::Cosine),
             (&["--masking-schedule", "linear"], |r| r.masking_schedule = Some(MaskingSchedule::Linear)),
         ];
         for (words, change) in cases {

@@ -15,6 +15,8 @@ pub enum Purpose {
     Confidence = 1,
     /// Whether a token of a picture to edit is masked before the first step.
     Noise = 2,
+    /// Where an image begins in the Halton order.
+    Order = 3,
 }
 
 /// The generator: the seed is the key, the counter is (purpose, image, step, position).

@@ -24,13 +24,13 @@ pub(super) struct Drawer {
 }
 
 impl Drawer {
-    /// The code where the running sum of the row's softmax passes `uniform`, a number of (0, 1).
+    /// The code where the running sum of the softmax of `sharpness` times the row passes `uniform`, a number of (0, 1).
     ///
     /// This has the distribution of the reference's exponential race and needs one number, not one per code. Sums of
     /// 128 weights are in f32, so a probability is off by up to 1e-6 of itself. `None` if a logit is NaN or infinite
     /// (minus infinity stands for probability 0) or the row is empty.
-    pub(super) fn inverse(&mut self, logits: &[f32], uniform: f64) -> Option<Drawn> {
-        let total = self.weigh(logits)?;
+    pub(super) fn inverse(&mut self, logits: &[f32], sharpness: f32, uniform: f64) -> Option<Drawn> {
+        let total = self.weigh(logits, sharpness)?;
         let mut left = uniform * total;
         let mut block = 0;
         while block + 1 < self.blocks.len() && left >= self.blocks[block] {
@@ -54,10 +54,10 @@ impl Drawer {
     }
 
     /// Fills `weights` and `blocks`; the sum of all, or `None` if it is not a number.
-    fn weigh(&mut self, logits: &[f32]) -> Option<f64> {
+    fn weigh(&mut self, logits: &[f32], sharpness: f32) -> Option<f64> {
         let largest = largest(logits);
         self.weights.clear();
-        self.weights.extend(logits.iter().map(|logit| arithmetic::exp(logit - largest)));
+        self.weights.extend(logits.iter().map(|logit| arithmetic::exp((logit - largest) * sharpness)));
         self.blocks.clear();
         self.blocks.extend(self.weights.chunks(BLOCK).map(|block| f64::from(sum(block))));
         let total: f64 = self.blocks.iter().sum();
@@ -146,7 +146,7 @@ mod tests {
             let mut drawer = Drawer::default();
             for step in 0..200 {
                 let uniform = (f64::from(step) + 0.5) / 200.0;
-                let drawn = drawer.inverse(&logits, uniform).expect("finite");
+                let drawn = drawer.inverse(&logits, 1.0, uniform).expect("finite");
                 let code = drawn.code as usize;
                 let below: f64 = exact[..code].iter().sum();
                 // 2e-6: f32 weights and block sums.
@@ -165,7 +165,7 @@ mod tests {
         let mut counts = [[0usize; 12]; 2];
         for position in 0..DRAWS {
             let uniform = rng.uniform(Purpose::Code, 0, 0, position);
-            counts[0][drawer.inverse(&logits, uniform).expect("finite").code as usize] += 1;
+            counts[0][drawer.inverse(&logits, 1.0, uniform).expect("finite").code as usize] += 1;
             counts[1][drawer.race(&logits, &mut twister).expect("finite").code as usize] += 1;
         }
         for counts in counts {
@@ -199,7 +199,7 @@ mod tests {
             (&[f32::MAX, f32::MIN], true),
         ] {
             let mut drawer = Drawer::default();
-            assert_eq!(drawer.inverse(logits, 0.999).is_some(), fine, "{logits:?}");
+            assert_eq!(drawer.inverse(logits, 1.0, 0.999).is_some(), fine, "{logits:?}");
             assert_eq!(drawer.race(logits, &mut Mt19937::new(1)).is_some(), fine, "{logits:?}");
         }
     }
@@ -208,7 +208,7 @@ mod tests {
     fn never_draws_what_has_no_probability() {
         let logits = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
         for uniform in [f64::MIN_POSITIVE, 0.5, 1.0 - f64::EPSILON, 1.0] {
-            assert_eq!(Drawer::default().inverse(&logits, uniform), Some(Drawn { code: 1, probability: 1.0 }));
+            assert_eq!(Drawer::default().inverse(&logits, 1.0, uniform), Some(Drawn { code: 1, probability: 1.0 }));
         }
     }
 }

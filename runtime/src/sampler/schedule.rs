@@ -4,6 +4,7 @@ use std::f32::consts::PI;
 
 use pocketmuse_package::MaskingSchedule;
 
+use super::halton;
 use crate::arithmetic;
 
 /// What is fixed over a run of the sampler.
@@ -21,12 +22,25 @@ pub struct Schedule {
     pub first_step: usize,
     /// Codes to choose from: the columns of the logits.
     pub codebook_size: usize,
+    /// An image's rows and columns if tokens are chosen in the Halton order; `None` if by confidence.
+    pub halton: Option<[usize; 2]>,
 }
+
+/// The sharpness of the draw in the Halton order, at the first and at the last step, as in its paper.
+const HALTON_SHARPNESS: [f32; 2] = [1.0, 1.2];
 
 impl Schedule {
     /// The temperature at a step, evenly spaced from both ends to the middle, as torch's `linspace` does.
     pub fn temperature(&self, step: usize) -> f32 {
-        let [first, last] = self.temperature;
+        self.evenly(self.temperature, step)
+    }
+
+    /// What logits are multiplied by before a code is drawn at a step: 1 by confidence, 1 to 1.2 in the Halton order.
+    pub fn sharpness(&self, step: usize) -> f32 {
+        if self.halton.is_some() { self.evenly(HALTON_SHARPNESS, step) } else { 1.0 }
+    }
+
+    fn evenly(&self, [first, last]: [f32; 2], step: usize) -> f32 {
         if self.steps <= 1 {
             return first;
         }
@@ -49,7 +63,7 @@ impl Schedule {
     /// use pocketmuse_package::MaskingSchedule;
     /// let schedule = Schedule {
     ///     steps: 12, temperature: [2.0, 0.0], masking: MaskingSchedule::Cosine,
-    ///     starting_mask_ratio: 1.0, first_step: 0, codebook_size: 8192,
+    ///     starting_mask_ratio: 1.0, first_step: 0, codebook_size: 8192, halton: None,
     /// };
     /// assert_eq!(schedule.mask_len(7, 256, 155), 127); // 128 in f64
     /// ```
@@ -57,7 +71,11 @@ impl Schedule {
         if step + 1 >= self.steps {
             return 0;
         }
-        let planned = (tokens as f32 * (self.starting_mask_ratio * self.mask_ratio(step))).floor() as usize;
+        let planned = if self.halton.is_some() {
+            (tokens - halton::chosen(step, self.steps, tokens)) as f32 * self.starting_mask_ratio
+        } else {
+            (tokens as f32 * (self.starting_mask_ratio * self.mask_ratio(step))).floor()
+        } as usize;
         planned.min(masked.saturating_sub(1)).max(1)
     }
 
@@ -78,7 +96,15 @@ mod tests {
     use super::*;
 
     fn schedule(masking: MaskingSchedule, steps: usize, temperature: [f32; 2]) -> Schedule {
-        Schedule { steps, temperature, masking, starting_mask_ratio: 1.0, first_step: 0, codebook_size: 8192 }
+        Schedule {
+            steps,
+            temperature,
+            masking,
+            starting_mask_ratio: 1.0,
+            first_step: 0,
+            codebook_size: 8192,
+            halton: None,
+        }
     }
 
     #[test]

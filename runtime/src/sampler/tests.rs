@@ -50,6 +50,7 @@ fn schedule(steps: usize) -> Schedule {
         starting_mask_ratio: 1.0,
         first_step: 0,
         codebook_size: COLUMNS,
+        halton: None,
     }
 }
 
@@ -88,6 +89,61 @@ fn masks_as_many_as_planned_and_keeps_what_is_known() {
             }
         }
     }
+}
+
+#[test]
+fn in_the_halton_order_what_is_chosen_stays_and_the_model_is_asked_for_no_more() {
+    let schedule = Schedule { halton: Some([8, 12]), ..schedule(7) };
+    let mut rng = Rng::new(RngKind::Own, 3);
+    let mut known = vec![None; 2 * 96];
+    known[..40].fill(Some(1));
+    for first in [vec![None; 2 * 96], known] {
+        let mut tokens = first.clone();
+        let after = run(&mut tokens, 2, &schedule, &mut rng);
+        let mut before = first;
+        for (step, after) in after.iter().enumerate() {
+            for image in [0..96, 96..192] {
+                let masked =
+                    |tokens: &[Option<u32>]| tokens[image.clone()].iter().filter(|token| token.is_none()).count();
+                assert_eq!(masked(after), schedule.mask_len(step, 96, masked(&before)), "step {step}");
+            }
+            assert!(before.iter().zip(after).all(|(before, after)| before.is_none() || before == after));
+            before.clone_from(after);
+        }
+        assert!(tokens.iter().all(Option::is_some));
+        assert_ne!(tokens[..96], tokens[96..], "images begin at different places");
+    }
+}
+
+/// Keeps the steps it was told and how much it was asked.
+#[derive(Default)]
+struct Asked {
+    steps: Vec<usize>,
+    positions: Vec<usize>,
+}
+
+impl Predict for Asked {
+    type Error = BadLogits;
+
+    fn begin(&mut self, step: usize) {
+        self.steps.push(step);
+    }
+
+    fn predict(&mut self, _: usize, _: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+        self.positions.push(positions.len());
+        const ROWS: [f32; 100] = [0.0; 100];
+        Ok(&ROWS[..positions.len()])
+    }
+}
+
+#[test]
+fn the_model_is_told_the_step_and_in_the_halton_order_asked_once_for_each_token() {
+    let mut model = Asked::default();
+    let schedule = Schedule { halton: Some([10, 10]), codebook_size: 1, first_step: 1, ..schedule(5) };
+    let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
+    let flow = sample(&mut model, &mut [None; 100], 1, &schedule, &mut Rng::new(RngKind::Own, 1), go_on);
+    assert!(flow.expect("good logits").is_continue());
+    assert_eq!((model.steps, model.positions.iter().sum::<usize>()), (vec![1, 2, 3, 4], 100));
 }
 
 #[test]
@@ -229,6 +285,7 @@ fn torch_mode_repeats_the_references_runs() {
             starting_mask_ratio: masked as f32 / Transcript::CELLS as f32,
             first_step: 0,
             codebook_size: Transcript::CODES,
+            halton: None,
         };
         let seed = transcript.arguments["seed"].as_u64().expect("a number");
         let after = |step: usize| &steps[step * Transcript::CELLS..][..Transcript::CELLS];

@@ -23,6 +23,8 @@ pub(crate) struct Prompted<'a> {
     predictor: Predictor,
     primed: &'a Primed,
     guidance: Vec<f32>,
+    /// Guidance by step; where there is none it stays as it is.
+    scales: Vec<f32>,
     grid: [usize; 2],
     logits: Option<Tensor>,
 }
@@ -46,11 +48,16 @@ impl Predictor {
             let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
             return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
         }
-        Ok(Prompted { predictor: self, primed, guidance: guidance.to_vec(), grid, logits: None })
+        Ok(Prompted { predictor: self, primed, guidance: guidance.to_vec(), scales: Vec::new(), grid, logits: None })
     }
 }
 
 impl Prompted<'_> {
+    /// The same with another guidance at each step, if there are two branches: negative prompt and prompt.
+    pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
+        Self { scales, ..self }
+    }
+
     /// The step graph again, for another prompt or size.
     pub(crate) fn release(self) -> Predictor {
         self.predictor
@@ -64,6 +71,12 @@ impl Prompted<'_> {
 
 impl Predict for Prompted<'_> {
     type Error = Error;
+
+    fn begin(&mut self, step: usize) {
+        if let (Some(scale), [negative, positive]) = (self.scales.get(step), self.guidance.as_mut_slice()) {
+            (*negative, *positive) = (1.0 - scale, *scale);
+        }
+    }
 
     /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their tokens alone.
     fn predict(&mut self, _image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
