@@ -123,6 +123,7 @@ fn sampling(c: &mut Criterion) {
         starting_mask_ratio: 1.0,
         first_step: 0,
         codebook_size: CODES,
+        halton: None,
     };
     c.bench_function("sampler/1024_positions_8192_codes", |b| {
         b.iter_custom(|count| {
@@ -131,7 +132,7 @@ fn sampling(c: &mut Criterion) {
                 let mut tokens = vec![None; POSITIONS];
                 let mut rng = Rng::new(RngKind::Own, seed);
                 let start = Instant::now();
-                let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _| ControlFlow::Break(()));
+                let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Break(()));
                 spent += start.elapsed();
                 assert!(flow.expect("finite logits").is_break());
                 let drawn = tokens.iter().enumerate().filter_map(|(at, token)| Some((at, (*token)?)));
