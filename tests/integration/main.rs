@@ -6,6 +6,7 @@ mod exactness;
 mod jobs;
 mod kernels;
 mod onnx_checker;
+mod pictures;
 mod pipeline;
 mod quality;
 mod support;

@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(scales(Constant, 3), [5.0; 3]);
         assert_eq!(scales(Linear, 5), [1.0, 2.0, 3.0, 4.0, 5.0]);
         // [1 + 4 * math.cos(math.pi / 2 * (1 - (i + 1) / 3)) for i in range(3)]
-        assert_eq!(scales(Cosine, 3), [3.0, 4.464_101_6, 5.0]);
+        assert_eq!(scales(Cosine, 3), [3.0, 4.464_102, 5.0]);
         for schedule in [Constant, Linear, Cosine] {
             assert_eq!(scales(schedule, 1), [5.0], "one step has the whole");
         }
