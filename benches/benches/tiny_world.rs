@@ -9,7 +9,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pocketmuse::{
-    Manifest, Output, Pipeline, Request, RngKind,
+    Flavour, Manifest, Output, Pipeline, Request, RngKind,
     rng::Rng,
     sampler::{BadLogits, Predict, Schedule, sample},
     tokenize::Tokenizer,
@@ -20,8 +20,9 @@ const PROMPT: &str = "a red lighthouse by the sea at sunset";
 
 fn export(package: &Path) -> Manifest {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny-world");
-    let options = pocketmuse_export::Options { overwrite: true, ..Default::default() };
-    let summary = pocketmuse_export::export(&checkpoint, package, &options, |_| ControlFlow::Continue(()));
+    let options = pocketmuse_export::Options { flavours: vec![Flavour::F32], overwrite: true, ..Default::default() };
+    let measure = |_: &Path| unreachable!("f32 needs no ranges");
+    let summary = pocketmuse_export::export(&checkpoint, package, &options, measure, |_| ControlFlow::Continue(()));
     summary.expect("the bundled model").manifest
 }
 

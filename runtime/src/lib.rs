@@ -20,6 +20,7 @@
 
 mod agreement;
 mod arithmetic;
+mod calibrate;
 mod golden;
 pub mod library;
 mod memory;
@@ -36,6 +37,7 @@ mod stages;
 pub mod tokenize;
 pub mod verify;
 
+pub use calibrate::{Sample, calibrate};
 pub use metrics::{Report, StageReport};
 pub use package::Options;
 pub use pipeline::{Output, Pipeline, Step};

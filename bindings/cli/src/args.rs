@@ -154,7 +154,7 @@ pub struct ExportArgs {
     /// The package's folder, which must not exist
     #[arg(short, long, value_name = "PACKAGE")]
     pub output: PathBuf,
-    /// A kind of graphs to write; may be given several times [default: f32]
+    /// A kind of graphs to write; may be given several times [default: int8]
     #[arg(long = "flavour", value_name = "FLAVOUR")]
     pub flavours: Vec<Flavour>,
     /// The model's name in the package [default: the checkpoint's folder]

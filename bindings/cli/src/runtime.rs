@@ -1,11 +1,11 @@
 //! Starting ONNX Runtime, bringing it first where there is none.
 
-use std::env;
+use std::{env, path::Path};
 
-use pocketmuse::{Runtime, library};
-use pocketmuse_package::Result;
+use pocketmuse::{Options, Runtime, library};
+use pocketmuse_package::{Ranges, Result};
 
-use crate::{setup, terminal};
+use crate::{setup, stop, terminal};
 
 /// The environment variable that stands for `--offline`.
 pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
@@ -32,4 +32,21 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     }
     setup::ensure(false, |line| terminal::note(line))?;
     Runtime::start(None)
+}
+
+/// Measures the ranges of a draft's inner values, bringing ONNX Runtime first where there is none.
+///
+/// # Errors
+///
+/// As for [`start`] and [`pocketmuse::calibrate`].
+pub fn calibrate(draft: &Path) -> Result<Ranges> {
+    start(false)?;
+    let bar = terminal::step_bar("measuring", false);
+    let ranges = pocketmuse::calibrate(draft, &Options::default(), |sample| {
+        bar.set_length(sample.pictures as u64);
+        bar.set_position(sample.picture as u64);
+        stop::flow()
+    });
+    bar.finish_and_clear();
+    ranges
 }

@@ -1,5 +1,7 @@
 //! Tokens to pixels.
 
+use std::collections::BTreeMap;
+
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
@@ -42,6 +44,11 @@ impl Decoder {
             return Err(Error::new(ErrorKind::Runtime, "decoder", detail));
         }
         Ok(Pixels { tensor, height, width })
+    }
+
+    /// Tapped values of the last run.
+    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+        self.session.taps()
     }
 }
 
