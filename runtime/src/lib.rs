@@ -20,6 +20,7 @@
 
 mod agreement;
 mod arithmetic;
+pub mod bench;
 mod calibrate;
 mod golden;
 pub mod library;

@@ -1,7 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and which of its files have been checked. Runs nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Instant,
@@ -9,7 +10,7 @@ use std::{
 
 use pocketmuse_package::{Error, ErrorKind, FileEntry, Flavour, Manifest, Result, Stage, StageEntry};
 
-use crate::session::{Runtime, Session, Settings};
+use crate::session::{self, Dims, Precision, Runtime, Session, Settings};
 
 /// How a package is opened. The default suits most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,11 @@ impl Package {
         &self.manifest
     }
 
-    /// The graph of `stage`.
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// What the manifest says of `stage`.
     ///
     /// # Errors
     ///
@@ -89,6 +94,43 @@ impl Package {
         let entry = self.entry(stage)?;
         std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.check(file))?;
         Session::load(self.runtime, &self.root, entry, Settings { threads: self.threads, arena, taps: self.taps })
+    }
+
+    /// The bytes of the graph of `stage`, its weights left out.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the file was changed.
+    pub(crate) fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
+        let file = &self.entry(stage)?.graph;
+        self.check(file)?;
+        let path = file.locate(&self.root);
+        fs::read(&path).map_err(|error| Error::io(&path, error))
+    }
+
+    /// The extents of `names` in the graph of `stage`, whose bytes are `model`, when its inputs have the extents `dims`.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if ONNX Runtime refuses the graph or does not know a shape.
+    pub(crate) fn extents(
+        &self,
+        stage: Stage,
+        model: &[u8],
+        names: &[&str],
+        dims: &Dims<'_>,
+    ) -> Result<BTreeMap<String, Vec<usize>>> {
+        session::extents(self.runtime, &self.root, self.entry(stage)?, model.to_vec(), names, dims)
+    }
+
+    /// A linear layer by itself, run as the graphs of this package are.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if ONNX Runtime refuses.
+    pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
+        let settings = Settings { threads: self.threads, arena: true, taps: false };
+        Session::linear_layer(self.runtime, layer, precision, settings)
     }
 
     /// The package's folder, once the tokenizer in it is checked.

@@ -1,4 +1,7 @@
-//! One graph in ONNX Runtime: load, run, drop. The only file that names `ort`; knows no stage's meaning.
+//! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's meaning.
+
+mod extents;
+mod layer;
 
 use std::{
     borrow::Cow,
@@ -22,6 +25,9 @@ use crate::{
     library::{self, Place},
     proto,
 };
+
+pub(crate) use extents::{Dims, extents};
+pub(crate) use layer::Precision;
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -382,7 +388,7 @@ mod tests {
     }
 
     /// A package folder with one graph, and the entry that describes it.
-    fn doubler() -> (tempfile::TempDir, StageEntry) {
+    pub(super) fn doubler() -> (tempfile::TempDir, StageEntry) {
         let folder = tempfile::tempdir().expect("a folder");
         let byte = |at| u8::from_str_radix(&MODEL[at..at + 2], 16).expect("hexadecimal");
         let model: Vec<u8> = (0..MODEL.len()).step_by(2).map(byte).collect();

@@ -42,6 +42,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Run every stage of a package on reference tensors and compare
     Verify(VerifyArgs),
+    /// Measure a package on this machine: time, operations, share of the machine's own speed, memory
+    Bench(BenchArgs),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
@@ -190,6 +192,43 @@ pub struct VerifyArgs {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
+}
+
+const BENCH_HELP: &str = "\
+Makes one picture from files that the system does not hold in memory (where it can be asked to forget them), then as
+many as --runs says, whose medians are printed. Operations are two for each multiply-add of a matrix product or
+convolution. The machine's own speed is that of single linear layers of the shapes that the step graph has, int8
+(DynamicQuantizeLinear and MatMulInteger, fused) and f32 (MatMul), through the same ONNX Runtime, each as often as the
+step graph runs it. With --json, stdout has one JSON object; times are milliseconds, sizes bytes.
+
+Example:
+  pocketmuse bench --package amused-512.package --threads 2 --json";
+
+/// The flags of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_HELP)]
+pub struct BenchArgs {
+    /// The package to use [default: the built-in model, exported once into the cache]
+    #[arg(long, value_name = "DIR")]
+    pub package: Option<PathBuf>,
+    /// The graphs of the package to run [default: the package's best]
+    #[arg(long, value_name = "FLAVOUR")]
+    pub flavour: Option<Flavour>,
+    /// Steps from all tokens masked to all chosen [default: the package's]
+    #[arg(long, alias = "num-inference-steps", value_name = "COUNT")]
+    pub steps: Option<u32>,
+    /// Height and width in pixels [default: the model's]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<u32>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Pictures whose median is printed
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runs: u16,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `synth`.

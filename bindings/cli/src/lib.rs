@@ -37,6 +37,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, cli.offline),
+        Command::Bench(args) => commands::bench::run(args, cli.offline),
         Command::Synth(args) => commands::synth::run(args),
         Command::Setup(args) => commands::setup::run(args, cli.offline),
     };

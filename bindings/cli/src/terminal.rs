@@ -1,7 +1,10 @@
 //! What the user and scripts see: lines on stdout and stderr, progress bars,
 //! errors and exit codes. Knows nothing of models.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pocketmuse_package::{Error, ErrorKind};
@@ -90,6 +93,11 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Cancelled => "cancelled",
         _ => "other",
     }
+}
+
+/// A time as files and tables hold it, to the microsecond.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Bytes as people read them: `12.3 MiB`.

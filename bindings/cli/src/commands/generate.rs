@@ -15,7 +15,7 @@ use crate::{
     bundled, outputs,
     picture::{self, Origin},
     runtime, stop,
-    terminal::{self, mebibytes},
+    terminal::{self, mebibytes, milliseconds},
 };
 
 pub(crate) fn run(args: &GenerateArgs, offline: bool) -> Result<u8> {
@@ -220,10 +220,6 @@ fn done_event(files: &[PathBuf], output: &Output) -> Value {
         "stages": stages.collect::<Vec<_>>(),
         "total_ms": milliseconds(output.report.total),
     })
-}
-
-fn milliseconds(time: std::time::Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Time and peak memory of each stage, a line each.

@@ -1,5 +1,6 @@
 //! One file for each command: what it calls and what it prints.
 
+pub(crate) mod bench;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
