@@ -1,6 +1,6 @@
 //! What a package costs on this machine, stage by stage, and what share of the machine's own speed that is.
 //!
-//! Pictures are made as [`Pipeline::generate`] makes them; the operations are counted from the graphs; and the machine's
+//! Pictures are made as [`Pipeline::generate`] makes them; the operations are counted from the graphs and a profile; and the machine's
 //! own speed is that of single linear layers of the shapes that the step graph has, each as often as it is run there,
 //! through the same ONNX Runtime. Knows no operator beyond those of a linear layer.
 
@@ -8,7 +8,8 @@ mod machine;
 mod operations;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
+    fs,
     ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
@@ -23,8 +24,8 @@ use crate::{
     metrics::Report,
     package::Options,
     pipeline::Pipeline,
-    request::{Request, Resolved},
-    session::{Dims, Input, Precision},
+    request::Request,
+    session::{Input, Precision},
 };
 
 /// The most pictures that a bench makes.
@@ -110,7 +111,7 @@ pub enum Part {
 }
 
 /// Measures the package at `root`: makes the picture of `request` once from files that are not in memory and `runs` times
-/// more, counts operations, and measures the machine.
+/// more, once again to count operations, and measures the machine.
 ///
 /// `watch` is called after every step and every layer; when it breaks, no further work is done.
 ///
@@ -132,49 +133,28 @@ pub fn bench(
     let job = request.resolve(&manifest)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
     let pipeline = Pipeline::open_with(root, options)?;
-    let mut masked = Masked::new(&job);
-    let of = (runs + 1) * job.schedule.steps;
-    let mut reports = Vec::new();
-    for run in 0..=runs {
-        let output = pipeline.generate(request, |step| {
-            if run == 0 {
-                masked.after(step.tokens);
-            }
-            watch(Progress { part: Part::Pictures, done: run * job.schedule.steps + step.step + 1, of })
+    let of = (runs + 2) * job.schedule.steps;
+    let mut done = 0;
+    let mut make = |pipeline: &Pipeline| {
+        let output = pipeline.generate(request, |_| {
+            done += 1;
+            watch(Progress { part: Part::Pictures, done, of })
         })?;
-        reports.push(output.report);
-    }
-    let operations = operations(&pipeline, &job, &masked.before)?;
+        Ok::<_, Error>(output.report)
+    };
+    let first = make(&pipeline)?;
+    let later = (0..runs).map(|_| make(&pipeline)).collect::<Result<Vec<_>>>()?;
+    let operations = operations(root, options, &mut make)?;
     let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
-    let (first, later) = reports.split_first().expect("a first run");
     Ok(Bench {
         machine: Machine::this(),
         flavour: pipeline.package().flavour(),
         runs,
-        stages: stages(first, later, is_cold, &operations),
+        stages: stages(&first, &later, is_cold, &operations),
         total: median(later.iter().map(|report| report.total)),
         peak,
         request: job.request,
     })
-}
-
-/// How many positions each prediction is asked for.
-struct Masked {
-    cells: usize,
-    /// Masked tokens before each step of each picture, those of the steps to come last.
-    before: Vec<usize>,
-}
-
-impl Masked {
-    fn new(job: &Resolved) -> Self {
-        let cells = job.grid[0] * job.grid[1];
-        Self { cells, before: vec![cells; job.images()] }
-    }
-
-    fn after(&mut self, tokens: &[Option<u32>]) {
-        let masked = tokens.chunks(self.cells).map(|tokens| tokens.iter().filter(|token| token.is_none()).count());
-        self.before.extend(masked.filter(|masked| *masked > 0));
-    }
 }
 
 fn stages(
@@ -198,45 +178,40 @@ fn stages(
     first.stages.iter().enumerate().map(stage).collect()
 }
 
-/// The operations of every stage for one picture or more; the step graph is run once for each of `positions`.
-fn operations(pipeline: &Pipeline, job: &Resolved, positions: &[usize]) -> Result<BTreeMap<Stage, Operations>> {
-    let branches = if job.is_guided() { 2 } else { 1 };
-    let pictures = vec![1; job.images()];
-    let stages = [
-        (Stage::TextEncoder, &[1][..]),
-        (Stage::Prologue, &[1]),
-        (Stage::Step, positions),
-        (Stage::Decoder, &pictures),
-    ];
+/// The operations of every stage, from the profiles of one more picture that `make` makes.
+fn operations(
+    root: &Path,
+    options: &Options,
+    make: impl FnOnce(&Pipeline) -> Result<Report>,
+) -> Result<BTreeMap<Stage, Operations>> {
+    let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
+    let pipeline = Pipeline::open_with(root, options)?.with_profiles(folder.path());
+    let report = make(&pipeline)?;
+    let ran = |stage: &&Stage| report.stages.iter().any(|report| report.name == stage.name());
+    let graph = |stage: &Stage| Ok((*stage, pipeline.package().graph(*stage)?));
+    let graphs = Stage::ALL.iter().filter(ran).map(graph).collect::<Result<Vec<_>>>()?;
+    drop(pipeline); // whatever it still holds writes its profile now
     let mut found = BTreeMap::new();
-    for (stage, runs) in stages {
-        let mut known = BTreeMap::new();
-        let mut sum = Operations::default();
-        let model = pipeline.package().graph(stage)?;
-        for &positions in runs {
-            let counted = match known.entry(positions) {
-                Entry::Occupied(counted) => counted.into_mut(),
-                Entry::Vacant(place) => {
-                    let [height, width] = job.grid;
-                    let extents = [("height", height), ("width", width), ("positions", positions)];
-                    let dims = [&[("batch", branches), ("branches", branches)], &extents[..]].concat();
-                    place.insert(count(pipeline, stage, &model, &dims)?)
-                }
-            };
-            sum.add(counted);
-        }
-        found.insert(stage, sum);
+    for (stage, graph) in &graphs {
+        let wrong = |kind, detail| Error::new(kind, stage.name(), detail);
+        let damaged = || wrong(ErrorKind::PackageDamaged, "expected a graph, found none".to_owned());
+        let products = Products::of(graph).ok_or_else(damaged)?;
+        let profile = profile(folder.path(), *stage)?;
+        found.insert(*stage, products.count(&profile).map_err(|detail| wrong(ErrorKind::Runtime, detail))?);
     }
     Ok(found)
 }
 
-/// The operations of one run of a graph whose bytes are `model`, when its inputs have the extents `dims`.
-fn count(pipeline: &Pipeline, stage: Stage, model: &[u8], dims: &Dims<'_>) -> Result<Operations> {
-    let damaged =
-        || Error::new(ErrorKind::PackageDamaged, stage.name(), "expected a graph of known shapes, found none");
-    let products = Products::of(model).ok_or_else(damaged)?;
-    let extents = pipeline.package().extents(stage, model, &products.values(), dims)?;
-    products.count(&extents).ok_or_else(damaged)
+/// The profile of a stage in `folder`: its name is the stage's and the time.
+fn profile(folder: &Path, stage: Stage) -> Result<String> {
+    let prefix = format!("{stage}_");
+    for entry in fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
+        let path = entry.map_err(|error| Error::io(folder, error))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
+            return fs::read_to_string(&path).map_err(|error| Error::io(&path, error));
+        }
+    }
+    Err(Error::new(ErrorKind::Runtime, stage.name(), "expected a profile of its runs, found none"))
 }
 
 /// The time that `layers` take one by one, as a speed.

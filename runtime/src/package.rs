@@ -1,7 +1,7 @@
 //! An opened package: its manifest, the flavour in use, and which of its files have been checked. Runs nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -10,7 +10,7 @@ use std::{
 
 use pocketmuse_package::{Error, ErrorKind, FileEntry, Flavour, Manifest, Result, Stage, StageEntry};
 
-use crate::session::{self, Dims, Precision, Runtime, Session, Settings};
+use crate::session::{Precision, Runtime, Session, Settings};
 
 /// How a package is opened. The default suits most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct Package {
     threads: Option<usize>,
     runtime: &'static Runtime,
     taps: bool,
+    /// Where every stage writes its profile.
+    profiles: Option<PathBuf>,
     checked: Mutex<BTreeSet<String>>,
 }
 
@@ -55,6 +57,7 @@ impl Package {
             threads: options.threads,
             runtime: Runtime::start(options.library.as_deref())?,
             taps: false,
+            profiles: None,
             checked: Mutex::default(),
             manifest,
         })
@@ -63,6 +66,11 @@ impl Package {
     /// The same package with every tapped value of its graphs among their outputs, for comparing with references.
     pub(crate) fn with_taps(self) -> Self {
         Self { taps: true, ..self }
+    }
+
+    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named after its stage.
+    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -93,7 +101,9 @@ impl Package {
     pub(crate) fn load(&self, stage: Stage, arena: bool) -> Result<Session> {
         let entry = self.entry(stage)?;
         std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.check(file))?;
-        Session::load(self.runtime, &self.root, entry, Settings { threads: self.threads, arena, taps: self.taps })
+        let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
+        let settings = Settings { threads: self.threads, arena, taps: self.taps, profile: profile.as_deref() };
+        Session::load(self.runtime, &self.root, entry, settings)
     }
 
     /// The bytes of the graph of `stage`, its weights left out.
@@ -108,28 +118,13 @@ impl Package {
         fs::read(&path).map_err(|error| Error::io(&path, error))
     }
 
-    /// The extents of `names` in the graph of `stage`, whose bytes are `model`, when its inputs have the extents `dims`.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if ONNX Runtime refuses the graph or does not know a shape.
-    pub(crate) fn extents(
-        &self,
-        stage: Stage,
-        model: &[u8],
-        names: &[&str],
-        dims: &Dims<'_>,
-    ) -> Result<BTreeMap<String, Vec<usize>>> {
-        session::extents(self.runtime, &self.root, self.entry(stage)?, model.to_vec(), names, dims)
-    }
-
     /// A linear layer by itself, run as the graphs of this package are.
     ///
     /// # Errors
     ///
     /// `Runtime` if ONNX Runtime refuses.
     pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
-        let settings = Settings { threads: self.threads, arena: true, taps: false };
+        let settings = Settings { threads: self.threads, arena: true, taps: false, profile: None };
         Session::linear_layer(self.runtime, layer, precision, settings)
     }
 

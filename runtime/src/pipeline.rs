@@ -89,6 +89,11 @@ impl Pipeline {
         self.package.manifest()
     }
 
+    /// The same pipeline, whose stages write profiles into `folder`.
+    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
+        Self { package: self.package.with_profiles(folder), ..self }
+    }
+
     pub(crate) fn package(&self) -> &Package {
         &self.package
     }

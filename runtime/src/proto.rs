@@ -6,22 +6,9 @@ use pocketmuse_package::{TensorSpec, wire::Message};
 
 /// A model that holds nothing but `outputs`, without their shapes.
 pub(crate) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
-    model(outputs.iter().map(|spec| value_info(spec)))
-}
-
-/// A model that holds nothing but outputs called `names`, without their types.
-pub(crate) fn untyped_outputs(names: &[&str]) -> Vec<u8> {
-    model(names.iter().map(|name| {
-        let mut value = Message::default();
-        value.text(1, name); // ValueInfoProto.name
-        value
-    }))
-}
-
-fn model(outputs: impl Iterator<Item = Message>) -> Vec<u8> {
     let mut graph = Message::default();
-    for output in outputs {
-        graph.message(12, &output); // GraphProto.output
+    for spec in outputs {
+        graph.message(12, &value_info(spec)); // GraphProto.output
     }
     let mut model = Message::default();
     model.message(7, &graph); // ModelProto.graph

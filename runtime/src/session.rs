@@ -1,6 +1,5 @@
 //! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's meaning.
 
-mod extents;
 mod layer;
 
 use std::{
@@ -16,7 +15,10 @@ use ort::{
     environment::Environment,
     ep,
     logging::LogLevel,
-    session::{SessionInputValue, builder::AutoDevicePolicy},
+    session::{
+        SessionInputValue,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel},
+    },
     value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType},
 };
 use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
@@ -26,7 +28,6 @@ use crate::{
     proto,
 };
 
-pub(crate) use extents::{Dims, extents};
 pub(crate) use layer::Precision;
 
 /// ONNX Runtime, loaded into this process. There is at most one.
@@ -139,7 +140,7 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 
 /// How a session is set up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct Settings<'a> {
     /// Threads that share one operator's work; `None` for as many as the machine runs at once.
     pub(crate) threads: Option<usize>,
     /// Whether memory for intermediate values is kept for the next ones until the session and all its outputs are
@@ -147,6 +148,9 @@ pub(crate) struct Settings {
     pub(crate) arena: bool,
     /// Whether the values that the manifest lists as taps are outputs too.
     pub(crate) taps: bool,
+    /// Where to write what every node was given and made, and how long it took: what the file's name begins with. The
+    /// nodes are then those of the graph as exported, none replaced by a faster one. Written when the session is dropped.
+    pub(crate) profile: Option<&'a Path>,
 }
 
 /// A loaded graph. Dropping it frees its weights and its memory.
@@ -165,7 +169,7 @@ impl Session {
     /// # Errors
     ///
     /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if ONNX Runtime refuses.
-    pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings) -> Result<Self> {
+    pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings<'_>) -> Result<Self> {
         let at = entry.graph.path.clone();
         let file = entry.graph.locate(root);
         let taps: Vec<_> = if settings.taps { entry.taps.values().collect() } else { Vec::new() };
@@ -217,10 +221,10 @@ impl Session {
     }
 }
 
-fn builder(runtime: &Runtime, settings: Settings) -> ort::Result<ort::session::builder::SessionBuilder> {
+fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::session::builder::SessionBuilder> {
     let threads = settings.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let cpu = ep::CPU::default().with_arena_allocator(settings.arena).build().error_on_failure();
-    Ok(ort::session::Session::builder(&runtime.environment)?
+    let builder = ort::session::Session::builder(&runtime.environment)?
         // The default policy may choose an accelerator: another provider is another flavour, never a surprise.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_execution_providers([cpu])?
@@ -229,7 +233,11 @@ fn builder(runtime: &Runtime, settings: Settings) -> ort::Result<ort::session::b
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run to run.
-        .with_memory_pattern(false)?)
+        .with_memory_pattern(false)?;
+    match settings.profile {
+        Some(path) => Ok(builder.with_profiling(path)?.with_optimization_level(GraphOptimizationLevel::Disable)?),
+        None => Ok(builder),
+    }
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
@@ -388,7 +396,7 @@ mod tests {
     }
 
     /// A package folder with one graph, and the entry that describes it.
-    pub(super) fn doubler() -> (tempfile::TempDir, StageEntry) {
+    fn doubler() -> (tempfile::TempDir, StageEntry) {
         let folder = tempfile::tempdir().expect("a folder");
         let byte = |at| u8::from_str_radix(&MODEL[at..at + 2], 16).expect("hexadecimal");
         let model: Vec<u8> = (0..MODEL.len()).step_by(2).map(byte).collect();
@@ -405,7 +413,7 @@ mod tests {
 
     fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: bool) -> Result<Session> {
         let runtime = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
-        Session::load(runtime, folder.path(), entry, Settings { threads: Some(1), arena: false, taps })
+        Session::load(runtime, folder.path(), entry, Settings { threads: Some(1), arena: false, taps, profile: None })
     }
 
     #[test]

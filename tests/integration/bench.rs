@@ -108,7 +108,7 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
         ];
         let operations: Vec<_> = found.stages.iter().map(|stage| (stage.name, stage.operations)).collect();
         assert_eq!(operations, expected.map(|(name, products)| (name, 2 * products)), "{flavour}");
-        assert_eq!((found.flavour, found.runs, pictures), (flavour, 2, 9));
+        assert_eq!((found.flavour, found.runs, pictures), (flavour, 2, 12));
         assert!(layers > 10 && found.peak.int8 > 0.0 && found.peak.f32 > 0.0, "{layers} {:?}", found.peak);
         for stage in &found.stages {
             assert!(!stage.run.is_zero() && !stage.warm_load.is_zero() && stage.speed() > 0.0, "{stage:?}");
@@ -131,7 +131,7 @@ fn stops_when_asked_and_refuses_nothing_to_do() {
         });
         assert_eq!(error.expect_err("stopped").kind(), ErrorKind::Cancelled);
     }
-    assert_eq!(asked, 1 + 6 + 1);
+    assert_eq!(asked, 1 + 9 + 1);
     for runs in [0, 1001] {
         let error = bench(&package, &options, &request(), runs, |_| ControlFlow::Continue(()));
         assert_eq!(error.expect_err("out of range").to_string(), format!("runs: expected 1 to 1000, found {runs}"));

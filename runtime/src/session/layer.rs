@@ -29,7 +29,7 @@ impl Session {
         runtime: &Runtime,
         [rows, inner, columns]: [usize; 3],
         precision: Precision,
-        settings: Settings,
+        settings: Settings<'_>,
     ) -> Result<Self> {
         let at = format!("a linear layer of {rows} rows from {inner} to {columns}");
         let session = graph([rows, inner, columns], precision).and_then(|model| {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::session::Input;
 
-    const SETTINGS: Settings = Settings { threads: Some(1), arena: true, taps: false };
+    const SETTINGS: Settings<'_> = Settings { threads: Some(1), arena: true, taps: false, profile: None };
 
     fn runtime() -> &'static Runtime {
         Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup")
