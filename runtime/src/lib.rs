@@ -20,13 +20,17 @@
 
 mod agreement;
 mod arithmetic;
+mod budget;
 mod golden;
 pub mod library;
+mod loading;
 mod memory;
 mod metrics;
 mod package;
 mod pipeline;
 pub mod pixels;
+mod plan;
+pub mod prepared;
 mod proto;
 pub mod request;
 pub mod rng;
@@ -35,10 +39,14 @@ mod session;
 mod stages;
 pub mod tokenize;
 pub mod verify;
+mod warm;
 
+pub use budget::{Budget, FALLBACK_BYTES};
+pub use loading::Loading;
 pub use metrics::{Report, StageReport};
 pub use package::Options;
 pub use pipeline::{Output, Pipeline, Step};
+pub use plan::{Plan, StagePlan};
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
 pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;

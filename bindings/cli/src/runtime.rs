@@ -1,6 +1,6 @@
 //! Starting ONNX Runtime, bringing it first where there is none.
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use pocketmuse::{Runtime, library};
 use pocketmuse_package::Result;
@@ -13,6 +13,11 @@ pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
 /// Whether the environment forbids fetching anything.
 pub fn is_offline() -> bool {
     env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where a user has no home.
+pub fn prepared_folder() -> Option<PathBuf> {
+    Some(library::cache_folder()?.join("prepared"))
 }
 
 /// Starts ONNX Runtime. Where none is found it is brought through a package client, unless `offline`, or the
