@@ -4,6 +4,7 @@ mod bad_checkpoints;
 mod checkpoints;
 mod exactness;
 mod kernels;
+mod memory;
 mod onnx_checker;
 mod pipeline;
 mod quality;
