@@ -65,6 +65,7 @@ impl Meter {
         load: impl FnOnce(Loading) -> Result<S>,
         run: impl FnOnce(&mut S) -> Result<T>,
     ) -> Result<T> {
+        memory::give_back(); // what was dropped since the stage before
         let watch = Watch::start();
         let started = Instant::now();
         let (mut loaded, load) = match slot.take() {

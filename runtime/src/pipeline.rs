@@ -185,7 +185,8 @@ impl Pipeline {
     /// Each prompt is encoded by itself, so that its text does not depend on others and can be used again.
     pub(crate) fn encode(&self, turn: &mut Turn<'_>, prompts: &Prompts) -> Result<Text> {
         let Turn { plan, warm: Warm { texts, text_encoder, .. }, meter } = turn;
-        if prompts.ids.iter().all(|ids| texts.has(ids)) {
+        let missing: Vec<_> = prompts.ids.iter().filter(|ids| !texts.touch(ids)).collect();
+        if missing.is_empty() {
             meter.skip(Stage::TextEncoder);
             return texts.join(&prompts.ids);
         }
@@ -194,8 +195,8 @@ impl Pipeline {
             text_encoder,
             |loading| TextEncoder::load(&self.package, loading),
             |encoder| {
-                for ids in &prompts.ids {
-                    if !texts.has(ids) {
+                for ids in missing {
+                    if !texts.touch(ids) {
                         texts.keep(ids, encoder.encode(std::slice::from_ref(ids))?);
                     }
                 }

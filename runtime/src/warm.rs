@@ -60,20 +60,26 @@ impl<S> Slot<S> {
     }
 }
 
-/// The texts of the last prompts, by their token ids, the last used first.
+/// The texts of the last prompts, by their token ids, the last used at the end.
 #[derive(Default)]
 pub(crate) struct Texts(VecDeque<(Vec<u32>, Text)>);
 
 impl Texts {
-    /// Whether the text of a prompt is there.
-    pub(crate) fn has(&self, ids: &[u32]) -> bool {
-        self.0.iter().any(|(kept, _)| kept == ids)
+    /// Whether the text of a prompt is there; if so it counts as used now.
+    pub(crate) fn touch(&mut self, ids: &[u32]) -> bool {
+        let index = self.0.iter().position(|(kept, _)| kept == ids);
+        let used = index.and_then(|index| self.0.remove(index));
+        let is_there = used.is_some();
+        self.0.extend(used);
+        is_there
     }
 
     /// Keeps a text, and drops the one that was not used for longest.
     pub(crate) fn keep(&mut self, ids: &[u32], text: Text) {
-        self.0.push_front((ids.to_vec(), text));
-        self.0.truncate(TEXTS);
+        if self.0.len() >= TEXTS {
+            self.0.pop_front();
+        }
+        self.0.push_back((ids.to_vec(), text));
     }
 
     /// The texts of `prompts`, which must be there, one after another.
@@ -81,14 +87,9 @@ impl Texts {
     /// # Errors
     ///
     /// `Runtime` if they are of different sizes.
-    pub(crate) fn join(&mut self, prompts: &[Vec<u32>]) -> Result<Text> {
-        for ids in prompts {
-            if let Some(index) = self.0.iter().position(|(kept, _)| kept == ids) {
-                let used = self.0.remove(index).expect("it was just found");
-                self.0.push_front(used);
-            }
-        }
-        Text::join(prompts.iter().filter_map(|ids| self.0.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text)))
+    pub(crate) fn join(&self, prompts: &[Vec<u32>]) -> Result<Text> {
+        let text = |ids| self.0.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
+        Text::join(prompts.iter().filter_map(text))
     }
 }
 
@@ -138,9 +139,9 @@ mod tests {
         let mut texts = Texts::default();
         for id in 0..20 {
             texts.keep(&[id], text(id));
-            texts.join(&[vec![0]]).expect("used again");
+            assert!(texts.touch(&[0]), "used again");
         }
-        assert_eq!((0..20).filter(|id| texts.has(&[*id])).collect::<Vec<_>>(), [0, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!((0..20).filter(|id| texts.touch(&[*id])).collect::<Vec<_>>(), [0, 13, 14, 15, 16, 17, 18, 19]);
         let joined = texts.join(&[vec![19], vec![0], vec![19]]).expect("of one size");
         assert_eq!(joined.hidden.shaped(&[3, 2]).expect("three"), [19.0, 19.0, 0.0, 0.0, 19.0, 19.0]);
         assert_eq!(joined.pooled.shaped(&[3, 1]).expect("three"), [19.0, 0.0, 19.0]);
