@@ -60,7 +60,9 @@ fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
     let package = package("tiny-world");
     let small = open(&package, smallest(&package, &request(7)));
     let plan = small.plan(&request(7)).expect("it fits");
-    assert!(plan.stages.iter().all(|stage| !stage.warm && !stage.loading.prepacking), "{plan}");
+    assert!(plan.stages.iter().all(|stage| !stage.warm), "{plan}");
+    let packed = plan.stages.iter().filter(|stage| stage.loading.prepacking).map(|stage| stage.stage.name());
+    assert_eq!(packed.collect::<Vec<_>>(), ["decoder"], "convolutions are laid out anew in any case");
     let first = generate(&small, &request(7));
     assert_eq!(loaded(&first), ALL);
     assert_eq!(loaded(&generate(&small, &request(8))), ALL[1..], "the texts of the prompts are kept");
@@ -74,15 +76,18 @@ fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
 fn more_memory_is_never_slower() {
     let package = package("tiny-world");
     let Budget::Bytes(smallest) = smallest(&package, &request(7)) else { panic!("a size") };
-    let mut before = 0;
+    let mut before = Vec::new();
     for step in 0..12 {
         let plan = open(&package, Budget::Bytes(smallest + step * (4 << 20))).plan(&request(7)).expect("it fits");
-        let spent = plan.stages.iter().map(|stage| u32::from(stage.warm) + u32::from(stage.loading.prepacking)).sum();
+        let mut stages: Vec<_> = plan.stages.iter().collect();
+        stages.sort_by_key(|stage| std::cmp::Reverse(stage.weights_bytes));
+        let stay = stages.iter().map(|stage| stage.warm);
+        let spent: Vec<bool> = stay.chain(stages.iter().map(|stage| stage.loading.prepacking)).collect();
         assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
-        assert!(spent >= before, "{plan}");
+        assert!(spent >= before, "the largest first: {plan}");
         before = spent;
     }
-    assert!(before > 0, "something was spent");
+    assert!(before.contains(&true), "something was spent");
 }
 
 #[test]
@@ -121,6 +126,15 @@ fn a_repeated_prompt_is_not_encoded_again() {
     let ran =
         [request(7), request(8), other.clone(), request(9), other].map(|request| run(&generate(&pipeline, &request)));
     assert_eq!(ran, [true, false, true, false, false]);
+    for seed in 0..9 {
+        // The empty prompt and this one in turn are the oldest that are kept.
+        let prompt = format!("a house, number {seed}");
+        generate(
+            &pipeline,
+            &Request { prompt, num_inference_steps: Some(1), height: Some(64), width: Some(64), ..request(1) },
+        );
+    }
+    assert!(run(&generate(&pipeline, &request(7))), "it was dropped");
 }
 
 #[test]
