@@ -54,7 +54,8 @@ fn generate(args: &GenerateArgs, offline: bool, console: &Console) -> Result<()>
     if args.memory.is_some() || args.explain {
         let plan = Plan::new(&manifest, &job.request, &options)?; // nor is anything when the memory is too small
         if args.explain {
-            return Ok(console.explain(&plan));
+            console.explain(&plan);
+            return Ok(());
         }
     }
     runtime::start(offline)?;
