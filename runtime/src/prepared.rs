@@ -205,7 +205,26 @@ fn write(path: &Path, record: Record) -> Result<()> {
     let json = serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
     let mut file = place::neighbour(path)?;
     file.write_all(&json).map_err(|error| Error::io(path, error))?;
-    place::file(file, path)
+    place::file(file, path)?;
+    forget_the_gone(folder)
+}
+
+/// Removes the records of packages that are there no more.
+fn forget_the_gone(folder: &Path) -> Result<()> {
+    for Entry { path, package, .. } in list(folder)? {
+        if package.is_some_and(|package| !package.exists()) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that another process may have removed meanwhile.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// A record in a folder of prepared packages.
@@ -254,12 +273,7 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
 /// `Io` if one cannot be removed.
 pub fn clean(folder: &Path) -> Result<usize> {
     let entries = list(folder)?;
-    for Entry { path, .. } in &entries {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, error)),
-            _ => {}
-        }
-    }
+    entries.iter().try_for_each(|entry| remove(&entry.path))?;
     Ok(entries.len())
 }
 
@@ -367,6 +381,18 @@ mod tests {
         assert_eq!(clean(&case.folder).expect("cleaned"), 2);
         let left: Vec<_> = fs::read_dir(&case.folder).expect("readable").collect();
         assert_eq!(left.len(), 1, "what is not ours stays");
+    }
+
+    #[test]
+    fn a_package_that_is_gone_is_forgotten() {
+        let [mut gone, case] = [Case::new(), Case::new()];
+        gone.folder.clone_from(&case.folder);
+        gone.prepare("1");
+        assert_eq!(list(&case.folder).expect("readable").len(), 1);
+        drop(gone);
+        case.prepare("1");
+        let packages: Vec<_> = list(&case.folder).expect("readable").into_iter().map(|entry| entry.package).collect();
+        assert_eq!(packages, [case.root.path().canonicalize().ok()]);
     }
 
     #[test]
