@@ -3,10 +3,10 @@
 
 use std::{ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Error, ErrorKind, RANGE, Ranges, Result};
+use pocketmuse_package::{Error, ErrorKind, RANGE, Ranges, Result, Stage};
 
 use crate::{
-    metrics::Meter,
+    loading::Loading,
     package::{Options, Package},
     pipeline::Pipeline,
     request::Request,
@@ -68,7 +68,8 @@ pub fn calibrate(
     let codes = pipeline.manifest().model.codebook_size;
     drop(pipeline);
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
-    let mut decoder = Decoder::load(&Package::open(package, options)?.with_taps())?;
+    let observed = Package::open(package, options)?.with_taps();
+    let mut decoder = Decoder::load(&observed, Loading::of(Stage::Decoder))?;
     let mut ranges = Ranges::default();
     for tokens in tokens {
         decoder.decode(&tokens, grid)?;
@@ -112,11 +113,9 @@ impl Pipeline {
     /// The tokens of the picture that `request` asks for.
     fn tokens(&self, request: &Request, mut on_step: impl FnMut() -> ControlFlow<()>) -> Result<Vec<i64>> {
         let job = request.resolve(self.manifest())?;
-        let mut meter = Meter::start();
-        let prompts = self.tokenize(&job)?;
-        let text = self.encode(&mut meter, &prompts)?;
-        let primed = self.prime(&mut meter, text, &job)?;
-        let mut model = Predictor::load(self.package())?.with(&primed, &prompts.guidance, job.grid)?;
+        let (primed, guidance) = self.primed(&job)?;
+        let mut predictor = Predictor::load(self.package(), Loading::of(Stage::Step))?;
+        let mut model = predictor.with(&primed, &guidance, job.grid)?;
         let mut tokens = vec![None; job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);
         let flow = sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _| on_step())?;

@@ -5,6 +5,7 @@ mod bench;
 mod checkpoints;
 mod exactness;
 mod kernels;
+mod memory;
 mod onnx_checker;
 mod pipeline;
 mod quality;

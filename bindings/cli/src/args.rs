@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pocketmuse::{Flavour, Request, RngKind, Temperature};
+use pocketmuse::{Budget, Flavour, Request, RngKind, Temperature};
 use pocketmuse_package::Dtype;
 
 use crate::synth::Preset;
@@ -16,7 +16,7 @@ Errors are one line on stderr: `error: place: sentence`.
 Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
-  XDG_CACHE_HOME      where the cache is (packages of the built-in model, ONNX Runtime)
+  XDG_CACHE_HOME      where the cache is (packages of the built-in model, what was checked, ONNX Runtime)
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
 /// Pictures from text on small machines, offline.
@@ -46,13 +46,15 @@ pub enum Command {
     Bench(BenchArgs),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
+    /// List or remove what the cache knows of packages: which of their files were checked
+    Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
 }
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout has one JSON object
-per line instead, each with \"event\": start, warning, step, done or error. Times are milliseconds, sizes bytes.
+per line instead, each with \"event\": start, warning, step, done, plan or error. Times are milliseconds, sizes bytes.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
 is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
@@ -60,6 +62,7 @@ is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
+  pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
 
 /// The flags of `generate`.
@@ -111,6 +114,12 @@ pub struct GenerateArgs {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
+    /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system has left [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Budget>,
+    /// Print how each stage would be loaded and the memory that would take, and make nothing
+    #[arg(long)]
+    pub explain: bool,
     /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its request
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -249,6 +258,14 @@ pub struct SynthArgs {
     /// Replace a folder that is there
     #[arg(long)]
     pub force: bool,
+}
+
+/// The flags of `prepared`.
+#[derive(Debug, Args)]
+pub struct PreparedArgs {
+    /// Remove all of it: packages are checked again when they are used
+    #[arg(long)]
+    pub clean: bool,
 }
 
 /// The flags of `setup`.

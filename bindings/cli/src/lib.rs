@@ -39,6 +39,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Verify(args) => commands::verify::run(args, cli.offline),
         Command::Bench(args) => commands::bench::run(args, cli.offline),
         Command::Synth(args) => commands::synth::run(args),
+        Command::Prepared(args) => commands::prepared::run(args),
         Command::Setup(args) => commands::setup::run(args, cli.offline),
     };
     result.unwrap_or_else(|error| terminal::fail(&error))

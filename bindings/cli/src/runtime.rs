@@ -1,6 +1,9 @@
 //! Starting ONNX Runtime, bringing it first where there is none.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::{Options, Runtime, library};
 use pocketmuse_package::{Ranges, Result};
@@ -13,6 +16,11 @@ pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
 /// Whether the environment forbids fetching anything.
 pub fn is_offline() -> bool {
     env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where a user has no home.
+pub fn prepared_folder() -> Option<PathBuf> {
+    Some(library::cache_folder()?.join("prepared"))
 }
 
 /// Starts ONNX Runtime. Where none is found it is brought through a package client, unless `offline`, or the

@@ -58,7 +58,7 @@ pub(crate) fn fail(error: &Error) -> u8 {
 /// The exit code of a failure: 2 for a request that nobody could serve, 130 for Ctrl-C, else 1.
 pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::BadRequest => 2,
+        ErrorKind::BadRequest | ErrorKind::NotEnoughMemory => 2,
         ErrorKind::Cancelled => stop::EXIT_CODE,
         _ => 1,
     }
@@ -88,6 +88,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::BadCheckpoint => "bad_checkpoint",
         ErrorKind::PackageDamaged => "package_damaged",
         ErrorKind::BadRequest => "bad_request",
+        ErrorKind::NotEnoughMemory => "not_enough_memory",
         ErrorKind::BadInput => "bad_input",
         ErrorKind::Runtime => "runtime",
         ErrorKind::Cancelled => "cancelled",

@@ -95,7 +95,8 @@ mod tests {
     use super::*;
     use crate::session::Input;
 
-    const SETTINGS: Settings<'_> = Settings { threads: Some(1), arena: true, taps: false, profile: None };
+    const LOADING: Loading = Loading { arena: true, prepacking: true };
+    const SETTINGS: Settings<'_> = Settings { threads: 1, loading: LOADING, taps: false, profile: None };
 
     fn runtime() -> &'static Runtime {
         Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup")

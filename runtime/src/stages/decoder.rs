@@ -6,6 +6,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -24,9 +25,9 @@ pub(crate) struct Pixels {
 }
 
 impl Decoder {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let pixels_per_token = package.manifest().model.pixels_per_token as usize;
-        Ok(Self { session: package.load(Stage::Decoder, true)?, pixels_per_token })
+        Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
     }
 
     /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.

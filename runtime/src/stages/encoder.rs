@@ -6,6 +6,7 @@ use pocketmuse_package::{Result, Stage};
 
 use super::one;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -16,8 +17,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::Encoder, true)? })
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+        Ok(Self { session: package.load(Stage::Encoder, loading)? })
     }
 
     /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows, columns]`.

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     let manifest = Manifest::read(&package)?;
     request.resolve(&manifest)?; // a wrong request fails before anything is fetched
     runtime::start(offline)?;
-    let options = Options { flavour: args.flavour, threads: args.threads, library: None };
+    let options = Options { flavour: args.flavour, threads: args.threads, staged: true, ..Options::default() };
     let bar = terminal::step_bar("measuring", args.json);
     let found = bench::bench(&package, &options, &request, args.runs.into(), |Progress { part, done, of }| {
         bar.set_message(match part {

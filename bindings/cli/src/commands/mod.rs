@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod prepared;
 pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;
