@@ -4,14 +4,19 @@
 //! The methods panic where operands do not fit each other: sizes come from validated configs and shape-checked
 //! tensors, so a misfit is a mistake in the code that builds, never in the checkpoint.
 
+mod integer;
+mod tiles;
+
 use std::collections::{HashMap, HashSet};
 
-use pocketmuse_package::{Dim, Dtype, Shape, TensorSpec};
+use pocketmuse_package::{Dim, Dtype, RANGE, Shape, TensorSpec};
 
 use crate::{
     checkpoint::Weight,
     graph::{Attribute, Data, Graph, Initializer, Node},
 };
+
+pub use integer::Step;
 
 /// A value in the graph under construction.
 #[derive(Clone, Debug)]
@@ -34,6 +39,11 @@ impl Value {
     /// Extents, outermost first.
     pub fn shape(&self) -> &[Dim] {
         &self.shape
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     #[track_caller]
@@ -71,6 +81,7 @@ pub struct Builder {
     scope: Vec<String>,
     names: HashSet<String>,
     counters: HashMap<String, usize>,
+    observes: bool,
     constants: HashMap<(Dtype, Vec<usize>, Vec<u8>), Value>,
 }
 
@@ -78,6 +89,11 @@ impl Builder {
     /// An empty graph.
     pub fn new(name: &str) -> Self {
         Self { graph: Graph { name: name.to_owned(), ..Graph::default() }, ..Self::default() }
+    }
+
+    /// An empty graph in which [`Self::observe`] has an effect.
+    pub fn observing(name: &str) -> Self {
+        Self { observes: true, ..Self::new(name) }
     }
 
     /// Prefixes the names of all that `build` adds.
@@ -107,6 +123,27 @@ impl Builder {
     /// Marks `value` as worth looking at under the name it has in reference files.
     pub fn tap(&mut self, reference: &str, value: &Value) {
         self.graph.taps.insert(reference.to_owned(), value.spec());
+    }
+
+    /// `name` behind the scope's names: what [`Self::observe`] calls a value.
+    pub fn path(&self, name: &str) -> String {
+        self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
+    }
+
+    /// Makes the range of each channel of `x` `[1, channels, h, w]` a tap, `[2, channels]`: smallest values, largest
+    /// ones. Calibration reads them by [`Self::path`]. Does nothing in a graph that is not to be observed.
+    pub fn observe(&mut self, name: &str, x: &Value) {
+        if !self.observes {
+            return;
+        }
+        let channels = x.extent(1);
+        let [least, most] = ["ReduceMin", "ReduceMax"].map(|op| {
+            let range = self.reduce(op, x, &[0, 2, 3]);
+            self.reshape(&range, &[To::Is(1), To::Is(channels)])
+        });
+        let range = self.concat(&[&least, &most], 0);
+        let name = format!("{RANGE}{}", self.path(name));
+        self.tap(&name, &range);
     }
 
     /// The finished graph, each output directly the node's that makes it.
@@ -160,7 +197,7 @@ impl Builder {
     }
 
     fn fresh(&mut self, stem: &str) -> String {
-        let scoped = self.scope.iter().map(String::as_str).chain([stem]).collect::<Vec<_>>().join(".");
+        let scoped = self.path(stem);
         loop {
             let count = self.counters.entry(scoped.clone()).and_modify(|count| *count += 1).or_insert(1);
             let name = if *count == 1 { scoped.clone() } else { format!("{scoped}_{count}") };

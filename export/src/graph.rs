@@ -1,6 +1,10 @@
 //! An ONNX graph as plain data: what the builder makes, the quantizer rewrites and the writer writes.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use pocketmuse_package::{Dtype, TensorSpec};
 
@@ -23,12 +27,23 @@ pub struct Graph {
     pub taps: BTreeMap<String, TensorSpec>,
 }
 
+impl Graph {
+    /// The domains of the operators, those inside operators included.
+    pub fn domains(&self) -> BTreeSet<&'static str> {
+        let inner = self.nodes.iter().flat_map(|node| &node.attributes).filter_map(|(_, attribute)| match attribute {
+            Attribute::Graph(graph) => Some(graph.domains()),
+            _ => None,
+        });
+        self.nodes.iter().map(|node| node.domain_and_op().0).chain(inner.flatten()).collect()
+    }
+}
+
 /// One operator.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Unique in the graph.
     pub name: String,
-    /// The operator's name in ONNX.
+    /// The operator's name, behind its domain and a dot unless that is ONNX's own: `com.microsoft.QLinearConv`.
     pub op: &'static str,
     /// Names of values; empty for an optional input left out.
     pub inputs: Vec<String>,
@@ -38,8 +53,15 @@ pub struct Node {
     pub attributes: Vec<(&'static str, Attribute)>,
 }
 
+impl Node {
+    /// The operator's domain, empty for ONNX's own, and its name there.
+    pub fn domain_and_op(&self) -> (&'static str, &'static str) {
+        self.op.rsplit_once('.').unwrap_or(("", self.op))
+    }
+}
+
 /// An attribute's value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Attribute {
     /// One integer.
     Int(i64),
@@ -49,6 +71,8 @@ pub enum Attribute {
     Ints(Vec<i64>),
     /// A word.
     Text(&'static str),
+    /// A graph that the operator runs. It has no constants of its own and sees the values of the graph around it.
+    Graph(Box<Graph>),
 }
 
 /// A constant.
@@ -82,6 +106,15 @@ impl Recipe {
     pub fn new(compute: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(compute))
     }
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    ///
+    /// If the checkpoint cannot be read or holds values that are not finite.
+    pub fn compute(&self) -> Result<Vec<u8>> {
+        (self.0)()
+    }
 }
 
 impl fmt::Debug for Recipe {
@@ -113,7 +146,7 @@ impl Initializer {
         match &self.data {
             Data::Inline(_, bytes) => Ok(bytes.clone()),
             Data::Weight(weight) => Ok(little_endian(weight.values()?)),
-            Data::Recipe(_, recipe) => (recipe.0)(),
+            Data::Recipe(_, recipe) => recipe.compute(),
         }
     }
 }

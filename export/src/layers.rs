@@ -78,16 +78,30 @@ pub(crate) fn group_norm(
     };
     let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
     let (mean, square) = (group_mean(b, x, groups), group_mean_of_squares(b, x, groups));
-    let squared_mean = b.mul(&mean, &mean);
-    let variance = b.sub(&square, &squared_mean);
+    let (scale, shift) = norm_by_group(b, &mean, &square, &weight, &bias, epsilon);
+    let (scale, shift) = (b.reshape(&scale, &[To::Is(channels)]), b.reshape(&shift, &[To::Is(channels)]));
+    Ok(b.affine_by_channel(x, &scale, &shift))
+}
+
+/// The scale and the shift of a group norm, `[groups, channels of a group]` as `weight` and `bias` are, from each group's
+/// mean and mean of squares, `[groups, 1]`.
+pub(crate) fn norm_by_group(
+    b: &mut Builder,
+    mean: &Value,
+    square: &Value,
+    weight: &Value,
+    bias: &Value,
+    epsilon: f32,
+) -> (Value, Value) {
+    let squared_mean = b.mul(mean, mean);
+    let variance = b.sub(square, &squared_mean);
     let epsilon = b.scalar(epsilon);
     let shifted = b.add(&variance, &epsilon);
     let deviation = b.sqrt(&shifted);
-    let scale = b.div(&weight, &deviation);
-    let moved = b.mul(&mean, &scale);
-    let shift = b.sub(&bias, &moved);
-    let (scale, shift) = (b.reshape(&scale, &[To::Is(channels)]), b.reshape(&shift, &[To::Is(channels)]));
-    Ok(b.affine_by_channel(x, &scale, &shift))
+    let scale = b.div(weight, &deviation);
+    let moved = b.mul(mean, &scale);
+    let shift = b.sub(bias, &moved);
+    (scale, shift)
 }
 
 /// The mean of each group, `[groups, 1]`.

@@ -6,8 +6,10 @@
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
 //!
+//! # fn measure(draft: &Path) -> pocketmuse_export::Result<pocketmuse_export::Ranges> { unimplemented!() }
 //! let options = pocketmuse_export::Options::default();
-//! let summary = pocketmuse_export::export(Path::new("amused-512"), Path::new("package"), &options, |progress| {
+//! let (checkpoint, package) = (Path::new("amused-512"), Path::new("package"));
+//! let summary = pocketmuse_export::export(checkpoint, package, &options, measure, |progress| {
 //!     eprintln!("{} of {} bytes", progress.written_bytes, progress.total_bytes);
 //!     ControlFlow::Continue(())
 //! })?;
@@ -28,20 +30,24 @@ mod write;
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
-use pocketmuse_package::{FORMAT_VERSION, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer};
+use pocketmuse_package::{
+    FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer,
+};
+pub use pocketmuse_package::{RANGE, Ranges};
 
 pub use self::error::{Error, ErrorKind, Result};
 use self::{
     checkpoint::{Checkpoint, Network},
     graph::Graph,
     models::{config::Configs, decoder, encoder, prologue, step, text_encoder},
+    quantize::Bits,
     write::PackageWriter,
 };
 
 /// How to export.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The flavours to write, at least one.
+    /// The flavours to write, at least one. The quantized ones are measured, so that the package's own runtime is needed.
     pub flavours: Vec<Flavour>,
     /// The model's name for people; the checkpoint's folder if none is given.
     pub name: Option<String>,
@@ -51,7 +57,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flavours: vec![Flavour::F32], name: None, overwrite: false }
+        Self { flavours: vec![Flavour::Int8], name: None, overwrite: false }
     }
 }
 
@@ -60,7 +66,7 @@ impl Default for Options {
 pub struct Progress<'a> {
     /// Bytes of weights written.
     pub written_bytes: u64,
-    /// Bytes of weights in all.
+    /// Bytes of weights in all, as far as is known.
     pub total_bytes: u64,
     /// The network being written.
     pub stage: Stage,
@@ -88,14 +94,20 @@ const NAMED_EXTRAS: usize = 12;
 /// `on_progress` is called before each constant is read; breaking cancels the export. Until the package is complete
 /// it lies in a temporary neighbour, which is removed if anything fails.
 ///
+/// The decoder of a quantized flavour needs to know the ranges of its inner values. `calibrate` measures them: it is
+/// given a draft, the folder of a whole package of one flavour whose decoder is f32 and has a tap for each
+/// range, named as [`RANGE`] says. It is called once, and not at all for f32 alone.
+///
 /// # Errors
 ///
 /// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture, `BadRequest` if `package`
-/// exists already, `Io` if a file cannot be read or written, `Cancelled` if `on_progress` broke.
+/// exists already, `Io` if a file cannot be read or written, `Cancelled` if `on_progress` broke; what `calibrate`
+/// fails with, and `BadInput` if its ranges are not those of the draft's taps.
 pub fn export(
     checkpoint: &Path,
     package: &Path,
     options: &Options,
+    calibrate: impl FnOnce(&Path) -> Result<Ranges>,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
     if options.flavours.is_empty() {
@@ -105,37 +117,45 @@ pub fn export(
     let configs = Configs::read(&checkpoint)?;
     let networks = Networks::open(&checkpoint)?;
     let graphs = networks.flavours(&configs, &options.flavours)?;
-    let warnings = networks.warnings();
-    let (json, (bos, eos, pad)) = tokenizer(&checkpoint, &configs)?;
+    let (json, special) = tokenizer(&checkpoint, &configs)?;
 
     let writer = PackageWriter::create(package, options.overwrite)?;
-    let mut progress = Counter::new(&graphs, on_progress);
-    let mut flavours = BTreeMap::new();
-    for (flavour, graphs) in &graphs {
-        let stages = graphs.iter().map(|(stage, graph)| {
-            let entry =
-                writer.graph(*flavour, *stage, graph, |tensor, bytes| progress.advance(*stage, tensor, bytes))?;
-            Ok((*stage, entry))
-        });
-        let stages = stages.collect::<Result<BTreeMap<Stage, StageEntry>>>()?;
-        flavours.insert(*flavour, FlavourEntry { stages });
-    }
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: FORMAT_VERSION,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
-        tokenizer: Tokenizer {
-            file: writer.file("tokenizer.json", json.as_bytes())?,
-            bos,
-            eos,
-            pad,
-            max_tokens: configs.text.max_position_embeddings as u32,
-        },
+        tokenizer: tokenizer_entry(writer.file("tokenizer.json", json.as_bytes())?, special, &configs),
         defaults: configs.defaults,
-        flavours,
+        flavours: BTreeMap::new(),
     };
+    let mut progress = Counter::new(&graphs, on_progress);
+    let mut write = |flavour: Flavour, graphs: &Graphs| {
+        let stages = graphs.iter().map(|(stage, graph)| {
+            let on_tensor = |tensor: &str, bytes| progress.advance(*stage, tensor, bytes);
+            Ok((*stage, writer.graph(flavour, *stage, graph, on_tensor)?))
+        });
+        stages.collect::<Result<BTreeMap<Stage, StageEntry>>>()
+    };
+    for (flavour, graphs) in &graphs {
+        manifest.flavours.insert(*flavour, FlavourEntry { stages: write(*flavour, graphs)? });
+    }
+    if let Some(flavour) = options.flavours.iter().find(|flavour| is_quantized(**flavour)) {
+        let draft = FlavourEntry { stages: manifest.flavours[flavour].stages.clone() };
+        writer.manifest(&Manifest { flavours: [(*flavour, draft)].into(), ..manifest.clone() })?;
+        let ranges = calibrate(writer.folder())?;
+        let decoder: Graphs =
+            vec![(Stage::Decoder, decoder::build_integer(&configs.vq, &networks.vqvae.weights(), &ranges)?)];
+        for (flavour, entry) in manifest.flavours.iter_mut().filter(|(flavour, _)| is_quantized(**flavour)) {
+            entry.stages.extend(write(*flavour, &decoder)?);
+        }
+    }
     writer.finish(&manifest)?;
-    Ok(Summary { manifest, warnings })
+    Ok(Summary { manifest, warnings: networks.warnings() })
+}
+
+/// Whether a flavour's decoder computes with integers.
+fn is_quantized(flavour: Flavour) -> bool {
+    flavour != Flavour::F32
 }
 
 /// The networks of one flavour.
@@ -158,17 +178,24 @@ impl Networks {
     }
 
     fn flavours(&self, configs: &Configs, flavours: &[Flavour]) -> Result<Vec<(Flavour, Graphs)>> {
-        flavours.iter().map(|flavour| Ok((*flavour, flavoured(self.graphs(configs)?, *flavour)))).collect()
+        flavours.iter().map(|flavour| Ok((*flavour, self.graphs(configs, *flavour)?))).collect()
     }
 
-    fn graphs(&self, configs: &Configs) -> Result<Graphs> {
+    /// The graphs of a flavour; the decoder of a quantized one is the draft's.
+    fn graphs(&self, configs: &Configs, flavour: Flavour) -> Result<Graphs> {
         let Configs { text, vit, vq, .. } = configs;
         let (transformer, vqvae) = (self.transformer.weights(), self.vqvae.weights());
+        let linear = |graph| match flavour {
+            Flavour::Int8 => quantize::rewrite(graph, Bits::Eight),
+            Flavour::Int4 => quantize::rewrite(graph, Bits::Four),
+            _ => graph,
+        };
+        let decoder = if is_quantized(flavour) { decoder::build_observed } else { decoder::build };
         Ok(vec![
-            (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights())?),
-            (Stage::Prologue, prologue::build(text, vit, &transformer)?),
-            (Stage::Step, step::build(text, vit, &transformer)?),
-            (Stage::Decoder, decoder::build(vq, &vqvae)?),
+            (Stage::TextEncoder, linear(text_encoder::build(text, &self.text_encoder.weights())?)),
+            (Stage::Prologue, linear(prologue::build(text, vit, &transformer)?)),
+            (Stage::Step, linear(step::build(text, vit, &transformer)?)),
+            (Stage::Decoder, decoder(vq, &vqvae)?),
             (Stage::Encoder, encoder::build(vq, &vqvae)?),
         ])
     }
@@ -177,15 +204,6 @@ impl Networks {
         let networks = Checkpoint::NETWORKS.iter().zip([&self.text_encoder, &self.transformer, &self.vqvae]);
         networks.filter_map(|(name, network)| extra_tensors(name, network.unused())).collect()
     }
-}
-
-/// The VQ-GAN's networks are f32 in every flavour: their convolutions need calibrated ranges.
-fn flavoured(graphs: Graphs, flavour: Flavour) -> Graphs {
-    let rewrite = |(stage, graph)| match (flavour, stage) {
-        (Flavour::Int8, Stage::TextEncoder | Stage::Prologue | Stage::Step) => (stage, quantize::int8(graph)),
-        _ => (stage, graph),
-    };
-    graphs.into_iter().map(rewrite).collect()
 }
 
 fn extra_tensors(network: &str, mut names: Vec<String>) -> Option<String> {
@@ -209,11 +227,12 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
     fn new(graphs: &[(Flavour, Graphs)], on_progress: F) -> Self {
         let stages = graphs.iter().flat_map(|(_, stages)| stages);
         let constants = stages.flat_map(|(_, graph)| &graph.initializers);
-        let total = constants.map(|constant| constant.bytes() as u64).sum();
-        Self { written_bytes: 0, total_bytes: total, on_progress }
+        let written: u64 = constants.map(|constant| constant.bytes() as u64).sum();
+        Self { written_bytes: 0, total_bytes: written + later_bytes(graphs), on_progress }
     }
 
     fn advance(&mut self, stage: Stage, tensor: &str, bytes: u64) -> Result<()> {
+        self.total_bytes = self.total_bytes.max(self.written_bytes + bytes);
         let Self { written_bytes, total_bytes, .. } = *self;
         if (self.on_progress)(&Progress { written_bytes, total_bytes, stage, tensor }).is_break() {
             return Err(Error::new(ErrorKind::Cancelled, "export", "cancelled"));
@@ -221,6 +240,18 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
         self.written_bytes += bytes;
         Ok(())
     }
+}
+
+/// About how large the decoders are that are written when their drafts have been measured: a byte for each float.
+fn later_bytes(graphs: &[(Flavour, Graphs)]) -> u64 {
+    let drafts = graphs.iter().filter(|(flavour, _)| is_quantized(*flavour)).flat_map(|(_, graphs)| graphs);
+    let decoders = drafts.filter(|(stage, _)| *stage == Stage::Decoder).flat_map(|(_, graph)| &graph.initializers);
+    decoders.map(|constant| constant.bytes() as u64 / 4).sum()
+}
+
+/// The manifest's entry of the tokenizer in `file`.
+fn tokenizer_entry(file: FileEntry, (bos, eos, pad): (u32, u32, u32), configs: &Configs) -> Tokenizer {
+    Tokenizer { file, bos, eos, pad, max_tokens: configs.text.max_position_embeddings as u32 }
 }
 
 /// `tokenizer.json`, and the ids before a prompt, after it and of padding.

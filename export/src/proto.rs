@@ -28,16 +28,23 @@ pub(crate) enum Location {
 
 /// A whole model. `locations` says where each initializer's values are, `data` the external file's name.
 pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8> {
-    let mut opset = Message::default();
-    opset.text(1, "").number(2, OPSET_VERSION); // domain, version
     let mut model = Message::default();
     model
         .number(1, IR_VERSION)
         .text(2, "pocketmuse") // producer_name
         .text(3, env!("CARGO_PKG_VERSION")) // producer_version
         .message(7, &graph_proto(graph, locations, data))
-        .message(8, &opset); // opset_import
+        .message(8, &opset("", OPSET_VERSION)); // opset_import
+    for domain in graph.domains().into_iter().filter(|domain| !domain.is_empty()) {
+        model.message(8, &opset(domain, 1));
+    }
     model.into_bytes()
+}
+
+fn opset(domain: &str, version: u64) -> Message {
+    let mut message = Message::default();
+    message.text(1, domain).number(2, version);
+    message
 }
 
 fn graph_proto(graph: &Graph, locations: &[Location], data: &str) -> Message {
@@ -69,7 +76,8 @@ fn node_proto(node: &Node) -> Message {
     for output in &node.outputs {
         message.text(2, output);
     }
-    message.text(3, &node.name).text(4, node.op);
+    let (domain, op) = node.domain_and_op();
+    message.text(3, &node.name).text(4, op).text(7, domain);
     for (name, attribute) in &node.attributes {
         message.message(5, &attribute_proto(name, attribute));
     }
@@ -89,6 +97,7 @@ fn attribute_proto(name: &str, attribute: &Attribute) -> Message {
             }
             message.number(20, 7)
         }
+        Attribute::Graph(graph) => message.message(6, &graph_proto(graph, &[], "")).number(20, 5),
     };
     message
 }

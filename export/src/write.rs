@@ -95,12 +95,15 @@ impl PackageWriter {
         let failed = |error| Error::io(self.target.join(path), error);
         let mut file = None;
         let mut position = 0u64;
-        let mut locations = Vec::with_capacity(graph.initializers.len());
-        for initializer in &graph.initializers {
+        let mut locations: Vec<_> = graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
+        // Large constants first: a small one between two of them would leave most of an alignment unused.
+        let (large, small): (Vec<_>, Vec<_>) = (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
+        for at in large.into_iter().chain(small) {
+            let initializer = &graph.initializers[at];
             on_tensor(&initializer.name, initializer.bytes() as u64)?;
             let values = initializer.values()?;
             if values.len() <= INLINE_BYTES {
-                locations.push(Location::Inline(values));
+                locations[at] = Location::Inline(values);
                 continue;
             }
             let writer = match &mut file {
@@ -114,7 +117,7 @@ impl PackageWriter {
             let padding = vec![0; (offset - position) as usize];
             writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
             position = offset + values.len() as u64;
-            locations.push(Location::External { offset, length: values.len() as u64 });
+            locations[at] = Location::External { offset, length: values.len() as u64 };
         }
         let Some(writer) = file else { return Ok((None, locations)) };
         let (mut inner, sha256) = writer.finish();
@@ -122,11 +125,20 @@ impl PackageWriter {
         Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
     }
 
+    /// Where the package lies while it is written.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the manifest, so that a runtime accepts what was written before.
+    pub(crate) fn manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.file(MANIFEST, manifest.to_json().as_bytes())?;
+        Manifest::read(self.folder.path()).map(drop)
+    }
+
     /// Writes the manifest and gives the package its name.
     pub(crate) fn finish(self, manifest: &Manifest) -> Result<()> {
-        self.file(MANIFEST, manifest.to_json().as_bytes())?;
-        // What is written must be what a runtime accepts.
-        Manifest::read(self.folder.path())?;
+        self.manifest(manifest)?;
         let failed = |error| Error::io(&self.target, error);
         let parent = self.folder.path().parent().unwrap_or(Path::new("."));
         // The old package is moved away whole and goes when `old` does; it comes back if the new one cannot take its place.
@@ -166,6 +178,10 @@ fn replaceable(target: &Path) -> bool {
     target.join(MANIFEST).is_file() || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+fn is_large(initializer: &Initializer) -> bool {
+    initializer.bytes() >= LARGE_BYTES
+}
+
 fn alignment(initializer: &Initializer) -> u64 {
-    if initializer.bytes() >= LARGE_BYTES { LARGE_ALIGNMENT } else { SMALL_ALIGNMENT }
+    if is_large(initializer) { LARGE_ALIGNMENT } else { SMALL_ALIGNMENT }
 }

@@ -2,15 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use pocketmuse_package::{Error, Result};
+use pocketmuse_package::{Error, Result, Stage};
 
 use crate::{
-    metrics::Meter,
+    loading::Loading,
     pipeline::Pipeline,
     request::{Request, Resolved},
     rng::Rng,
     sampler::{self, Predict},
     stages::{Predictor, Primed},
+    warm::Warm,
 };
 
 impl Pipeline {
@@ -26,9 +27,13 @@ impl Pipeline {
         let job = request.resolve(self.manifest())?;
         let (ours, guidance) = self.primed(&job)?;
         let (theirs, _) = other.primed(&job)?;
+        let [mut reference, mut compared] = [
+            Predictor::load(self.package(), Loading::of(Stage::Step))?,
+            Predictor::load(other.package(), Loading::of(Stage::Step))?,
+        ];
         let mut both = Both {
-            reference: Predictor::load(self.package())?.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
-            other: Predictor::load(other.package())?.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
+            reference: reference.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
+            other: compared.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
             logits: Vec::new(),
             same: Vec::new(),
         };
@@ -43,11 +48,13 @@ impl Pipeline {
         Ok(both.same.chunks(job.images()).map(share).collect())
     }
 
-    fn primed(&self, job: &Resolved) -> Result<(Primed, Vec<f32>)> {
-        let mut meter = Meter::start();
+    /// The prologue's values for `job`, and the weights of the guidance branches.
+    pub(crate) fn primed(&self, job: &Resolved) -> Result<(Primed, Vec<f32>)> {
+        let mut warm = Warm::default();
+        let mut turn = self.turn(job, &mut warm)?;
         let prompts = self.tokenize(job)?;
-        let text = self.encode(&mut meter, &prompts)?;
-        Ok((self.prime(&mut meter, text, job)?, prompts.guidance))
+        let text = self.encode(&mut turn, &prompts)?;
+        Ok((self.prime(&mut turn, text, job)?, prompts.guidance))
     }
 }
 

@@ -20,15 +20,21 @@
 
 mod agreement;
 mod arithmetic;
+pub mod bench;
+mod budget;
+mod calibrate;
 mod edit;
 mod golden;
 pub mod job;
 pub mod library;
+mod loading;
 mod memory;
 mod metrics;
 mod package;
 mod pipeline;
 pub mod pixels;
+mod plan;
+pub mod prepared;
 mod proto;
 pub mod request;
 pub mod rng;
@@ -37,11 +43,16 @@ mod session;
 mod stages;
 pub mod tokenize;
 pub mod verify;
+mod warm;
 
+pub use budget::{Budget, FALLBACK_BYTES};
+pub use calibrate::{Sample, calibrate};
 pub use edit::Source;
+pub use loading::Loading;
 pub use metrics::{Report, StageReport};
 pub use package::Options;
 pub use pipeline::{Output, Pipeline, Step};
+pub use plan::{Plan, StagePlan};
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;

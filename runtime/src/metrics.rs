@@ -1,13 +1,15 @@
 //! Time and peak memory of each stage. Knows nothing of what a stage does.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use pocketmuse_package::{Result, Stage};
 
-use crate::memory;
+use crate::{
+    loading::Loading,
+    memory::{self, Peak, Watch},
+    plan::StagePlan,
+    warm::Slot,
+};
 
 /// What a request cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,9 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// From the request to its pictures.
     pub total: Duration,
+    /// The most memory the process ever held, as far as the system tells: since it started, or since the request
+    /// before this one.
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// What one stage cost.
@@ -23,80 +28,85 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name.
     pub name: &'static str,
-    /// From opening its files, digests included where they were not checked before, until it could run.
+    /// From opening its files, digests included where they were not checked before, until it could run. Zero if it was
+    /// still loaded.
     pub load: Duration,
-    /// All its runs.
+    /// All its runs. Zero if what it would have made was there already.
     pub run: Duration,
     /// The most memory the process held while the stage was there; `None` where the system does not tell.
     pub peak_rss_bytes: Option<u64>,
+    /// As above without the pages of mapped files, which the system can take back. Sampled every few milliseconds.
+    pub peak_anonymous_bytes: Option<u64>,
 }
 
 /// Collects a [`Report`].
 pub(crate) struct Meter {
     stages: Vec<StageReport>,
     started: Instant,
+    /// The process' peak before the first stage was watched.
+    peak_rss_bytes: Option<u64>,
 }
 
 impl Meter {
     pub(crate) fn start() -> Self {
-        Self { stages: Vec::new(), started: Instant::now() }
+        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: memory::peak_rss() }
     }
 
-    /// Loads a stage, runs it, drops it, and gives its memory back to the system before this returns.
+    /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says. What is dropped is
+    /// given back to the system before this returns.
     ///
     /// # Errors
     ///
     /// What `load` or `run` returns.
     pub(crate) fn stage<S, T>(
         &mut self,
-        stage: Stage,
-        load: impl FnOnce() -> Result<S>,
-        run: impl FnOnce(S) -> Result<T>,
+        plan: &StagePlan,
+        slot: &mut Slot<S>,
+        load: impl FnOnce(Loading) -> Result<S>,
+        run: impl FnOnce(&mut S) -> Result<T>,
     ) -> Result<T> {
-        let resets = reset_peak();
+        memory::give_back(); // what was dropped since the stage before
+        let watch = Watch::start();
         let started = Instant::now();
-        let loaded = load()?;
-        let load = started.elapsed();
-        let result = run(loaded)?;
+        let (mut loaded, load) = match slot.take() {
+            Some(loaded) => (loaded, Duration::ZERO),
+            None => (load(plan.loading)?, started.elapsed()),
+        };
+        let result = run(&mut loaded);
         let run = started.elapsed() - load;
+        slot.keep(loaded, plan, &result);
         memory::give_back();
-        let peak_rss_bytes = if resets { peak_rss() } else { None };
-        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB", peak_rss_bytes.unwrap_or(0) >> 20);
-        self.stages.push(StageReport { name: stage.name(), load, run, peak_rss_bytes });
-        Ok(result)
+        self.add(plan.stage, [load, run], watch.stop());
+        result
+    }
+
+    /// Reports a stage whose result was there already.
+    pub(crate) fn skip(&mut self, stage: Stage) {
+        self.add(stage, [Duration::ZERO; 2], Watch::start().stop());
+    }
+
+    fn add(&mut self, stage: Stage, [load, run]: [Duration; 2], peak: Peak) {
+        let Peak { rss_bytes, anonymous_bytes } = peak;
+        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB", rss_bytes.unwrap_or(0) >> 20);
+        self.stages.push(StageReport {
+            name: stage.name(),
+            load,
+            run,
+            peak_rss_bytes: rss_bytes,
+            peak_anonymous_bytes: anonymous_bytes,
+        });
     }
 
     pub(crate) fn finish(self) -> Report {
-        Report { stages: self.stages, total: self.started.elapsed() }
+        let peaks = self.stages.iter().map(|stage| stage.peak_rss_bytes);
+        let peak_rss_bytes = peaks.fold(self.peak_rss_bytes, Option::max).max(memory::peak_rss());
+        Report { stages: self.stages, total: self.started.elapsed(), peak_rss_bytes }
     }
-}
-
-/// Lets the system's peak start again from the memory held now. Returns whether it did.
-fn reset_peak() -> bool {
-    cfg!(any(target_os = "linux", target_os = "android")) && fs::write("/proc/self/clear_refs", "5").is_ok()
-}
-
-/// The peak since the last reset: the line `VmHWM:   123456 kB`.
-fn peak_rss() -> Option<u64> {
-    parse_peak(&fs::read_to_string("/proc/self/status").ok()?)
-}
-
-fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_peak() {
-        assert_eq!(parse_peak("VmPeak:\t  99 kB\nVmHWM:\t  1234 kB\nVmRSS:\t 1 kB\n"), Some(1234 * 1024));
-        for text in ["", "VmHWM:", "VmHWM: x kB", "VmHWM: 18446744073709551615 kB"] {
-            assert_eq!(parse_peak(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_stage_is_dropped_before_the_next_one_loads() {
@@ -109,26 +119,15 @@ mod tests {
         }
         let mut meter = Meter::start();
         for stage in [Stage::Step, Stage::Decoder] {
-            let load = || {
+            let load = |_| {
                 assert_eq!(alive.get(), 0);
                 alive.set(1);
                 Ok(Loaded(&alive))
             };
-            meter.stage(stage, load, |_loaded| Ok(())).expect("nothing fails");
+            let plan = StagePlan::alone(stage);
+            meter.stage(&plan, &mut Slot::default(), load, |_loaded| Ok(())).expect("nothing fails");
         }
         let names: Vec<_> = meter.finish().stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["step", "decoder"]);
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_peak_of_a_stage_is_its_own() {
-        if !reset_peak() {
-            return;
-        }
-        let before = peak_rss().expect("Linux tells");
-        let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        assert!(peak_rss().expect("Linux tells") >= before + (32 << 20));
-        drop(block);
     }
 }

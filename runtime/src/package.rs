@@ -1,15 +1,19 @@
-//! An opened package: its manifest, the flavour in use, and which of its files have been checked. Runs nothing.
+//! An opened package: its manifest, the flavour in use, and the check of its files before they are used. Runs nothing.
 
 use std::{
-    collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    thread,
 };
 
-use pocketmuse_package::{Error, ErrorKind, FileEntry, Flavour, Manifest, Result, Stage, StageEntry};
+use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
-use crate::session::{Runtime, Session, Settings};
+use crate::{
+    budget::Budget,
+    loading::Loading,
+    prepared::Prepared,
+    session::{Precision, Runtime, Session, Settings},
+};
 
 /// How a package is opened. The default suits most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,16 +24,39 @@ pub struct Options {
     pub threads: Option<usize>,
     /// The ONNX Runtime library file; `None` to look for one (see [`library`](crate::library)).
     pub library: Option<PathBuf>,
+    /// How much memory may be used; see [`Plan`](crate::Plan).
+    pub memory: Budget,
+    /// Whether every stage is dropped before the next one is loaded, even where the budget would let it stay: right for
+    /// a process that makes one picture.
+    pub staged: bool,
+    /// A folder for what is found out about a package once and holds until its files change, made if need be: with it
+    /// only the first process reads all of a package to check it. See [`prepared`](crate::prepared).
+    pub prepared: Option<PathBuf>,
+}
+
+impl Options {
+    /// The flavour to run of a package with `manifest`.
+    pub(crate) fn flavour_of(&self, manifest: &Manifest) -> Flavour {
+        let best = || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
+        self.flavour.or_else(best).unwrap_or(Flavour::F32)
+    }
+
+    /// The threads to compute with.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1)
+    }
 }
 
 pub(crate) struct Package {
     root: PathBuf,
     manifest: Manifest,
     flavour: Flavour,
-    threads: Option<usize>,
+    threads: usize,
     runtime: &'static Runtime,
     taps: bool,
-    checked: Mutex<BTreeSet<String>>,
+    /// Where every stage writes its profile.
+    profiles: Option<PathBuf>,
+    prepared: Prepared,
 }
 
 impl Package {
@@ -41,20 +68,22 @@ impl Package {
     /// ONNX Runtime.
     pub(crate) fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
-        let best = || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
-        let flavour = options.flavour.or_else(best).unwrap_or(Flavour::F32);
+        let flavour = options.flavour_of(&manifest);
         manifest.flavour(flavour)?;
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return Err(Error::new(ErrorKind::BadRequest, "threads", format!("expected 1 to 1024, found {threads}")));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
+        let runtime = Runtime::start(options.library.as_deref())?;
+        let prepared = options.prepared.as_deref();
         Ok(Self {
             root: root.to_path_buf(),
             flavour,
-            threads: options.threads,
-            runtime: Runtime::start(options.library.as_deref())?,
+            threads: options.threads(),
+            runtime,
             taps: false,
-            checked: Mutex::default(),
+            profiles: None,
+            prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
             manifest,
         })
     }
@@ -62,6 +91,11 @@ impl Package {
     /// The same package with every tapped value of its graphs among their outputs, for comparing with references.
     pub(crate) fn with_taps(self) -> Self {
         Self { taps: true, ..self }
+    }
+
+    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named after its stage.
+    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -72,7 +106,7 @@ impl Package {
         self.flavour
     }
 
-    /// The graph of `stage`.
+    /// What the manifest says of `stage`.
     ///
     /// # Errors
     ///
@@ -84,15 +118,41 @@ impl Package {
         })
     }
 
-    /// Checks the files of `stage` and loads it; `arena` as in [`Settings`].
+    /// Checks the files of `stage` and loads it.
     ///
     /// # Errors
     ///
     /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime` if it does not load.
-    pub(crate) fn load(&self, stage: Stage, arena: bool) -> Result<Session> {
+    pub(crate) fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         let entry = self.entry(stage)?;
-        std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.check(file))?;
-        Session::load(self.runtime, &self.root, entry, Settings { threads: self.threads, arena, taps: self.taps })
+        std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.prepared.check(file))?;
+        self.prepared.save();
+        let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
+        let settings = Settings { threads: self.threads, loading, taps: self.taps, profile: profile.as_deref() };
+        Session::load(self.runtime, &self.root, entry, settings)
+    }
+
+    /// The bytes of the graph of `stage`, its weights left out.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the file was changed.
+    pub(crate) fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
+        let file = &self.entry(stage)?.graph;
+        self.prepared.check(file)?;
+        let path = file.locate(&self.root);
+        fs::read(&path).map_err(|error| Error::io(&path, error))
+    }
+
+    /// A linear layer by itself, run as the graphs of this package are.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if ONNX Runtime refuses.
+    pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
+        let loading = Loading { arena: true, prepacking: true };
+        let settings = Settings { threads: self.threads, loading, taps: false, profile: None };
+        Session::linear_layer(self.runtime, layer, precision, settings)
     }
 
     /// The package's folder, once the tokenizer in it is checked.
@@ -101,19 +161,7 @@ impl Package {
     ///
     /// `PackageDamaged` if the tokenizer was changed.
     pub(crate) fn tokenizer_folder(&self) -> Result<&Path> {
-        self.check(&self.manifest.tokenizer.file)?;
+        self.prepared.check(&self.manifest.tokenizer.file)?;
         Ok(&self.root)
-    }
-
-    /// Checks a file's contents, once in this package's life.
-    fn check(&self, file: &FileEntry) -> Result<()> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !checked.contains(&file.path) {
-            let started = Instant::now();
-            file.check(&self.root)?;
-            log::debug!("{}: {} bytes checked in {:.1?}", file.path, file.bytes, started.elapsed());
-            checked.insert(file.path.clone());
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The conductor: the order of the stages, when each is loaded and dropped, progress and cancel.
+//! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded and dropped.
 
 use std::{
     ops::ControlFlow,
@@ -15,18 +15,29 @@ use crate::{
     metrics::{Meter, Report},
     package::{Options, Package},
     pixels,
+    plan::Plan,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
+    warm::{Slot, Warm},
 };
 
 /// A package, ready to make pictures. Can be shared between threads: requests take turns, so the memory in use is that
 /// of one.
 pub struct Pipeline {
     package: Package,
-    turn: Mutex<()>,
+    options: Options,
+    budget_bytes: u64,
+    warm: Mutex<Warm>,
+}
+
+/// A request being served: how its stages are loaded, those that are, and what they took.
+pub(crate) struct Turn<'a> {
+    plan: Plan,
+    warm: &'a mut Warm,
+    meter: Meter,
 }
 
 /// A step that was just finished.
@@ -89,7 +100,8 @@ impl Pipeline {
     /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it, `Runtime` if ONNX
     /// Runtime is not found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        Ok(Self { package: Package::open(package.as_ref(), options)?, turn: Mutex::new(()) })
+        let package = Package::open(package.as_ref(), options)?;
+        Ok(Self { package, options: options.clone(), budget_bytes: options.memory.bytes(), warm: Mutex::default() })
     }
 
     /// What the package says about itself.
@@ -97,18 +109,37 @@ impl Pipeline {
         self.package.manifest()
     }
 
+    /// The same pipeline, whose stages write profiles into `folder`.
+    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
+        Self { package: self.package.with_profiles(folder), ..self }
+    }
+
     pub(crate) fn package(&self) -> &Package {
         &self.package
     }
 
-    /// Makes pictures. Every stage is loaded, used and dropped before the next one is loaded.
+    /// How [`Self::generate`] would serve a request, and what that would take. Loads nothing.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` or `NotEnoughMemory`, as [`Self::generate`].
+    pub fn plan(&self, request: &Request) -> Result<Plan> {
+        self.plan_of(&request.resolve(self.manifest())?)
+    }
+
+    fn plan_of(&self, job: &Resolved) -> Result<Plan> {
+        Plan::within(self.manifest(), job, &self.options, self.budget_bytes)
+    }
+
+    /// Makes pictures. A stage is loaded, used and dropped before the next one is loaded, or stays for the next picture
+    /// where the budget allows it (see [`Self::plan`]).
     ///
     /// `on_step` is called after every step; when it breaks, no further work is done.
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a value out of range or a size that does not fit the model; `PackageDamaged` if a file was
-    /// changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
+    /// `BadRequest` for a value out of range or a size that does not fit the model; `NotEnoughMemory` if the budget is
+    /// too small; `PackageDamaged` if a file was changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
     pub fn generate(&self, request: &Request, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
         request.check_starts_from_nothing()?;
         self.run(&request.resolve(self.manifest())?, None, None, on_step)
@@ -178,23 +209,21 @@ impl Pipeline {
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
         let source = start.map(Start::digest);
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut meter = Meter::start();
+        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn(job, &mut warm)?;
         let (mut tokens, mut rng) = match saved {
             Some(state) => (state.tokens.clone(), state.rng.clone()),
-            None => self.begin(&mut meter, job, start)?,
+            None => self.begin(&mut turn, job, start)?,
         };
         let prompts = self.tokenize(job)?;
-        let text = self.encode(&mut meter, &prompts)?;
-        let primed = self.prime(&mut meter, text, job)?;
-        let tokens = meter.stage(
-            Stage::Step,
-            || {
-                Ok(Predictor::load(&self.package)?
-                    .with(&primed, &prompts.guidance, job.grid)?
-                    .guided(job.guidance_scales()))
-            },
-            |mut model| {
+        let text = self.encode(&mut turn, &prompts)?;
+        let primed = self.prime(&mut turn, text, job)?;
+        let tokens = turn.meter.stage(
+            &turn.plan.stage(Stage::Step),
+            &mut turn.warm.step,
+            |loading| Predictor::load(&self.package, loading),
+            |predictor| {
+                let mut model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
                 let watch = |step, tokens: &[_], rng: &Rng| on_step(&job.step(step, tokens, rng, source));
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
                     ControlFlow::Continue(()) => Ok(tokens),
@@ -203,26 +232,39 @@ impl Pipeline {
             },
         )?;
         drop(primed);
-        let images = meter.stage(
-            Stage::Decoder,
-            || Decoder::load(&self.package),
-            |mut decoder| {
+        let images = turn.meter.stage(
+            &turn.plan.stage(Stage::Decoder),
+            &mut turn.warm.decoder,
+            |loading| Decoder::load(&self.package, loading),
+            |decoder| {
                 let known = |image| if let Some(start) = start { start.paste(image) } else { image };
-                tokens.chunks(job.cells()).map(|tokens| decode(&mut decoder, tokens, job).map(known)).collect()
+                tokens.chunks(job.cells()).map(|tokens| decode(decoder, tokens, job).map(known)).collect()
             },
         )?;
-        Ok(Output { images, report: meter.finish(), truncated: prompts.truncated, request: job.request.clone() })
+        let report = turn.meter.finish();
+        Ok(Output { images, report, truncated: prompts.truncated, request: job.request.clone() })
     }
 
     /// The tokens and the generator before the first step. The tokens are all masked, or what the encoder makes of the
     /// picture to start from.
-    fn begin(&self, meter: &mut Meter, job: &Resolved, start: Option<&Start>) -> Result<(Vec<Option<u32>>, Rng)> {
+    fn begin(&self, turn: &mut Turn<'_>, job: &Resolved, start: Option<&Start>) -> Result<(Vec<Option<u32>>, Rng)> {
         let mut rng = Rng::new(job.request.rng, job.request.seed);
         let Some(start) = start else { return Ok((vec![None; job.images() * job.cells()], rng)) };
         let (pixels, size) = start.pixels();
-        let codes =
-            meter.stage(Stage::Encoder, || Encoder::load(&self.package), |mut encoder| encoder.codes(&pixels, size))?;
+        let codes = turn.meter.stage(
+            &turn.plan.stage(Stage::Encoder),
+            &mut Slot::default(),
+            |loading| Encoder::load(&self.package, loading),
+            |encoder| encoder.codes(&pixels, size),
+        )?;
         Ok((start.tokens(&codes, job, &mut rng), rng))
+    }
+
+    /// Plans `job` and drops what would be in its way.
+    pub(crate) fn turn<'a>(&self, job: &Resolved, warm: &'a mut Warm) -> Result<Turn<'a>> {
+        let plan = self.plan_of(job)?;
+        warm.fit(&plan);
+        Ok(Turn { plan, warm, meter: Meter::start() })
     }
 
     /// The prompt, and the negative prompt before it if there is guidance.
@@ -241,16 +283,36 @@ impl Pipeline {
         Ok(prompts)
     }
 
-    pub(crate) fn encode(&self, meter: &mut Meter, prompts: &Prompts) -> Result<Text> {
-        meter.stage(Stage::TextEncoder, || TextEncoder::load(&self.package), |mut encoder| encoder.encode(&prompts.ids))
+    /// Each prompt is encoded by itself, so that its text does not depend on others and can be used again.
+    pub(crate) fn encode(&self, turn: &mut Turn<'_>, prompts: &Prompts) -> Result<Text> {
+        let Turn { plan, warm: Warm { texts, text_encoder, .. }, meter } = turn;
+        let missing: Vec<_> = prompts.ids.iter().filter(|ids| !texts.touch(ids)).collect();
+        if missing.is_empty() {
+            meter.skip(Stage::TextEncoder);
+            return texts.join(&prompts.ids);
+        }
+        meter.stage(
+            &plan.stage(Stage::TextEncoder),
+            text_encoder,
+            |loading| TextEncoder::load(&self.package, loading),
+            |encoder| {
+                for ids in missing {
+                    if !texts.touch(ids) {
+                        texts.keep(ids, encoder.encode(std::slice::from_ref(ids))?);
+                    }
+                }
+                texts.join(&prompts.ids)
+            },
+        )
     }
 
     /// The text is dropped with the prologue.
-    pub(crate) fn prime(&self, meter: &mut Meter, text: Text, job: &Resolved) -> Result<Primed> {
-        meter.stage(
-            Stage::Prologue,
-            || Prologue::load(&self.package),
-            |mut prologue| prologue.prime(&text, job.micro_conds()),
+    pub(crate) fn prime(&self, turn: &mut Turn<'_>, text: Text, job: &Resolved) -> Result<Primed> {
+        turn.meter.stage(
+            &turn.plan.stage(Stage::Prologue),
+            &mut turn.warm.prologue,
+            |loading| Prologue::load(&self.package, loading),
+            |prologue| prologue.prime(&text, job.micro_conds()),
         )
     }
 }

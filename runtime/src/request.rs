@@ -189,6 +189,11 @@ impl Resolved {
         self.request.num_images_per_prompt as usize
     }
 
+    /// The picture's height and width in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        [self.request.height, self.request.width].map(|side| side.unwrap_or_default() as usize)
+    }
+
     /// Width, height, the crop's two numbers and the aesthetic score, as the model is told.
     pub fn micro_conds(&self) -> [f32; 5] {
         let Request { width, height, crop_coordinates: [left, top], aesthetic_score, .. } = self.request;

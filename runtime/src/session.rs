@@ -1,4 +1,6 @@
-//! One graph in ONNX Runtime: load, run, drop. The only file that names `ort`; knows no stage's meaning.
+//! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's meaning.
+
+mod layer;
 
 use std::{
     borrow::Cow,
@@ -6,22 +8,27 @@ use std::{
     error,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    thread,
 };
 
 use ort::{
     environment::Environment,
     ep,
     logging::LogLevel,
-    session::{SessionInputValue, builder::AutoDevicePolicy},
+    session::{
+        SessionInputValue,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel},
+    },
     value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType},
 };
 use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
 
 use crate::{
     library::{self, Place},
+    loading::Loading,
     proto,
 };
+
+pub(crate) use layer::Precision;
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -64,6 +71,11 @@ impl Runtime {
     #[doc(hidden)]
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Which build it is, for people and for keys.
+    pub(crate) fn build_info(&self) -> &'static str {
+        ort::info()
     }
 
     fn first_of(places: Vec<Place>) -> Result<Self> {
@@ -133,14 +145,15 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 
 /// How a session is set up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// Threads that share one operator's work; `None` for as many as the machine runs at once.
-    pub(crate) threads: Option<usize>,
-    /// Whether memory for intermediate values is kept for the next ones until the session and all its outputs are
-    /// dropped: right where they are large, wrong where an output outlives the session.
-    pub(crate) arena: bool,
+pub(crate) struct Settings<'a> {
+    /// Threads that share one operator's work.
+    pub(crate) threads: usize,
+    pub(crate) loading: Loading,
     /// Whether the values that the manifest lists as taps are outputs too.
     pub(crate) taps: bool,
+    /// Where to write what every node was given and made, and how long it took: what the file's name begins with. The
+    /// nodes are then those of the graph as exported, none replaced by a faster one. Written when the session is dropped.
+    pub(crate) profile: Option<&'a Path>,
 }
 
 /// A loaded graph. Dropping it frees its weights and its memory.
@@ -159,7 +172,7 @@ impl Session {
     /// # Errors
     ///
     /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if ONNX Runtime refuses.
-    pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings) -> Result<Self> {
+    pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings<'_>) -> Result<Self> {
         let at = entry.graph.path.clone();
         let file = entry.graph.locate(root);
         let taps: Vec<_> = if settings.taps { entry.taps.values().collect() } else { Vec::new() };
@@ -211,19 +224,24 @@ impl Session {
     }
 }
 
-fn builder(runtime: &Runtime, settings: Settings) -> ort::Result<ort::session::builder::SessionBuilder> {
-    let threads = settings.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-    let cpu = ep::CPU::default().with_arena_allocator(settings.arena).build().error_on_failure();
-    Ok(ort::session::Session::builder(&runtime.environment)?
+fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::session::builder::SessionBuilder> {
+    let Loading { arena, prepacking } = settings.loading;
+    let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
+    let builder = ort::session::Session::builder(&runtime.environment)?
         // The default policy may choose an accelerator: another provider is another flavour, never a surprise.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_execution_providers([cpu])?
         .with_log_level(LogLevel::Warning)?
-        .with_intra_threads(threads)?
+        .with_intra_threads(settings.threads)?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
+        .with_prepacking(prepacking)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run to run.
-        .with_memory_pattern(false)?)
+        .with_memory_pattern(false)?;
+    match settings.profile {
+        Some(path) => Ok(builder.with_profiling(path)?.with_optimization_level(GraphOptimizationLevel::Disable)?),
+        None => Ok(builder),
+    }
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
@@ -399,7 +417,8 @@ mod tests {
 
     fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: bool) -> Result<Session> {
         let runtime = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
-        Session::load(runtime, folder.path(), entry, Settings { threads: Some(1), arena: false, taps })
+        let loading = Loading { arena: false, prepacking: true };
+        Session::load(runtime, folder.path(), entry, Settings { threads: 1, loading, taps, profile: None })
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pocketmuse_package::{Result, Stage};
 
 use crate::{
     golden::{Golden, bad},
+    loading::Loading,
     package::{Options, Package},
     sampler::Predict as _,
     session::Tensor,
@@ -132,7 +133,7 @@ impl Verifier<'_> {
             self.expect(Stage::TextEncoder, "input_ids", "text.ids", shape)?;
             let ids = tokens("text.ids", ids, u32::MAX)?;
             let prompts: Vec<_> = ids.chunks(shape[1]).map(<[u32]>::to_vec).collect();
-            let text = TextEncoder::load(self.package)?.encode(&prompts)?;
+            let text = TextEncoder::load(self.package, Loading::of(Stage::TextEncoder))?.encode(&prompts)?;
             found.insert("text.hidden".to_owned(), text.hidden.as_f32()?.to_vec());
             found.insert("text.pooled".to_owned(), text.pooled.as_f32()?.to_vec());
         }
@@ -178,7 +179,7 @@ impl Verifier<'_> {
         let samples = hidden_shape[0];
         same_samples("text.pooled", pooled_shape, samples)?;
         same_samples("micro_conds", micro_shape, samples)?;
-        let mut prologue = Prologue::load(self.package)?;
+        let mut prologue = Prologue::load(self.package, Loading::of(Stage::Prologue))?;
         let mut primed = Vec::with_capacity(samples);
         for sample in 0..samples {
             let row = |name: &str, shape: &[usize], values: &[f32]| {
@@ -200,14 +201,13 @@ impl Verifier<'_> {
         let grid = self.grid("step.ids", shape)?;
         let ids = tokens("step.ids", ids, model.vocab_size)?;
         let positions: Vec<usize> = (0..grid[0] * grid[1]).collect();
-        let mut predictor = Predictor::load(self.package)?;
+        let mut predictor = Predictor::load(self.package, Loading::of(Stage::Step))?;
         for (ids, primed) in ids.chunks(positions.len()).zip(primed) {
             let ids: Vec<_> = ids.iter().map(|&id| Some(id).filter(|&id| id != model.mask_token_id)).collect();
             let mut prompted = predictor.with(primed, &vec![1.0; primed.branches], grid)?;
             let logits = channels_first(prompted.predict(0, &ids, &positions)?, model.codebook_size as usize);
             found.entry("step.logits".to_owned()).or_default().extend(logits);
             collect(prompted.taps(), found)?;
-            predictor = prompted.release();
         }
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Verifier<'_> {
         if let Some((shape, ids)) = ids {
             let [height, width] = self.grid("decode.ids", shape)?;
             tokens("decode.ids", ids, self.package.manifest().model.codebook_size)?;
-            let mut decoder = Decoder::load(self.package)?;
+            let mut decoder = Decoder::load(self.package, Loading::of(Stage::Decoder))?;
             for ids in ids.chunks(height * width) {
                 let pixels = decoder.decode(ids, [height, width])?;
                 found.entry("decode.pixels".to_owned()).or_default().extend(pixels.values()?);
@@ -233,7 +233,7 @@ impl Verifier<'_> {
         let (mut found, mut ids) = (Found::new(), Vec::new());
         if let Some((shape, pixels)) = pixels.filter(|_| has_encoder) {
             let size = self.picture("encode.pixels", shape)?;
-            let mut encoder = Encoder::load(self.package)?;
+            let mut encoder = Encoder::load(self.package, Loading::of(Stage::Encoder))?;
             for pixels in pixels.chunks(pixels.len() / shape[0]) {
                 ids.extend_from_slice(encoder.encode(pixels, size)?.as_i64()?);
                 collect(encoder.taps(), &mut found)?;

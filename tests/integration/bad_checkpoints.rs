@@ -3,10 +3,11 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use pocketmuse_export::{ErrorKind, Options};
+use pocketmuse_package::Flavour;
 use safetensors::Dtype;
 use serde_json::json;
 
-use crate::support::{Tensor, change_json, change_tensors, changed, export, names};
+use crate::support::{Tensor, calibrate, change_json, change_tensors, changed, export, names};
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
@@ -138,11 +139,12 @@ fn output_folders() {
     let before = fs::read(target.join("manifest.json")).expect("a manifest");
     let error = export(&copy, &target).map(|_| ()).expect_err("there already");
     assert!(error.to_string().contains("expected a folder that does not exist yet"), "{error}");
-    let overwrite = Options { overwrite: true, ..Options::default() };
-    let again = pocketmuse_export::export(&copy, &target, &overwrite, |_| ControlFlow::Continue(()));
+    let overwrite = Options { flavours: vec![Flavour::F32], overwrite: true, ..Options::default() };
+    let again = pocketmuse_export::export(&copy, &target, &overwrite, calibrate, |_| ControlFlow::Continue(()));
     again.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(fs::read(target.join("manifest.json")).expect("a manifest"), before);
-    let error = pocketmuse_export::export(&copy, &copy, &overwrite, |_| ControlFlow::Continue(())).map(|_| ());
+    let error =
+        pocketmuse_export::export(&copy, &copy, &overwrite, calibrate, |_| ControlFlow::Continue(())).map(|_| ());
     assert!(error.expect_err("no package").to_string().contains("expected a package to overwrite"));
     assert_eq!(names(folder.path()), ["checkpoint", "package"]);
 }
@@ -151,7 +153,8 @@ fn output_folders() {
 fn cancelling_leaves_nothing() {
     let (folder, copy) = changed("tiny-512");
     let mut calls = 0;
-    let result = pocketmuse_export::export(&copy, &folder.path().join("package"), &Options::default(), |progress| {
+    let target = folder.path().join("package");
+    let result = pocketmuse_export::export(&copy, &target, &Options::default(), calibrate, |progress| {
         calls += 1;
         assert!(progress.written_bytes < progress.total_bytes);
         if calls == 40 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

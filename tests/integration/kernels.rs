@@ -59,6 +59,39 @@ fn every_linear_layer_runs_the_fused_integer_kernel() {
     }
 }
 
+/// Every operator of `kernel` in the graph as it is written is one when it is optimized, and nothing grew into f32.
+fn keeps(flavour: Flavour, stage: Stage, kernel: &str) {
+    let package = flavoured_package(flavour);
+    let manifest = Manifest::read(&package).expect("a package");
+    let entry = &manifest.flavours[&flavour].stages[&stage];
+    let written = fs::read(entry.graph.locate(&package)).expect("a graph");
+    let model = optimized(&entry.graph.locate(&package));
+    let [before, after] = [&written, &model].map(|model| count(model, &[kernel])[kernel]);
+    println!("{flavour} {stage}: {before} {kernel}, run as {after}");
+    assert!(before > 0 && before == after, "{flavour} {stage}: {before} {kernel}, {after} of them run");
+    let weights = entry.weights.as_ref().expect("weights").bytes as f64;
+    let growth = model.len() as f64 / (weights + entry.graph.bytes as f64);
+    assert!(growth < 1.1, "{flavour} {stage}: {growth:.2} times as large when optimized: a weight became f32");
+}
+
+#[test]
+fn every_convolution_of_the_decoder_but_the_last_runs_on_integers() {
+    support::runtime();
+    keeps(Flavour::Int8, Stage::Decoder, "QLinearConv");
+    let package = flavoured_package(Flavour::Int8);
+    let manifest = Manifest::read(&package).expect("a package");
+    let graph = manifest.flavours[&Flavour::Int8].stages[&Stage::Decoder].graph.locate(&package);
+    assert_eq!(count(&fs::read(graph).expect("a graph"), &["Conv"])["Conv"], 1);
+}
+
+#[test]
+fn every_linear_layer_of_four_bits_stays_so() {
+    support::runtime();
+    for stage in [Stage::TextEncoder, Stage::Prologue, Stage::Step] {
+        keeps(Flavour::Int4, stage, "MatMulNBits");
+    }
+}
+
 const ROWS: usize = 64;
 const INNER: usize = 256;
 const COLUMNS: usize = 32;

@@ -1,10 +1,12 @@
 //! The tests of the whole project, as one binary: each module is a set of claims about one part.
 
 mod bad_checkpoints;
+mod bench;
 mod checkpoints;
 mod exactness;
 mod jobs;
 mod kernels;
+mod memory;
 mod onnx_checker;
 mod pictures;
 mod pipeline;

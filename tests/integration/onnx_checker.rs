@@ -7,7 +7,9 @@ use std::{
     process::Command,
 };
 
-use crate::support::{TINY, package, workspace};
+use pocketmuse_package::Flavour;
+
+use crate::support::{TINY, flavoured_package, package, workspace};
 
 const ONNX: &str = "onnx==1.19.1";
 
@@ -47,8 +49,8 @@ fn python() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-fn graphs(package: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(package.join("f32")).expect("a package");
+fn graphs(package: &Path, flavour: Flavour) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(package.join(flavour.name())).expect("a package");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths.filter(|path| path.extension().is_some_and(|ending| ending == "onnx")).collect()
 }
@@ -60,8 +62,11 @@ fn every_graph_passes_the_official_checker() {
         // Straight to the terminal: the test runner keeps what a passing test prints.
         Err(why) => return writeln!(std::io::stderr(), "skipped: {why}").expect("a terminal"),
     };
-    let graphs: Vec<_> = TINY.into_iter().chain(["tiny-world"]).flat_map(|name| graphs(&package(name))).collect();
-    assert_eq!(graphs.len(), 20);
+    let float = TINY.into_iter().chain(["tiny-world"]).flat_map(|name| graphs(&package(name), Flavour::F32));
+    let quantized = [Flavour::Int8, Flavour::Int4].into_iter();
+    let quantized = quantized.flat_map(|flavour| graphs(&flavoured_package(flavour), flavour));
+    let graphs: Vec<_> = float.chain(quantized).collect();
+    assert_eq!(graphs.len(), 30);
     if let Err(why) = run(Command::new(python).args(["-c", CHECK]).args(graphs)) {
         panic!("{why}");
     }

@@ -1,18 +1,21 @@
-//! The int8 flavour makes pictures as good as the f32 flavour's: scored by an attribute classifier over 200 prompts,
-//! and step by step on the same tokens.
+//! Quantized flavours make pictures as good as the f32 flavour's: scored by an attribute classifier over 200 prompts,
+//! step by step on the same tokens, and pixel by pixel in the decoder.
 
 use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
 
 use ort::{session::Session, value::TensorRef};
-use pocketmuse::{Flavour, Options, Pipeline, Request, Runtime};
+use pocketmuse::{Flavour, Manifest, Options, Pipeline, Request, Runtime, Stage};
 use serde_json::Value;
 
 use crate::support::{self, fixture, flavoured_package};
 
 const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "backdrop"];
 
-/// How much lower int8 may score, of 1.
-const MAX_LOSS: f64 = 0.01;
+/// How much lower a quantized flavour may score, of 1.
+const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.03)];
+
+/// How like the pictures of the two decoders are at least, in dB.
+const MIN_PSNR: f64 = 38.0;
 
 fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
@@ -75,31 +78,100 @@ fn score(flavour: Flavour) -> f64 {
 }
 
 #[test]
-fn int8_pictures_show_what_f32_pictures_show() {
-    let (f32, int8) = thread::scope(|scope| {
-        let f32 = scope.spawn(|| score(Flavour::F32));
-        let int8 = score(Flavour::Int8);
-        (f32.join().expect("a score"), int8)
+fn quantized_pictures_show_what_f32_pictures_show() {
+    let scores = thread::scope(|scope| {
+        let runs = [Flavour::F32, Flavour::Int8, Flavour::Int4].map(|flavour| scope.spawn(move || score(flavour)));
+        runs.map(|run| run.join().expect("a score"))
     });
-    println!("attributes shown as asked, over 200 prompts: f32 {:.1}%, int8 {:.1}%", 100.0 * f32, 100.0 * int8);
+    let [f32, int8, int4] = scores.map(|score| 100.0 * score);
+    println!("attributes shown as asked, over 200 prompts: f32 {f32:.1}%, int8 {int8:.1}%, int4 {int4:.1}%");
+    let [f32, quantized @ ..] = scores;
     assert!(f32 >= 0.97, "the reference pipeline scores 98.4% with its own random numbers; found {f32}");
-    assert!(int8 >= f32 - MAX_LOSS, "expected int8 within {MAX_LOSS} of f32 {f32}, found {int8}");
+    for (found, (flavour, loss)) in quantized.into_iter().zip(MAX_LOSS) {
+        assert!(found >= f32 - loss, "expected {flavour} within {loss} of f32 {f32}, found {found}");
+    }
+}
+
+/// The mean share of positions, by step, at which `flavour` holds the same code for the most likely one as f32.
+fn agreement(flavour: Flavour) -> Vec<f32> {
+    let (f32, quantized) = (open(Flavour::F32), open(flavour));
+    let all = prompts()["prompts"].as_array().expect("a list");
+    let shares = |prompt| f32.agreement(&quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
+    let shares: Vec<Vec<f32>> = all.iter().step_by(10).map(shares).collect();
+    let mean = |step: usize| shares.iter().map(|run| run[step]).sum::<f32>() / shares.len() as f32;
+    let means: Vec<f32> = (0..shares[0].len()).map(mean).collect();
+    println!("{flavour}: same most likely code as f32, by step, over {} prompts: {means:.3?}", shares.len());
+    means
 }
 
 #[test]
-fn int8_chooses_as_f32_does_on_the_same_tokens() {
-    let (f32, int8) = (open(Flavour::F32), open(Flavour::Int8));
-    let all = prompts()["prompts"].as_array().expect("a list");
-    let mut shares: Vec<Vec<f32>> = Vec::new();
-    for prompt in all.iter().step_by(10) {
-        shares.push(f32.agreement(&int8, &request(prompt)).unwrap_or_else(|error| panic!("{error}")));
-    }
-    let steps = shares[0].len();
-    let mean = |step: usize| shares.iter().map(|run| run[step]).sum::<f32>() / shares.len() as f32;
-    let means: Vec<f32> = (0..steps).map(mean).collect();
-    println!("same most likely code, by step, over {} prompts: {means:.3?}", shares.len());
-    let same = f32.agreement(&f32, &request(&all[0])).unwrap_or_else(|error| panic!("{error}"));
+fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
+    let (f32, prompt) = (open(Flavour::F32), &prompts()["prompts"][0]);
+    let same = f32.agreement(&f32, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
     assert!(same.iter().all(|share| *share == 1.0), "a flavour agrees with itself: {same:?}");
-    let worst = means.iter().copied().fold(1.0, f32::min);
-    assert!(worst >= 0.85, "expected at least 0.85 at every step, found {means:?}");
+    for (flavour, least) in [(Flavour::Int8, 0.85), (Flavour::Int4, 0.7)] {
+        let means = agreement(flavour);
+        let worst = means.iter().copied().fold(1.0, f32::min);
+        assert!(worst >= least, "expected {flavour} at least {least} at every step, found {means:?}");
+    }
+}
+
+/// The decoder of a package, which needs nothing but tokens.
+fn decoder(flavour: Flavour) -> Session {
+    let package = flavoured_package(flavour);
+    let manifest = Manifest::read(&package).expect("a package");
+    let graph = manifest.flavours[&flavour].stages[&Stage::Decoder].graph.locate(&package);
+    let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
+    Session::builder(runtime.environment()).expect("a session").commit_from_file(graph).expect("a graph")
+}
+
+/// Decoded pixels, clipped to 0..=1.
+fn decode(decoder: &mut Session, tokens: &[i64], [height, width]: [usize; 2]) -> Vec<f32> {
+    let input = TensorRef::from_array_view(([1, height, width], tokens)).expect("tokens");
+    let found = decoder.run(ort::inputs!["tokens" => input]).expect("pixels");
+    let (_, pixels) = found["pixels"].try_extract_tensor::<f32>().expect("floats");
+    pixels.iter().map(|value| value.clamp(0.0, 1.0)).collect()
+}
+
+fn psnr(a: &[f32], b: &[f32]) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    -10.0 * (squares / a.len() as f64).log10()
+}
+
+/// Tokens of a picture that f32 makes, and its extents.
+fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
+    let mut last = (Vec::new(), [0; 2]);
+    let output = pipeline.generate(request, |step| {
+        last = (step.tokens.iter().flatten().map(|token| i64::from(*token)).collect(), [step.height, step.width]);
+        ControlFlow::Continue(())
+    });
+    output.unwrap_or_else(|error| panic!("{error}"));
+    last
+}
+
+#[test]
+fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
+    let pipeline = open(Flavour::F32);
+    let (mut f32, mut int8) = (decoder(Flavour::F32), decoder(Flavour::Int8));
+    let all = prompts()["prompts"].as_array().expect("a list");
+    let found: Vec<f64> = all
+        .iter()
+        .step_by(10)
+        .map(|prompt| {
+            let (tokens, size) = tokens(&pipeline, &request(prompt));
+            psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size))
+        })
+        .collect();
+    let (mean, least) =
+        (found.iter().sum::<f64>() / found.len() as f64, found.iter().copied().fold(f64::MAX, f64::min));
+    println!(
+        "decoder, int8 against f32, {} pictures: PSNR {mean:.1} dB in the mean, {least:.1} dB at least",
+        found.len()
+    );
+    assert!(least >= MIN_PSNR, "expected at least {MIN_PSNR} dB, found {found:.1?}");
+    // A picture that is not square and not of the trained size: tiles are rows of tokens.
+    let wide = Request { height: Some(48), width: Some(176), ..request(&all[0]) };
+    let (tokens, size) = tokens(&pipeline, &wide);
+    let found = psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size));
+    assert!(found >= MIN_PSNR, "expected at least {MIN_PSNR} dB at {size:?} tokens, found {found:.1}");
 }

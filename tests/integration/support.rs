@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use pocketmuse_export::{Options, Result, Summary};
+use pocketmuse_export::{Options, Ranges, Result, Summary};
 use pocketmuse_package::Flavour;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tempfile::TempDir;
@@ -31,7 +31,20 @@ pub(crate) fn checkpoint(name: &str) -> PathBuf {
 }
 
 pub(crate) fn export(checkpoint: &Path, package: &Path) -> Result<Summary> {
-    pocketmuse_export::export(checkpoint, package, &Options::default(), |_| ControlFlow::Continue(()))
+    export_flavours(checkpoint, package, &[Flavour::F32])
+}
+
+/// Exports as the command does.
+pub(crate) fn export_flavours(checkpoint: &Path, package: &Path, flavours: &[Flavour]) -> Result<Summary> {
+    let options = Options { flavours: flavours.to_vec(), ..Options::default() };
+    pocketmuse_export::export(checkpoint, package, &options, calibrate, |_| ControlFlow::Continue(()))
+}
+
+/// Measures a draft on one thread: tests run side by side.
+pub(crate) fn calibrate(draft: &Path) -> Result<Ranges> {
+    runtime();
+    let options = pocketmuse::Options { threads: Some(1), ..pocketmuse::Options::default() };
+    pocketmuse::calibrate(draft, &options, |_| ControlFlow::Continue(()))
 }
 
 /// The package of the checkpoint `name`, exported once per run of the tests.
@@ -54,10 +67,8 @@ pub(crate) fn flavoured_package(flavour: Flavour) -> PathBuf {
     let mut packages = PACKAGES.lock().expect("no test panics while it exports");
     let folder = packages.entry(flavour).or_insert_with(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = Options { flavours: vec![flavour], ..Options::default() };
         let target = folder.path().join("package");
-        let made =
-            pocketmuse_export::export(&checkpoint("tiny-world"), &target, &options, |_| ControlFlow::Continue(()));
+        let made = export_flavours(&checkpoint("tiny-world"), &target, &[flavour]);
         made.unwrap_or_else(|error| panic!("{flavour}: {error}"));
         folder
     });

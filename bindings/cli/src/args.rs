@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pocketmuse::{Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
+use pocketmuse::{Budget, Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 use pocketmuse_package::Dtype;
 
 use crate::synth::Preset;
@@ -16,7 +16,7 @@ Errors are one line on stderr: `error: place: sentence`.
 Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
-  XDG_CACHE_HOME      where the cache is (packages of the built-in model, ONNX Runtime)
+  XDG_CACHE_HOME      where the cache is (packages of the built-in model, what was checked, ONNX Runtime)
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
 /// Pictures from text on small machines, offline.
@@ -46,15 +46,19 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Run every stage of a package on reference tensors and compare
     Verify(VerifyArgs),
+    /// Measure a package on this machine: time, operations, share of the machine's own speed, memory
+    Bench(BenchArgs),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
+    /// List or remove what the cache knows of packages: which of their files were checked
+    Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
 }
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout has one JSON object
-per line instead, each with \"event\": start, warning, step, done or error. Times are milliseconds, sizes bytes.
+per line instead, each with \"event\": start, warning, step, done, plan or error. Times are milliseconds, sizes bytes.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
 is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
@@ -62,6 +66,7 @@ is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
+  pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
 
 /// The flags of `generate`.
@@ -123,6 +128,12 @@ pub struct GenerateArgs {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
+    /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system has left [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Budget>,
+    /// Print how each stage would be loaded and the memory that would take, and make nothing
+    #[arg(long)]
+    pub explain: bool,
     /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its request
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -261,7 +272,7 @@ pub struct ExportArgs {
     /// The package's folder, which must not exist
     #[arg(short, long, value_name = "PACKAGE")]
     pub output: PathBuf,
-    /// A kind of graphs to write; may be given several times [default: f32]
+    /// A kind of graphs to write; may be given several times [default: int8]
     #[arg(long = "flavour", value_name = "FLAVOUR")]
     pub flavours: Vec<Flavour>,
     /// The model's name in the package [default: the checkpoint's folder]
@@ -299,6 +310,43 @@ pub struct VerifyArgs {
     pub threads: Option<usize>,
 }
 
+const BENCH_HELP: &str = "\
+Makes one picture from files that the system does not hold in memory (where it can be asked to forget them), then as
+many as --runs says, whose medians are printed, and one more to count operations. Operations are two for each multiply-add of a matrix product or
+convolution. The machine's own speed is that of single linear layers of the shapes that the step graph has, int8
+(DynamicQuantizeLinear and MatMulInteger, fused) and f32 (MatMul), through the same ONNX Runtime, each as often as the
+step graph runs it. With --json, stdout has one JSON object; times are milliseconds, sizes bytes.
+
+Example:
+  pocketmuse bench --package amused-512.package --threads 2 --json";
+
+/// The flags of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_HELP)]
+pub struct BenchArgs {
+    /// The package to use [default: the built-in model, exported once into the cache]
+    #[arg(long, value_name = "DIR")]
+    pub package: Option<PathBuf>,
+    /// The graphs of the package to run [default: the package's best]
+    #[arg(long, value_name = "FLAVOUR")]
+    pub flavour: Option<Flavour>,
+    /// Steps from all tokens masked to all chosen [default: the package's]
+    #[arg(long, alias = "num-inference-steps", value_name = "COUNT")]
+    pub steps: Option<u32>,
+    /// Height and width in pixels [default: the model's]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<u32>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Pictures whose median is printed
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runs: u16,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The flags of `synth`.
 #[derive(Debug, Args)]
 pub struct SynthArgs {
@@ -317,6 +365,14 @@ pub struct SynthArgs {
     /// Replace a folder that is there
     #[arg(long)]
     pub force: bool,
+}
+
+/// The flags of `prepared`.
+#[derive(Debug, Args)]
+pub struct PreparedArgs {
+    /// Remove all of it: packages are checked again when they are used
+    #[arg(long)]
+    pub clean: bool,
 }
 
 /// The flags of `setup`.

@@ -12,6 +12,8 @@ use std::{
 use pocketmuse_export::{Options, Progress};
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, place};
 
+use crate::runtime;
+
 /// The model's name.
 pub const NAME: &str = "tiny-world";
 
@@ -96,7 +98,7 @@ pub fn package(
     let checkpoint = checkpoint.map_err(|error| Error::io(cache, error))?;
     write_checkpoint(checkpoint.path())?;
     let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
-    pocketmuse_export::export(checkpoint.path(), &package, &options, on_progress)?;
+    pocketmuse_export::export(checkpoint.path(), &package, &options, runtime::calibrate, on_progress)?;
     Ok(package)
 }
 

@@ -40,7 +40,9 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, cli.offline),
+        Command::Bench(args) => commands::bench::run(args, cli.offline),
         Command::Synth(args) => commands::synth::run(args),
+        Command::Prepared(args) => commands::prepared::run(args),
         Command::Setup(args) => commands::setup::run(args, cli.offline),
     };
     result.unwrap_or_else(|error| terminal::fail(&error))

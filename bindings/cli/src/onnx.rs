@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use pocketmuse_package::wire::{Field, for_each, numbers};
+
 /// The constants of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Constants {
@@ -31,20 +33,16 @@ pub(crate) fn constants(model: &[u8]) -> Option<Constants> {
 
 /// The element type and the number of values of a `TensorProto`.
 fn tensor_size(tensor: &[u8]) -> Option<(&'static str, u64)> {
-    let (mut dtype, mut count) = ("other", 1u64);
-    for_each(tensor, |number, field| {
-        match (number, field) {
-            (1, Field::Number(extent)) => count = count.checked_mul(extent)?, // dims
-            (1, Field::Bytes(mut packed)) => {
-                while !packed.is_empty() {
-                    count = count.checked_mul(varint(&mut packed)?)?;
-                }
-            }
-            (2, Field::Number(number)) => dtype = dtype_name(number), // data_type
-            _ => {}
+    let (mut dtype, mut extents) = ("other", Vec::new());
+    for_each(tensor, |number, field| match (number, field) {
+        (1, extent) => numbers(extent, &mut extents), // dims
+        (2, Field::Number(number)) => {
+            dtype = dtype_name(number); // data_type
+            Some(())
         }
-        Some(())
+        _ => Some(()),
     })?;
+    let count = extents.into_iter().try_fold(1u64, u64::checked_mul)?;
     Some((dtype, count))
 }
 
@@ -63,50 +61,6 @@ fn dtype_name(number: u64) -> &'static str {
         22 => "i4",
         _ => "other",
     }
-}
-
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    Fixed,
-}
-
-/// Visits the fields of a message in order; `None` if it is cut off or not one.
-fn for_each<'a>(mut message: &'a [u8], mut visit: impl FnMut(u64, Field<'a>) -> Option<()>) -> Option<()> {
-    while !message.is_empty() {
-        let key = varint(&mut message)?;
-        let field = match key & 7 {
-            0 => Field::Number(varint(&mut message)?),
-            1 => take(&mut message, 8).map(|_| Field::Fixed)?,
-            2 => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
-                Field::Bytes(take(&mut message, length)?)
-            }
-            5 => take(&mut message, 4).map(|_| Field::Fixed)?,
-            _ => return None,
-        };
-        visit(key >> 3, field)?;
-    }
-    Some(())
-}
-
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

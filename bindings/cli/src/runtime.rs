@@ -1,11 +1,14 @@
 //! Starting ONNX Runtime, bringing it first where there is none.
 
-use std::env;
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
-use pocketmuse::{Runtime, library};
-use pocketmuse_package::Result;
+use pocketmuse::{Options, Runtime, library};
+use pocketmuse_package::{Ranges, Result};
 
-use crate::{setup, terminal};
+use crate::{setup, stop, terminal};
 
 /// The environment variable that stands for `--offline`.
 pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
@@ -13,6 +16,11 @@ pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
 /// Whether the environment forbids fetching anything.
 pub fn is_offline() -> bool {
     env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where a user has no home.
+pub fn prepared_folder() -> Option<PathBuf> {
+    Some(library::cache_folder()?.join("prepared"))
 }
 
 /// Starts ONNX Runtime. Where none is found it is brought through a package client, unless `offline`, or the
@@ -32,4 +40,21 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     }
     setup::ensure(false, |line| terminal::note(line))?;
     Runtime::start(None)
+}
+
+/// Measures the ranges of a draft's inner values, bringing ONNX Runtime first where there is none.
+///
+/// # Errors
+///
+/// As for [`start`] and [`pocketmuse::calibrate`].
+pub fn calibrate(draft: &Path) -> Result<Ranges> {
+    start(false)?;
+    let bar = terminal::step_bar("measuring", false);
+    let ranges = pocketmuse::calibrate(draft, &Options::default(), |sample| {
+        bar.set_length(sample.pictures as u64);
+        bar.set_position(sample.picture as u64);
+        stop::flow()
+    });
+    bar.finish_and_clear();
+    ranges
 }

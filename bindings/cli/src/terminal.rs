@@ -1,7 +1,10 @@
 //! What the user and scripts see: lines on stdout and stderr, progress bars,
 //! errors and exit codes. Knows nothing of models.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pocketmuse_package::{Error, ErrorKind};
@@ -55,7 +58,7 @@ pub(crate) fn fail(error: &Error) -> u8 {
 /// The exit code of a failure: 2 for a request that nobody could serve, 130 for Ctrl-C, else 1.
 pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::BadRequest => 2,
+        ErrorKind::BadRequest | ErrorKind::NotEnoughMemory => 2,
         ErrorKind::Cancelled => stop::EXIT_CODE,
         _ => 1,
     }
@@ -85,11 +88,17 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::BadCheckpoint => "bad_checkpoint",
         ErrorKind::PackageDamaged => "package_damaged",
         ErrorKind::BadRequest => "bad_request",
+        ErrorKind::NotEnoughMemory => "not_enough_memory",
         ErrorKind::BadInput => "bad_input",
         ErrorKind::Runtime => "runtime",
         ErrorKind::Cancelled => "cancelled",
         _ => "other",
     }
+}
+
+/// A time as files and tables hold it, to the microsecond.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Bytes as people read them: `12.3 MiB`.

@@ -43,7 +43,7 @@ fn folder() -> TempDir {
 fn what_cannot_work_fails_before_any_work_with_one_line() {
     let root = folder();
     fs::write(root.path().join("text.png"), "no picture").expect("written");
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["generate"], 2, "required arguments were not provided"),
         (&["generate", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
         (&["generate", "a", "-o", "none/a.png"], 1, "error: none: expected a folder, found none"),
@@ -54,6 +54,9 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (&["generate", "a", "--num-images-per-prompt", "99"], 2, "error: num_images_per_prompt: expected 1 to"),
         (&["generate", "a", "--package", "none"], 1, "error: none"),
         (&["generate", "--from", "text.png"], 1, "error: text.png: expected a PNG"),
+        (&["bench", "--size", "17"], 2, "error: height: expected a multiple of 16"),
+        (&["bench", "--runs", "0"], 2, "0 is not in 1..=1000"),
+        (&["bench", "--package", "none"], 1, "error: none"),
         (&["inspect", "."], 1, "error: "),
         (&["setup", "--offline"], 2, "error: setup: "),
     ];
@@ -144,6 +147,30 @@ fn json_is_one_object_per_line() {
     let output = run(root.path(), &["generate", "a", "--height", "17", "--json"]);
     let event: Value = serde_json::from_slice(&output.stdout).expect("one line");
     assert_eq!((&event["event"], &event["at"], output.status.code()), (&"error".into(), &"height".into(), Some(2)));
+}
+
+#[test]
+fn a_bench_has_a_number_for_every_stage() {
+    let root = folder();
+    let words = ["bench", "--steps=1", "--size=64", "--threads=1", "--runs=1"];
+    let json: Value = serde_json::from_str(&succeed(root.path(), &[&words[..], &["--json"]].concat())).expect("JSON");
+    let stages = json["stages"].as_array().expect("stages");
+    let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["text_encoder", "prologue", "step", "decoder"]);
+    for stage in stages {
+        for name in ["warm_load_ms", "run_ms", "operations", "gops", "share_of_int8_peak", "share_of_f32_peak"] {
+            assert!(stage[name].as_f64().is_some_and(|number| number > 0.0), "{name}: {stage}");
+        }
+    }
+    for name in ["int8_peak_gops", "f32_peak_gops", "threads"] {
+        assert!(json["machine"][name].as_f64().is_some_and(|number| number > 0.0), "{name}: {json}");
+    }
+    assert_eq!((&json["request"]["height"], &json["request"]["num_inference_steps"]), (&64.into(), &1.into()));
+
+    let table = succeed(root.path(), &words);
+    assert!(names.iter().all(|name| table.lines().any(|line| line.starts_with(name))), "{table}");
+    assert!(table.contains("64 x 64, 1 steps, median of 1"), "{table}");
+    assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
 }
 
 #[test]

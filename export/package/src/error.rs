@@ -17,6 +17,8 @@ pub enum ErrorKind {
     PackageDamaged,
     /// The request cannot be served by any machine: a value out of range, a size that does not fit the model.
     BadRequest,
+    /// The memory that may be used is less than the request needs: a larger budget or a smaller picture would do.
+    NotEnoughMemory,
     /// A picture or a reference file that the caller handed in is damaged.
     BadInput,
     /// ONNX Runtime was not found, is too old or failed.

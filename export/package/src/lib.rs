@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod manifest;
 pub mod place;
+mod ranges;
 mod shape;
 pub mod wire;
 
@@ -19,4 +20,5 @@ pub use manifest::{
     Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model, Stage,
     StageEntry, TensorSpec, Tokenizer,
 };
+pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};

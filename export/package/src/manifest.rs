@@ -127,20 +127,23 @@ impl Default for Defaults {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Flavour {
-    /// Linear layers and embeddings in 8-bit integers, the rest in 32-bit float: small and fast on every CPU.
+    /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and fast on every CPU.
     Int8,
+    /// As `Int8`, with the weights of linear layers in 4 bits: smallest, and slower.
+    Int4,
     /// Every weight and every product in 32-bit float: the yardstick.
     F32,
 }
 
 impl Flavour {
     /// All flavours that this build knows, the best for most first.
-    pub const ALL: &[Self] = &[Self::Int8, Self::F32];
+    pub const ALL: &[Self] = &[Self::Int8, Self::Int4, Self::F32];
 
     /// The name in manifests, folders and flags.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
             Self::F32 => "f32",
         }
     }
@@ -158,7 +161,11 @@ impl FromStr for Flavour {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|flavour| flavour.name() == text).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|flavour| flavour.name()).collect();
-            Error::new(ErrorKind::BadRequest, "flavour", format!("expected {}, found {text:?}", known.join(" or ")))
+            Error::new(
+                ErrorKind::BadRequest,
+                "flavour",
+                format!("expected one of {}, found {text:?}", known.join(", ")),
+            )
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The eps of every group norm of the VQ-GAN.
-const EPSILON: f32 = 1e-6;
+pub(super) const EPSILON: f32 = 1e-6;
 
 /// `silu(group_norm(x))`.
 pub(super) fn norm_silu(b: &mut Builder, x: &Value, weights: &Weights, name: &str, groups: usize) -> Result<Value> {
@@ -19,10 +19,27 @@ pub(super) fn norm_silu(b: &mut Builder, x: &Value, weights: &Weights, name: &st
 /// Two convolutions beside a shortcut, which is a 1 x 1 convolution where the channels change.
 pub(super) fn res_block(b: &mut Builder, x: &Value, weights: &Weights, outputs: usize, groups: usize) -> Result<Value> {
     let y = norm_silu(b, x, weights, "norm1", groups)?;
-    let y = layers::conv(b, &y, weights, "conv1", outputs, 3)?;
+    let y = observed_conv(b, &y, weights, "conv1", outputs, 3)?;
     let y = norm_silu(b, &y, weights, "norm2", groups)?;
-    let y = layers::conv(b, &y, weights, "conv2", outputs, 3)?;
+    let y = observed_conv(b, &y, weights, "conv2", outputs, 3)?;
     let shortcut =
-        if x.extent(1) == outputs { x.clone() } else { layers::conv(b, x, weights, "conv_shortcut", outputs, 1)? };
-    Ok(b.add(&shortcut, &y))
+        if x.extent(1) == outputs { x.clone() } else { observed_conv(b, x, weights, "conv_shortcut", outputs, 1)? };
+    let sum = b.add(&shortcut, &y);
+    b.observe("out", &sum);
+    Ok(sum)
+}
+
+/// A convolution whose input and output calibration looks at.
+fn observed_conv(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    outputs: usize,
+    side: usize,
+) -> Result<Value> {
+    b.observe(&format!("{name}.in"), x);
+    let y = layers::conv(b, x, weights, name, outputs, side)?;
+    b.observe(&format!("{name}.out"), &y);
+    Ok(y)
 }

@@ -52,6 +52,15 @@ pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
     weight.chunks(scales.len()).flat_map(row).collect()
 }
 
+/// `weight / scale` of blocks of `size` values that share a scale, rounded: the bytes of s8 values.
+pub(super) fn blocks(weight: &[f32], size: usize, scales: &[f32]) -> Vec<u8> {
+    let block = |(block, scale): (&[f32], &f32)| {
+        let inverse = scale.recip();
+        block.iter().map(|weight| rounded(weight * inverse)).collect::<Vec<_>>()
+    };
+    weight.chunks(size).zip(scales).flat_map(block).collect()
+}
+
 /// Rows of `width` values, each with a scale of its own: values, scales. No pairs: rows are looked up, not multiplied.
 pub(super) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     let largest = |row: &[f32]| row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));

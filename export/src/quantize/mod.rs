@@ -2,16 +2,20 @@
 //!
 //! A linear layer, `MatMul` with a constant matrix, becomes `DynamicQuantizeLinear` of the activations (u8, one range
 //! for the whole tensor, found at run time) and `MatMulInteger` with s8 weights (one scale per output channel): ONNX
-//! Runtime fuses the pattern. A `Gather` of rows of a large constant table reads s8 rows with one scale each. Norms,
+//! Runtime fuses the pattern. With 4 bits it becomes `MatMulNBits`, weights in blocks with a scale each. A `Gather` of rows of a large constant table reads s8 rows with one scale each. Norms,
 //! softmax, residuals and everything else stay in f32.
 
+mod block;
 mod channel;
+mod kernel;
 mod linear;
+mod nibble;
 mod table;
 
 use std::collections::HashMap;
 
 pub use self::channel::{columns, pair_safe_scales};
+pub(crate) use self::kernel::{KernelRecipes, kernel_recipes};
 use pocketmuse_package::Dtype;
 
 use crate::graph::{Attribute, Data, Graph, Initializer, Node};
@@ -19,14 +23,24 @@ use crate::graph::{Attribute, Data, Graph, Initializer, Node};
 /// Tables below this many bytes are not worth a rounding error.
 const SMALL_TABLE_BYTES: usize = 64 << 10;
 
-/// The int8 flavour of a graph.
-pub(crate) fn int8(graph: Graph) -> Graph {
+/// How many bits a linear layer's weight takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Eight,
+    Four,
+}
+
+/// The graph with linear layers of `bits`, and tables of 8.
+pub(crate) fn rewrite(graph: Graph, bits: Bits) -> Graph {
     let Graph { name, inputs, outputs, nodes, initializers, taps } = graph;
     let mut rewriter =
         Rewriter { weights: by_name(initializers), nodes: Vec::new(), made: Vec::new(), quantized: HashMap::new() };
     for node in nodes {
         match rewriter.constant_operand(&node) {
-            Some((Role::Linear, weight)) => linear::rewrite(&mut rewriter, &node, &weight),
+            Some((Role::Linear, weight)) => match bits {
+                Bits::Eight => linear::rewrite(&mut rewriter, &node, &weight),
+                Bits::Four => nibble::rewrite(&mut rewriter, &node, &weight),
+            },
             Some((Role::Table, table)) => table::rewrite(&mut rewriter, &node, &table),
             None => rewriter.nodes.push(node),
         }

@@ -1,9 +1,12 @@
 //! Tokens to pixels.
 
+use std::collections::BTreeMap;
+
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -22,9 +25,9 @@ pub(crate) struct Pixels {
 }
 
 impl Decoder {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let pixels_per_token = package.manifest().model.pixels_per_token as usize;
-        Ok(Self { session: package.load(Stage::Decoder, true)?, pixels_per_token })
+        Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
     }
 
     /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.
@@ -42,6 +45,11 @@ impl Decoder {
             return Err(Error::new(ErrorKind::Runtime, "decoder", detail));
         }
         Ok(Pixels { tensor, height, width })
+    }
+
+    /// Tapped values of the last run.
+    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+        self.session.taps()
     }
 }
 

@@ -6,6 +6,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -18,10 +19,10 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let model = &package.manifest().model;
         let (pixels_per_token, codebook_size) = (model.pixels_per_token as usize, model.codebook_size);
-        Ok(Self { session: package.load(Stage::Encoder, true)?, pixels_per_token, codebook_size })
+        Ok(Self { session: package.load(Stage::Encoder, loading)?, pixels_per_token, codebook_size })
     }
 
     /// The codes of one picture, as [`Self::encode`] takes it, row-major.

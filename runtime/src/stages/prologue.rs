@@ -6,6 +6,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::Text;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -23,9 +24,9 @@ pub(crate) struct Primed {
 }
 
 impl Prologue {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let names = package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
-        Ok(Self { session: package.load(Stage::Prologue, false)?, names })
+        Ok(Self { session: package.load(Stage::Prologue, loading)?, names })
     }
 
     /// Primes one guidance branch for each row of `text`.

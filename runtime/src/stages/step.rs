@@ -6,6 +6,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::{Primed, one};
 use crate::{
+    loading::Loading,
     package::Package,
     sampler::Predict,
     session::{Input, Session, Tensor},
@@ -20,7 +21,7 @@ pub(crate) struct Predictor {
 
 /// The step graph with a prompt and a picture's size: what the sampler asks.
 pub(crate) struct Prompted<'a> {
-    predictor: Predictor,
+    predictor: &'a mut Predictor,
     primed: &'a Primed,
     guidance: Vec<f32>,
     /// Guidance by step; where there is none it stays as it is.
@@ -30,10 +31,10 @@ pub(crate) struct Prompted<'a> {
 }
 
 impl Predictor {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let model = &package.manifest().model;
         let codebook_size = model.codebook_size as usize;
-        Ok(Self { session: package.load(Stage::Step, true)?, codebook_size, mask: model.mask_token_id.into() })
+        Ok(Self { session: package.load(Stage::Step, loading)?, codebook_size, mask: model.mask_token_id.into() })
     }
 
     /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
@@ -43,7 +44,12 @@ impl Predictor {
     /// # Errors
     ///
     /// `BadRequest` if there are not as many weights as branches.
-    pub(crate) fn with<'a>(self, primed: &'a Primed, guidance: &[f32], grid: [usize; 2]) -> Result<Prompted<'a>> {
+    pub(crate) fn with<'a>(
+        &'a mut self,
+        primed: &'a Primed,
+        guidance: &[f32],
+        grid: [usize; 2],
+    ) -> Result<Prompted<'a>> {
         if guidance.len() != primed.branches {
             let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
             return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
@@ -56,11 +62,6 @@ impl Prompted<'_> {
     /// The same with another guidance at each step, if there are two branches: negative prompt and prompt.
     pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
-    }
-
-    /// The step graph again, for another prompt or size.
-    pub(crate) fn release(self) -> Predictor {
-        self.predictor
     }
 
     /// Tapped values of the last prediction.
@@ -80,7 +81,7 @@ impl Predict for Prompted<'_> {
 
     /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their tokens alone.
     fn predict(&mut self, _image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
-        let Predictor { session, codebook_size, mask } = &mut self.predictor;
+        let Predictor { session, codebook_size, mask } = &mut *self.predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
         let grid = [1, self.grid[0], self.grid[1]];
         let wanted: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
@@ -91,6 +92,7 @@ impl Predict for Prompted<'_> {
             ("guidance", Input::F32(&branches, &self.guidance)),
         ];
         inputs.extend(self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))));
+        self.logits = None; // the last ones are as large as the next
         let logits = one("step", session.run(&inputs)?)?;
         self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])
     }

@@ -4,6 +4,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::exactly;
 use crate::{
+    loading::Loading,
     package::Package,
     session::{Input, Session, Tensor},
 };
@@ -16,14 +17,32 @@ pub(crate) struct Text {
     pub(crate) pooled: Tensor,
 }
 
+impl Text {
+    /// The texts one after another, as if their prompts had been encoded together.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if they are of different sizes.
+    pub(crate) fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
+        let join = |name: &str, of: fn(&Self) -> &Tensor| {
+            let mut values = Vec::new();
+            texts.clone().try_for_each(|text| of(text).as_f32().map(|part| values.extend_from_slice(part)))?;
+            let count = texts.clone().map(|text| of(text).shape()[0]).sum();
+            let row = texts.clone().next().map(|text| of(text).shape()[1..].to_vec()).unwrap_or_default();
+            Tensor::f32(name, &[&[count], &row[..]].concat(), values)
+        };
+        Ok(Self { hidden: join("hidden", |text| &text.hidden)?, pooled: join("pooled", |text| &text.pooled)? })
+    }
+}
+
 /// The text encoder, loaded.
 pub(crate) struct TextEncoder {
     session: Session,
 }
 
 impl TextEncoder {
-    pub(crate) fn load(package: &Package) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::TextEncoder, false)? })
+    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+        Ok(Self { session: package.load(Stage::TextEncoder, loading)? })
     }
 
     /// Encodes prompts, each as many ids as the others, in one run.

@@ -8,18 +8,18 @@ use pocketmuse_package::Result;
 
 use crate::{
     args::ExportArgs,
-    stop,
+    runtime, stop,
     terminal::{self, mebibytes},
 };
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let started = Instant::now();
-    let mut flavours = if args.flavours.is_empty() { vec![Flavour::F32] } else { args.flavours.clone() };
+    let mut flavours = if args.flavours.is_empty() { vec![Flavour::Int8] } else { args.flavours.clone() };
     flavours.sort();
     flavours.dedup();
     let options = Options { flavours, name: args.name.clone(), overwrite: args.force };
     let bar = terminal::byte_bar("exporting");
-    let summary = pocketmuse_export::export(&args.checkpoint, &args.output, &options, |progress| {
+    let summary = pocketmuse_export::export(&args.checkpoint, &args.output, &options, runtime::calibrate, |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.written_bytes);
         stop::flow()

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Report, Step};
+use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
 use pocketmuse_package::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::{
     bundled,
     picture::Origin,
     runtime, stop,
-    terminal::{self, mebibytes},
+    terminal::{self, mebibytes, milliseconds},
 };
 
 /// What was typed.
@@ -68,8 +68,15 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, &manifest)) {
         console.warning(&warning);
     }
+    let options = options(job);
+    if job.memory.is_some() || job.explain {
+        let plan = Plan::new(&manifest, &job.kept.request, &options)?; // nor is anything when the memory is too small
+        if job.explain {
+            console.explain(&plan);
+            return Ok(());
+        }
+    }
     runtime::start(offline)?;
-    let options = Options { flavour: job.kept.flavour, threads: job.threads, library: None };
     let pipeline = Pipeline::open_with(&package, &options)?;
     job.keep(None)?;
     console.started(&package, &manifest, job);
@@ -105,6 +112,18 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     }
     console.done(files, &output, job.verbose);
     Ok(())
+}
+
+/// How the package is opened: for one picture, after which the process ends.
+fn options(job: &Job) -> Options {
+    Options {
+        flavour: job.kept.flavour,
+        threads: job.threads,
+        library: None,
+        memory: job.memory.unwrap_or_default(),
+        staged: true,
+        prepared: runtime::prepared_folder(),
+    }
 }
 
 /// The built-in model's package, exported first if this is its first use.
@@ -168,6 +187,13 @@ impl Console {
         }
     }
 
+    fn explain(&self, plan: &Plan) {
+        if self.json {
+            return terminal::print(plan_event(plan).to_string());
+        }
+        terminal::print(plan.to_string());
+    }
+
     fn done(&self, files: &[PathBuf], output: &Output, verbose: bool) {
         if self.json {
             return terminal::print(done_event(files, output).to_string());
@@ -179,6 +205,29 @@ impl Console {
     }
 }
 
+fn plan_event(plan: &Plan) -> Value {
+    let stages = plan.stages.iter().map(|stage| {
+        json!({
+            "name": stage.stage.name(),
+            "warm": stage.warm,
+            "prepacking": stage.loading.prepacking,
+            "arena": stage.loading.arena,
+            "weights_bytes": stage.weights_bytes,
+            "working_bytes": stage.working_bytes,
+            "peak_rss_bytes": stage.peak_rss_bytes,
+            "peak_anonymous_bytes": stage.peak_anonymous_bytes,
+        })
+    });
+    json!({
+        "event": "plan",
+        "budget_bytes": plan.budget_bytes,
+        "threads": plan.threads,
+        "stages": stages.collect::<Vec<_>>(),
+        "peak_rss_bytes": plan.peak_rss_bytes(),
+        "peak_anonymous_bytes": plan.peak_anonymous_bytes(),
+    })
+}
+
 fn done_event(files: &[PathBuf], output: &Output) -> Value {
     let stages = output.report.stages.iter().map(|stage| {
         json!({
@@ -186,6 +235,7 @@ fn done_event(files: &[PathBuf], output: &Output) -> Value {
             "load_ms": milliseconds(stage.load),
             "run_ms": milliseconds(stage.run),
             "peak_rss_bytes": stage.peak_rss_bytes,
+            "peak_anonymous_bytes": stage.peak_anonymous_bytes,
         })
     });
     json!({
@@ -196,21 +246,21 @@ fn done_event(files: &[PathBuf], output: &Output) -> Value {
         "truncated": output.truncated,
         "stages": stages.collect::<Vec<_>>(),
         "total_ms": milliseconds(output.report.total),
+        "peak_rss_bytes": output.report.peak_rss_bytes,
     })
-}
-
-fn milliseconds(time: std::time::Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Time and peak memory of each stage, a line each.
 fn report(report: &Report) -> Vec<String> {
-    let mut lines = vec![format!("{:<14}{:>10}{:>12}{:>16}", "stage", "load ms", "run ms", "peak memory")];
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
+    let mut lines =
+        vec![format!("{:<14}{:>10}{:>12}{:>16}{:>16}", "stage", "load ms", "run ms", "peak memory", "anonymous")];
     for stage in &report.stages {
-        let peak = stage.peak_rss_bytes.map_or_else(|| "-".to_owned(), mebibytes);
         let (load, run) = (milliseconds(stage.load), milliseconds(stage.run));
-        lines.push(format!("{:<14}{load:>10.1}{run:>12.1}{peak:>16}", stage.name));
+        let (peak, anonymous) = (size(stage.peak_rss_bytes), size(stage.peak_anonymous_bytes));
+        lines.push(format!("{:<14}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}", stage.name));
     }
-    lines.push(format!("total {:.1} ms", milliseconds(report.total)));
+    let peak = size(report.peak_rss_bytes);
+    lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));
     lines
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{
-    Flavour, Manifest, Output, Request, Source,
+    Budget, Flavour, Manifest, Output, Request, Source,
     job::{self, State},
 };
 use pocketmuse_package::{Result, place};
@@ -30,6 +30,10 @@ pub(super) struct Job {
     /// What made the picture that the request was read from.
     pub(super) origin: Option<Origin>,
     pub(super) threads: Option<usize>,
+    /// The most memory to hold, if it was said.
+    pub(super) memory: Option<Budget>,
+    /// Whether only the plan is wanted.
+    pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
     pub(super) verbose: bool,
     /// Where the job is kept after every step.
@@ -65,6 +69,8 @@ impl Job {
                     kept,
                     origin: None,
                     threads: args.threads,
+                    memory: None,
+                    explain: false,
                     save_tokens: None,
                     verbose: args.verbose,
                     file: Some(args.job.clone()),
@@ -98,6 +104,8 @@ impl Job {
             },
             origin,
             threads: args.threads,
+            memory: args.memory,
+            explain: args.explain,
             save_tokens: args.save_tokens.clone(),
             verbose: args.verbose,
             file: args.job.clone(),

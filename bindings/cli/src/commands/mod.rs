@@ -1,10 +1,12 @@
 //! One file for each command: what it calls and what it prints.
 
+pub(crate) mod bench;
 mod edit;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 mod job;
+pub(crate) mod prepared;
 pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;

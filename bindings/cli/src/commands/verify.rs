@@ -8,7 +8,7 @@ use crate::{args::VerifyArgs, runtime, terminal};
 pub(crate) fn run(args: &VerifyArgs, offline: bool) -> Result<u8> {
     Manifest::read(&args.package)?; // before anything is fetched
     runtime::start(offline)?;
-    let options = Options { flavour: args.flavour, threads: args.threads, library: None };
+    let options = Options { flavour: args.flavour, threads: args.threads, ..Options::default() };
     let checks = verify::verify(&args.package, &args.golden, &options)?;
     checks.iter().for_each(|check| terminal::print(check.to_string()));
     let failed = checks.iter().filter(|check| !check.holds()).count();

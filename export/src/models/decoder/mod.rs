@@ -1,49 +1,95 @@
-//! The VQ-GAN's decoder: tokens to pixels.
+//! The VQ-GAN's decoder: tokens to pixels. What its layers are computed with, floats or integers, is theirs to know.
 //!
 //! Two exact rewrites. The codebook lookup and the 1 x 1 convolution after it see one id each, so they are one
 //! table. A nearest 2 x upsample followed by a 3 x 3 convolution is four 2 x 2 convolutions of the small grid, one
 //! for each place in a 2 x 2 block of pixels: 2.25 times less work, and no upsampled tensor.
 
-use pocketmuse_package::{Dim, Dtype};
+mod float;
+mod integer;
+mod tile;
 
-use super::{config::VqConfig, vq};
+use pocketmuse_package::{Dim, Dtype, Ranges};
+
+use self::{float::FloatLayers, integer::IntegerLayers};
+use super::config::VqConfig;
 use crate::{
     builder::{Builder, Conv, Value},
     checkpoint::{Weight, Weights},
     error::Result,
     graph::Graph,
-    layers,
 };
 
 /// `tokens` i64 `[1, height, width]` to `pixels` f32 `[1, 3, H, W]`, not clipped.
 pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
-    let mut b = Builder::new("decoder");
+    decode(Builder::new("decoder"), config, weights, |_| FloatLayers { groups: config.norm_num_groups })
+}
+
+/// The same network, with the ranges of what its convolutions read and write as taps.
+pub(crate) fn build_observed(config: &VqConfig, weights: &Weights) -> Result<Graph> {
+    decode(Builder::observing("decoder"), config, weights, |_| FloatLayers { groups: config.norm_num_groups })
+}
+
+/// The same network with convolutions of integers, for values of the measured `ranges`.
+pub(crate) fn build_integer(config: &VqConfig, weights: &Weights, ranges: &Ranges) -> Result<Graph> {
+    decode(Builder::new("decoder"), config, weights, |tokens| IntegerLayers {
+        groups: config.norm_num_groups,
+        levels: config.block_out_channels.len(),
+        ranges,
+        tokens: tokens.clone(),
+    })
+}
+
+/// The layers of a decoder. A picture between layers is of their own type.
+trait Layers {
+    type Picture: Clone;
+
+    /// A 3 x 3 convolution of the codes, NCHW.
+    fn conv_in(&self, b: &mut Builder, codes: &Value, weights: &Weights, outputs: usize) -> Result<Self::Picture>;
+
+    /// Two convolutions beside a shortcut.
+    fn res_block(&self, b: &mut Builder, x: &Self::Picture, weights: &Weights, outputs: usize)
+    -> Result<Self::Picture>;
+
+    /// Twice the height and width, to `2 << level` pixels along each side of a token.
+    fn upsample(&self, b: &mut Builder, x: &Self::Picture, phases: &Phases, level: usize) -> Result<Self::Picture>;
+
+    /// Norm, SiLU and a 3 x 3 convolution: pixels, NCHW.
+    fn conv_out(&self, b: &mut Builder, x: &Self::Picture, weights: &Weights, outputs: usize) -> Result<Value>;
+}
+
+fn decode<L: Layers>(
+    mut b: Builder,
+    config: &VqConfig,
+    weights: &Weights,
+    layers: impl FnOnce(&Value) -> L,
+) -> Result<Graph> {
     let tokens = b.input("tokens", Dtype::I64, &[1.into(), "height".into(), "width".into()]);
-    let groups = config.norm_num_groups;
+    let layers = layers(&tokens);
     let mut channels = config.block_out_channels.iter().rev();
     let mut width = *channels.next().expect("a checked config has a block");
 
-    let x = lookup(&mut b, &tokens, config, weights)?;
+    let codes = lookup(&mut b, &tokens, config, weights)?;
     let decoder = weights.scope("decoder");
-    let mut x = layers::conv(&mut b, &x, &decoder, "conv_in", width, 3)?;
+    let mut x = layers.conv_in(&mut b, &codes, &decoder, width)?;
     for index in 0..2 {
         let block = decoder.scope("mid_block.resnets").scope(index);
-        x = b.within(format!("mid.{index}"), |b| vq::res_block(b, &x, &block, width, groups))?;
+        x = b.within(format!("mid.{index}"), |b| layers.res_block(b, &x, &block, width))?;
     }
     let blocks = config.block_out_channels.len();
     for index in 0..blocks {
         let block = decoder.scope("up_blocks").scope(index);
         x = b.within(format!("up.{index}"), |b| {
             let x = (0..config.layers_per_block + 1).try_fold(x.clone(), |x, part| {
-                b.within(part.to_string(), |b| vq::res_block(b, &x, &block.scope("resnets").scope(part), width, groups))
+                b.within(part.to_string(), |b| layers.res_block(b, &x, &block.scope("resnets").scope(part), width))
             })?;
-            let scale = if index + 1 == blocks { return Ok(x) } else { 2usize << index };
-            upsample(b, &x, &block.scope("upsamplers.0"), scale)
+            if index + 1 == blocks {
+                return Ok(x);
+            }
+            layers.upsample(b, &x, &Phases::of(&block.scope("upsamplers.0"), width)?, index)
         })?;
         width = channels.next().copied().unwrap_or(width);
     }
-    let x = vq::norm_silu(&mut b, &x, &decoder, "conv_norm_out", groups)?;
-    let pixels = layers::conv(&mut b, &x, &decoder, "conv_out", config.out_channels, 3)?;
+    let pixels = layers.conv_out(&mut b, &x, &decoder, config.out_channels)?;
     b.output("pixels", &pixels);
     Ok(b.finish())
 }
@@ -71,26 +117,29 @@ fn affine_rows(rows: &Weight, conv: &Weight, bias: &Weight) -> Weight {
     })
 }
 
-/// Twice the height and width: `scale` is how many pixels there then are along each side of a token.
-fn upsample(b: &mut Builder, x: &Value, weights: &Weights, scale: usize) -> Result<Value> {
-    let channels = x.extent(1);
-    let kernel = weights.get("conv.weight", &[channels, channels, 3, 3])?;
-    let bias = weights.get("conv.bias", &[channels])?;
-    let bias = b.weight("upsample.bias", &bias);
-    let size = [x.shape()[2].clone(), x.shape()[3].clone()];
-    let mut phases = Vec::new();
-    for row in 0..2 {
-        for column in 0..2 {
-            let folded = b.weight(&format!("upsample.{row}{column}"), &fold(&kernel, row, column));
-            // The pixels at even places look back by one, those at odd places ahead.
-            let (row, column) = (row as i64, column as i64);
-            let conv = Conv { pads: [1 - row, 1 - column, row, column], ..Conv::same(0) };
-            phases.push(b.conv(x, &folded, Some(&bias), conv, size.clone()));
-        }
+/// The four 2 x 2 kernels that an upsample and a convolution are, by row and column in a 2 x 2 block of pixels.
+struct Phases {
+    kernels: [[Weight; 2]; 2],
+    bias: Weight,
+}
+
+impl Phases {
+    fn of(weights: &Weights, channels: usize) -> Result<Self> {
+        let kernel = weights.get("conv.weight", &[channels, channels, 3, 3])?;
+        let bias = weights.get("conv.bias", &[channels])?;
+        Ok(Self { kernels: [0, 1].map(|row| [0, 1].map(|column| fold(&kernel, row, column))), bias })
     }
-    let phases = b.concat(&phases.iter().collect::<Vec<_>>(), 1);
-    let named = |side: &str| Dim::Named(format!("{scale} * {side}"));
-    Ok(b.depth_to_space(&phases, [named("height"), named("width")]))
+
+    /// What is added around the small grid: pixels at even places look back by one, those at odd places ahead.
+    fn conv(row: usize, column: usize) -> Conv {
+        let (row, column) = (row as i64, column as i64);
+        Conv { pads: [1 - row, 1 - column, row, column], ..Conv::same(0) }
+    }
+}
+
+/// The extent of a picture with `scale` pixels along each side of a token.
+fn side(scale: usize, name: &str) -> Dim {
+    if scale == 1 { name.into() } else { Dim::Named(format!("{scale} * {name}")) }
 }
 
 /// The 2 x 2 kernel that a 3 x 3 kernel becomes for one place in the 2 x 2 block. Of the three upsampled pixels that

@@ -1,0 +1,150 @@
+//! `pocketmuse bench`: what a package costs on this machine. Only prints: the runtime measures.
+
+use std::time::Duration;
+
+use pocketmuse::{
+    Flavour, Manifest, Options, Request,
+    bench::{self, Bench, Part, Progress, StageBench},
+};
+use pocketmuse_package::Result;
+use serde_json::{Value, json};
+
+use crate::{
+    args::BenchArgs,
+    bundled, runtime, stop,
+    terminal::{self, mebibytes, milliseconds},
+};
+
+const PROMPT: &str = "a red lighthouse by the sea at sunset";
+
+pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
+    let package = match &args.package {
+        Some(package) => package.clone(),
+        None => bundled::package(&bundled::cache_folder()?, args.flavour.unwrap_or(Flavour::F32), |_| stop::flow())?,
+    };
+    let request = Request {
+        prompt: PROMPT.to_owned(),
+        num_inference_steps: args.steps,
+        height: args.size,
+        width: args.size,
+        ..Request::default()
+    };
+    let manifest = Manifest::read(&package)?;
+    request.resolve(&manifest)?; // a wrong request fails before anything is fetched
+    runtime::start(offline)?;
+    let options = Options { flavour: args.flavour, threads: args.threads, staged: true, ..Options::default() };
+    let bar = terminal::step_bar("measuring", args.json);
+    let found = bench::bench(&package, &options, &request, args.runs.into(), |Progress { part, done, of }| {
+        bar.set_message(match part {
+            Part::Pictures => "making pictures",
+            Part::Machine => "measuring the machine",
+        });
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        stop::flow()
+    });
+    bar.finish_and_clear();
+    let found = found?;
+    if args.json {
+        terminal::print(to_json(&found, &manifest).to_string());
+    } else {
+        lines(&found, &manifest).iter().for_each(terminal::print);
+    }
+    Ok(0)
+}
+
+fn to_json(bench: &Bench, manifest: &Manifest) -> Value {
+    let stages = bench.stages.iter().map(|stage| {
+        json!({
+            "name": stage.name,
+            "cold_load_ms": stage.cold_load.map(milliseconds),
+            "warm_load_ms": milliseconds(stage.warm_load),
+            "run_ms": milliseconds(stage.run),
+            "operations": stage.operations,
+            "gops": giga(stage.speed()),
+            "share_of_int8_peak": stage.speed() / bench.peak.int8,
+            "share_of_f32_peak": stage.speed() / bench.peak.f32,
+            "peak_rss_bytes": stage.peak_rss_bytes,
+        })
+    });
+    json!({
+        "model": manifest.model.name,
+        "digest": manifest.digest(),
+        "flavour": bench.flavour,
+        "machine": {
+            "processor": bench.machine.processor,
+            "instruction_sets": bench.machine.instruction_sets,
+            "threads": bench.machine.threads,
+            "int8_peak_gops": giga(bench.peak.int8),
+            "f32_peak_gops": giga(bench.peak.f32),
+        },
+        "request": terminal::plain_json(&bench.request),
+        "runs": bench.runs,
+        "stages": stages.collect::<Vec<_>>(),
+        "total_ms": milliseconds(bench.total),
+    })
+}
+
+/// What people read: the machine, then a line for each stage.
+fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
+    let Bench { machine, peak, request, .. } = bench;
+    let side = |side: Option<u32>| side.unwrap_or_default();
+    let mut lines = vec![
+        format!(
+            "{}, {}, {} x {}, {} steps, median of {}",
+            manifest.model.name,
+            bench.flavour,
+            side(request.width),
+            side(request.height),
+            side(request.num_inference_steps),
+            bench.runs
+        ),
+        format!(
+            "{}, {}, {} threads at once",
+            machine.processor.as_deref().unwrap_or("unknown processor"),
+            if machine.instruction_sets.is_empty() {
+                "no known instruction sets".to_owned()
+            } else {
+                machine.instruction_sets.join(" ")
+            },
+            machine.threads
+        ),
+        format!(
+            "linear layers of the step graph, one by one: int8 {:.0} GOPS, f32 {:.0} GOPS",
+            giga(peak.int8),
+            giga(peak.f32)
+        ),
+        format!(
+            "{:<13}{:>13}{:>13}{:>12}{:>11}{:>9}{:>10}{:>9}{:>14}",
+            "stage", "cold load ms", "warm load ms", "run ms", "GOP", "GOPS", "of int8", "of f32", "peak memory"
+        ),
+    ];
+    lines.extend(bench.stages.iter().map(|stage| stage_line(stage, bench)));
+    lines.push(format!("a picture in {:.1} ms", milliseconds(bench.total)));
+    if bench.stages.iter().any(|stage| stage.cold_load.is_none()) {
+        lines.push("no cold loads: this system cannot be asked to forget files".to_owned());
+    }
+    lines
+}
+
+fn stage_line(stage: &StageBench, bench: &Bench) -> String {
+    let load =
+        |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)));
+    let share = |peak: f64| format!("{:.0}%", 100.0 * stage.speed() / peak);
+    format!(
+        "{:<13}{:>13}{:>13}{:>12.1}{:>11.3}{:>9.1}{:>10}{:>9}{:>14}",
+        stage.name,
+        load(stage.cold_load),
+        load(Some(stage.warm_load)),
+        milliseconds(stage.run),
+        giga(stage.operations as f64),
+        giga(stage.speed()),
+        share(bench.peak.int8),
+        share(bench.peak.f32),
+        stage.peak_rss_bytes.map_or_else(|| "-".to_owned(), mebibytes)
+    )
+}
+
+fn giga(number: f64) -> f64 {
+    number / 1e9
+}

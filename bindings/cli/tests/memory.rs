@@ -1,0 +1,98 @@
+//! What `--explain` predicts is what `generate` then takes, each in a process of its own; and the cache of checked
+//! packages is never in the way.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder to work in, a cache in it, and the bundled model's package in there.
+struct Case {
+    root: TempDir,
+    library: PathBuf,
+}
+
+impl Case {
+    fn new() -> Self {
+        let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
+        let case = Self { root: tempfile::tempdir().expect("a folder"), library };
+        for flavour in [pocketmuse::Flavour::F32, pocketmuse::Flavour::Int8] {
+            let package =
+                pocketmuse_cli::bundled::package(case.root.path(), flavour, |_| std::ops::ControlFlow::Continue(()));
+            fs::rename(package.expect("exported"), case.root.path().join(flavour.name())).expect("renamed");
+        }
+        case
+    }
+
+    fn run(&self, cache: &Path, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+        let command = command.current_dir(self.root.path()).args(words).env("ORT_DYLIB_PATH", &self.library);
+        let output = command.env("XDG_CACHE_HOME", cache).output().expect("started");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// The last event that a command prints.
+    fn event(&self, words: &[&str]) -> Value {
+        let stdout = self.run(self.root.path(), words).stdout;
+        let text = String::from_utf8(stdout).expect("UTF-8");
+        serde_json::from_str(text.lines().last().expect("an event")).expect("JSON")
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_stage_takes_more_than_was_predicted_nor_half_of_it() {
+    let case = Case::new();
+    for (flavour, size, memory) in [
+        ("f32", "128", "8GB"),
+        ("f32", "128", "110MiB"),
+        ("int8", "128", "8GB"),
+        ("int8", "64", "110MiB"),
+        ("f32", "256", "8GB"),
+    ] {
+        let words = ["generate", "a tree", "--package", flavour, "--height", size, "--width", size, "--memory", memory];
+        let words = [&words[..], &["--num-inference-steps=2", "--threads=2", "--json", "-o", "a.png"]].concat();
+        let planned = case.event(&[&words[..], &["--explain"]].concat());
+        let made = case.event(&words);
+        for (planned, made) in
+            planned["stages"].as_array().expect("stages").iter().zip(made["stages"].as_array().expect("stages"))
+        {
+            assert_eq!(planned["name"], made["name"]);
+            for peak in ["peak_rss_bytes", "peak_anonymous_bytes"] {
+                let Some(found) = made[peak].as_u64() else { continue }; // the system does not tell
+                let predicted = planned[peak].as_u64().expect("a number");
+                let what =
+                    format!("{flavour} {size} {memory} {} {peak}: {predicted} predicted, {found} taken", made["name"]);
+                println!("{what}");
+                assert!(found <= predicted, "{what}");
+                assert!(peak == "peak_anonymous_bytes" || predicted <= 2 * found, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cache_is_listed_cleaned_and_never_in_the_way() {
+    let case = Case::new();
+    std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
+    let words = ["generate", "a tree", "--package", "f32", "--num-inference-steps=1", "-o", "a.png"];
+    let cache = case.root.path().join("cache");
+    let listed = |words: &[&str]| String::from_utf8(case.run(&cache, words).stdout).expect("UTF-8");
+    assert!(listed(&["prepared"]).starts_with("nothing in "));
+    assert!(case.run(&cache, &words).status.success());
+    assert!(listed(&["prepared"]).contains("f32: 9 files checked"), "{}", listed(&["prepared"]));
+    assert!(listed(&["prepared", "--clean"]).contains("1 removed from "));
+    assert!(listed(&["prepared"]).starts_with("nothing in "));
+
+    let file = case.root.path().join("file");
+    fs::write(&file, "where the cache should be").expect("written");
+    let output = case.run(&file, &words);
+    let warning = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(warning.contains("the package is checked again the next time"), "{warning}");
+}

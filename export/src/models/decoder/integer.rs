@@ -1,0 +1,377 @@
+//! The decoder's layers on integers, channels last, rows of a large picture in tiles.
+//!
+//! Between layers a picture is u8, each channel with a scale of its own and the zero point 128. A norm needs the sums
+//! of its input's units and of their squares over the whole picture: the layer that makes the picture adds them up tile
+//! by tile, so tiles are exact. What is f32 lives for one tile: the norm, SiLU, the sum with the shortcut, and
+//! the last convolution, which has three output channels and no time to win.
+
+use pocketmuse_package::{Dim, Dtype, Ranges};
+
+use super::{Layers, Phases, side, tile::Tile};
+use crate::{
+    builder::{Builder, Conv, Step, To, Value},
+    checkpoint::{Weight, Weights},
+    error::Result,
+    layers,
+    models::vq,
+};
+
+/// How many of the last levels, the largest pictures, are computed in tiles.
+const TILED_LEVELS: usize = 2;
+
+/// Calibration sees few pictures: values may be larger by this before they are clipped.
+const HEADROOM: f32 = 1.1;
+
+pub(super) struct IntegerLayers<'a> {
+    pub(super) groups: usize,
+    pub(super) levels: usize,
+    pub(super) ranges: &'a Ranges,
+    /// The network's input, whose extents all pictures are multiples of.
+    pub(super) tokens: Value,
+}
+
+/// A picture between layers.
+#[derive(Clone)]
+pub(super) struct Picture {
+    /// `[1, h, w, channels]`: u8, or f32 of the same units, not rounded and not centred, where pictures are small.
+    value: Value,
+    /// Of each channel: what a unit is worth.
+    scales: Vec<f32>,
+    /// Of each channel over the whole picture, `[1, channels]`: the sum of units, the sum of squared units.
+    sums: [Value; 2],
+    /// `1 << level` pixels along each side of a token.
+    level: usize,
+}
+
+/// `unit * scale + shift` by channel.
+struct Norm {
+    scale: Value,
+    shift: Value,
+}
+
+impl Layers for IntegerLayers<'_> {
+    type Picture = Picture;
+
+    fn conv_in(&self, b: &mut Builder, codes: &Value, weights: &Weights, outputs: usize) -> Result<Picture> {
+        let step = self.step(b, "conv_in.in", codes.extent(1))?;
+        let codes = b.transpose(codes, &[0, 2, 3, 1]); // NCHW => NHWC
+        let codes = b.quantize(&codes, step);
+        let scales = self.scales(b, "conv_in.out", outputs)?;
+        self.picture(b, 0, 0, &scales, |b, tile| {
+            let codes = tile.with_border(b, &codes);
+            self.conv(b, tile, &codes, step, weights, "conv_in", outputs)
+        })
+    }
+
+    fn res_block(&self, b: &mut Builder, x: &Picture, weights: &Weights, outputs: usize) -> Result<Picture> {
+        let norm = self.norm(b, x, weights, "norm1")?;
+        let step = self.step(b, "conv1.in", x.scales.len())?;
+        let scales = self.scales(b, "conv1.out", outputs)?;
+        let y = self.picture(b, x.level, x.level, &scales, |b, tile| {
+            let active = activated(b, tile, x, &norm);
+            let active = b.quantize(&active, step);
+            self.conv(b, tile, &active, step, weights, "conv1", outputs)
+        })?;
+        let norm = self.norm(b, &y, weights, "norm2")?;
+        let step = self.step(b, "conv2.in", outputs)?;
+        let (branch_scales, scales) = (self.scales(b, "conv2.out", outputs)?, self.scales(b, "out", outputs)?);
+        self.picture(b, x.level, x.level, &scales, |b, tile| {
+            let active = activated(b, tile, &y, &norm);
+            let active = b.quantize(&active, step);
+            let branch = self.conv(b, tile, &active, step, weights, "conv2", outputs)?;
+            let (shortcut, shortcut_scales) = self.shortcut(b, tile, x, weights, outputs)?;
+            let branch = units_of(b, &branch, &branch_scales, &scales);
+            let shortcut = units_of(b, &shortcut, &shortcut_scales, &scales);
+            let sum = b.add(&branch, &shortcut);
+            Ok(if self.is_tiled(x.level) { b.quantize(&sum, Step::CENTRED) } else { sum })
+        })
+    }
+
+    fn upsample(&self, b: &mut Builder, x: &Picture, phases: &Phases, level: usize) -> Result<Picture> {
+        let channels = x.scales.len();
+        let scales = self.scales(b, "upsample.out", channels)?;
+        self.picture(b, x.level, level + 1, &scales, |b, tile| {
+            let rows = tile.with_border(b, &x.value);
+            let rows = rounded(b, &rows);
+            let framed = tile.framed(b, &rows, Step::CENTRED);
+            let rows = [0, 1].map(|row| {
+                let columns = [0, 1].map(|column| {
+                    let (part, conv) = tile.phase(b, &framed, row, column);
+                    let kernel = worth(&phases.kernels[row][column], &x.scales);
+                    let name = format!("upsample.{row}{column}");
+                    let size = tile.size(&x.value);
+                    b.integer_conv(&part, Step::CENTRED, &name, &kernel, &phases.bias, &scales, conv, size)
+                });
+                interleaved_columns(b, &columns)
+            });
+            let height = if matches!(tile, Tile::Whole) { side(2 << level, "height") } else { "rows".into() };
+            Ok(interleaved_rows(b, &rows, [height, side(2 << level, "width")]))
+        })
+    }
+
+    fn conv_out(&self, b: &mut Builder, x: &Picture, weights: &Weights, outputs: usize) -> Result<Value> {
+        let norm = self.norm(b, x, weights, "conv_norm_out")?;
+        let size = [side(1 << x.level, "height"), side(1 << x.level, "width")];
+        let parts = self.tiles(b, x.level, |b, tile| {
+            let active = activated(b, tile, x, &norm);
+            let active = tile.framed_float(b, &active);
+            let active = b.transpose(&active, &[0, 3, 1, 2]); // NHWC => NCHW
+            let conv = tile.conv(3);
+            Ok(vec![layers::conv_with(b, &active, weights, "conv_out", outputs, 3, conv, tile.size(&x.value))?])
+        })?;
+        if !self.is_tiled(x.level) {
+            return Ok(parts[0].clone());
+        }
+        let beside = b.transpose(&parts[0], &[1, 2, 0, 3, 4]); // tiles, 1, C, rows, W => 1, C, tiles, rows, W
+        let width = self.extent(b, 2, x.level);
+        let [height, wide] = size;
+        Ok(reshaped(
+            b,
+            &beside,
+            &[Some(1), Some(outputs), None],
+            &width,
+            None,
+            &[1.into(), outputs.into(), height, wide],
+        ))
+    }
+}
+
+impl IntegerLayers<'_> {
+    fn is_tiled(&self, level: usize) -> bool {
+        level + TILED_LEVELS >= self.levels
+    }
+
+    /// The step of a tensor that a convolution reads.
+    fn step(&self, b: &Builder, name: &str, channels: usize) -> Result<Step> {
+        let [least, most] = self.ranges.whole(&b.path(name), channels)?;
+        Ok(Step::holding(least, most))
+    }
+
+    /// The scales of a picture's channels.
+    fn scales(&self, b: &Builder, name: &str, channels: usize) -> Result<Vec<f32>> {
+        let scale = |[least, most]: &[f32; 2]| HEADROOM * most.max(-least) / 127.0;
+        let ranges = self.ranges.channels(&b.path(name), channels)?;
+        Ok(ranges.iter().map(scale).map(|scale| if scale > 0.0 { scale } else { 1.0 }).collect())
+    }
+
+    /// The picture's height (`axis` 1) or width (2) at `level`: a vector of one integer.
+    fn extent(&self, b: &mut Builder, axis: i64, level: usize) -> Value {
+        let tokens = b.shape_of(&self.tokens, axis, axis + 1);
+        let scale = b.ints(&[1 << level]);
+        b.mul(&tokens, &scale)
+    }
+
+    /// Runs `build` for every tile of a picture at `level`, or once for the whole of a small one.
+    fn tiles(
+        &self,
+        b: &mut Builder,
+        level: usize,
+        build: impl FnOnce(&mut Builder, &Tile) -> Result<Vec<Value>>,
+    ) -> Result<Vec<Value>> {
+        if !self.is_tiled(level) {
+            return build(b, &Tile::Whole);
+        }
+        // A row of tokens is a tile, so tiles are alike whatever the picture's height.
+        let (count, height) = (self.extent(b, 1, 0), self.extent(b, 1, level));
+        b.repeat(&count, "height".into(), |b, round| {
+            let tile = Tile::of_round(b, round, 1 << level, &height);
+            build(b, &tile)
+        })
+    }
+
+    /// The picture at the level `to` that `build` makes of the tiles of one at the level `from`.
+    fn picture(
+        &self,
+        b: &mut Builder,
+        from: usize,
+        to: usize,
+        scales: &[f32],
+        build: impl FnOnce(&mut Builder, &Tile) -> Result<Value>,
+    ) -> Result<Picture> {
+        let parts = self.tiles(b, from, |b, tile| {
+            let part = build(b, tile)?;
+            let [units, squares] = sums(b, &part);
+            Ok(vec![part, units, squares])
+        })?;
+        let [value, units, squares] = parts.as_slice() else { unreachable!("three parts were built") };
+        let mut picture = Picture {
+            value: value.clone(),
+            scales: scales.to_vec(),
+            sums: [units.clone(), squares.clone()],
+            level: to,
+        };
+        if self.is_tiled(from) {
+            let channels = scales.len();
+            let shape = [1.into(), side(1 << to, "height"), side(1 << to, "width"), channels.into()];
+            let width = self.extent(b, 2, to);
+            picture.value = reshaped(b, value, &[Some(1), None], &width, Some(channels), &shape);
+            picture.sums = [units, squares].map(|sums| {
+                let sum = b.sum(sums, &[0]);
+                b.reshape(&sum, &[To::Is(1), To::Is(channels)])
+            });
+        }
+        Ok(picture)
+    }
+
+    /// A convolution of a tile and its border.
+    #[expect(clippy::too_many_arguments, reason = "a convolution is all of these")]
+    fn conv(
+        &self,
+        b: &mut Builder,
+        tile: &Tile,
+        active: &Value,
+        step: Step,
+        weights: &Weights,
+        name: &str,
+        outputs: usize,
+    ) -> Result<Value> {
+        let weight = weights.get(&format!("{name}.weight"), &[outputs, active.extent(3), 3, 3])?;
+        let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
+        let scales = self.scales(b, &format!("{name}.out"), outputs)?;
+        let (framed, size) = (tile.framed(b, active, step), tile.size(active));
+        Ok(b.integer_conv(&framed, step, name, &weight, &bias, &scales, tile.conv(3), size))
+    }
+
+    /// What goes beside the convolutions, with its scales: the picture, or its 1 x 1 convolution.
+    fn shortcut(
+        &self,
+        b: &mut Builder,
+        tile: &Tile,
+        x: &Picture,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<(Value, Vec<f32>)> {
+        let (rows, inputs) = (tile.rows(b, &x.value), x.scales.len());
+        if inputs == outputs {
+            return Ok((rows, x.scales.clone()));
+        }
+        let weight = worth(&weights.get("conv_shortcut.weight", &[outputs, inputs, 1, 1])?, &x.scales);
+        let bias = weights.get("conv_shortcut.bias", &[outputs])?;
+        let scales = self.scales(b, "conv_shortcut.out", outputs)?;
+        let rows = rounded(b, &rows);
+        let (conv, size) = (Conv::same(0), tile.size(&rows));
+        let y = b.integer_conv(&rows, Step::CENTRED, "conv_shortcut", &weight, &bias, &scales, conv, size);
+        Ok((y, scales))
+    }
+
+    /// The group norm of a picture, from its sums.
+    fn norm(&self, b: &mut Builder, x: &Picture, weights: &Weights, name: &str) -> Result<Norm> {
+        let channels = x.scales.len();
+        let grouped = [self.groups, channels / self.groups];
+        let mut by_channel = |part: &str| {
+            let weight = weights.get(&format!("{name}.{part}"), &[channels])?;
+            Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&grouped)))
+        };
+        let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
+        let unit = b.floats(&grouped, &x.scales);
+        let [units, squares] = [0, 1].map(|index| self.mean(b, x, index));
+        let mean = b.mul(&units, &unit);
+        let square = b.mul(&squares, &unit);
+        let square = b.mul(&square, &unit);
+        let (mean, square) = (b.mean(&mean, &[-1]), b.mean(&square, &[-1]));
+        let (scale, shift) = layers::norm_by_group(b, &mean, &square, &weight, &bias, vq::EPSILON);
+        let scale = b.mul(&scale, &unit);
+        let [scale, shift] = [scale, shift].map(|value| b.reshape(&value, &[To::Is(channels)]));
+        Ok(Norm { scale, shift })
+    }
+
+    /// One of a picture's sums, over its number of pixels, `[groups, channels of a group]`.
+    fn mean(&self, b: &mut Builder, x: &Picture, index: usize) -> Value {
+        let [height, width] = [1, 2].map(|axis| self.extent(b, axis, x.level));
+        let [height, width] = [height, width].map(|extent| b.cast(&extent, Dtype::F32));
+        let pixels = b.mul(&height, &width);
+        let mean = b.div(&x.sums[index], &pixels);
+        b.reshape(&mean, &[To::Is(self.groups), To::Is(x.scales.len() / self.groups)])
+    }
+}
+
+/// `silu(norm(x))` of a tile and its border, in f32.
+fn activated(b: &mut Builder, tile: &Tile, x: &Picture, norm: &Norm) -> Value {
+    let rows = tile.with_border(b, &x.value);
+    let units = units(b, &rows);
+    let scaled = b.mul(&units, &norm.scale);
+    let normal = b.add(&scaled, &norm.shift);
+    b.silu(&normal)
+}
+
+/// A picture's units in f32.
+fn units(b: &mut Builder, x: &Value) -> Value {
+    if x.dtype() == Dtype::F32 { x.clone() } else { b.dequantize(x, Step::CENTRED) }
+}
+
+/// A picture's units in u8.
+fn rounded(b: &mut Builder, x: &Value) -> Value {
+    if x.dtype() == Dtype::F32 { b.quantize(x, Step::CENTRED) } else { x.clone() }
+}
+
+/// A tile in f32, in units of other scales.
+fn units_of(b: &mut Builder, tile: &Value, scales: &[f32], wanted: &[f32]) -> Value {
+    let factors: Vec<f32> = scales.iter().zip(wanted).map(|(scale, wanted)| scale / wanted).collect();
+    let units = units(b, tile);
+    if factors.iter().all(|factor| *factor == 1.0) {
+        return units;
+    }
+    let factors = b.floats(&[factors.len()], &factors);
+    b.mul(&units, &factors)
+}
+
+/// Of each channel of a tile, `[1, channels]`: the sum of units, the sum of their squares.
+fn sums(b: &mut Builder, tile: &Value) -> [Value; 2] {
+    // Pixel after pixel: ONNX Runtime adds rows of a matrix four times as fast as rows of rows.
+    let pixels = b.reshape(tile, &[To::Rest("pixels"), To::Is(tile.extent(3))]);
+    let units = units(b, &pixels);
+    let squares = b.mul(&units, &units);
+    [units, squares].map(|values| b.sum(&values, &[0]))
+}
+
+/// A kernel for inputs in units of `scales` by channel.
+fn worth(kernel: &Weight, scales: &[f32]) -> Weight {
+    let (shape, scales) = (kernel.shape().to_vec(), scales.to_vec());
+    let places: usize = shape[2..].iter().product();
+    kernel.map(&shape, move |mut values| {
+        for output in values.chunks_exact_mut(places * scales.len()) {
+            for (input, scale) in output.chunks_exact_mut(places).zip(&scales) {
+                input.iter_mut().for_each(|value| *value *= scale);
+            }
+        }
+        values
+    })
+}
+
+/// `[1, h, w, c]` twice to `[1, h, 2w, c]`, by turns.
+fn interleaved_columns(b: &mut Builder, [even, odd]: &[Value; 2]) -> Value {
+    let channels = even.extent(3);
+    let pairs = b.concat(&[even, odd], 3);
+    b.reshape(&pairs, &[To::Keep, To::Keep, To::Rest("columns"), To::Is(channels)])
+}
+
+/// `[1, h, w, c]` twice to `[1, 2h, w, c]`, by turns; `size` names the height and width that come out.
+fn interleaved_rows(b: &mut Builder, [even, odd]: &[Value; 2], size: [Dim; 2]) -> Value {
+    let (width, channels) = (b.shape_of(even, 2, 3), even.extent(3));
+    let shape = [1.into(), even.shape()[1].clone(), 1.into(), "columns of channels".into()];
+    let [even, odd] = [even, odd].map(|rows| {
+        let wide = b.ints(&[1, 0, 1, -1]);
+        b.reshape_to(rows, &wide, &shape)
+    });
+    let pairs = b.concat(&[&even, &odd], 2);
+    let [height, wide] = size;
+    let shape = [1.into(), height, wide, channels.into()];
+    reshaped(b, &pairs, &[Some(1), None], &width, Some(channels), &shape)
+}
+
+/// `x` with the extents `before`, one of them left open, a computed `width`, and `after`.
+fn reshaped(
+    b: &mut Builder,
+    x: &Value,
+    before: &[Option<usize>],
+    width: &Value,
+    after: Option<usize>,
+    shape: &[Dim],
+) -> Value {
+    let before: Vec<i64> = before.iter().map(|extent| extent.map_or(-1, |extent| extent as i64)).collect();
+    let before = b.ints(&before);
+    let after = after.map(|extent| b.ints(&[extent as i64]));
+    let parts: Vec<&Value> = [&before, width].into_iter().chain(&after).collect();
+    let target = b.concat(&parts, 0);
+    b.reshape_to(x, &target, shape)
+}

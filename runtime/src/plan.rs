@@ -1,0 +1,382 @@
+//! The memory policy: which stages stay loaded, how each is loaded, and the memory that will take. Computed from the
+//! manifest before anything is loaded; knows no graph.
+
+use std::fmt;
+
+use pocketmuse_package::{Dim, Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
+
+use crate::{
+    budget::Budget,
+    loading::Loading,
+    package::Options,
+    request::{Request, Resolved},
+};
+
+// Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.
+
+/// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps.
+const BASE_BYTES: u64 = 24 << 20;
+/// What a loaded graph takes besides its weights.
+const GRAPH_BYTES: u64 = 20 << 20;
+/// What a thread takes: its stack and a kernel's scratch memory.
+const THREAD_BYTES: u64 = 1 << 20;
+/// Intermediate values of the step graph alive at once, in rows of the network's width for each token and branch.
+const STEP_ROWS: f64 = 6.0;
+/// As [`STEP_ROWS`], of the text encoder.
+const TEXT_ROWS: f64 = 24.0;
+/// The width of an attention head, of which a copy of the scores is held while another is made.
+const HEAD_WIDTH: f64 = 64.0;
+const F32_BYTES: f64 = 4.0;
+/// Intermediate values of the VQ-GAN's networks for each pixel, in bytes: so many, and this share of the square root of
+/// the weights' bytes. Weights grow with the square of a network's width, intermediate values with the width.
+const BYTES_PER_PIXEL: (f64, f64) = (560.0, 0.22);
+/// As [`BYTES_PER_PIXEL`], of a decoder that computes with integers, by tiles.
+const INTEGER_BYTES_PER_PIXEL: (f64, f64) = (150.0, 0.10);
+
+/// What a request will take, and how its stages are loaded. Prints as a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The most that may be used.
+    pub budget_bytes: u64,
+    /// Threads to compute with.
+    pub threads: usize,
+    /// The stages, in the order they run.
+    pub stages: Vec<StagePlan>,
+}
+
+/// How one stage is loaded, and the memory held while it is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StagePlan {
+    /// Which.
+    pub stage: Stage,
+    /// Whether it stays loaded between pictures; else it is dropped before the next stage is loaded.
+    pub warm: bool,
+    /// How it is loaded.
+    pub loading: Loading,
+    /// The size of its weights.
+    pub weights_bytes: u64,
+    /// Its intermediate values, and what it is given by stages before it.
+    pub working_bytes: u64,
+    /// The most the process holds while it runs, in all.
+    pub peak_rss_bytes: u64,
+    /// As above without the pages of mapped files.
+    pub peak_anonymous_bytes: u64,
+}
+
+impl Plan {
+    /// Plans `request` for the package with `manifest`, opened with `options`.
+    ///
+    /// It starts with the least memory (every stage loaded alone, weights left in their files) and spends what the
+    /// budget allows on time: stages that stay loaded, the largest first, and weights packed for the processor, which
+    /// makes them anonymous memory, so that may come to half of the budget.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if it is not
+    /// [`Budget::Auto`] and too small.
+    pub fn new(manifest: &Manifest, request: &Request, options: &Options) -> Result<Self> {
+        Self::within(manifest, &request.resolve(manifest)?, options, options.memory.bytes())
+    }
+
+    /// As [`Self::new`], for a budget that comes to `budget_bytes`.
+    pub(crate) fn within(manifest: &Manifest, job: &Resolved, options: &Options, budget_bytes: u64) -> Result<Self> {
+        let flavour = options.flavour_of(manifest);
+        let entries = &manifest.flavour(flavour)?.stages;
+        let demand = Demand::of(manifest, flavour, entries.get(&Stage::Step), job);
+        let stages = entries.iter().filter(|(stage, _)| **stage != Stage::Encoder);
+        let stages = stages.map(|(stage, entry)| demand.stage(*stage, entry)).collect();
+        let mut plan = Self { budget_bytes, threads: options.threads(), stages };
+        plan.predict();
+        if plan.peak_rss_bytes() > budget_bytes {
+            let [smallest, budget] = [plan.peak_rss_bytes(), budget_bytes].map(|bytes| bytes.div_ceil(1 << 20));
+            let [height, width] = job.size();
+            let detail =
+                format!("expected a budget of at least {smallest}MiB for {width} x {height} pixels, found {budget}MiB");
+            match options.memory {
+                Budget::Bytes(_) => return Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)),
+                Budget::Auto => log::warn!("memory: {detail}: trying all the same"),
+            }
+        }
+        plan.spend(!options.staged);
+        Ok(plan)
+    }
+
+    /// How `stage` is loaded: alone, if it is not planned.
+    pub fn stage(&self, stage: Stage) -> StagePlan {
+        let planned = self.stages.iter().find(|planned| planned.stage == stage);
+        planned.copied().unwrap_or_else(|| StagePlan::alone(stage))
+    }
+
+    /// The most the process holds at any time.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.peak_rss_bytes).max().unwrap_or(0)
+    }
+
+    /// As above without the pages of mapped files.
+    pub fn peak_anonymous_bytes(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.peak_anonymous_bytes).max().unwrap_or(0)
+    }
+
+    /// Makes the plan faster as long as it stays within the budget.
+    fn spend(&mut self, may_stay: bool) {
+        let mut order: Vec<usize> = (0..self.stages.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].weights_bytes));
+        type Change = fn(&mut StagePlan);
+        let stay: Change = |stage| stage.warm = true;
+        let pack: Change = |stage| stage.loading.prepacking = true;
+        for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
+            for &index in &order {
+                let before = self.clone();
+                change(&mut self.stages[index]);
+                self.predict();
+                if self.peak_rss_bytes() > self.budget_bytes || self.is_too_anonymous(&before) {
+                    *self = before;
+                }
+            }
+        }
+    }
+
+    /// Whether packed weights bring a stage above half of the budget: what is mapped the system can take back, so a plan
+    /// keeps some of it.
+    fn is_too_anonymous(&self, before: &Self) -> bool {
+        let packed = |plan: &Self| plan.stages.iter().filter(|stage| stage.loading.prepacking).count();
+        let mut peaks = self
+            .stages
+            .iter()
+            .zip(&before.stages)
+            .map(|(now, before)| (now.peak_anonymous_bytes, before.peak_anonymous_bytes));
+        packed(self) > packed(before) && peaks.any(|(now, before)| now > before && now > self.budget_bytes / 2)
+    }
+
+    /// Fills in the peaks. Before the first picture less is held: the peaks are those of the pictures after it.
+    fn predict(&mut self) {
+        let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES;
+        let kept: Vec<_> = self.stages.iter().map(|stage| if stage.warm { stage.kept() } else { [0, 0] }).collect();
+        for (index, stage) in self.stages.iter_mut().enumerate() {
+            let others = kept.iter().enumerate().filter(|(other, _)| *other != index);
+            let others = others.fold([0, 0], |sum, (_, kept)| [sum[0] + kept[0], sum[1] + kept[1]]);
+            let [rss, anonymous] = stage.loaded();
+            stage.peak_rss_bytes = around + others[0] + rss + stage.working_bytes;
+            stage.peak_anonymous_bytes = around + others[1] + anonymous + stage.working_bytes;
+        }
+    }
+}
+
+impl StagePlan {
+    /// A stage that is dropped after use.
+    pub(crate) fn alone(stage: Stage) -> Self {
+        let (weights_bytes, working_bytes) = (0, 0);
+        let (peak_rss_bytes, peak_anonymous_bytes) = (0, 0);
+        let loading = Loading::of(stage);
+        Self { stage, warm: false, loading, weights_bytes, working_bytes, peak_rss_bytes, peak_anonymous_bytes }
+    }
+
+    /// Resident and anonymous memory of the loaded stage, before it runs.
+    fn loaded(&self) -> [u64; 2] {
+        let anonymous = if self.loading.prepacking { self.weights_bytes } else { 0 };
+        [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
+    }
+
+    /// What of it stays while it waits for the next picture. An arena keeps what it was for.
+    fn kept(&self) -> [u64; 2] {
+        let arena = if self.loading.arena { self.working_bytes } else { 0 };
+        self.loaded().map(|bytes| bytes + arena)
+    }
+}
+
+/// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
+const ABSURD_BYTES: u64 = 1 << 56;
+
+/// The sizes that decide what a stage's intermediate values take. Estimates, so they may be as large as they like.
+struct Demand {
+    flavour: Flavour,
+    tokens: f64,
+    /// Tokens that attend to each other in the step graph.
+    attending: f64,
+    pixels: f64,
+    branches: f64,
+    images: f64,
+    prompt_tokens: f64,
+    /// What the prologue makes and the step graph is given.
+    primed_bytes: f64,
+    /// The step graph's width.
+    width: f64,
+    codebook_size: f64,
+}
+
+impl Demand {
+    fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Resolved) -> Self {
+        let model = &manifest.model;
+        let [tokens, pixels] = [job.grid, job.size()].map(|[height, width]| height as f64 * width as f64);
+        let branches = if job.is_guided() { 2.0 } else { 1.0 };
+        let inputs = step.map_or(&[][..], |step| &step.inputs);
+        // Guidance has a value for each branch, what the prologue makes has rows.
+        let primed = inputs.iter().map(|spec| &spec.shape.0[..]);
+        let primed = primed.filter(|shape| shape.len() > 1 && shape[0] == Dim::from("branches"));
+        let modulations = primed.clone().filter(|shape| shape.len() == 3).map(row);
+        Self {
+            flavour,
+            tokens,
+            attending: tokens / f64::from(model.grid_multiple).powi(2),
+            pixels,
+            branches,
+            images: job.images() as f64,
+            prompt_tokens: manifest.tokenizer.max_tokens.into(),
+            primed_bytes: F32_BYTES * branches * primed.map(row).sum::<f64>(),
+            width: modulations.fold(0.0, f64::max),
+            codebook_size: model.codebook_size.into(),
+        }
+    }
+
+    fn stage(&self, stage: Stage, entry: &StageEntry) -> StagePlan {
+        let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
+        let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
+        let working_bytes = (self.working_bytes(stage, weights_bytes) as u64).min(ABSURD_BYTES);
+        let loading = Loading { prepacking: self.convolves_floats(stage), ..Loading::of(stage) };
+        StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) }
+    }
+
+    /// Whether the weights of `stage` are copied at load whatever is asked: those of convolutions of floats are.
+    fn convolves_floats(&self, stage: Stage) -> bool {
+        stage == Stage::Encoder || stage == Stage::Decoder && self.flavour == Flavour::F32
+    }
+
+    fn working_bytes(&self, stage: Stage, weights_bytes: u64) -> f64 {
+        let prompt = F32_BYTES * self.prompt_tokens * self.width * TEXT_ROWS;
+        match stage {
+            Stage::TextEncoder => prompt,
+            Stage::Prologue => self.branches * prompt + self.primed_bytes,
+            Stage::Step => {
+                let scores = 2.0 * self.branches * (self.width / HEAD_WIDTH).ceil() * self.attending.powi(2);
+                let rows = self.tokens * (self.codebook_size + self.branches * self.width * STEP_ROWS);
+                F32_BYTES * (rows + scores) + self.primed_bytes
+            }
+            Stage::Decoder | Stage::Encoder => {
+                let floats = self.convolves_floats(stage);
+                let (least, share) = if floats { BYTES_PER_PIXEL } else { INTEGER_BYTES_PER_PIXEL };
+                let made = 3.0 * self.images; // the pictures
+                self.pixels * (least + share * (weights_bytes as f64).sqrt() + made)
+            }
+        }
+    }
+}
+
+/// Values of one branch.
+fn row(shape: &[Dim]) -> f64 {
+    shape.iter().map(|dim| if let Dim::Fixed(extent) = dim { *extent as f64 } else { 1.0 }).product()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        writeln!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
+        writeln!(
+            f,
+            "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
+            "stage", "weights MiB", "working MiB", "loaded", "weights are", "peak MiB", "anonymous MiB"
+        )?;
+        for stage in &self.stages {
+            writeln!(
+                f,
+                "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
+                stage.stage.name(),
+                mebibytes(stage.weights_bytes),
+                mebibytes(stage.working_bytes),
+                if stage.warm { "always" } else { "alone" },
+                if stage.loading.prepacking { "packed" } else { "mapped" },
+                mebibytes(stage.peak_rss_bytes),
+                mebibytes(stage.peak_anonymous_bytes),
+            )?;
+        }
+        let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(mebibytes);
+        write!(f, "peak {rss} MiB, of which anonymous {anonymous} MiB")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// aMUSEd-512 with linear layers in int8 and a decoder of floats: the sizes that matter.
+    fn full_size() -> Manifest {
+        let file = |name: &str, bytes: u64| json!({ "path": name, "bytes": bytes, "sha256": "0".repeat(64) });
+        let stage = |name: &str, [graph, weights]: [u64; 2], inputs: serde_json::Value| {
+            let (graph, weights) = (file(name, graph), file(&format!("{name}.data"), weights));
+            json!({ "graph": graph, "weights": weights, "inputs": inputs, "outputs": [] })
+        };
+        // 215 inputs in truth: all that the prologue makes, 42 MiB for two branches.
+        let primed = json!([
+            { "name": "tokens", "dtype": "i64", "shape": [1, "height", "width"] },
+            { "name": "guidance", "dtype": "f32", "shape": ["branches"] },
+            { "name": "scale", "dtype": "f32", "shape": ["branches", 1, 1024] },
+            { "name": "key", "dtype": "f32", "shape": ["branches", 12, 5958, 77] },
+        ]);
+        let manifest = json!({
+            "format": 1,
+            "exporter": "test",
+            "model": {
+                "name": "amused-512", "vocab_size": 8256, "codebook_size": 8192, "mask_token_id": 8255,
+                "masking_schedule": "cosine", "sample_size": 32, "pixels_per_token": 16, "grid_multiple": 2,
+            },
+            "tokenizer": { "file": file("tokenizer.json", 3), "bos": 1, "eos": 2, "pad": 2, "max_tokens": 77 },
+            "defaults": { "num_inference_steps": 12, "guidance_scale": 10.0, "temperature": [2.0, 0.0] },
+            "flavours": { "f32": { "stages": {
+                "text_encoder": stage("text_encoder", [104_753, 125_991_104], json!([])),
+                "prologue": stage("prologue", [158_286, 224_534_528], json!([])),
+                "step": stage("step", [318_335, 401_047_552], primed),
+                "decoder": stage("decoder", [141_790, 378_811_904], json!([])),
+            } } },
+        });
+        Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
+    }
+
+    fn plan(side: u32, memory: Budget, staged: bool) -> Result<Plan> {
+        let request = Request { height: Some(side), width: Some(side), ..Request::default() };
+        Plan::new(&full_size(), &request, &Options { memory, staged, threads: Some(2), ..Options::default() })
+    }
+
+    /// The peaks are those of docs/memory.md, in MiB, each stage alone and mapped.
+    #[test]
+    fn full_size_peaks_are_predicted_from_above_and_closely() {
+        for (side, measured) in [(512, [147, 291, 533, 1505]), (256, [131, 291, 474, 692])] {
+            let plan = plan(side, Budget::Bytes(1800 << 20), true).expect("it fits");
+            for (stage, measured) in plan.stages.iter().zip(measured) {
+                let predicted = stage.peak_rss_bytes >> 20;
+                let what = format!("{} at {side}: {predicted} MiB predicted, {measured} taken", stage.stage);
+                assert!((measured..measured * 27 / 20).contains(&predicted), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_the_budget_is_spent_on_time() {
+        let said = |memory: u64, staged| {
+            let plan = plan(256, Budget::Bytes(memory << 20), staged).expect("it fits");
+            assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
+            let names = |of: fn(&StagePlan) -> bool| {
+                let stages = plan.stages.iter().filter(|stage| of(stage));
+                stages.map(|stage| stage.stage.name()).collect::<Vec<_>>().join(" ")
+            };
+            [names(|stage| stage.warm), names(|stage| stage.loading.prepacking)]
+        };
+        assert_eq!(said(800, true), ["", "text_encoder prologue decoder"], "packed as far as half of the budget");
+        assert_eq!(said(800, false), ["", "text_encoder prologue decoder"], "no stage may stay");
+        assert_eq!(said(1300, false), ["step", "text_encoder prologue decoder"], "the largest stays");
+        assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
+        let all = "text_encoder prologue step decoder";
+        assert_eq!(said(8000, false), [all, all]);
+    }
+
+    #[test]
+    fn the_smallest_budget_is_said_and_is_enough() {
+        let error = plan(512, Budget::Bytes(512 << 20), true).expect_err("too small");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
+        let said = error.detail().strip_prefix("expected a budget of at least ").and_then(|rest| rest.split_once(' '));
+        let (smallest, rest) = said.expect("a size");
+        assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
+        let plan = plan(512, smallest.parse().expect("a size"), false).expect("enough");
+        assert!(plan.to_string().contains("alone"), "{plan}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The memory policy as a caller sees it: what stays loaded changes time and memory and never a picture, and a budget is
+//! kept or refused.
+
+use std::{ops::ControlFlow, path::Path, time::Duration};
+
+use pocketmuse::{Budget, ErrorKind, Flavour, Options, Output, Pipeline, Request, prepared};
+
+use crate::support::{self, flavoured_package, package};
+
+const PLENTY: Budget = Budget::Bytes(8 << 30);
+
+fn open(package: &Path, memory: Budget) -> Pipeline {
+    support::runtime();
+    let options = Options { threads: Some(1), memory, ..Options::default() };
+    Pipeline::open_with(package, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn request(seed: u64) -> Request {
+    let prompt = "a red lighthouse by the sea at sunset".to_owned();
+    Request { prompt, seed, num_inference_steps: Some(3), ..Request::default() }
+}
+
+fn generate(pipeline: &Pipeline, request: &Request) -> Output {
+    let output = pipeline.generate(request, |_| ControlFlow::Continue(()));
+    output.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The stages that were loaded.
+fn loaded(output: &Output) -> Vec<&'static str> {
+    let stages = output.report.stages.iter().filter(|stage| stage.load > Duration::ZERO);
+    stages.map(|stage| stage.name).collect()
+}
+
+/// The smallest budget that serves `request`, as the error of a smaller one says.
+fn smallest(package: &Path, request: &Request) -> Budget {
+    let error = open(package, Budget::Bytes(1 << 20)).plan(request).expect_err("too small");
+    assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
+    let said = error.detail().strip_prefix("expected a budget of at least ").expect("the smallest");
+    said.split_once(' ').expect("a size").0.parse().expect("as --memory reads it")
+}
+
+const ALL: [&str; 4] = ["text_encoder", "prologue", "step", "decoder"];
+
+#[test]
+fn the_second_picture_loads_nothing_and_is_the_same() {
+    for flavour in [Flavour::F32, Flavour::Int8] {
+        let (warm, cold) = (open(&flavoured_package(flavour), PLENTY), || open(&flavoured_package(flavour), PLENTY));
+        let first = generate(&warm, &request(7));
+        assert_eq!(loaded(&first), ALL);
+        for request in [request(7), Request { prompt: "a green robot".to_owned(), ..request(8) }, request(7)] {
+            let again = generate(&warm, &request);
+            assert!(loaded(&again).is_empty(), "{:?}", again.report);
+            assert_eq!(again.images, generate(&cold(), &request).images, "{flavour}");
+        }
+    }
+}
+
+#[test]
+fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
+    let package = package("tiny-world");
+    let small = open(&package, smallest(&package, &request(7)));
+    let plan = small.plan(&request(7)).expect("it fits");
+    assert!(plan.stages.iter().all(|stage| !stage.warm), "{plan}");
+    let packed = plan.stages.iter().filter(|stage| stage.loading.prepacking).map(|stage| stage.stage.name());
+    assert_eq!(packed.collect::<Vec<_>>(), ["decoder"], "convolutions are laid out anew in any case");
+    let first = generate(&small, &request(7));
+    assert_eq!(loaded(&first), ALL);
+    assert_eq!(loaded(&generate(&small, &request(8))), ALL[1..], "the texts of the prompts are kept");
+    let plenty = open(&package, PLENTY);
+    let plan = plenty.plan(&request(7)).expect("it fits");
+    assert!(plan.stages.iter().all(|stage| stage.warm && stage.loading.prepacking), "{plan}");
+    assert_eq!(generate(&plenty, &request(7)).images, first.images);
+}
+
+#[test]
+fn more_memory_is_never_slower() {
+    let package = package("tiny-world");
+    let Budget::Bytes(smallest) = smallest(&package, &request(7)) else { panic!("a size") };
+    let mut before = Vec::new();
+    for step in 0..12 {
+        let plan = open(&package, Budget::Bytes(smallest + step * (4 << 20))).plan(&request(7)).expect("it fits");
+        let mut stages: Vec<_> = plan.stages.iter().collect();
+        stages.sort_by_key(|stage| std::cmp::Reverse(stage.weights_bytes));
+        let stay = stages.iter().map(|stage| stage.warm);
+        let spent: Vec<bool> = stay.chain(stages.iter().map(|stage| stage.loading.prepacking)).collect();
+        assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
+        assert!(spent >= before, "the largest first: {plan}");
+        before = spent;
+    }
+    assert!(before.contains(&true), "something was spent");
+}
+
+#[test]
+fn a_budget_is_refused_before_anything_is_loaded() {
+    let package = package("tiny-world");
+    let Budget::Bytes(bytes) = smallest(&package, &request(7)) else { panic!("a size") };
+    let below = open(&package, Budget::Bytes(bytes - (2 << 20)));
+    let refused = below.generate(&request(7), |_| ControlFlow::Continue(())).map(|_| ()).expect_err("too small");
+    assert_eq!((refused.kind(), refused.at()), (ErrorKind::NotEnoughMemory, "memory"));
+    let small = Request { width: Some(64), height: Some(64), ..request(7) };
+    generate(&below, &small); // a smaller picture fits
+}
+
+#[test]
+fn what_stays_loaded_is_sound_after_a_cancel_and_after_an_error() {
+    let pipeline = open(&package("tiny-world"), PLENTY);
+    let picture = generate(&pipeline, &request(7)).images;
+    let cancelled = pipeline.generate(&request(8), |_| ControlFlow::Break(())).map(|_| ());
+    assert_eq!(cancelled.expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    let wrong = Request { height: Some(17), ..request(8) };
+    assert!(pipeline.generate(&wrong, |_| ControlFlow::Continue(())).is_err());
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = pipeline.generate(&request(8), |_| panic!("the caller's mistake"));
+    }));
+    assert!(panicked.is_err());
+    let again = generate(&pipeline, &request(7));
+    assert_eq!(again.images, picture);
+    assert_eq!(loaded(&again), ["step"], "only what the panic tore down");
+}
+
+#[test]
+fn a_repeated_prompt_is_not_encoded_again() {
+    let pipeline = open(&package("tiny-world"), PLENTY);
+    let run = |output: &Output| output.report.stages[0].run > Duration::ZERO;
+    let other = Request { prompt: "a green robot".to_owned(), ..request(8) };
+    let ran =
+        [request(7), request(8), other.clone(), request(9), other].map(|request| run(&generate(&pipeline, &request)));
+    assert_eq!(ran, [true, false, true, false, false]);
+    for seed in 0..9 {
+        // The empty prompt and this one in turn are the oldest that are kept.
+        let prompt = format!("a house, number {seed}");
+        generate(
+            &pipeline,
+            &Request { prompt, num_inference_steps: Some(1), height: Some(64), width: Some(64), ..request(1) },
+        );
+    }
+    assert!(run(&generate(&pipeline, &request(7))), "it was dropped");
+}
+
+#[test]
+fn a_package_is_checked_by_the_first_process_only() {
+    let (folder, package) = (tempfile::tempdir().expect("a folder"), package("tiny-world"));
+    let options = Options { prepared: Some(folder.path().join("made/for/it")), ..Options::default() };
+    let prepared = options.prepared.as_deref().expect("a folder");
+    std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
+    let open = || Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"));
+    support::runtime();
+    let picture = generate(&open(), &request(7)).images;
+    let entries = prepared::list(prepared).expect("readable");
+    assert_eq!(
+        entries.iter().map(|entry| entry.files).collect::<Vec<_>>(),
+        [9],
+        "a tokenizer, four graphs, their data"
+    );
+    assert_eq!(generate(&open(), &request(7)).images, picture);
+    assert_eq!(prepared::clean(prepared).expect("cleaned"), 1);
+    assert!(prepared::list(prepared).expect("readable").is_empty());
+}
