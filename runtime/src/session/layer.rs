@@ -93,7 +93,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::session::Input;
+    use crate::{loading::Loading, session::Input};
 
     const LOADING: Loading = Loading { arena: true, prepacking: true };
     const SETTINGS: Settings<'_> = Settings { threads: 1, loading: LOADING, taps: false, profile: None };
