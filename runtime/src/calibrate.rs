@@ -30,10 +30,13 @@ const PROMPTS: [&str; 10] = [
 ];
 
 /// The longest side of a picture in pixels: ranges depend little on the size, and the time goes with its square.
-const SIDE: u32 = 192;
+const SIDE: u32 = 128;
 
 /// Pictures of random codes besides: they cost no steps, and what no prompt shows does not clip.
 const RANDOM: usize = 2;
+
+/// Each picture is decoded once: memory for intermediate values goes back as soon as it is free.
+const FRUGAL: Loading = Loading { arena: false, prepacking: false };
 
 /// How far a calibration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub fn calibrate(
     drop(pipeline);
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
     let observed = Package::open(package, options)?.with_taps();
-    let mut decoder = Decoder::load(&observed, Loading::of(Stage::Decoder))?;
+    let mut decoder = Decoder::load(&observed, FRUGAL)?;
     let mut ranges = Ranges::default();
     for tokens in tokens {
         decoder.decode(&tokens, grid)?;
@@ -114,7 +117,7 @@ impl Pipeline {
     fn tokens(&self, request: &Request, mut on_step: impl FnMut() -> ControlFlow<()>) -> Result<Vec<i64>> {
         let job = request.resolve(self.manifest())?;
         let (primed, guidance) = self.primed(&job)?;
-        let mut predictor = Predictor::load(self.package(), Loading::of(Stage::Step))?;
+        let mut predictor = Predictor::load(self.package(), Loading { prepacking: false, ..Loading::of(Stage::Step) })?;
         let mut model = predictor.with(&primed, &guidance, job.grid)?;
         let mut tokens = vec![None; job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);

@@ -43,8 +43,7 @@ fn limits(flavour: Flavour) -> Option<Limits> {
         hard_bytes: hard * MB,
     };
     match flavour.name() {
-        "int8" => Some(limits("600MB", 840, 560, 400, 900)),
-        "int4" => Some(limits("480MB", 620, 520, 400, 900)),
+        "int8" => Some(limits("600MB", 840, 560, 400, 1200)),
         _ => None,
     }
 }
