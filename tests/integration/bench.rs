@@ -75,7 +75,9 @@ fn decoder() -> u64 {
 }
 
 fn request() -> Request {
-    Request { num_inference_steps: Some(3), guidance_scale: Some(5.0), ..Request::default() }
+    // Of two equal prompts one would be encoded.
+    let prompt = "a tree".to_owned();
+    Request { prompt, num_inference_steps: Some(3), guidance_scale: Some(5.0), ..Request::default() }
 }
 
 #[test]
