@@ -31,7 +31,7 @@ const F32_BYTES: f64 = 4.0;
 /// the weights' bytes. Weights grow with the square of a network's width, intermediate values with the width.
 const BYTES_PER_PIXEL: (f64, f64) = (560.0, 0.22);
 /// As [`BYTES_PER_PIXEL`], of a decoder that computes with integers, by tiles.
-const INTEGER_BYTES_PER_PIXEL: (f64, f64) = (150.0, 0.10);
+const INTEGER_BYTES_PER_PIXEL: (f64, f64) = (400.0, 0.10);
 
 /// What a request will take, and how its stages are loaded. Prints as a table.
 #[derive(Clone, Debug, PartialEq)]
