@@ -61,15 +61,16 @@ pub fn calibrate(
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
 ) -> Result<Ranges> {
     let pipeline = Pipeline::open_with(package, options)?;
+    let mut predictor = Predictor::load(pipeline.package(), Loading { prepacking: false, ..Loading::of(Stage::Step) })?;
     let mut tokens = Vec::new();
     for (picture, prompt) in PROMPTS.into_iter().enumerate() {
         let sample = Sample { picture, pictures: PROMPTS.len() };
         let request = Request { prompt: prompt.to_owned(), seed: picture as u64, ..small(&pipeline) };
-        tokens.push(pipeline.tokens(&request, || on_sample(sample))?);
+        tokens.push(pipeline.tokens(&mut predictor, &request, || on_sample(sample))?);
     }
     let grid = small(&pipeline).resolve(pipeline.manifest())?.grid;
     let codes = pipeline.manifest().model.codebook_size;
-    drop(pipeline);
+    drop((predictor, pipeline));
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
     let observed = Package::open(package, options)?.with_taps();
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
@@ -114,10 +115,14 @@ fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
 
 impl Pipeline {
     /// The tokens of the picture that `request` asks for.
-    fn tokens(&self, request: &Request, mut on_step: impl FnMut() -> ControlFlow<()>) -> Result<Vec<i64>> {
+    fn tokens(
+        &self,
+        predictor: &mut Predictor,
+        request: &Request,
+        mut on_step: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<i64>> {
         let job = request.resolve(self.manifest())?;
         let (primed, guidance) = self.primed(&job)?;
-        let mut predictor = Predictor::load(self.package(), Loading { prepacking: false, ..Loading::of(Stage::Step) })?;
         let mut model = predictor.with(&primed, &guidance, job.grid)?;
         let mut tokens = vec![None; job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);

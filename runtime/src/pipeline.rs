@@ -156,9 +156,15 @@ impl Pipeline {
         source: &Source,
         on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        let (job, start) = self.started(request, source)?;
+        self.run(&job, Some(&start), None, on_step)
+    }
+
+    /// The job of an edit, and what it starts from.
+    fn started(&self, request: &Request, source: &Source) -> Result<(Resolved, Start)> {
         let mut job = source.resolve(request, self.manifest())?;
         let start = source.fit(&mut job, &self.manifest().model)?;
-        self.run(&job, Some(&start), None, on_step)
+        Ok((job, start))
     }
 
     /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
@@ -189,8 +195,7 @@ impl Pipeline {
     ) -> Result<Output> {
         let (mut job, start) = match source {
             Some(source) => {
-                let mut job = source.resolve(&state.request, self.manifest())?;
-                let start = source.fit(&mut job, &self.manifest().model)?;
+                let (job, start) = self.started(&state.request, source)?;
                 (job, Some(start))
             }
             None => (state.request.resolve(self.manifest())?, None),

@@ -9,6 +9,7 @@ use ort::{
     value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, TensorRef, ValueType},
 };
 use pocketmuse::{Flavour, Manifest, Runtime, Stage};
+use pocketmuse_package::StageEntry;
 
 use pocketmuse_export::quantize::{columns, pair_safe_scales};
 
@@ -53,10 +54,14 @@ fn every_linear_layer_runs_the_fused_integer_kernel() {
         assert!(layers > 0, "{stage}");
         assert_eq!(found["DynamicQuantizeMatMul"] + found["MatMulIntegerToFloat"], layers, "{stage}: all are fused");
         assert_eq!(found["MatMulInteger"], 0, "{stage}: none is left alone");
-        let weights = entry.weights.as_ref().expect("weights").bytes as f64;
-        let growth = model.len() as f64 / (weights + entry.graph.bytes as f64);
-        assert!(growth < 1.1, "{stage}: {growth:.2} times as large when optimized: a weight became f32");
+        assert_no_weight_grew(entry, &model, stage);
     }
+}
+
+fn assert_no_weight_grew(entry: &StageEntry, optimized: &[u8], what: impl std::fmt::Display) {
+    let weights = entry.weights.as_ref().expect("weights").bytes as f64;
+    let growth = optimized.len() as f64 / (weights + entry.graph.bytes as f64);
+    assert!(growth < 1.1, "{what}: {growth:.2} times as large when optimized: a weight became f32");
 }
 
 /// Every operator of `kernel` in the graph as it is written is one when it is optimized, and nothing grew into f32.
@@ -69,9 +74,7 @@ fn keeps(flavour: Flavour, stage: Stage, kernel: &str) {
     let [before, after] = [&written, &model].map(|model| count(model, &[kernel])[kernel]);
     println!("{flavour} {stage}: {before} {kernel}, run as {after}");
     assert!(before > 0 && before == after, "{flavour} {stage}: {before} {kernel}, {after} of them run");
-    let weights = entry.weights.as_ref().expect("weights").bytes as f64;
-    let growth = model.len() as f64 / (weights + entry.graph.bytes as f64);
-    assert!(growth < 1.1, "{flavour} {stage}: {growth:.2} times as large when optimized: a weight became f32");
+    assert_no_weight_grew(entry, &model, format!("{flavour} {stage}"));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use pocketmuse::Flavour;
 use pocketmuse_export::Options;
 use pocketmuse_package::Result;
 
@@ -14,7 +13,7 @@ use crate::{
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let started = Instant::now();
-    let mut flavours = if args.flavours.is_empty() { vec![Flavour::Int8] } else { args.flavours.clone() };
+    let mut flavours = if args.flavours.is_empty() { Options::default().flavours } else { args.flavours.clone() };
     flavours.sort();
     flavours.dedup();
     let options = Options { flavours, name: args.name.clone(), overwrite: args.force };
