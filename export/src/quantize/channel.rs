@@ -6,6 +6,8 @@
 //! of a pair maps to 127 where it is larger than the largest weight. On normally distributed weights of 1,024 inputs
 //! this costs a third more rounding error than the whole range would, and half as much as 7-bit weights.
 
+use super::nearest;
+
 /// The largest magnitude a weight, or a pair's sum before rounding, maps to.
 const LARGEST: f32 = 127.0;
 
@@ -73,7 +75,7 @@ pub(super) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
 
 /// To the nearest integer in -127..=127, as the byte of an i8.
 fn rounded(value: f32) -> u8 {
-    (value.clamp(-LARGEST, LARGEST).round_ties_even() as i8).cast_unsigned()
+    (nearest(value.clamp(-LARGEST, LARGEST)) as i8).cast_unsigned()
 }
 
 #[cfg(test)]
@@ -81,6 +83,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_nearest_is_the_even_one_of_two() {
+        for (value, expected) in [(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0), (126.4999, 126.0), (-126.5001, -127.0)] {
+            assert_eq!(nearest(value), expected);
+        }
+    }
 
     fn signed(bytes: &[u8]) -> Vec<i8> {
         bytes.iter().map(|byte| byte.cast_signed()).collect()
