@@ -6,7 +6,7 @@ use super::{Builder, Conv, Value};
 use crate::{
     checkpoint::Weight,
     graph::{Attribute, Data, Recipe},
-    quantize::{KernelRecipes, kernel_recipes},
+    quantize::{KernelRecipes, kernel_recipes, nearest},
 };
 
 /// A scale and a zero point, one pair for a whole value.
@@ -41,7 +41,23 @@ impl Step {
     }
 }
 
+impl Step {
+    /// What [`Builder::quantize`] makes of a value.
+    fn quantize(self, value: f32) -> u8 {
+        let (least, most) = (-f32::from(self.zero_point), f32::from(u8::MAX - self.zero_point));
+        (nearest((value / self.scale).clamp(least, most)) - least) as u8
+    }
+}
+
 impl Builder {
+    /// A weight in integers.
+    pub fn weight_of_step(&mut self, name: &str, weight: &Weight, step: Step) -> Value {
+        let name = self.fresh(&format!("{name}.u8"));
+        let (shape, weight) = (weight.shape().to_vec(), weight.clone());
+        let bytes = move || Ok(weight.values()?.into_iter().map(|value| step.quantize(value)).collect());
+        self.constant_named(name, Dtype::U8, shape, Data::Recipe(Dtype::U8, Recipe::new(bytes)))
+    }
+
     /// A byte.
     pub fn byte(&mut self, value: u8) -> Value {
         self.inline(Dtype::U8, &[], vec![value])

@@ -13,6 +13,9 @@ impl Builder {
     /// as another. Returns what it returned, a first axis for the rounds before the others. Parts of all rounds have
     /// the same extents.
     ///
+    /// A `Scan`, whose rounds write their parts where they belong. A `Loop` keeps the parts and copies them into one
+    /// value when the last is there, which takes their memory twice.
+    ///
     /// # Errors
     ///
     /// What `build` returns.
@@ -22,28 +25,32 @@ impl Builder {
         rounds: Dim,
         build: impl FnOnce(&mut Self, &Value) -> Result<Vec<Value>>,
     ) -> Result<Vec<Value>> {
-        let count = self.reshape(count, &[]);
-        let name = self.fresh("loop");
-        let of_round = |part: &str, dtype| Value { name: format!("{name}.{part}"), dtype, shape: vec![] };
-        let (round, go_on) = (of_round("round", Dtype::I64), of_round("go_on", Dtype::Bool));
+        let all = self.range(count, rounds.clone());
+        let name = self.fresh("scan");
+        let round = Value { name: format!("{name}.round"), dtype: Dtype::I64, shape: vec![] };
         let outside = std::mem::take(&mut self.graph.nodes);
         let at = self.reshape(&round, &[To::Is(1)]);
         let built = build(self, &at);
-        let still = self.node("Identity", &[&go_on], (Dtype::Bool, vec![]), vec![]);
         let nodes = std::mem::replace(&mut self.graph.nodes, outside);
         let built = built?;
-        let outputs = [&still].into_iter().chain(&built).map(Value::spec).collect();
-        let body =
-            Graph { name: name.clone(), inputs: vec![round.spec(), go_on.spec()], outputs, nodes, ..Graph::default() };
+        let outputs = built.iter().map(Value::spec).collect();
+        let body = Graph { name: name.clone(), inputs: vec![round.spec()], outputs, nodes, ..Graph::default() };
         let stacked = |index: usize, part: &Value| {
             let shape = [rounds.clone()].into_iter().chain(part.shape.iter().cloned()).collect();
             Value { name: format!("{name}.{index}"), dtype: part.dtype, shape }
         };
         let stacked: Vec<Value> = built.iter().enumerate().map(|(index, part)| stacked(index, part)).collect();
         let names = stacked.iter().map(|value| value.name.clone()).collect();
-        let nothing = Value { name: String::new(), dtype: Dtype::Bool, shape: vec![] };
-        self.push("Loop", &[&count, &nothing], names, vec![("body", Attribute::Graph(Box::new(body)))]);
+        let attributes = vec![("body", Attribute::Graph(Box::new(body))), ("num_scan_inputs", Attribute::Int(1))];
+        self.push("Scan", &[&all], names, attributes);
         Ok(stacked)
+    }
+
+    /// The integers from 0 to below `count`, a vector of one integer.
+    fn range(&mut self, count: &Value, extent: Dim) -> Value {
+        let [zero, one] = [0, 1].map(|number: i64| self.inline(Dtype::I64, &[], number.to_le_bytes().to_vec()));
+        let count = self.reshape(count, &[]);
+        self.node("Range", &[&zero, &count, &one], (Dtype::I64, vec![extent]), vec![])
     }
 
     /// `x` from `start` to `end`, vectors of one integer, along `axis`, which is then `extent` long.
@@ -94,14 +101,11 @@ mod tests {
         assert_eq!(rows[0].shape(), ["rows".into(), 1.into(), 3.into()]);
         b.output("y", &rows[0]);
         let graph = b.finish();
-        assert_eq!(graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(), ["Shape", "Reshape", "Loop"]);
-        let [(_, Attribute::Graph(body))] = graph.nodes[2].attributes.as_slice() else { panic!("a body") };
+        assert_eq!(graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(), ["Shape", "Reshape", "Range", "Scan"]);
+        let (_, Attribute::Graph(body)) = &graph.nodes[3].attributes[0] else { panic!("a body") };
         let inside: Vec<_> = body.nodes.iter().map(|node| node.op).collect();
-        assert_eq!(inside, ["Reshape", "Gather", "Sigmoid", "Mul", "Identity"]);
+        assert_eq!(inside, ["Reshape", "Gather", "Sigmoid", "Mul"]);
         let of = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.dtype).collect::<Vec<_>>();
-        assert_eq!(
-            (of(&body.inputs), of(&body.outputs)),
-            (vec![Dtype::I64, Dtype::Bool], vec![Dtype::Bool, Dtype::F32])
-        );
+        assert_eq!((of(&body.inputs), of(&body.outputs)), (vec![Dtype::I64], vec![Dtype::F32]));
     }
 }

@@ -208,10 +208,10 @@ mod tests {
         graph
     }
 
-    /// A loop with a convolution inside, among other products.
+    /// A scan with a convolution inside, among other products.
     fn model() -> Vec<u8> {
         let body = graph(&[node("inside", "QLinearConv", &["p", "ps", "pz", "kernel8", "ks", "kz"])], &[]);
-        let (mut attribute, mut repeat) = (Message::default(), node("loop", "Loop", &["count", ""]));
+        let (mut attribute, mut repeat) = (Message::default(), node("scan", "Scan", &["rounds"]));
         attribute.text(1, "body").message(6, &body);
         repeat.message(5, &attribute);
         let nodes = [
@@ -257,7 +257,7 @@ mod tests {
         let model = model();
         let layers = 2 * (10 * 8 * 4); // [10, 8] by [8, 4], twice
         let attention = 10 * 4 * 7;
-        let convolutions = 600 * 9 + 2 * 100 * 3; // the first one's channels are by themselves, the second's loop runs twice
+        let convolutions = 600 * 9 + 2 * 100 * 3; // the first one's channels are by themselves, the second's runs twice
         let expected = Operations { total: 2 * (layers + attention + convolutions), layers: [([10, 8, 4], 2)].into() };
         assert_eq!(Products::of(&model).expect("a model").count(&profile(&events())), Ok(expected));
     }

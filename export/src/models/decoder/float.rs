@@ -3,7 +3,7 @@
 use super::{Layers, Phases, side};
 use crate::{
     builder::{Builder, Value},
-    checkpoint::Weights,
+    checkpoint::{Weight, Weights},
     error::Result,
     layers,
     models::vq,
@@ -17,9 +17,19 @@ impl Layers for FloatLayers {
     /// `[1, channels, h, w]`.
     type Picture = Value;
 
-    fn conv_in(&self, b: &mut Builder, codes: &Value, weights: &Weights, outputs: usize) -> Result<Value> {
-        b.observe("conv_in.in", codes);
-        let x = layers::conv(b, codes, weights, "conv_in", outputs, 3)?;
+    fn conv_in(
+        &self,
+        b: &mut Builder,
+        tokens: &Value,
+        codes: &Weight,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Value> {
+        let table = b.weight("codes", codes);
+        let codes = b.gather(&table, tokens);
+        let codes = b.transpose(&codes, &[0, 3, 1, 2]); // NHWC => NCHW
+        b.observe("conv_in.in", &codes);
+        let x = layers::conv(b, &codes, weights, "conv_in", outputs, 3)?;
         b.observe("conv_in.out", &x);
         Ok(x)
     }

@@ -17,7 +17,13 @@ use crate::{
 };
 
 /// How many of the last levels, the largest pictures, are computed in tiles.
-const TILED_LEVELS: usize = 2;
+const TILED_LEVELS: usize = 4;
+
+/// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders twice.
+const TILE_ROWS: usize = 8;
+
+/// How many of the last levels keep their pictures in u8.
+const ROUNDED_LEVELS: usize = 2;
 
 /// Calibration sees few pictures: values may be larger by this before they are clipped.
 const HEADROOM: f32 = 1.1;
@@ -52,10 +58,17 @@ struct Norm {
 impl Layers for IntegerLayers<'_> {
     type Picture = Picture;
 
-    fn conv_in(&self, b: &mut Builder, codes: &Value, weights: &Weights, outputs: usize) -> Result<Picture> {
-        let step = self.step(b, "conv_in.in", codes.extent(1))?;
-        let codes = b.transpose(codes, &[0, 2, 3, 1]); // NCHW => NHWC
-        let codes = b.quantize(&codes, step);
+    fn conv_in(
+        &self,
+        b: &mut Builder,
+        tokens: &Value,
+        codes: &Weight,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Picture> {
+        let step = self.step(b, "conv_in.in", codes.shape()[1])?;
+        let table = b.weight_of_step("codes", codes, step);
+        let codes = b.gather(&table, tokens);
         let scales = self.scales(b, "conv_in.out", outputs)?;
         self.picture(b, 0, 0, &scales, |b, tile| {
             let codes = tile.with_border(b, &codes);
@@ -83,7 +96,7 @@ impl Layers for IntegerLayers<'_> {
             let branch = units_of(b, &branch, &branch_scales, &scales);
             let shortcut = units_of(b, &shortcut, &shortcut_scales, &scales);
             let sum = b.add(&branch, &shortcut);
-            Ok(if self.is_tiled(x.level) { b.quantize(&sum, Step::CENTRED) } else { sum })
+            Ok(if self.is_rounded(x.level) { b.quantize(&sum, Step::CENTRED) } else { sum })
         })
     }
 
@@ -141,6 +154,10 @@ impl IntegerLayers<'_> {
         level + TILED_LEVELS >= self.levels
     }
 
+    fn is_rounded(&self, level: usize) -> bool {
+        level + ROUNDED_LEVELS >= self.levels
+    }
+
     /// The step of a tensor that a convolution reads.
     fn step(&self, b: &Builder, name: &str, channels: usize) -> Result<Step> {
         let [least, most] = self.ranges.whole(&b.path(name), channels)?;
@@ -171,10 +188,14 @@ impl IntegerLayers<'_> {
         if !self.is_tiled(level) {
             return build(b, &Tile::Whole);
         }
-        // A row of tokens is a tile, so tiles are alike whatever the picture's height.
-        let (count, height) = (self.extent(b, 1, 0), self.extent(b, 1, level));
-        b.repeat(&count, "height".into(), |b, round| {
-            let tile = Tile::of_round(b, round, 1 << level, &height);
+        // A row of tokens or a part of it is a tile, so tiles are alike whatever the picture's height.
+        let (rows_of_token, height) = (1 << level, self.extent(b, 1, level));
+        let rows = rows_of_token.min(TILE_ROWS);
+        let tokens = self.extent(b, 1, 0);
+        let parts = b.ints(&[(rows_of_token / rows) as i64]);
+        let count = b.mul(&tokens, &parts);
+        b.repeat(&count, side(rows_of_token / rows, "height"), |b, round| {
+            let tile = Tile::of_round(b, round, rows, &height);
             build(b, &tile)
         })
     }

@@ -43,8 +43,15 @@ pub(crate) fn build_integer(config: &VqConfig, weights: &Weights, ranges: &Range
 trait Layers {
     type Picture: Clone;
 
-    /// A 3 x 3 convolution of the codes, NCHW.
-    fn conv_in(&self, b: &mut Builder, codes: &Value, weights: &Weights, outputs: usize) -> Result<Self::Picture>;
+    /// A 3 x 3 convolution of the tokens' codes: rows of the table `codes` `[ids, latent_channels]`.
+    fn conv_in(
+        &self,
+        b: &mut Builder,
+        tokens: &Value,
+        codes: &Weight,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Self::Picture>;
 
     /// Two convolutions beside a shortcut.
     fn res_block(&self, b: &mut Builder, x: &Self::Picture, weights: &Weights, outputs: usize)
@@ -68,9 +75,9 @@ fn decode<L: Layers>(
     let mut channels = config.block_out_channels.iter().rev();
     let mut width = *channels.next().expect("a checked config has a block");
 
-    let codes = lookup(&mut b, &tokens, config, weights)?;
+    let codes = codes(config, weights)?;
     let decoder = weights.scope("decoder");
-    let mut x = layers.conv_in(&mut b, &codes, &decoder, width)?;
+    let mut x = layers.conv_in(&mut b, &tokens, &codes, &decoder, width)?;
     for index in 0..2 {
         let block = decoder.scope("mid_block.resnets").scope(index);
         x = b.within(format!("mid.{index}"), |b| layers.res_block(b, &x, &block, width))?;
@@ -94,15 +101,13 @@ fn decode<L: Layers>(
     Ok(b.finish())
 }
 
-/// Codes of the tokens after `post_quant_conv`: `[1, latent_channels, height, width]`.
-fn lookup(b: &mut Builder, tokens: &Value, config: &VqConfig, weights: &Weights) -> Result<Value> {
+/// The codes of all ids after `post_quant_conv`: `[ids, latent_channels]`.
+fn codes(config: &VqConfig, weights: &Weights) -> Result<Weight> {
     let (code, latent) = (config.code_width(), config.latent_channels);
     let codes = weights.get("quantize.embedding.weight", &[config.num_vq_embeddings, code])?;
     let conv = weights.get("post_quant_conv.weight", &[latent, code, 1, 1])?.reshape(&[latent, code]);
     let bias = weights.get("post_quant_conv.bias", &[latent])?;
-    let table = b.weight("codes", &affine_rows(&codes, &conv, &bias));
-    let x = b.gather(&table, tokens);
-    Ok(b.transpose(&x, &[0, 3, 1, 2])) // NHWC => NCHW
+    Ok(affine_rows(&codes, &conv, &bias))
 }
 
 /// `rows conv^T + bias`.
