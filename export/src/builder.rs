@@ -318,8 +318,11 @@ impl Builder {
         self.mul(x, &gate)
     }
 
-    /// Another element type.
+    /// `x` with elements of `dtype`: itself, if they are.
     pub fn cast(&mut self, x: &Value, dtype: Dtype) -> Value {
+        if x.dtype == dtype {
+            return x.clone();
+        }
         self.node("Cast", &[x], (dtype, x.shape.clone()), vec![("to", Attribute::Int(dtype.onnx()))])
     }
 

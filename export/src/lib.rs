@@ -31,7 +31,7 @@ mod write;
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
 use pocketmuse_package::{
-    FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer,
+    Dtype, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer,
 };
 pub use pocketmuse_package::{RANGE, Ranges};
 
@@ -158,6 +158,16 @@ fn is_quantized(flavour: Flavour) -> bool {
     flavour != Flavour::F32
 }
 
+/// The bits of a stage's linear layers, if they are quantized. The prologue runs once and measurably loses nothing by 4,
+/// of weights alone (docs/quantization.md); the VQ-GAN has no linear layers.
+fn linear_bits(flavour: Flavour, stage: Stage) -> Option<Bits> {
+    match (flavour, stage) {
+        (Flavour::F32, _) | (_, Stage::Decoder | Stage::Encoder) => None,
+        (Flavour::Int8, Stage::Prologue) | (Flavour::Int4, _) => Some(Bits::Four),
+        _ => Some(Bits::Eight),
+    }
+}
+
 /// The networks of one flavour.
 type Graphs = Vec<(Stage, Graph)>;
 
@@ -185,19 +195,22 @@ impl Networks {
     fn graphs(&self, configs: &Configs, flavour: Flavour) -> Result<Graphs> {
         let Configs { text, vit, vq, .. } = configs;
         let (transformer, vqvae) = (self.transformer.weights(), self.vqvae.weights());
-        let linear = |graph| match flavour {
-            Flavour::Int8 => quantize::rewrite(graph, Bits::Eight),
-            Flavour::Int4 => quantize::rewrite(graph, Bits::Four),
-            _ => graph,
+        let linear = |stage, graph| match linear_bits(flavour, stage) {
+            Some(bits) => quantize::rewrite(graph, bits),
+            None => graph,
         };
-        let decoder = if is_quantized(flavour) { decoder::build_observed } else { decoder::build };
-        Ok(vec![
-            (Stage::TextEncoder, linear(text_encoder::build(text, &self.text_encoder.weights())?)),
-            (Stage::Prologue, linear(prologue::build(text, vit, &transformer)?)),
-            (Stage::Step, linear(step::build(text, vit, &transformer)?)),
+        // f16 is exact enough for what is kept of the prologue during the steps.
+        let (decoder, attended): (fn(_, &_) -> _, _) =
+            if is_quantized(flavour) { (decoder::build_observed, Dtype::F16) } else { (decoder::build, Dtype::F32) };
+        Ok([
+            (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights())?),
+            (Stage::Prologue, prologue::build(text, vit, &transformer, attended)?),
+            (Stage::Step, step::build(text, vit, &transformer, attended)?),
             (Stage::Decoder, decoder(vq, &vqvae)?),
             (Stage::Encoder, encoder::build(vq, &vqvae)?),
-        ])
+        ]
+        .map(|(stage, graph)| (stage, linear(stage, graph)))
+        .into())
     }
 
     fn warnings(&self) -> Vec<String> {

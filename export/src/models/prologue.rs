@@ -21,8 +21,8 @@ const MICRO_CONDS: usize = 5;
 pub(crate) const BLOCK_EPSILON: f32 = 1e-6;
 
 /// `hidden` `[branches, tokens, encoder_hidden_size]`, `pooled` `[branches, cond_embed_dim]` and `micro_conds`
-/// `[branches, 5]` to modulations, keys and values.
-pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights) -> Result<Graph> {
+/// `[branches, 5]` to modulations, and keys and values of the type `attended`.
+pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights, attended: Dtype) -> Result<Graph> {
     let mut b = Builder::new("prologue");
     let branches = Dim::from("branches");
     let tokens = text.max_position_embeddings;
@@ -38,7 +38,7 @@ pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights) ->
     let active = b.silu(&condition);
 
     for block in ["down_block", "up_block"] {
-        outer_block(&mut b, block, &text, &active, config, &weights.scope(block))?;
+        outer_block(&mut b, block, [&text, &active], config, &weights.scope(block), attended)?;
     }
     for index in 0..config.num_hidden_layers {
         let name = format!("layers.{index}");
@@ -48,7 +48,8 @@ pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights) ->
             modulation(&mut b, &output, &active, config.hidden_size, &layer, &format!("{norm}.linear"))?;
         }
         let heads = config.num_attention_heads;
-        key_value(&mut b, &format!("{name}.attn2"), &text, config.hidden_size, heads, &layer.scope("attn2"))?;
+        let weights = layer.scope("attn2");
+        key_value(&mut b, &format!("{name}.attn2"), &text, [config.hidden_size, heads], &weights, attended)?;
     }
     Ok(b.finish())
 }
@@ -80,10 +81,10 @@ fn sinusoids(b: &mut Builder, micro: &Value, width: usize) -> Value {
 fn outer_block(
     b: &mut Builder,
     block: &str,
-    text: &Value,
-    active: &Value,
+    [text, active]: [&Value; 2],
     config: &VitConfig,
     weights: &Weights,
+    attended: Dtype,
 ) -> Result<()> {
     let channels = config.channels();
     for index in 0..config.num_res_blocks {
@@ -99,7 +100,7 @@ fn outer_block(
         };
         for part in ["attn1", "attn2"] {
             let output = format!("{name}.{part}");
-            key_value(b, &output, &mapped, channels, config.block_num_heads, &attention.scope(part))?;
+            key_value(b, &output, &mapped, [channels, config.block_num_heads], &attention.scope(part), attended)?;
         }
     }
     Ok(())
@@ -125,14 +126,23 @@ fn modulation(
 }
 
 /// Outputs `NAME.key` `[branches, heads, d, tokens]` and `NAME.value` `[branches, heads, tokens, d]`.
-fn key_value(b: &mut Builder, name: &str, text: &Value, width: usize, heads: usize, weights: &Weights) -> Result<()> {
+fn key_value(
+    b: &mut Builder,
+    name: &str,
+    text: &Value,
+    [width, heads]: [usize; 2],
+    weights: &Weights,
+    attended: Dtype,
+) -> Result<()> {
     let (key, value) = b.within(name, |b| {
         let key = layers::linear(b, text, weights, "to_k", width)?;
         Ok((key, layers::linear(b, text, weights, "to_v", width)?))
     })?;
     let key = layers::split_heads_transposed(b, &key, heads);
     let value = layers::split_heads(b, &value, heads);
-    b.output(&format!("{name}.key"), &key);
-    b.output(&format!("{name}.value"), &value);
+    for (part, value) in [("key", key), ("value", value)] {
+        let value = b.cast(&value, attended);
+        b.output(&format!("{name}.{part}"), &value);
+    }
     Ok(())
 }

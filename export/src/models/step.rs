@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// `tokens` i64 `[1, height, width]`, `positions` i64 `[positions]`, `guidance` f32 `[branches]` and the outputs of
-/// the prologue, to `logits` f32 `[positions, codebook_size]`.
-pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights) -> Result<Graph> {
+/// the prologue, keys and values of the type `attended`, to `logits` f32 `[positions, codebook_size]`.
+pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights, attended: Dtype) -> Result<Graph> {
     let mut b = Builder::new("step");
     let tokens = b.input("tokens", Dtype::I64, &[1.into(), "height".into(), "width".into()]);
     let positions = b.input("positions", Dtype::I64, &["positions".into()]);
     let guidance = b.input("guidance", Dtype::F32, &["branches".into()]);
-    let mut step =
-        Step { config, weights, text_tokens: text.max_position_embeddings, grid: Grid::of(&mut b, &tokens, config) };
+    let (grid, text_tokens) = (Grid::of(&mut b, &tokens, config), text.max_position_embeddings);
+    let mut step = Step { config, weights, text_tokens, attended, grid };
 
     let mut x = step.embed(&mut b, &tokens)?;
     x = step.down_block(&mut b, x)?;
@@ -40,6 +40,8 @@ struct Step<'a> {
     config: &'a VitConfig,
     weights: &'a Weights,
     text_tokens: usize,
+    /// The type of keys and values that the prologue made.
+    attended: Dtype,
     grid: Grid,
 }
 
@@ -165,8 +167,11 @@ impl Step<'_> {
         let (branches, depth) = (Dim::from("branches"), width / heads);
         let key = [branches.clone(), heads.into(), depth.into(), self.text_tokens.into()];
         let value = [branches, heads.into(), self.text_tokens.into(), depth.into()];
-        let key = b.input(&format!("{name}.key"), Dtype::F32, &key);
-        let value = b.input(&format!("{name}.value"), Dtype::F32, &value);
+        // First of all: ONNX Runtime runs what comes first as late as it can, so one layer's are f32 at a time.
+        let [key, value] = [("key", key), ("value", value)].map(|(part, shape)| {
+            let input = b.input(&format!("{name}.{part}"), self.attended, &shape);
+            b.cast(&input, Dtype::F32)
+        });
         let query = weights.get("to_q.weight", &[width, width])?.scale(layers::query_scale(width, heads));
         let query = layers::product(b, x, "to_q", &query);
         let query = layers::split_heads(b, &query, heads);
