@@ -72,7 +72,7 @@ pub fn calibrate(
     let codes = pipeline.manifest().model.codebook_size;
     drop((predictor, pipeline));
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
-    let observed = Package::open(package, options)?.with_taps();
+    let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
     let mut ranges = Ranges::default();
     for tokens in tokens {

@@ -42,6 +42,7 @@ pub mod sampler;
 mod session;
 mod stages;
 pub mod tokenize;
+pub mod trace;
 pub mod verify;
 mod warm;
 
@@ -58,3 +59,4 @@ pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;
 pub use sampler::{GuidanceSchedule, Sampler};
 pub use session::Runtime;
+pub use trace::Trace;

@@ -12,3 +12,4 @@ mod pictures;
 mod pipeline;
 mod quality;
 mod support;
+mod trace;

@@ -17,8 +17,8 @@ pub mod wire;
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model, Stage,
-    StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model,
+    Stage, StageEntry, TensorSpec, Tokenizer,
 };
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};

@@ -17,6 +17,10 @@ pub const MANIFEST: &str = "manifest.json";
 /// The version of the format that this build writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// What the tap of a cross-attention's weights is called before the attention's name. It is f32
+/// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the prompt sums to 1.
+pub const ATTENTION: &str = "attention.";
+
 /// A manifest larger than this is not one; it is refused before it is parsed.
 const MAX_BYTES: u64 = 16 << 20;
 
