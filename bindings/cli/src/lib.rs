@@ -7,6 +7,7 @@
 pub mod args;
 pub mod bundled;
 mod commands;
+mod label;
 mod onnx;
 mod outputs;
 mod picture;
@@ -16,6 +17,7 @@ pub mod setup;
 mod stop;
 pub mod synth;
 mod terminal;
+mod trace;
 
 use std::ffi::OsString;
 

@@ -16,6 +16,7 @@ use crate::{
     picture::Origin,
     runtime, stop,
     terminal::{self, mebibytes, milliseconds},
+    trace,
 };
 
 /// What was typed.
@@ -95,10 +96,15 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
         }
         if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     };
-    let output = match (&job.kept.state, &job.source) {
-        (Some(state), source) => pipeline.resume(state, source.as_ref(), on_step),
-        (None, Some(source)) => pipeline.edit(&job.kept.request, source, on_step),
-        (None, None) => pipeline.generate(&job.kept.request, on_step),
+    let (request, source, mut traced) = (&job.kept.request, job.source.as_ref(), None);
+    let output = match (&job.kept.state, source) {
+        (Some(state), source) => pipeline.resume(state, source, on_step),
+        (None, source) if job.trace.is_some() => pipeline.trace(request, source, on_step).map(|(output, trace)| {
+            traced = Some(trace);
+            output
+        }),
+        (None, Some(source)) => pipeline.edit(request, source, on_step),
+        (None, None) => pipeline.generate(request, on_step),
     };
     bar.finish_and_clear();
     failed?;
@@ -109,6 +115,9 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     let files = job.write(&output, &manifest)?;
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
+    }
+    if let (Some(folder), Some(traced)) = (&job.trace, &traced) {
+        console.traced(&trace::write(folder, traced, &output, &manifest)?, traced.has_attention);
     }
     console.done(files, &output, job.verbose);
     Ok(())
@@ -184,6 +193,18 @@ impl Console {
         });
         if !self.json {
             terminal::note(format!("seed {}", job.kept.request.seed));
+        }
+    }
+
+    fn traced(&self, page: &Path, has_attention: bool) {
+        if !has_attention {
+            self.warning(
+                "the trace has no maps of words: export the package again, since this one is older than they are",
+            );
+        }
+        self.event(|| json!({"event": "trace", "page": page}));
+        if !self.json {
+            terminal::note(format!("trace {}", page.display()));
         }
     }
 

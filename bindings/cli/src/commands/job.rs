@@ -20,6 +20,7 @@ use crate::{
     args::GenerateArgs,
     outputs,
     picture::{self, Origin},
+    trace,
 };
 
 /// A command's work.
@@ -35,6 +36,8 @@ pub(super) struct Job {
     /// Whether only the plan is wanted.
     pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
+    /// Where what went on inside is written.
+    pub(super) trace: Option<PathBuf>,
     pub(super) verbose: bool,
     /// Where the job is kept after every step.
     file: Option<PathBuf>,
@@ -72,6 +75,7 @@ impl Job {
                     memory: None,
                     explain: false,
                     save_tokens: None,
+                    trace: None,
                     verbose: args.verbose,
                     file: Some(args.job.clone()),
                 })
@@ -91,6 +95,7 @@ impl Job {
         let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
         let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
         [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
+        args.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
             kept: Kept {
@@ -107,6 +112,7 @@ impl Job {
             memory: args.memory,
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
+            trace: args.trace.clone(),
             verbose: args.verbose,
             file: args.job.clone(),
         })
