@@ -12,6 +12,7 @@ use crate::{
     budget::Budget,
     loading::Loading,
     prepared::Prepared,
+    preview::Preview,
     session::{Precision, Runtime, Session, Settings, Taps},
 };
 
@@ -147,6 +148,19 @@ impl Package {
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
         fs::read(&path).map_err(|error| Error::io(&path, error))
+    }
+
+    /// The colours of the codes, if the package has them.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the file was changed or is of another size than the model says.
+    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+        let Some(file) = &self.manifest.preview else { return Ok(None) };
+        self.prepared.check(file)?;
+        let path = file.locate(&self.root);
+        let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        Preview::parse(&bytes, &self.manifest).map_err(|error| error.within(path.display())).map(Some)
     }
 
     /// A linear layer by itself, run as the graphs of this package are.

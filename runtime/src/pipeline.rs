@@ -1,6 +1,7 @@
 //! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded and dropped.
 
 use std::{
+    cell::RefCell,
     ops::ControlFlow,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -16,6 +17,7 @@ use crate::{
     package::{Options, Package},
     pixels,
     plan::Plan,
+    preview::Preview,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
@@ -50,6 +52,9 @@ pub struct Step<'a> {
     pub num_inference_steps: usize,
     /// The tokens of all pictures, picture after picture, row after row; `None` where still masked.
     pub tokens: &'a [Option<u32>],
+    /// What all tokens would be if the pictures were finished now: tokens as the step drew them, before the unsure ones were
+    /// masked again. `None` where nothing was drawn yet.
+    pub guess: &'a [Option<u32>],
     /// Pictures in the making.
     pub images: usize,
     /// Rows of tokens in a picture.
@@ -119,6 +124,16 @@ impl Pipeline {
         &self.package
     }
 
+    /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since it was exported before they
+    /// were possible.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the package's file of colours was changed.
+    pub fn preview(&self) -> Result<Option<Preview>> {
+        self.package.preview()
+    }
+
     /// How [`Self::generate`] would serve a request, and what that would take. Loads nothing.
     ///
     /// # Errors
@@ -147,7 +162,7 @@ impl Pipeline {
     }
 
     /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The pictures are the same;
-    /// the step graph is loaded for this request alone and, in a full-size model, takes 70 MiB more.
+    /// the step graph is loaded for this request alone and, in a full-size model, takes 75 MiB more.
     ///
     /// # Errors
     ///
@@ -264,8 +279,11 @@ impl Pipeline {
             },
             |predictor| {
                 let model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
-                let mut model = Traced { model, tracer };
-                let watch = |step, tokens: &[_], rng: &Rng| on_step(&job.step(step, tokens, rng, source));
+                let guess = RefCell::new(tokens.clone());
+                let mut model = Traced { model, tracer, guess: &guess };
+                let watch = |step, tokens: &[_], rng: &Rng| {
+                    on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
+                };
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
                     ControlFlow::Continue(()) => Ok(tokens),
                     ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "the request was cancelled")),
@@ -359,10 +377,16 @@ impl Pipeline {
 }
 
 impl Resolved {
-    fn step<'a>(&'a self, step: usize, tokens: &'a [Option<u32>], rng: &'a Rng, source: Option<Digest>) -> Step<'a> {
+    fn step<'a>(
+        &'a self,
+        step: usize,
+        [tokens, guess]: [&'a [Option<u32>]; 2],
+        rng: &'a Rng,
+        source: Option<Digest>,
+    ) -> Step<'a> {
         let ([height, width], num_inference_steps) = (self.grid, self.schedule.steps);
         let (images, request) = (self.images(), &self.request);
-        Step { step, num_inference_steps, tokens, images, height, width, rng, request, source }
+        Step { step, num_inference_steps, tokens, guess, images, height, width, rng, request, source }
     }
 }
 

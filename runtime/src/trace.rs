@@ -1,7 +1,7 @@
 //! Looking inside: what was chosen at every step, how sure the model was, and which words it looked at. Collects plain
 //! values while a picture is made; knows no file. See [`Pipeline::trace`](crate::Pipeline::trace).
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use pocketmuse_package::{ATTENTION, Error, ErrorKind, Model, Result};
 use serde::Serialize;
@@ -252,10 +252,12 @@ fn entropy(logits: &[f32]) -> f32 {
     ((arithmetic::ln(total) - weighted / total) / std::f64::consts::LN_2).max(0.0) as f32
 }
 
-/// A model that tells a tracer, if there is one, what it does.
+/// A model that tells what was drawn from it and, if there is a tracer, what it does.
 pub(crate) struct Traced<'a, 'b> {
     pub(crate) model: Prompted<'a>,
     pub(crate) tracer: Option<&'b mut Tracer>,
+    /// The tokens of all pictures as last drawn, before any was masked again.
+    pub(crate) guess: &'b RefCell<Vec<Option<u32>>>,
 }
 
 impl Predict for Traced<'_, '_> {
@@ -277,7 +279,8 @@ impl Predict for Traced<'_, '_> {
         Ok(logits)
     }
 
-    fn drawn(&mut self, image: usize, probabilities: &[f32]) {
+    fn drawn(&mut self, image: usize, tokens: &[Option<u32>], probabilities: &[f32]) {
+        self.guess.borrow_mut()[image * tokens.len()..][..tokens.len()].copy_from_slice(tokens);
         if let Some(tracer) = &mut self.tracer {
             tracer.drawn(image, probabilities);
         }

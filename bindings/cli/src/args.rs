@@ -153,6 +153,10 @@ pub struct GenerateArgs {
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
+    /// Show the picture in the making after every step, without the decoder: in place in a terminal of all colours
+    /// (COLORTERM=truecolor), else as files NAME.step-01.png and so on beside the picture, named in the step events of --json
+    #[arg(long)]
+    pub preview: bool,
     /// Look inside: write which tokens each step fixed, how sure the model was and where it looked for each word of the
     /// prompt to this new folder, as index.html (a page that explains them), labelled PNGs and trace.json
     #[arg(long, value_name = "DIR")]

@@ -12,6 +12,7 @@ mod onnx;
 mod outputs;
 mod picture;
 pub mod place;
+mod preview;
 pub mod runtime;
 pub mod setup;
 mod stop;

@@ -87,3 +87,22 @@ fn a_trace_replaces_nothing_else() {
         assert_eq!(names(root), ["file", "mine"]);
     }
 }
+
+#[test]
+fn previews_are_files_where_there_is_no_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "a red tree", "--seed=3", "--num-inference-steps=3", "--num-images-per-prompt=2"];
+    succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
+    let events = succeed(root, &[&words[..], &["-o", "a.png", "--preview", "--json"]].concat());
+    assert!(events.contains("\"preview\":[\"a-0.step-03.png\",\"a-1.step-03.png\"]"), "{events}");
+    let read = |name: &str| fs::read(root.join(name)).expect(name);
+    for picture in [0, 1] {
+        assert_eq!(read(&format!("plain-{picture}.png")), read(&format!("a-{picture}.png")));
+        for step in 1..=3 {
+            let preview = image::open(root.join(format!("a-{picture}.step-0{step}.png"))).expect("a preview");
+            assert_eq!((preview.width(), preview.height()), (128, 128));
+        }
+    }
+    assert_eq!(names(root).len(), 4 + 6, "{:?}", names(root));
+}

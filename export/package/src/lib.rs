@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod manifest;
 pub mod place;
+mod preview;
 mod ranges;
 mod shape;
 pub mod wire;
@@ -20,5 +21,6 @@ pub use manifest::{
     ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model,
     Stage, StageEntry, TensorSpec, Tokenizer,
 };
+pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};

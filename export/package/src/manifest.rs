@@ -37,6 +37,9 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// What a request uses where it says nothing.
     pub defaults: Defaults,
+    /// The colours of the codes for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<FileEntry>,
     /// The graphs, by flavour.
     pub flavours: BTreeMap<Flavour, FlavourEntry>,
 }
@@ -382,7 +385,7 @@ impl Manifest {
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
         let graphs = stages.flat_map(|stage| std::iter::once(&stage.graph).chain(&stage.weights));
-        std::iter::once(&self.tokenizer.file).chain(graphs)
+        std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs)
     }
 
     fn validate(&self) -> Result<()> {
@@ -494,6 +497,7 @@ mod tests {
             },
             tokenizer: Tokenizer { file: file("tokenizer.json"), bos: 1, eos: 2, pad: 2, max_tokens: 77 },
             defaults: Defaults::default(),
+            preview: Some(file("preview.rgb")),
             flavours: [(Flavour::F32, FlavourEntry { stages: Stage::ALL.into_iter().map(stage).collect() })].into(),
         }
     }

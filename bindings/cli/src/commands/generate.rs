@@ -14,6 +14,7 @@ use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
     bundled,
     picture::Origin,
+    preview::{self, Previewer},
     runtime, stop,
     terminal::{self, mebibytes, milliseconds},
     trace,
@@ -84,13 +85,19 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
-    let bar = terminal::step_bar("drawing", console.json);
+    let in_terminal = !console.json && preview::terminal_shows_colours();
+    let mut previewer = if job.preview { previewer(job, &pipeline, in_terminal, console)? } else { None };
+    let bar = terminal::step_bar("drawing", console.json || (in_terminal && previewer.is_some()));
     let on_step = |step: &Step<'_>| {
-        failed = job.keep(Some(&|| pipeline.state(step)));
+        let kept = job.keep(Some(&|| pipeline.state(step)));
+        let shown = kept.and_then(|()| previewer.as_mut().map_or(Ok(Vec::new()), |previewer| previewer.show(step)));
+        let previews = shown.unwrap_or_else(|error| {
+            failed = Err(error);
+            Vec::new()
+        });
         bar.set_length(step.num_inference_steps as u64);
         bar.set_position(step.step as u64 + 1);
-        console
-            .event(|| json!({"event": "step", "step": step.step + 1, "num_inference_steps": step.num_inference_steps}));
+        console.event(|| step_event(step, &previews));
         if let Some(log) = &mut log {
             log.add(step, manifest.model.mask_token_id);
         }
@@ -121,6 +128,24 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     }
     console.done(files, &output, job.verbose);
     Ok(())
+}
+
+/// What shows previews, if the package has any.
+fn previewer(job: &Job, pipeline: &Pipeline, in_terminal: bool, console: &Console) -> Result<Option<Previewer>> {
+    let Some(preview) = pipeline.preview()? else {
+        console.warning("this package has no previews: export it again to have them");
+        return Ok(None);
+    };
+    let files = job.places().map(|(image, file)| (image, file.to_owned())).collect();
+    Ok(Some(Previewer::new(preview, files, in_terminal)))
+}
+
+fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
+    let mut event = json!({"event": "step", "step": step.step + 1, "num_inference_steps": step.num_inference_steps});
+    if !previews.is_empty() {
+        event["preview"] = json!(previews);
+    }
+    event
 }
 
 /// How the package is opened: for one picture, after which the process ends.

@@ -94,15 +94,27 @@ fn decode<L: Layers>(
     Ok(b.finish())
 }
 
+/// The codes' vectors as the first convolution reads them, `[codes, latent_channels]`.
+pub(crate) fn vectors(config: &VqConfig, weights: &Weights) -> Result<ndarray::Array2<f64>> {
+    let table = codes(config, weights)?;
+    let values = table.values()?.into_iter().map(f64::from).collect();
+    let shape = (table.shape()[0], table.shape()[1]);
+    Ok(ndarray::Array2::from_shape_vec(shape, values).expect("as many values as the shape says"))
+}
+
 /// Codes of the tokens after `post_quant_conv`: `[1, latent_channels, height, width]`.
 fn lookup(b: &mut Builder, tokens: &Value, config: &VqConfig, weights: &Weights) -> Result<Value> {
+    let table = b.weight("codes", &codes(config, weights)?);
+    let x = b.gather(&table, tokens);
+    Ok(b.transpose(&x, &[0, 3, 1, 2])) // NHWC => NCHW
+}
+
+fn codes(config: &VqConfig, weights: &Weights) -> Result<Weight> {
     let (code, latent) = (config.code_width(), config.latent_channels);
     let codes = weights.get("quantize.embedding.weight", &[config.num_vq_embeddings, code])?;
     let conv = weights.get("post_quant_conv.weight", &[latent, code, 1, 1])?.reshape(&[latent, code]);
     let bias = weights.get("post_quant_conv.bias", &[latent])?;
-    let table = b.weight("codes", &affine_rows(&codes, &conv, &bias));
-    let x = b.gather(&table, tokens);
-    Ok(b.transpose(&x, &[0, 3, 1, 2])) // NHWC => NCHW
+    Ok(affine_rows(&codes, &conv, &bias))
 }
 
 /// `rows conv^T + bias`.
