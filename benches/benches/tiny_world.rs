@@ -21,7 +21,7 @@ const PROMPT: &str = "a red lighthouse by the sea at sunset";
 fn export(package: &Path) -> Manifest {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny-world");
     let options = pocketmuse_export::Options { flavours: vec![Flavour::F32], overwrite: true, ..Default::default() };
-    let measure = |_: &Path| unreachable!("f32 needs no ranges");
+    let measure = |_: &Path| unreachable!("f32 needs no ranges, and the checkpoint brings its preview");
     let summary = pocketmuse_export::export(&checkpoint, package, &options, measure, |_| ControlFlow::Continue(()));
     summary.expect("the bundled model").manifest
 }
@@ -149,9 +149,20 @@ fn sampling(c: &mut Criterion) {
     });
 }
 
+/// Done after every step where a preview is shown; must cost nothing beside it. 512 x 512 pixels: 64 x 64 tokens here.
+fn previewing(c: &mut Criterion) {
+    let (_folder, package, _) = package();
+    pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
+    let preview = Pipeline::open(package).expect("a package").preview().expect("whole").expect("a table");
+    let tokens: Vec<_> = (0..64 * 64).map(|code| Some(code % 2048)).collect();
+    c.bench_function("preview/512_px", |b| {
+        b.iter(|| assert_eq!(preview.draw(black_box(&tokens), 64).dimensions(), (512, 512)));
+    });
+}
+
 fn few_samples() -> Criterion {
     Criterion::default().sample_size(10).measurement_time(Duration::from_secs(5)).without_plots()
 }
 
-criterion_group! { name = tiny_world; config = few_samples(); targets = exporting, tokenizing, stages, sampling, end_to_end }
+criterion_group! { name = tiny_world; config = few_samples(); targets = exporting, tokenizing, stages, sampling, previewing, end_to_end }
 criterion_main!(tiny_world);

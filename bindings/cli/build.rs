@@ -32,7 +32,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
             collect(&path, files)?;
         } else if path
             .extension()
-            .is_some_and(|ending| ["rs", "json", "txt", "safetensors"].iter().any(|known| ending == *known))
+            .is_some_and(|ending| ["rs", "json", "txt", "safetensors", "rgb"].iter().any(|known| ending == *known))
         {
             files.push(path);
         }

@@ -174,12 +174,22 @@ pub(crate) fn split_heads_transposed(b: &mut Builder, x: &Value, heads: usize) -
 ///
 /// `query` `[n, heads, l, d]`, already scaled; `key` `[n, heads, d, m]`; `value` `[n, heads, m, d]`.
 pub(crate) fn attention(b: &mut Builder, query: &Value, key: &Value, value: &Value, mask: Option<&Value>) -> Value {
+    let weights = attention_weights(b, query, key, mask);
+    attended(b, &weights, value)
+}
+
+/// The half of [`attention`] before the values, `[n, heads, l, m]`: the last axis sums to 1.
+pub(crate) fn attention_weights(b: &mut Builder, query: &Value, key: &Value, mask: Option<&Value>) -> Value {
     let mut scores = b.matmul(query, key);
     if let Some(mask) = mask {
         scores = b.add(&scores, mask);
     }
-    let weights = b.softmax(&scores);
-    let mixed = b.matmul(&weights, value);
+    b.softmax(&scores)
+}
+
+/// The half of [`attention`] after its weights.
+pub(crate) fn attended(b: &mut Builder, weights: &Value, value: &Value) -> Value {
+    let mixed = b.matmul(weights, value);
     let joined = b.transpose(&mixed, &[0, 2, 1, 3]);
     let width = mixed.extent(1) * mixed.extent(3);
     b.reshape(&joined, &[To::Keep, To::Keep, To::Is(width)])

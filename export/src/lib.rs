@@ -6,7 +6,7 @@
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
 //!
-//! # fn measure(draft: &Path) -> pocketmuse_export::Result<pocketmuse_export::Ranges> { Ok(Default::default()) }
+//! # fn measure(draft: &Path) -> pocketmuse_export::Result<pocketmuse_export::Measured> { Ok(Default::default()) }
 //! let options = pocketmuse_export::Options::default();
 //! let (checkpoint, package) = (Path::new("amused-512"), Path::new("package"));
 //! let summary = pocketmuse_export::export(checkpoint, package, &options, measure, |progress| {
@@ -23,6 +23,7 @@ mod error;
 pub mod graph;
 mod layers;
 mod models;
+mod preview;
 mod proto;
 pub mod quantize;
 mod tokenizer;
@@ -31,9 +32,10 @@ mod write;
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
 use pocketmuse_package::{
-    Dtype, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, Stage, StageEntry, Tokenizer,
+    Dtype, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, PATCH_VALUES, PREVIEW, Stage, StageEntry,
+    Tokenizer,
 };
-pub use pocketmuse_package::{RANGE, Ranges};
+pub use pocketmuse_package::{Measured, RANGE, Ranges};
 
 pub use self::error::{Error, ErrorKind, Result};
 use self::{
@@ -94,9 +96,10 @@ const NAMED_EXTRAS: usize = 12;
 /// `on_progress` is called before each constant is read; breaking cancels the export. Until the package is complete
 /// it lies in a temporary neighbour, which is removed if anything fails.
 ///
-/// The decoder of a quantized flavour needs to know the ranges of its inner values. `calibrate` measures them: it is
-/// given a draft, the folder of a whole package of one flavour whose decoder is f32 and has a tap for each
-/// range, named as [`RANGE`] says. It is called once, and not at all for f32 alone.
+/// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews what tokens look like.
+/// `calibrate` measures both: it is given a draft, the folder of a whole package of one flavour whose decoder is f32 and,
+/// for a quantized flavour, has a tap for each range, named as [`RANGE`] says. It is called once, and not at all for f32
+/// alone if the checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
 ///
 /// # Errors
 ///
@@ -107,7 +110,7 @@ pub fn export(
     checkpoint: &Path,
     package: &Path,
     options: &Options,
-    calibrate: impl FnOnce(&Path) -> Result<Ranges>,
+    calibrate: impl FnOnce(&Path) -> Result<Measured>,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
     if options.flavours.is_empty() {
@@ -126,6 +129,7 @@ pub fn export(
         model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
         tokenizer: tokenizer_entry(writer.file("tokenizer.json", json.as_bytes())?, special, &configs),
         defaults: configs.defaults,
+        preview: None,
         flavours: BTreeMap::new(),
     };
     let mut progress = Counter::new(&graphs, on_progress);
@@ -139,16 +143,24 @@ pub fn export(
     for (flavour, graphs) in &graphs {
         manifest.flavours.insert(*flavour, FlavourEntry { stages: write(*flavour, graphs)? });
     }
-    if let Some(flavour) = options.flavours.iter().find(|flavour| is_quantized(**flavour)) {
+    let quantized = options.flavours.iter().find(|flavour| is_quantized(**flavour));
+    let mut preview = checkpoint.optional_bytes(PREVIEW, configs.vit.codebook_size.saturating_mul(PATCH_VALUES))?;
+    if let Some(flavour) = quantized.or(options.flavours.first().filter(|_| preview.is_none())) {
         let draft = FlavourEntry { stages: manifest.flavours[flavour].stages.clone() };
         writer.manifest(&Manifest { flavours: [(*flavour, draft)].into(), ..manifest.clone() })?;
-        let ranges = calibrate(writer.folder())?;
-        let decoder: Graphs =
-            vec![(Stage::Decoder, decoder::build_integer(&configs.vq, &networks.vqvae.weights(), &ranges)?)];
-        for (flavour, entry) in manifest.flavours.iter_mut().filter(|(flavour, _)| is_quantized(**flavour)) {
-            entry.stages.extend(write(*flavour, &decoder)?);
+        let measured = calibrate(writer.folder())?;
+        if preview.is_none() {
+            preview = preview::table(&decoder::vectors(&configs.vq, &networks.vqvae.weights())?, &measured.cells);
+        }
+        if quantized.is_some() {
+            let decoder = decoder::build_integer(&configs.vq, &networks.vqvae.weights(), &measured.ranges)?;
+            let decoder: Graphs = vec![(Stage::Decoder, decoder)];
+            for (flavour, entry) in manifest.flavours.iter_mut().filter(|(flavour, _)| is_quantized(**flavour)) {
+                entry.stages.extend(write(*flavour, &decoder)?);
+            }
         }
     }
+    manifest.preview = preview.map(|bytes| writer.file(PREVIEW, &bytes)).transpose()?;
     writer.finish(&manifest)?;
     Ok(Summary { manifest, warnings: networks.warnings() })
 }

@@ -1,9 +1,9 @@
-//! The ranges of a decoder's inner values, measured on pictures that the model makes and on random ones. Knows not what
-//! they are for.
+//! What a decoder does, measured on pictures that the model makes and on random ones: the ranges of its inner values, and
+//! what tokens look like. Knows not what they are for.
 
 use std::{ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Error, ErrorKind, RANGE, Ranges, Result, Stage};
+use pocketmuse_package::{Cell, Error, ErrorKind, Measured, RANGE, Ranges, Result, Stage};
 
 use crate::{
     loading::Loading,
@@ -48,18 +48,18 @@ pub struct Sample {
 }
 
 /// Makes a few pictures with `package` and measures the range of every tap of its decoder that is named as
-/// [`RANGE`] says.
+/// [`RANGE`] says, and what the pictures' tokens look like.
 ///
 /// `on_sample` is called for each picture and after each of its steps; breaking cancels.
 ///
 /// # Errors
 ///
-/// As for [`Pipeline::generate`]; `PackageDamaged` if the decoder has no such taps.
+/// As for [`Pipeline::generate`].
 pub fn calibrate(
     package: &Path,
     options: &Options,
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
-) -> Result<Ranges> {
+) -> Result<Measured> {
     let pipeline = Pipeline::open_with(package, options)?;
     let mut predictor = Predictor::load(pipeline.package(), Loading { prepacking: false, ..Loading::of(Stage::Step) })?;
     let mut tokens = Vec::new();
@@ -72,18 +72,18 @@ pub fn calibrate(
     let codes = pipeline.manifest().model.codebook_size;
     drop((predictor, pipeline));
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
-    let observed = Package::open(package, options)?.with_taps();
+    let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
-    let mut ranges = Ranges::default();
-    for tokens in tokens {
-        decoder.decode(&tokens, grid)?;
-        measure(&decoder, &mut ranges)?;
+    let mut measured = Measured::default();
+    for (picture, tokens) in tokens.into_iter().enumerate() {
+        let pixels = decoder.decode(&tokens, grid)?;
+        if picture < PROMPTS.len() {
+            let codes: Vec<_> = tokens.iter().map(|code| *code as u32).collect();
+            measured.cells.extend(Cell::of_picture(&codes, grid[1], pixels.values()?));
+        }
+        measure(&decoder, &mut measured.ranges)?;
     }
-    if ranges == Ranges::default() {
-        let detail = format!("expected taps named {RANGE}*, found none");
-        return Err(Error::new(ErrorKind::PackageDamaged, "decoder", detail));
-    }
-    Ok(ranges)
+    Ok(measured)
 }
 
 /// A request for a picture of the model's own size, or a smaller one.

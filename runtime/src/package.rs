@@ -12,7 +12,8 @@ use crate::{
     budget::Budget,
     loading::Loading,
     prepared::Prepared,
-    session::{Precision, Runtime, Session, Settings},
+    preview::Preview,
+    session::{Precision, Runtime, Session, Settings, Taps},
 };
 
 /// How a package is opened. The default suits most.
@@ -53,7 +54,7 @@ pub(crate) struct Package {
     flavour: Flavour,
     threads: usize,
     runtime: &'static Runtime,
-    taps: bool,
+    taps: Option<Taps>,
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
     prepared: Prepared,
@@ -81,16 +82,16 @@ impl Package {
             flavour,
             threads: options.threads(),
             runtime,
-            taps: false,
+            taps: None,
             profiles: None,
             prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
             manifest,
         })
     }
 
-    /// The same package with every tapped value of its graphs among their outputs, for comparing with references.
-    pub(crate) fn with_taps(self) -> Self {
-        Self { taps: true, ..self }
+    /// The same package with the `wanted` tapped values of its graphs among their outputs.
+    pub(crate) fn with_taps(self, wanted: Taps) -> Self {
+        Self { taps: Some(wanted), ..self }
     }
 
     /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named after its stage.
@@ -124,11 +125,16 @@ impl Package {
     ///
     /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime` if it does not load.
     pub(crate) fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
+        self.load_tapped(stage, loading, self.taps)
+    }
+
+    /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the package's own say.
+    pub(crate) fn load_tapped(&self, stage: Stage, loading: Loading, taps: Option<Taps>) -> Result<Session> {
         let entry = self.entry(stage)?;
         std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.prepared.check(file))?;
         self.prepared.save();
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let settings = Settings { threads: self.threads, loading, taps: self.taps, profile: profile.as_deref() };
+        let settings = Settings { threads: self.threads, loading, taps, profile: profile.as_deref() };
         Session::load(self.runtime, &self.root, entry, settings)
     }
 
@@ -144,6 +150,19 @@ impl Package {
         fs::read(&path).map_err(|error| Error::io(&path, error))
     }
 
+    /// The colours of the codes, if the package has them.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the file was changed or is of another size than the model says.
+    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+        let Some(file) = &self.manifest.preview else { return Ok(None) };
+        self.prepared.check(file)?;
+        let path = file.locate(&self.root);
+        let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        Preview::parse(&bytes, &self.manifest).map_err(|error| error.within(path.display())).map(Some)
+    }
+
     /// A linear layer by itself, run as the graphs of this package are.
     ///
     /// # Errors
@@ -151,7 +170,7 @@ impl Package {
     /// `Runtime` if ONNX Runtime refuses.
     pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
         let loading = Loading { arena: true, prepacking: true };
-        let settings = Settings { threads: self.threads, loading, taps: false, profile: None };
+        let settings = Settings { threads: self.threads, loading, taps: None, profile: None };
         Session::linear_layer(self.runtime, layer, precision, settings)
     }
 

@@ -1,6 +1,7 @@
 //! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded and dropped.
 
 use std::{
+    cell::RefCell,
     ops::ControlFlow,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -16,11 +17,13 @@ use crate::{
     package::{Options, Package},
     pixels,
     plan::Plan,
+    preview::Preview,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
+    trace::{self, Trace, Traced, Tracer},
     warm::{Slot, Warm},
 };
 
@@ -49,6 +52,9 @@ pub struct Step<'a> {
     pub num_inference_steps: usize,
     /// The tokens of all pictures, picture after picture, row after row; `None` where still masked.
     pub tokens: &'a [Option<u32>],
+    /// What all tokens would be if the pictures were finished now: tokens as the step drew them, before the unsure ones were
+    /// masked again. `None` where nothing was drawn yet.
+    pub guess: &'a [Option<u32>],
     /// Pictures in the making.
     pub images: usize,
     /// Rows of tokens in a picture.
@@ -118,6 +124,16 @@ impl Pipeline {
         &self.package
     }
 
+    /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since it was exported before they
+    /// were possible.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the package's file of colours was changed.
+    pub fn preview(&self) -> Result<Option<Preview>> {
+        self.package.preview()
+    }
+
     /// How [`Self::generate`] would serve a request, and what that would take. Loads nothing.
     ///
     /// # Errors
@@ -142,7 +158,36 @@ impl Pipeline {
     /// too small; `PackageDamaged` if a file was changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
     pub fn generate(&self, request: &Request, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
         request.check_starts_from_nothing()?;
-        self.run(&request.resolve(self.manifest())?, None, None, on_step)
+        self.run(&request.resolve(self.manifest())?, None, None, None, on_step)
+    }
+
+    /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The pictures are the same;
+    /// the step graph is loaded for this request alone and, in a full-size model, takes 75 MiB more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::edit`].
+    pub fn trace(
+        &self,
+        request: &Request,
+        source: Option<&Source>,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<(Output, Trace)> {
+        let (job, start) = match source {
+            Some(source) => self.started(request, source).map(|(job, start)| (job, Some(start)))?,
+            None => {
+                request.check_starts_from_nothing()?;
+                (request.resolve(self.manifest())?, None)
+            }
+        };
+        let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
+        let mut tracer = Tracer::new(tokenizer.words(&job.request.prompt)?, &job, &self.manifest().model);
+        let mut tokens = Vec::new();
+        let output = self.run(&job, start.as_ref(), None, Some(&mut tracer), |step| {
+            tokens.push(step.tokens.to_vec());
+            on_step(step)
+        })?;
+        Ok((output, tracer.finish(&tokens)))
     }
 
     /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as [`Self::generate`].
@@ -157,7 +202,7 @@ impl Pipeline {
         on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
         let (job, start) = self.started(request, source)?;
-        self.run(&job, Some(&start), None, on_step)
+        self.run(&job, Some(&start), None, None, on_step)
     }
 
     /// The job of an edit, and what it starts from.
@@ -203,7 +248,7 @@ impl Pipeline {
         let package = (self.manifest().digest(), self.package.flavour());
         state.check(&job, start.as_ref().map(Start::digest), package)?;
         job.schedule.first_step = state.next_step;
-        self.run(&job, start.as_ref(), Some(state), on_step)
+        self.run(&job, start.as_ref(), Some(state), None, on_step)
     }
 
     fn run(
@@ -211,6 +256,7 @@ impl Pipeline {
         job: &Resolved,
         start: Option<&Start>,
         saved: Option<&State>,
+        tracer: Option<&mut Tracer>,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
         let source = start.map(Start::digest);
@@ -223,20 +269,28 @@ impl Pipeline {
         let prompts = self.tokenize(job)?;
         let text = self.encode(&mut turn, &prompts)?;
         let primed = self.prime(&mut turn, text, job)?;
+        let (plan, mut traced, is_traced) = (turn.plan.stage(Stage::Step), Slot::default(), tracer.is_some());
         let tokens = turn.meter.stage(
-            &turn.plan.stage(Stage::Step),
-            &mut turn.warm.step,
-            |loading| Predictor::load(&self.package, loading),
+            &plan,
+            if is_traced { &mut traced } else { &mut turn.warm.step },
+            |loading| match is_traced {
+                true => Predictor::load_tapped(&self.package, loading, trace::WANTED),
+                false => Predictor::load(&self.package, loading),
+            },
             |predictor| {
-                let mut model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
-                let watch = |step, tokens: &[_], rng: &Rng| on_step(&job.step(step, tokens, rng, source));
+                let model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
+                let guess = RefCell::new(tokens.clone());
+                let mut model = Traced { model, tracer, guess: &guess };
+                let watch = |step, tokens: &[_], rng: &Rng| {
+                    on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
+                };
                 match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
                     ControlFlow::Continue(()) => Ok(tokens),
                     ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "the request was cancelled")),
                 }
             },
         )?;
-        drop(primed);
+        drop((primed, traced));
         let images = turn.meter.stage(
             &turn.plan.stage(Stage::Decoder),
             &mut turn.warm.decoder,
@@ -323,10 +377,16 @@ impl Pipeline {
 }
 
 impl Resolved {
-    fn step<'a>(&'a self, step: usize, tokens: &'a [Option<u32>], rng: &'a Rng, source: Option<Digest>) -> Step<'a> {
+    fn step<'a>(
+        &'a self,
+        step: usize,
+        [tokens, guess]: [&'a [Option<u32>]; 2],
+        rng: &'a Rng,
+        source: Option<Digest>,
+    ) -> Step<'a> {
         let ([height, width], num_inference_steps) = (self.grid, self.schedule.steps);
         let (images, request) = (self.images(), &self.request);
-        Step { step, num_inference_steps, tokens, images, height, width, rng, request, source }
+        Step { step, num_inference_steps, tokens, guess, images, height, width, rng, request, source }
     }
 }
 

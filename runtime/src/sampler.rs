@@ -33,6 +33,10 @@ pub trait Predict {
     ///
     /// Whatever the model fails with; it ends the sampling.
     fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], Self::Error>;
+
+    /// Told what was drawn from its last prediction, before any of it is masked again: an image's tokens, and the
+    /// probability of each, `f32::MAX` where none was drawn since it was known before or its turn has not come.
+    fn drawn(&mut self, _image: usize, _tokens: &[Option<u32>], _probabilities: &[f32]) {}
 }
 
 /// Logits that nothing can be drawn from.
@@ -134,6 +138,7 @@ impl Run<'_> {
             }
             let logits = model.predict(image, tokens, &self.positions)?;
             self.draw(image, step, logits, tokens, first).map_err(|detail| BadLogits { step, image, detail })?;
+            model.drawn(image, tokens, &self.probabilities[first..first + cells]);
         }
         Ok(masked)
     }

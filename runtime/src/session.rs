@@ -143,14 +143,17 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
     log::log!(target: "onnxruntime", level, "{message}");
 }
 
+/// Says by its name in reference files whether a tapped value is wanted.
+pub(crate) type Taps = fn(&str) -> bool;
+
 /// How a session is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings<'a> {
     /// Threads that share one operator's work.
     pub(crate) threads: usize,
     pub(crate) loading: Loading,
-    /// Whether the values that the manifest lists as taps are outputs too.
-    pub(crate) taps: bool,
+    /// Which of the values that the manifest lists as taps are outputs too.
+    pub(crate) taps: Option<Taps>,
     /// Where to write what every node was given and made, and how long it took: what the file's name begins with. The
     /// nodes are then those of the graph as exported, none replaced by a faster one. Written when the session is dropped.
     pub(crate) profile: Option<&'a Path>,
@@ -175,7 +178,8 @@ impl Session {
     pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings<'_>) -> Result<Self> {
         let at = entry.graph.path.clone();
         let file = entry.graph.locate(root);
-        let taps: Vec<_> = if settings.taps { entry.taps.values().collect() } else { Vec::new() };
+        let is_wanted = |name: &str| settings.taps.is_some_and(|wanted| wanted(name));
+        let taps: Vec<_> = entry.taps.iter().filter(|(name, _)| is_wanted(name)).map(|(_, spec)| spec).collect();
         let inner = if taps.is_empty() {
             builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
         } else {
@@ -208,8 +212,8 @@ impl Session {
             let value = input.value().map_err(|error| failed(format!("{at}: {name}"), &error))?;
             values.push((Cow::Borrowed(*name), value));
         }
+        self.taps.clear(); // they may be as large as the next
         let mut found = self.inner.run(values).map_err(|error| failed(at.as_str(), &error))?;
-        self.taps.clear();
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });
@@ -415,7 +419,7 @@ mod tests {
         (folder, entry)
     }
 
-    fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: bool) -> Result<Session> {
+    fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: Option<Taps>) -> Result<Session> {
         let runtime = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
         let loading = Loading { arena: false, prepacking: true };
         Session::load(runtime, folder.path(), entry, Settings { threads: 1, loading, taps, profile: None })
@@ -424,7 +428,7 @@ mod tests {
     #[test]
     fn runs_a_graph_and_its_outputs_outlive_it() {
         let (folder, entry) = doubler();
-        let mut session = load(&folder, &entry, false).expect("a graph");
+        let mut session = load(&folder, &entry, None).expect("a graph");
         let outputs = session.run(&[("x", Input::F32(&[1, 2], &[1.0, -3.0]))]).expect("runs");
         let again = session.run(&[("x", Input::Tensor(&outputs[0]))]).expect("runs");
         drop(session);
@@ -437,12 +441,14 @@ mod tests {
     #[test]
     fn taps_are_there_when_asked_for() {
         let (folder, entry) = doubler();
-        for taps in [false, true] {
+        let cases: [(Option<Taps>, bool); 3] =
+            [(None, false), (Some(|name| name == "doubler.sum"), true), (Some(|name| name == "y"), false)];
+        for (taps, expected) in cases {
             let mut session = load(&folder, &entry, taps).expect("a graph");
             let outputs = session.run(&[("x", Input::F32(&[1, 2], &[1.0, -3.0]))]).expect("runs");
             assert_eq!(outputs.len(), 1);
             let tapped = session.taps().get("doubler.sum").map(|tensor| tensor.as_f32().expect("f32").to_vec());
-            assert_eq!(tapped, taps.then(|| vec![2.0, -6.0]));
+            assert_eq!(tapped, expected.then(|| vec![2.0, -6.0]));
         }
     }
 
@@ -459,7 +465,7 @@ mod tests {
         for (expected, change) in cases {
             let (folder, mut entry) = doubler();
             change(&mut entry);
-            let error = load(&folder, &entry, false).err().expect(expected);
+            let error = load(&folder, &entry, None).err().expect(expected);
             assert_eq!(error.kind(), ErrorKind::PackageDamaged);
             assert!(error.to_string().starts_with(&format!("doubler.onnx: {expected}")), "{error}");
         }
@@ -468,7 +474,7 @@ mod tests {
     #[test]
     fn what_onnx_runtime_refuses_is_an_error() {
         let (folder, entry) = doubler();
-        let mut session = load(&folder, &entry, false).expect("a graph");
+        let mut session = load(&folder, &entry, None).expect("a graph");
         let cases = [
             ("x", Input::I64(&[1, 2], &[1, 2])),
             ("x", Input::F32(&[1, 3], &[1.0; 3])),
@@ -480,8 +486,8 @@ mod tests {
         }
         assert!(session.run(&[]).is_err());
         fs::write(folder.path().join("doubler.onnx"), b"not a graph").expect("written");
-        assert_eq!(load(&folder, &entry, false).err().expect("refused").kind(), ErrorKind::Runtime);
-        assert_eq!(load(&folder, &entry, true).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(load(&folder, &entry, None).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(), ErrorKind::Runtime);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A prompt becomes token ids. The only file that names `tokenizers`.
 
-use std::{fs, path::Path};
+use std::{fs, ops::Range, path::Path};
 
 use pocketmuse_package::{self as package, Error, ErrorKind, Manifest, Result};
+use serde::Serialize;
 
 /// A tokenizer file larger than this is not one; it is refused before it is parsed.
 const MAX_BYTES: u64 = 64 << 20;
@@ -23,6 +24,20 @@ pub struct Encoded {
     pub ids: Vec<u32>,
     /// The end of the prompt that did not fit, if any.
     pub truncated: Option<String>,
+}
+
+/// A word of a prompt, or what stands between words, such as a comma.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Word {
+    /// As it stands in the prompt.
+    pub text: String,
+    /// Where, in bytes.
+    pub bytes: Range<usize>,
+    /// Which of the prompt's [`Encoded::ids`] stand for it; none if it did not fit.
+    pub tokens: Range<usize>,
+    /// What the tokenizer made of it, a piece for each token, those that did not fit included. Several pieces mean that the
+    /// vocabulary does not hold the word.
+    pub pieces: Vec<String>,
 }
 
 impl Tokenizer {
@@ -61,16 +76,53 @@ impl Tokenizer {
         Ok(Self { inner, bos, eos, pad, max_tokens: (max_tokens as usize).max(2) })
     }
 
+    fn encoding(&self, prompt: &str) -> Result<tokenizers::Encoding> {
+        let failed = |error: tokenizers::Error| damaged("tokenizer", error.to_string()).with_source(error);
+        self.inner.encode(prompt, false).map_err(failed)
+    }
+
+    /// The words of a prompt, in its order, and the ids that stand for each.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::encode`].
+    pub fn words(&self, prompt: &str) -> Result<Vec<Word>> {
+        let encoding = self.encoding(prompt)?;
+        let last = self.max_tokens - 1; // of the end
+        let mut words: Vec<Word> = Vec::new();
+        let mut of = None;
+        let tokens = encoding.get_offsets().iter().zip(encoding.get_word_ids()).zip(encoding.get_tokens());
+        for (token, (((start, end), word), piece)) in (1..).zip(tokens) {
+            let known = words.last_mut().filter(|_| word.is_some() && of == *word);
+            of = *word;
+            let piece = prompt.get(*start..*end).map_or_else(|| piece.clone(), str::to_owned);
+            match known {
+                Some(word) => {
+                    word.bytes.end = word.bytes.end.max(*end);
+                    word.tokens.end = (token + 1).min(last);
+                    word.pieces.push(piece);
+                }
+                None => words.push(Word {
+                    text: String::new(),
+                    bytes: *start..*end,
+                    tokens: token.min(last)..(token + 1).min(last),
+                    pieces: vec![piece],
+                }),
+            }
+        }
+        words
+            .iter_mut()
+            .for_each(|word| word.text = prompt.get(word.bytes.clone()).unwrap_or_default().trim().to_owned());
+        Ok(words)
+    }
+
     /// The ids of a prompt, and what of it did not fit.
     ///
     /// # Errors
     ///
     /// `PackageDamaged` if the tokenizer has no id for a part of the prompt and none for the unknown.
     pub fn encode(&self, prompt: &str) -> Result<Encoded> {
-        let encoding = self
-            .inner
-            .encode(prompt, false)
-            .map_err(|error| damaged("tokenizer", error.to_string()).with_source(error))?;
+        let encoding = self.encoding(prompt)?;
         let room = self.max_tokens - 2;
         let kept = &encoding.get_ids()[..encoding.len().min(room)];
         let mut ids = Vec::with_capacity(self.max_tokens);
@@ -142,6 +194,33 @@ mod tests {
             assert_eq!(encoded.ids.len(), 77);
             assert_eq!((encoded.ids[0], encoded.ids[76]), (710, 711));
         }
+    }
+
+    #[test]
+    fn words_know_their_place_and_their_tokens() {
+        let prompt = "A red lighthouse, by the Ünïcode sea";
+        let (words, ids) =
+            (tokenizer().words(prompt).expect("words"), tokenizer().encode(prompt).expect("encoded").ids);
+        let texts: Vec<_> = words.iter().map(|word| word.text.as_str()).collect();
+        assert_eq!(texts, ["A", "red", "lighthouse", ",", "by", "the", "Ünïcode", "sea"]);
+        let mut next = 1;
+        for word in &words {
+            assert_eq!(&prompt[word.bytes.clone()], word.text);
+            assert_eq!((word.tokens.start, word.tokens.len()), (next, word.pieces.len()), "{word:?}");
+            next = word.tokens.end;
+        }
+        assert_eq!(ids[next], 711, "the end comes after the last word");
+        assert_eq!(tokenizer().words("").expect("none"), []);
+    }
+
+    #[test]
+    fn a_word_that_does_not_fit_has_no_tokens() {
+        let prompt = format!("{}xqzjv by", "red ".repeat(74));
+        let words = tokenizer().words(&prompt).expect("words");
+        let [unknown, by] = words.last_chunk().expect("two");
+        assert!(unknown.pieces.len() > 1, "{unknown:?}");
+        assert_eq!((unknown.tokens.clone(), by.tokens.clone()), (75..76, 76..76), "the 77th is the end");
+        assert_eq!((by.text.as_str(), by.pieces.len()), ("by", 1));
     }
 
     #[test]

@@ -10,5 +10,7 @@ mod memory;
 mod onnx_checker;
 mod pictures;
 mod pipeline;
+mod preview;
 mod quality;
 mod support;
+mod trace;

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use pocketmuse_export::{Options, Ranges, Result, Summary};
+use pocketmuse_export::{Measured, Options, Result, Summary};
 use pocketmuse_package::Flavour;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tempfile::TempDir;
@@ -31,7 +31,9 @@ pub(crate) fn checkpoint(name: &str) -> PathBuf {
 }
 
 pub(crate) fn export(checkpoint: &Path, package: &Path) -> Result<Summary> {
-    export_flavours(checkpoint, package, &[Flavour::F32])
+    let options = Options { flavours: vec![Flavour::F32], ..Options::default() };
+    let no_preview = |_: &Path| Ok(Measured::default());
+    pocketmuse_export::export(checkpoint, package, &options, no_preview, |_| ControlFlow::Continue(()))
 }
 
 /// Exports as the command does.
@@ -41,7 +43,7 @@ pub(crate) fn export_flavours(checkpoint: &Path, package: &Path, flavours: &[Fla
 }
 
 /// Measures a draft on one thread: tests run side by side.
-pub(crate) fn calibrate(draft: &Path) -> Result<Ranges> {
+pub(crate) fn calibrate(draft: &Path) -> Result<Measured> {
     runtime();
     let options = pocketmuse::Options { threads: Some(1), ..pocketmuse::Options::default() };
     pocketmuse::calibrate(draft, &options, |_| ControlFlow::Continue(()))

@@ -58,7 +58,7 @@ pub enum Command {
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout has one JSON object
-per line instead, each with \"event\": start, warning, step, done, plan or error. Times are milliseconds, sizes bytes.
+per line instead, each with \"event\": start, warning, step, trace, done, plan or error. Times are milliseconds, sizes bytes.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
 is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
@@ -67,6 +67,7 @@ Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
   pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
+  pocketmuse generate \"a robot in the snow\" --trace why -o robot.png   # then open why/index.html
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
 
 /// The flags of `generate`.
@@ -152,6 +153,14 @@ pub struct GenerateArgs {
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
+    /// Show the picture in the making after every step, without the decoder: in place in a terminal of all colours
+    /// (COLORTERM=truecolor), else as files NAME.step-01.png and so on beside the picture, named in the step events of --json
+    #[arg(long)]
+    pub preview: bool,
+    /// Look inside: write which tokens each step fixed, how sure the model was and where it looked for each word of the
+    /// prompt to this new folder, as index.html (a page that explains them), labelled PNGs and trace.json
+    #[arg(long, value_name = "DIR")]
+    pub trace: Option<PathBuf>,
 }
 
 impl GenerateArgs {

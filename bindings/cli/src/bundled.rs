@@ -31,6 +31,7 @@ pub const FILES: &[(&str, &[u8])] = files![
     "README.md",
     "generation_config.json",
     "model_index.json",
+    "preview.rgb",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

@@ -7,15 +7,18 @@
 pub mod args;
 pub mod bundled;
 mod commands;
+mod label;
 mod onnx;
 mod outputs;
 mod picture;
 pub mod place;
+mod preview;
 pub mod runtime;
 pub mod setup;
 mod stop;
 pub mod synth;
 mod terminal;
+mod trace;
 
 use std::ffi::OsString;
 

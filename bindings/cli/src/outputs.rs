@@ -53,7 +53,7 @@ fn unused(folder: &Path, name: &str, images: usize) -> Vec<PathBuf> {
 }
 
 /// A prompt as a file name: its letters and digits in lower case, everything else one dash, cut at a word.
-fn slug(prompt: &str) -> String {
+pub(crate) fn slug(prompt: &str) -> String {
     let lower = prompt.to_lowercase();
     let words = lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut name = String::new();

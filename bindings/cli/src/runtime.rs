@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{Options, Runtime, library};
-use pocketmuse_package::{Ranges, Result};
+use pocketmuse_package::{Measured, Result};
 
 use crate::{setup, stop, terminal};
 
@@ -42,19 +42,19 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     Runtime::start(None)
 }
 
-/// Measures the ranges of a draft's inner values, bringing ONNX Runtime first where there is none.
+/// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX Runtime first where there is none.
 ///
 /// # Errors
 ///
 /// As for [`start`] and [`pocketmuse::calibrate`].
-pub fn calibrate(draft: &Path) -> Result<Ranges> {
+pub fn calibrate(draft: &Path) -> Result<Measured> {
     start(false)?;
     let bar = terminal::step_bar("measuring", false);
-    let ranges = pocketmuse::calibrate(draft, &Options::default(), |sample| {
+    let measured = pocketmuse::calibrate(draft, &Options::default(), |sample| {
         bar.set_length(sample.pictures as u64);
         bar.set_position(sample.picture as u64);
         stop::flow()
     });
     bar.finish_and_clear();
-    ranges
+    measured
 }

@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod manifest;
 pub mod place;
+mod preview;
 mod ranges;
 mod shape;
 pub mod wire;
@@ -17,8 +18,9 @@ pub mod wire;
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model, Stage,
-    StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model,
+    Stage, StageEntry, TensorSpec, Tokenizer,
 };
+pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};

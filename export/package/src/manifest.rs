@@ -17,6 +17,10 @@ pub const MANIFEST: &str = "manifest.json";
 /// The version of the format that this build writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// What the tap of a cross-attention's weights is called before the attention's name. It is f32
+/// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the prompt sums to 1.
+pub const ATTENTION: &str = "attention.";
+
 /// A manifest larger than this is not one; it is refused before it is parsed.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -33,6 +37,9 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// What a request uses where it says nothing.
     pub defaults: Defaults,
+    /// The colours of the codes for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<FileEntry>,
     /// The graphs, by flavour.
     pub flavours: BTreeMap<Flavour, FlavourEntry>,
 }
@@ -378,7 +385,7 @@ impl Manifest {
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
         let graphs = stages.flat_map(|stage| std::iter::once(&stage.graph).chain(&stage.weights));
-        std::iter::once(&self.tokenizer.file).chain(graphs)
+        std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs)
     }
 
     fn validate(&self) -> Result<()> {
@@ -490,6 +497,7 @@ mod tests {
             },
             tokenizer: Tokenizer { file: file("tokenizer.json"), bos: 1, eos: 2, pad: 2, max_tokens: 77 },
             defaults: Defaults::default(),
+            preview: Some(file("preview.rgb")),
             flavours: [(Flavour::F32, FlavourEntry { stages: Stage::ALL.into_iter().map(stage).collect() })].into(),
         }
     }

@@ -116,6 +116,25 @@ impl Checkpoint {
         if self.root.join(path).exists() { self.text(path).map(Some) } else { Ok(None) }
     }
 
+    /// The bytes of a small file, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or does not have `expected` bytes.
+    pub fn optional_bytes(&self, path: &str, expected: usize) -> Result<Option<Vec<u8>>> {
+        let file = self.root.join(path);
+        let found = match fs::metadata(&file) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(file, error)),
+        };
+        if found != expected as u64 {
+            let detail = format!("expected a file of {expected} bytes, found {found}");
+            return Err(bad_checkpoint(file.display().to_string(), detail));
+        }
+        fs::read(&file).map(Some).map_err(|error| Error::io(file, error))
+    }
+
     fn unexpected(&self, path: &str, error: &serde_json::Error) -> Error {
         let at = self.root.join(path).display().to_string();
         bad_checkpoint(at, format!("expected a config of this kind of network, found: {error}"))

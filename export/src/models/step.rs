@@ -3,7 +3,7 @@
 //! Values between the layers are `[branches, tokens, channels]`. The guidance branches see the same tokens, so
 //! everything before the first modulation is computed once: its first axis is 1 and is stretched there.
 
-use pocketmuse_package::{Dim, Dtype};
+use pocketmuse_package::{ATTENTION, Dim, Dtype};
 
 use super::{
     config::{TextConfig, VitConfig},
@@ -175,7 +175,9 @@ impl Step<'_> {
         let query = weights.get("to_q.weight", &[width, width])?.scale(layers::query_scale(width, heads));
         let query = layers::product(b, x, "to_q", &query);
         let query = layers::split_heads(b, &query, heads);
-        let mixed = layers::attention(b, &query, &key, &value, None);
+        let attention = layers::attention_weights(b, &query, &key, None);
+        b.tap(&format!("{ATTENTION}{name}"), &attention);
+        let mixed = layers::attended(b, &attention, &value);
         layers::linear(b, &mixed, weights, "to_out.0", width)
     }
 

@@ -96,7 +96,7 @@ mod tests {
     use crate::{loading::Loading, session::Input};
 
     const LOADING: Loading = Loading { arena: true, prepacking: true };
-    const SETTINGS: Settings<'_> = Settings { threads: 1, loading: LOADING, taps: false, profile: None };
+    const SETTINGS: Settings<'_> = Settings { threads: 1, loading: LOADING, taps: None, profile: None };
 
     fn runtime() -> &'static Runtime {
         Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup")

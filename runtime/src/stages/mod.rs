@@ -11,7 +11,7 @@ mod text_encoder;
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
 pub(crate) use prologue::{Primed, Prologue};
-pub(crate) use step::Predictor;
+pub(crate) use step::{Predictor, Prompted};
 pub(crate) use text_encoder::{Text, TextEncoder};
 
 use pocketmuse_package::{Error, ErrorKind, Result};

@@ -9,7 +9,7 @@ use crate::{
     loading::Loading,
     package::Package,
     sampler::Predict,
-    session::{Input, Session, Tensor},
+    session::{Input, Session, Taps, Tensor},
 };
 
 /// The step graph, loaded, without a prompt.
@@ -32,9 +32,17 @@ pub(crate) struct Prompted<'a> {
 
 impl Predictor {
     pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+        Ok(Self::of(package, package.load(Stage::Step, loading)?))
+    }
+
+    /// The same with the tapped values that `taps` wants.
+    pub(crate) fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
+        Ok(Self::of(package, package.load_tapped(Stage::Step, loading, Some(taps))?))
+    }
+
+    fn of(package: &Package, session: Session) -> Self {
         let model = &package.manifest().model;
-        let codebook_size = model.codebook_size as usize;
-        Ok(Self { session: package.load(Stage::Step, loading)?, codebook_size, mask: model.mask_token_id.into() })
+        Self { session, codebook_size: model.codebook_size as usize, mask: model.mask_token_id.into() }
     }
 
     /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
@@ -62,6 +70,16 @@ impl Prompted<'_> {
     /// The same with another guidance at each step, if there are two branches: negative prompt and prompt.
     pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
+    }
+
+    /// The logits of the last prediction.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if there was none.
+    pub(crate) fn logits(&self) -> Result<&[f32]> {
+        let none = || Error::new(ErrorKind::Runtime, "step", "expected a prediction, found none");
+        self.logits.as_ref().ok_or_else(none)?.as_f32()
     }
 
     /// Tapped values of the last prediction.

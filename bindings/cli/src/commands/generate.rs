@@ -14,8 +14,10 @@ use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
     bundled,
     picture::Origin,
+    preview::{self, Previewer},
     runtime, stop,
     terminal::{self, mebibytes, milliseconds},
+    trace,
 };
 
 /// What was typed.
@@ -83,22 +85,33 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
-    let bar = terminal::step_bar("drawing", console.json);
+    let in_terminal = !console.json && preview::terminal_shows_colours();
+    let mut previewer = if job.preview { previewer(job, &pipeline, in_terminal, console)? } else { None };
+    let bar = terminal::step_bar("drawing", console.json || (in_terminal && previewer.is_some()));
     let on_step = |step: &Step<'_>| {
-        failed = job.keep(Some(&|| pipeline.state(step)));
+        let kept = job.keep(Some(&|| pipeline.state(step)));
+        let shown = kept.and_then(|()| previewer.as_mut().map_or(Ok(Vec::new()), |previewer| previewer.show(step)));
+        let previews = shown.unwrap_or_else(|error| {
+            failed = Err(error);
+            Vec::new()
+        });
         bar.set_length(step.num_inference_steps as u64);
         bar.set_position(step.step as u64 + 1);
-        console
-            .event(|| json!({"event": "step", "step": step.step + 1, "num_inference_steps": step.num_inference_steps}));
+        console.event(|| step_event(step, &previews));
         if let Some(log) = &mut log {
             log.add(step, manifest.model.mask_token_id);
         }
         if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     };
-    let output = match (&job.kept.state, &job.source) {
-        (Some(state), source) => pipeline.resume(state, source.as_ref(), on_step),
-        (None, Some(source)) => pipeline.edit(&job.kept.request, source, on_step),
-        (None, None) => pipeline.generate(&job.kept.request, on_step),
+    let (request, source, mut traced) = (&job.kept.request, job.source.as_ref(), None);
+    let output = match (&job.kept.state, source) {
+        (Some(state), source) => pipeline.resume(state, source, on_step),
+        (None, source) if job.trace.is_some() => pipeline.trace(request, source, on_step).map(|(output, trace)| {
+            traced = Some(trace);
+            output
+        }),
+        (None, Some(source)) => pipeline.edit(request, source, on_step),
+        (None, None) => pipeline.generate(request, on_step),
     };
     bar.finish_and_clear();
     failed?;
@@ -110,8 +123,29 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
     }
+    if let (Some(folder), Some(traced)) = (&job.trace, &traced) {
+        console.traced(&trace::write(folder, traced, &output, &manifest)?, traced.has_attention);
+    }
     console.done(files, &output, job.verbose);
     Ok(())
+}
+
+/// What shows previews, if the package has any.
+fn previewer(job: &Job, pipeline: &Pipeline, in_terminal: bool, console: &Console) -> Result<Option<Previewer>> {
+    let Some(preview) = pipeline.preview()? else {
+        console.warning("this package has no previews: export it again to have them");
+        return Ok(None);
+    };
+    let files = job.places().map(|(image, file)| (image, file.to_owned())).collect();
+    Ok(Some(Previewer::new(preview, files, in_terminal)))
+}
+
+fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
+    let mut event = json!({"event": "step", "step": step.step + 1, "num_inference_steps": step.num_inference_steps});
+    if !previews.is_empty() {
+        event["preview"] = json!(previews);
+    }
+    event
 }
 
 /// How the package is opened: for one picture, after which the process ends.
@@ -184,6 +218,18 @@ impl Console {
         });
         if !self.json {
             terminal::note(format!("seed {}", job.kept.request.seed));
+        }
+    }
+
+    fn traced(&self, page: &Path, has_attention: bool) {
+        if !has_attention {
+            self.warning(
+                "the trace has no maps of words: export the package again, since this one is older than they are",
+            );
+        }
+        self.event(|| json!({"event": "trace", "page": page}));
+        if !self.json {
+            terminal::note(format!("trace {}", page.display()));
         }
     }
 

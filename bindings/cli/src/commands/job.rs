@@ -20,6 +20,7 @@ use crate::{
     args::GenerateArgs,
     outputs,
     picture::{self, Origin},
+    trace,
 };
 
 /// A command's work.
@@ -35,6 +36,9 @@ pub(super) struct Job {
     /// Whether only the plan is wanted.
     pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
+    pub(super) preview: bool,
+    /// Where what went on inside is written.
+    pub(super) trace: Option<PathBuf>,
     pub(super) verbose: bool,
     /// Where the job is kept after every step.
     file: Option<PathBuf>,
@@ -72,6 +76,8 @@ impl Job {
                     memory: None,
                     explain: false,
                     save_tokens: None,
+                    preview: false,
+                    trace: None,
                     verbose: args.verbose,
                     file: Some(args.job.clone()),
                 })
@@ -91,6 +97,7 @@ impl Job {
         let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
         let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
         [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
+        args.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
             kept: Kept {
@@ -107,6 +114,8 @@ impl Job {
             memory: args.memory,
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
+            preview: args.preview,
+            trace: args.trace.clone(),
             verbose: args.verbose,
             file: args.job.clone(),
         })
@@ -133,11 +142,16 @@ impl Job {
         job::save(&kept, file)
     }
 
+    /// Which pictures are wanted, from 0, and the file of each.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, &Path)> {
+        let first = self.kept.only.unwrap_or(0);
+        (first..).zip(self.kept.files.iter().map(PathBuf::as_path))
+    }
+
     /// Writes the pictures; returns their files.
     pub(super) fn write(&self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
-        let wanted = |index: usize| self.kept.only.is_none_or(|only| only == index);
-        let images = output.images.iter().enumerate().filter(|(index, _)| wanted(*index));
-        for ((index, image), path) in images.zip(&self.kept.files) {
+        for (index, path) in self.places() {
+            let Some(image) = output.images.get(index) else { continue };
             let origin = Origin {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 model: manifest.model.name.clone(),
@@ -145,7 +159,7 @@ impl Job {
                 flavour: self.kept.flavour,
                 image: index as u32,
             };
-            picture::write(image, Path::new(path), &output.request, &origin)?;
+            picture::write(image, path, &output.request, &origin)?;
         }
         Ok(&self.kept.files)
     }

@@ -68,6 +68,7 @@ mod tests {
             step: 0,
             num_inference_steps: 1,
             tokens: &tokens,
+            guess: &tokens,
             images,
             height,
             width,

@@ -101,6 +101,14 @@ fn decode<L: Layers>(
     Ok(b.finish())
 }
 
+/// The codes' vectors as the first convolution reads them, `[codes, latent_channels]`.
+pub(crate) fn vectors(config: &VqConfig, weights: &Weights) -> Result<ndarray::Array2<f64>> {
+    let table = codes(config, weights)?;
+    let values = table.values()?.into_iter().map(f64::from).collect();
+    let shape = (table.shape()[0], table.shape()[1]);
+    Ok(ndarray::Array2::from_shape_vec(shape, values).expect("as many values as the shape says"))
+}
+
 /// The codes of all ids after `post_quant_conv`: `[ids, latent_channels]`.
 fn codes(config: &VqConfig, weights: &Weights) -> Result<Weight> {
     let (code, latent) = (config.code_width(), config.latent_channels);

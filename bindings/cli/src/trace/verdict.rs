@@ -1,0 +1,154 @@
+//! What a trace says of a word, in words. Knows numbers, not charts.
+
+use pocketmuse::Trace;
+
+/// A word with less than this share of an average word's attention is called ignored, one with more than the second
+/// dominant.
+const BOUNDS: [f32; 2] = [0.5, 1.5];
+/// Maps that correlate so much have their peaks in the same places.
+const ALIKE: f32 = 0.8;
+/// Attention that is nowhere so many times its mean is spread evenly.
+const PEAK: f32 = 1.5;
+
+/// One or more sentences about a word in a picture.
+pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
+    let Some(found) = trace.words.get(word) else { return String::new() };
+    if found.tokens.is_empty() {
+        return "Cut off: the prompt is too long for the model, and this word had no effect.".to_owned();
+    }
+    let pieces = match found.pieces.len() {
+        0 | 1 => String::new(),
+        _ => format!(
+            " The vocabulary lacks it: it is read as {}, and the model may not know it.",
+            found.pieces.join(" + ")
+        ),
+    };
+    let Some(share) = trace.share(picture, word) else {
+        return format!("No map of attention.{pieces}");
+    };
+    let map = trace.map(picture, word).unwrap_or_default();
+    let place = format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
+    let [little, much] = BOUNDS;
+    if share < little {
+        format!(
+            "Mostly ignored: it got {share:.2} of an average word's attention{}.{pieces}",
+            rival(trace, picture, word)
+        )
+    } else if share > much {
+        format!("Dominant: it got {share:.2} times an average word's attention, {place}.{pieces}")
+    } else {
+        format!("Heeded: it got {share:.2} of an average word's attention, {place}.{pieces}")
+    }
+}
+
+/// The word that got the most, if it is another.
+fn rival(trace: &Trace, picture: usize, word: usize) -> String {
+    let shares = (0..trace.words.len()).filter_map(|other| Some((other, trace.share(picture, other)?)));
+    match shares.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((most, share)) if most != word => {
+            format!("; “{}” got {share:.2}", trace.words[most].text)
+        }
+        _ => String::new(),
+    }
+}
+
+/// The word that is looked for in the same places, if there is one: what it names is drawn there, or competes.
+fn companion(trace: &Trace, picture: usize, word: usize, map: &[f32]) -> String {
+    let heeded = |other: usize| trace.share(picture, other).filter(|share| *share >= BOUNDS[0]);
+    let others = (0..trace.words.len()).filter(|other| *other != word && heeded(*other).is_some());
+    let alike = others.filter_map(|other| Some((other, likeness(map, &trace.map(picture, other)?))));
+    match alike.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((other, likeness)) if likeness >= ALIKE => {
+            format!(", where “{}” is looked for too", trace.words[other].text)
+        }
+        _ => String::new(),
+    }
+}
+
+/// The correlation of two maps, -1 to 1; 0 where one is even.
+fn likeness(a: &[f32], b: &[f32]) -> f32 {
+    let mean = |map: &[f32]| map.iter().sum::<f32>() / map.len().max(1) as f32;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let [mut both, mut squares_a, mut squares_b] = [0.0f32; 3];
+    for (a, b) in a.iter().zip(b).map(|(a, b)| (a - mean_a, b - mean_b)) {
+        both += a * b;
+        squares_a += a * a;
+        squares_b += b * b;
+    }
+    let scale = (squares_a * squares_b).sqrt();
+    if scale > f32::MIN_POSITIVE { both / scale } else { 0.0 }
+}
+
+/// Where a map has its peak.
+fn place(map: &[f32], [rows, columns]: [usize; 2]) -> String {
+    let mean = map.iter().sum::<f32>() / map.len().max(1) as f32;
+    match map.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)) {
+        Some((at, most)) if *most >= PEAK * mean && mean > 0.0 => {
+            let third = |at: usize, of: usize| (3 * at / of.max(1)).min(2);
+            let down = ["top", "middle", "bottom"][third(at / columns.max(1), rows)];
+            let across = ["left", "centre", "right"][third(at % columns.max(1), columns)];
+            format!("most at the {down} {across}")
+        }
+        _ => "spread evenly".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pocketmuse::{
+        tokenize::Word,
+        trace::{Rest, TracedStep},
+    };
+
+    use super::*;
+
+    fn trace(maps: &[[f32; 4]]) -> Trace {
+        let word = |index: usize| Word {
+            text: format!("word{index}"),
+            bytes: 0..1,
+            tokens: index + 1..index + 2,
+            pieces: vec!["word".to_owned(); index % 2 + 1],
+        };
+        let step = TracedStep {
+            step: 0,
+            tokens: vec![None; 4],
+            confidence: vec![None; 4],
+            entropy: vec![None; 4],
+            words: maps.iter().map(|map| map.to_vec()).collect(),
+            rest: Rest::default(),
+        };
+        Trace {
+            words: (0..maps.len()).map(word).collect(),
+            grid: [2, 2],
+            attention_grid: [2, 2],
+            has_attention: true,
+            pictures: vec![vec![step]],
+        }
+    }
+
+    #[test]
+    fn words_in_one_place_know_of_each_other() {
+        let trace = trace(&[[0.1, 0.1, 0.1, 0.4], [0.0, 0.0, 0.0, 0.2], [0.3, 0.0, 0.0, 0.0]]);
+        assert!(of(&trace, 0, 0).contains("where “word1” is looked for too"), "{}", of(&trace, 0, 0));
+        assert!(!of(&trace, 0, 2).contains("looked for too"), "{}", of(&trace, 0, 2));
+        assert_eq!(likeness(&[0.5; 4], &[0.1, 0.2, 0.3, 0.4]), 0.0);
+        assert!((likeness(&[1.0, 2.0], &[5.0, 9.0]) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn says_how_much_and_where() {
+        let mut trace = trace(&[[0.01; 4], [0.05, 0.05, 0.05, 0.3], [0.05; 4]]);
+        let of = |trace: &Trace| [0, 1, 2].map(|word| super::of(trace, 0, word));
+        let [first, second, third] = of(&trace);
+        assert_eq!(first, "Mostly ignored: it got 0.17 of an average word's attention; “word1” got 1.96.");
+        assert!(
+            second.starts_with("Dominant: it got 1.96 times an average word's attention, most at the middle centre.")
+        );
+        assert!(second.ends_with("it is read as word + word, and the model may not know it."), "{second}");
+        assert_eq!(third, "Heeded: it got 0.87 of an average word's attention, spread evenly.");
+        trace.words[2].tokens = 76..76;
+        assert!(of(&trace)[2].starts_with("Cut off"));
+        trace.pictures[0].clear();
+        assert_eq!(of(&trace)[0], "No map of attention.");
+    }
+}

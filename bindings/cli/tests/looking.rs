@@ -1,0 +1,108 @@
+//! `--trace` as its readers see it: a folder whose page needs nothing beside it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+fn run(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+    command.current_dir(folder).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.output().expect("started")
+}
+
+fn succeed(folder: &Path, words: &[&str]) -> String {
+    let output = run(folder, words);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_trace_is_a_page_charts_and_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "a <b>red</b> tree & a pyroclast", "--seed=3", "--num-inference-steps=3"];
+    succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
+    let printed = succeed(root, &[&words[..], &["-o", "traced.png", "--trace", "why"]].concat());
+    assert_eq!(printed, "traced.png\n", "the page is told on stderr");
+    let read = |name: &str| fs::read(root.join(name)).expect(name);
+    assert_eq!(read("plain.png"), read("traced.png"));
+
+    let found = names(&root.join("why"));
+    for name in ["index.html", "trace.json", "steps.png", "words.png", "word-05-red.png"] {
+        assert!(found.iter().any(|found| found == name), "{name}: {found:?}");
+    }
+    for name in found.iter().filter(|name| name.ends_with(".png")) {
+        let chart = image::open(root.join("why").join(name)).expect(name);
+        assert!(chart.width() > 128 && chart.height() > 128, "{name}");
+    }
+    let page = String::from_utf8(read("why/index.html")).expect("UTF-8");
+    assert_eq!(page.matches("src=").count(), page.matches("src=\"data:image/png;base64,").count());
+    for outside in ["http", "<script", "<link", "<b>red", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(
+        page.contains("&lt;") && page.contains("The vocabulary lacks it") && page.contains("times an average word")
+    );
+    let json: serde_json::Value = serde_json::from_slice(&read("why/trace.json")).expect("JSON");
+    let texts: Vec<_> = json["trace"]["words"].as_array().expect("words").iter().map(|word| &word["text"]).collect();
+    assert!(texts.contains(&&"red".into()) && texts.contains(&&"pyroclast".into()), "{texts:?}");
+    assert_eq!(json["trace"]["pictures"][0].as_array().map(Vec::len), Some(3));
+    assert_eq!(json["shares"][0].as_array().map(Vec::len), Some(texts.len()));
+    assert_eq!(json["request"]["seed"], 3);
+
+    let events = succeed(
+        root,
+        &["generate", "a tree", "--num-inference-steps=1", "--num-images-per-prompt=2", "--json", "--trace", "why"],
+    );
+    assert!(events.contains("{\"event\":\"trace\",\"page\":\"why/index.html\"}"), "{events}");
+    assert!(names(&root.join("why")).contains(&"picture-1-words.png".to_owned()), "a trace is replaced as a whole");
+    assert!(!root.join("why/word-05-red.png").exists());
+}
+
+#[test]
+fn a_trace_replaces_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    fs::create_dir(root.join("mine")).expect("made");
+    fs::write(root.join("file"), "").expect("written");
+    let cases = [
+        ("mine", 2, "error: mine: expected a new folder or a trace to replace"),
+        ("file", 2, "error: file: expected a new folder or a trace to replace"),
+        ("none/why", 1, "error: none"),
+    ];
+    for (place, code, message) in cases {
+        let output = run(root, &["generate", "a tree", "--trace", place]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{place}: {stderr}");
+        assert!(stderr.contains(message), "{place}: {stderr}");
+        assert_eq!(names(root), ["file", "mine"]);
+    }
+}
+
+#[test]
+fn previews_are_files_where_there_is_no_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "a red tree", "--seed=3", "--num-inference-steps=3", "--num-images-per-prompt=2"];
+    succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
+    let events = succeed(root, &[&words[..], &["-o", "a.png", "--preview", "--json"]].concat());
+    assert!(events.contains("\"preview\":[\"a-0.step-03.png\",\"a-1.step-03.png\"]"), "{events}");
+    let read = |name: &str| fs::read(root.join(name)).expect(name);
+    for picture in [0, 1] {
+        assert_eq!(read(&format!("plain-{picture}.png")), read(&format!("a-{picture}.png")));
+        for step in 1..=3 {
+            let preview = image::open(root.join(format!("a-{picture}.step-0{step}.png"))).expect("a preview");
+            assert_eq!((preview.width(), preview.height()), (128, 128));
+        }
+    }
+    assert_eq!(names(root).len(), 4 + 6, "{:?}", names(root));
+}

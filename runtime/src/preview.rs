@@ -1,0 +1,123 @@
+//! Pictures in the making without the decoder: every code has a small patch of colours. Knows no network.
+
+use image::RgbImage;
+use pocketmuse_package::{Error, ErrorKind, Manifest, PATCH, PATCH_VALUES, Result};
+
+use crate::pipeline::Step;
+
+/// A token that is still masked.
+const MASKED: [u8; PATCH_VALUES] = [128; PATCH_VALUES];
+
+/// The patches of a model's codes; see [`Pipeline::preview`](crate::Pipeline::preview).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    patches: Vec<[u8; PATCH_VALUES]>,
+    pixels_per_token: usize,
+}
+
+impl Preview {
+    /// The patches that a package holds.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if there are not as many as codes.
+    pub(crate) fn parse(bytes: &[u8], manifest: &Manifest) -> Result<Self> {
+        let (patches, rest) = bytes.as_chunks();
+        let codes = manifest.model.codebook_size as usize;
+        if patches.len() != codes || !rest.is_empty() {
+            let detail =
+                format!("expected {PATCH_VALUES} bytes for each of {codes} codes, found {} bytes", bytes.len());
+            return Err(Error::new(ErrorKind::PackageDamaged, "preview", detail));
+        }
+        Ok(Self { patches: patches.to_vec(), pixels_per_token: manifest.model.pixels_per_token as usize })
+    }
+
+    /// What the picture `image` of a step would be if it were finished now, in its own size: see [`Step::guess`]. Grey where
+    /// there is no guess yet.
+    ///
+    /// # Panics
+    ///
+    /// If the step has no such picture.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use std::ops::ControlFlow;
+    /// # use pocketmuse::{Pipeline, Request};
+    /// let pipeline = Pipeline::open("tiny-world-package")?;
+    /// let preview = pipeline.preview()?;
+    /// pipeline.generate(&Request::default(), |step| {
+    ///     if let Some(preview) = &preview {
+    ///         println!("{:?}", preview.image(step, 0).dimensions());
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), pocketmuse::Error>(())
+    /// ```
+    pub fn image(&self, step: &Step<'_>, image: usize) -> RgbImage {
+        self.draw(&step.guess[image * step.height * step.width..][..step.height * step.width], step.width)
+    }
+
+    /// The picture of row-major tokens, `columns` in a row.
+    ///
+    /// # Panics
+    ///
+    /// If the tokens are no whole rows.
+    pub fn draw(&self, tokens: &[Option<u32>], columns: usize) -> RgbImage {
+        let rows = tokens.len() / columns;
+        assert_eq!(rows * columns, tokens.len(), "whole rows");
+        let side = self.pixels_per_token;
+        let mut bytes = Vec::with_capacity(3 * tokens.len() * side * side);
+        for tokens in tokens.chunks_exact(columns) {
+            let mut line = 0..0;
+            for y in 0..side {
+                let row = y * PATCH / side;
+                if y == 0 || row != (y - 1) * PATCH / side {
+                    let start = bytes.len();
+                    tokens.iter().for_each(|token| self.line(*token, row, &mut bytes));
+                    line = start..bytes.len();
+                } else {
+                    bytes.extend_from_within(line.clone());
+                }
+            }
+        }
+        let [width, height] = [columns, rows].map(|tokens| (tokens * side) as u32);
+        RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel")
+    }
+
+    /// Adds one line of pixels: the row `row` of a token's patch.
+    fn line(&self, token: Option<u32>, row: usize, bytes: &mut Vec<u8>) {
+        let patch = token.and_then(|code| self.patches.get(code as usize)).unwrap_or(&MASKED);
+        let pixels: &[[u8; 3]] = patch[3 * PATCH * row..][..3 * PATCH].as_chunks().0;
+        (0..self.pixels_per_token).for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / self.pixels_per_token]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preview(pixels_per_token: usize) -> Preview {
+        let patch = |code: u8| std::array::from_fn(|value| 100 * code + value as u8);
+        Preview { patches: vec![patch(0), patch(1)], pixels_per_token }
+    }
+
+    #[test]
+    fn a_token_is_its_patch_and_a_masked_one_grey() {
+        for side in [1, 3, 4, 8, 16] {
+            let image = preview(side).draw(&[Some(0), None, Some(1), Some(7)], 2);
+            assert_eq!(image.dimensions(), (2 * side as u32, 2 * side as u32));
+            for (x, y, pixel) in image.enumerate_pixels() {
+                let [x, y] = [x as usize, y as usize];
+                let place = 3 * (y % side * PATCH / side * PATCH + x % side * PATCH / side);
+                let expected = |code: usize| [0, 1, 2].map(|channel| (100 * code + place + channel) as u8);
+                let expected = match (y / side, x / side) {
+                    (0, 0) => expected(0),
+                    (1, 0) => expected(1),
+                    _ => [128; 3], // masked, and no code of this model
+                };
+                assert_eq!(pixel.0, expected, "{side} pixels a token, at {x}, {y}");
+            }
+        }
+    }
+}
