@@ -35,6 +35,7 @@ mod pipeline;
 pub mod pixels;
 mod plan;
 pub mod prepared;
+mod prompts;
 mod proto;
 pub mod request;
 pub mod rng;
@@ -44,6 +45,7 @@ mod stages;
 pub mod tokenize;
 pub mod verify;
 mod warm;
+mod weights;
 
 pub use budget::{Budget, FALLBACK_BYTES};
 pub use calibrate::{Sample, calibrate};

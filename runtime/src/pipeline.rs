@@ -16,6 +16,7 @@ use crate::{
     package::{Options, Package},
     pixels,
     plan::Plan,
+    prompts::Prompts,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
@@ -74,13 +75,6 @@ pub struct Output {
     pub truncated: Vec<String>,
     /// The request with every default filled in: it makes the same pictures again.
     pub request: Request,
-}
-
-/// The prompts as token ids, in the order of the guidance branches, and their weights.
-pub(crate) struct Prompts {
-    ids: Vec<Vec<u32>>,
-    pub(crate) guidance: Vec<f32>,
-    truncated: Vec<String>,
 }
 
 impl Pipeline {
@@ -272,29 +266,20 @@ impl Pipeline {
         Ok(Turn { plan, warm, meter: Meter::start() })
     }
 
-    /// The prompt, and the negative prompt before it if there is guidance.
+    /// The prompts as token ids.
     pub(crate) fn tokenize(&self, job: &Resolved) -> Result<Prompts> {
-        let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
-        let (prompt, negative) = (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
-        let g = job.guidance_scale;
-        let (texts, guidance) =
-            if job.is_guided() { (vec![negative, prompt], vec![1.0 - g, g]) } else { (vec![prompt], vec![1.0]) };
-        let mut prompts = Prompts { ids: Vec::new(), guidance, truncated: Vec::new() };
-        for (name, text) in texts {
-            let encoded = tokenizer.encode(text)?;
-            prompts.ids.push(encoded.ids);
-            prompts.truncated.extend(encoded.truncated.map(|rest| format!("{name}: {rest}")));
-        }
-        Ok(prompts)
+        Prompts::new(job, &Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?)
     }
 
     /// Each prompt is encoded by itself, so that its text does not depend on others and can be used again.
     pub(crate) fn encode(&self, turn: &mut Turn<'_>, prompts: &Prompts) -> Result<Text> {
         let Turn { plan, warm: Warm { texts, text_encoder, .. }, meter } = turn;
-        let missing: Vec<_> = prompts.ids.iter().filter(|ids| !texts.touch(ids)).collect();
+        let needed = prompts.needed();
+        texts.make_room(needed.len());
+        let missing: Vec<_> = needed.iter().filter(|ids| !texts.touch(ids)).collect();
         if missing.is_empty() {
             meter.skip(Stage::TextEncoder);
-            return texts.join(&prompts.ids);
+            return prompts.text(texts);
         }
         meter.stage(
             &plan.stage(Stage::TextEncoder),
@@ -306,7 +291,7 @@ impl Pipeline {
                         texts.keep(ids, encoder.encode(std::slice::from_ref(ids))?);
                     }
                 }
-                texts.join(&prompts.ids)
+                prompts.text(texts)
             },
         )
     }

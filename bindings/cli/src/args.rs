@@ -63,6 +63,9 @@ per line instead, each with \"event\": start, warning, step, done, plan or error
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
 is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
 
+Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 to 10; nested ones
+multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its partner is text too.
+
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
@@ -73,7 +76,7 @@ Examples:
 #[derive(Debug, Default, Args)]
 #[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
-    /// What the picture shows, in English; what does not fit the model's 77 tokens is cut off
+    /// What the picture shows, in English; (word:1.3) weighs more, [word] less. What does not fit the model's 77 tokens is cut off
     #[arg(value_name = "PROMPT", required_unless_present = "from")]
     pub prompt: Option<String>,
     /// The package to use [default: the built-in model, exported once into the cache]
@@ -82,6 +85,9 @@ pub struct GenerateArgs {
     /// What the picture is guided away from
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+    /// Take brackets in both prompts as text, and not as weights
+    #[arg(long)]
+    pub no_prompt_weighting: bool,
     /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the package's]
     #[arg(long, value_name = "NUMBER")]
     pub guidance_scale: Option<f32>,
@@ -160,6 +166,11 @@ impl GenerateArgs {
         Request {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative_prompt.clone().unwrap_or(base.negative_prompt),
+            prompt_weighting: if self.no_prompt_weighting {
+                false
+            } else {
+                base.prompt_weighting || self.prompt.is_some() // a new prompt is read as prompts are read now
+            },
             guidance_scale: self.guidance_scale.or(base.guidance_scale),
             num_inference_steps: self.num_inference_steps.or(base.num_inference_steps),
             temperature: self.temperature.or(base.temperature),
@@ -441,7 +452,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 15] = [
+        let cases: [(&[&str], Changed); 16] = [
+            (&["--no-prompt-weighting"], |r| r.prompt_weighting = false),
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
             (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),
             (&["--guidance-scale", "-1"], |r| r.guidance_scale = Some(-1.0)), // refused later, with its range
