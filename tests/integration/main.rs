@@ -1,6 +1,7 @@
 //! The tests of the whole project, as one binary: each module is a set of claims about one part.
 
 mod bad_checkpoints;
+mod batch;
 mod bench;
 mod checkpoints;
 mod exactness;

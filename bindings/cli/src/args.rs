@@ -61,7 +61,9 @@ Prints the names of the files it wrote on stdout, everything else on stderr. Wit
 per line instead, each with \"event\": start, warning, step, done, plan or error. Times are milliseconds, sizes bytes.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
-is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
+is replaced. Several pictures are NAME-0.png, NAME-1.png and so on. With --prompts the line's number is in the name, with
+--seeds the seed: NAME-LINE-SEED.png. Empty lines are skipped; a line that fails is reported, the others are made, and the
+exit code is then 1.
 
 Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 to 10; nested ones
 multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its partner is text too.
@@ -70,15 +72,19 @@ Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
   pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
+  pocketmuse generate --prompts prompts.txt --seeds 1,2,3 -o pictures/scene.png
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
 
 /// The flags of `generate`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
     /// What the picture shows, in English; (word:1.3) weighs more, [word] less. What does not fit the model's 77 tokens is cut off
-    #[arg(value_name = "PROMPT", required_unless_present = "from")]
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
+    /// Make a picture for each line of this text file, the model loaded once
+    #[arg(long, value_name = "FILE.txt", conflicts_with_all = ["prompt", "job", "save_tokens", "explain"])]
+    pub prompts: Option<PathBuf>,
     /// The package to use [default: the built-in model, exported once into the cache]
     #[arg(long, value_name = "DIR")]
     pub package: Option<PathBuf>,
@@ -109,6 +115,10 @@ pub struct GenerateArgs {
     /// The same seed makes the same picture [default: a random one, which is printed]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Make a picture for each of these seeds, the model loaded once
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',',
+          conflicts_with_all = ["seed", "job", "save_tokens", "explain"])]
+    pub seeds: Vec<u64>,
     /// The aesthetic score that the model is told its picture has, about 0 to 10 [default: 6]
     #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
     pub aesthetic_score: Option<f32>,
@@ -158,6 +168,12 @@ pub struct GenerateArgs {
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
+    /// The line of the prompt file, from 1, that this is for.
+    #[arg(skip)]
+    pub line: Option<usize>,
+    /// The seed, if files are named after it.
+    #[arg(skip)]
+    pub named_seed: Option<u64>,
 }
 
 impl GenerateArgs {
@@ -207,7 +223,7 @@ Examples:
   pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 --seed 3";
 
 /// The flags of `edit`: those of `generate`, and what it starts from.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = EDIT_HELP, allow_negative_numbers = true)]
 pub struct EditArgs {
     /// The picture to start from

@@ -6,10 +6,10 @@ use std::{
 };
 
 use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::{job::Job, tokens::TokenLog};
+use super::{batch, job::Job, tokens::TokenLog};
 use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
     bundled,
@@ -38,19 +38,25 @@ impl Order<'_> {
 
 pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
     let console = Console { json: order.is_json() };
-    let made = Job::read(order)
-        .and_then(|job| generate(&job, offline, &console).or_else(|error| mend(error, &job, offline, &console)));
-    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = if batch::is_wanted(order) {
+        batch::run(order, offline, &console)
+    } else {
+        Job::read(order).and_then(|job| mended(&job, &console, || generate(&job, offline, &console))).map(|()| 0)
+    };
+    made.inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-fn mend(error: Error, job: &Job, offline: bool, console: &Console) -> Result<()> {
-    if error.kind() != ErrorKind::PackageDamaged || job.kept.package.is_some() {
-        return Err(error);
+pub(super) fn mended<T>(job: &Job, console: &Console, mut make: impl FnMut() -> Result<T>) -> Result<T> {
+    let made = make();
+    match made {
+        Err(error) if error.kind() == ErrorKind::PackageDamaged && job.kept.package.is_none() => {
+            console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
+            bundled::discard(&bundled::cache_folder()?, built_in_flavour(job.kept.flavour))?;
+            make()
+        }
+        made => made,
     }
-    console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
-    bundled::discard(&bundled::cache_folder()?, built_in_flavour(job.kept.flavour))?;
-    generate(job, offline, console)
 }
 
 /// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
@@ -58,17 +64,35 @@ fn built_in_flavour(flavour: Option<Flavour>) -> Flavour {
     flavour.unwrap_or(Flavour::F32)
 }
 
-fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
-    let package = match &job.kept.package {
-        Some(package) => package.clone(),
-        None => built_in(built_in_flavour(job.kept.flavour), console)?,
-    };
-    let manifest = Manifest::read(&package)?;
-    job.check(&manifest)?; // a wrong request fails before anything is fetched
-    if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, &manifest)) {
-        console.warning(&warning);
+/// A package that was opened for one job or several.
+pub(super) struct Opened {
+    package: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) pipeline: Pipeline,
+}
+
+impl Opened {
+    /// Opens the package of `job`; `staged` if it makes one picture, after which the process ends.
+    pub(super) fn new(job: &Job, staged: bool, offline: bool, console: &Console) -> Result<Self> {
+        let package = package(job, console)?;
+        let manifest = Manifest::read(&package)?;
+        runtime::start(offline)?;
+        let pipeline = Pipeline::open_with(&package, &options(job, staged))?;
+        Ok(Self { package, manifest, pipeline })
     }
-    let options = options(job);
+}
+
+fn package(job: &Job, console: &Console) -> Result<PathBuf> {
+    match &job.kept.package {
+        Some(package) => Ok(package.clone()),
+        None => built_in(built_in_flavour(job.kept.flavour), console),
+    }
+}
+
+fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
+    let manifest = Manifest::read(&package(job, console)?)?;
+    job.check(&manifest)?; // a wrong request fails before anything is fetched
+    let options = options(job, true);
     if job.memory.is_some() || job.explain {
         let plan = Plan::new(&manifest, &job.kept.request, &options)?; // nor is anything when the memory is too small
         if job.explain {
@@ -76,10 +100,17 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
             return Ok(());
         }
     }
-    runtime::start(offline)?;
-    let pipeline = Pipeline::open_with(&package, &options)?;
+    make(job, &Opened::new(job, true, offline, console)?, console)
+}
+
+/// Makes a job's pictures.
+pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> {
+    let Opened { package, manifest, pipeline } = opened;
+    if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, manifest)) {
+        console.warning(&warning);
+    }
     job.keep(None)?;
-    console.started(&package, &manifest, job);
+    console.started(package, manifest, job);
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
@@ -106,7 +137,7 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     stop::check()?;
     output.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
 
-    let files = job.write(&output, &manifest)?;
+    let files = job.write(&output, manifest)?;
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
     }
@@ -114,14 +145,14 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     Ok(())
 }
 
-/// How the package is opened: for one picture, after which the process ends.
-fn options(job: &Job) -> Options {
+/// How the package is opened.
+fn options(job: &Job, staged: bool) -> Options {
     Options {
         flavour: job.kept.flavour,
         threads: job.threads,
         library: None,
         memory: job.memory.unwrap_or_default(),
-        staged: true,
+        staged,
         prepared: runtime::prepared_folder(),
     }
 }
@@ -153,18 +184,18 @@ fn differs(origin: &Origin, manifest: &Manifest) -> Option<String> {
 }
 
 /// What is printed: lines for people on stderr and file names on stdout, or events on stdout.
-struct Console {
-    json: bool,
+pub(super) struct Console {
+    pub(super) json: bool,
 }
 
 impl Console {
-    fn event(&self, event: impl FnOnce() -> Value) {
+    pub(super) fn event(&self, event: impl FnOnce() -> Value) {
         if self.json {
             terminal::print(event().to_string());
         }
     }
 
-    fn warning(&self, text: &str) {
+    pub(super) fn warning(&self, text: &str) {
         if self.json {
             terminal::print(json!({"event": "warning", "message": text}).to_string());
         } else {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     args::GenerateArgs,
-    outputs,
+    outputs::{self, Name},
     picture::{self, Origin},
 };
 
@@ -89,7 +89,8 @@ impl Job {
         let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
         let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
         let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
-        let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
+        let name = Name { prompt: &request.prompt, line: args.line, seed: args.named_seed };
+        let files = outputs::plan(args.output.as_deref(), name, count)?;
         [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,

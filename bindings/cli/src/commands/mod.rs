@@ -1,5 +1,6 @@
 //! One file for each command: what it calls and what it prints.
 
+mod batch;
 pub(crate) mod bench;
 mod edit;
 pub(crate) mod export;
