@@ -44,6 +44,7 @@ mod session;
 mod stages;
 pub mod tokenize;
 pub mod verify;
+pub mod video;
 mod warm;
 mod weights;
 
@@ -60,3 +61,4 @@ pub use request::{Request, Resolved, Temperature};
 pub use rng::RngKind;
 pub use sampler::{GuidanceSchedule, Sampler};
 pub use session::Runtime;
+pub use video::Video;

@@ -13,3 +13,4 @@ mod pictures;
 mod pipeline;
 mod quality;
 mod support;
+mod videos;

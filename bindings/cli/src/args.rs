@@ -1,12 +1,15 @@
 //! The command line as it is typed: commands, flags and their help. Knows what
 //! a value looks like, not whether it suits a model.
 
+mod video;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketmuse::{Budget, Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 use pocketmuse_package::Dtype;
 
+pub use self::video::VideoArgs;
 use crate::synth::Preset;
 
 const AFTER_HELP: &str = "\
@@ -38,6 +41,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Make a picture from a picture: the whole of it, or what a mask says
     Edit(Box<EditArgs>),
+    /// Make a moving picture from a prompt
+    Video(Box<VideoArgs>),
     /// Go on with a job that was stopped or killed, from the file that --job kept
     Resume(ResumeArgs),
     /// Turn a checkpoint in the hub layout into a package

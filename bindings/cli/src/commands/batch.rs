@@ -83,7 +83,7 @@ fn make(
         Order::Generate(args) => Job::read(Order::Generate(&change(args)))?,
         Order::Resume(_) => return Ok(()),
     };
-    generate::mended(&job, console, || {
+    generate::mend_for(&job, console, || {
         let ready = match opened.take() {
             Some(ready) => ready,
             None => Opened::new(&job, false, offline, console)?,

@@ -41,18 +41,28 @@ pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
     let made = if batch::is_wanted(order) {
         batch::run(order, offline, &console)
     } else {
-        Job::read(order).and_then(|job| mended(&job, &console, || generate(&job, offline, &console))).map(|()| 0)
+        Job::read(order).and_then(|job| mend_for(&job, &console, || generate(&job, offline, &console))).map(|()| 0)
     };
     made.inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
+/// As [`mended`], for the package of a job.
+pub(super) fn mend_for<T>(job: &Job, console: &Console, make: impl FnMut() -> Result<T>) -> Result<T> {
+    mended(job.kept.package.is_none(), job.kept.flavour, console, make)
+}
+
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-pub(super) fn mended<T>(job: &Job, console: &Console, mut make: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn mended<T>(
+    is_built_in: bool,
+    flavour: Option<Flavour>,
+    console: &Console,
+    mut make: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let made = make();
     match made {
-        Err(error) if error.kind() == ErrorKind::PackageDamaged && job.kept.package.is_none() => {
+        Err(error) if error.kind() == ErrorKind::PackageDamaged && is_built_in => {
             console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
-            bundled::discard(&bundled::cache_folder()?, built_in_flavour(job.kept.flavour))?;
+            bundled::discard(&bundled::cache_folder()?, built_in_flavour(flavour))?;
             make()
         }
         made => made,
@@ -74,7 +84,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the package of `job`; `staged` if it makes one picture, after which the process ends.
     pub(super) fn new(job: &Job, staged: bool, offline: bool, console: &Console) -> Result<Self> {
-        let package = package(job, console)?;
+        let package = package(job.kept.package.as_deref(), job.kept.flavour, console)?;
         let manifest = Manifest::read(&package)?;
         runtime::start(offline)?;
         let pipeline = Pipeline::open_with(&package, &options(job, staged))?;
@@ -82,15 +92,16 @@ impl Opened {
     }
 }
 
-fn package(job: &Job, console: &Console) -> Result<PathBuf> {
-    match &job.kept.package {
-        Some(package) => Ok(package.clone()),
-        None => built_in(built_in_flavour(job.kept.flavour), console),
+/// The package asked for, or that of the built-in model.
+pub(super) fn package(asked: Option<&Path>, flavour: Option<Flavour>, console: &Console) -> Result<PathBuf> {
+    match asked {
+        Some(package) => Ok(package.to_owned()),
+        None => built_in(built_in_flavour(flavour), console),
     }
 }
 
 fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
-    let manifest = Manifest::read(&package(job, console)?)?;
+    let manifest = Manifest::read(&package(job.kept.package.as_deref(), job.kept.flavour, console)?)?;
     job.check(&manifest)?; // a wrong request fails before anything is fetched
     let options = options(job, true);
     if job.memory.is_some() || job.explain {
@@ -110,7 +121,7 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
         console.warning(&warning);
     }
     job.keep(None)?;
-    console.started(package, manifest, job);
+    console.started(package, manifest, job.kept.request.seed);
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
@@ -203,18 +214,18 @@ impl Console {
         }
     }
 
-    fn started(&self, package: &Path, manifest: &Manifest, job: &Job) {
+    pub(super) fn started(&self, package: &Path, manifest: &Manifest, seed: u64) {
         self.event(|| {
             json!({
                 "event": "start",
                 "package": package,
                 "model": manifest.model.name,
                 "digest": manifest.digest(),
-                "seed": job.kept.request.seed,
+                "seed": seed,
             })
         });
         if !self.json {
-            terminal::note(format!("seed {}", job.kept.request.seed));
+            terminal::note(format!("seed {seed}"));
         }
     }
 

@@ -153,7 +153,7 @@ impl Job {
 }
 
 /// A seed short enough to be typed again.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 

@@ -12,3 +12,4 @@ pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;
 pub(crate) mod verify;
+pub(crate) mod video;
