@@ -5,6 +5,7 @@ use std::{
     ops::ControlFlow,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use image::RgbImage;
@@ -18,12 +19,14 @@ use crate::{
     pixels,
     plan::Plan,
     preview::Preview,
+    prompts::Prompts,
     request::{Request, Resolved},
     rng::Rng,
     sampler,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
     trace::{self, Trace, Traced, Tracer},
+    video::{self, Made, Moment, Video},
     warm::{Slot, Warm},
 };
 
@@ -80,13 +83,6 @@ pub struct Output {
     pub truncated: Vec<String>,
     /// The request with every default filled in: it makes the same pictures again.
     pub request: Request,
-}
-
-/// The prompts as token ids, in the order of the guidance branches, and their weights.
-pub(crate) struct Prompts {
-    ids: Vec<Vec<u32>>,
-    pub(crate) guidance: Vec<f32>,
-    truncated: Vec<String>,
 }
 
 impl Pipeline {
@@ -212,6 +208,53 @@ impl Pipeline {
         Ok((job, start))
     }
 
+    /// Makes a video: the first frame as [`Self::generate`] makes a picture, every other from the tokens of the one before.
+    ///
+    /// `on_moment` is given every frame when it is finished, and told of every step; when it breaks, no further work is
+    /// done. A frame is planned and made as a picture is, so a video takes the memory of one picture, however long it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`]; `BadRequest` too for a motion that moves everything out of view in one frame, and for
+    /// several pictures at once.
+    pub fn video(
+        &self,
+        request: &Request,
+        video: &Video,
+        mut on_moment: impl FnMut(Moment<'_>) -> ControlFlow<()>,
+    ) -> Result<Made> {
+        let started = Instant::now();
+        let mut job = video.resolve(request, self.manifest())?;
+        let pixels_per_token = self.manifest().model.pixels_per_token;
+        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = video.end.as_ref().map(|end| self.codes_of(end, &mut job, &mut warm)).transpose()?;
+        let mut rng = Rng::new(request.rng, request.seed);
+        let (mut tokens, mut truncated) = (vec![None; job.cells()], Vec::new());
+        for frame in 0..video.frames {
+            let mut now = job.clone();
+            if frame > 0 {
+                rng = video::frame_rng(rng, request.seed, frame);
+                tokens = video.begin(frame, &tokens, end.as_deref(), (job.grid, pixels_per_token), &mut rng);
+                now = video::frame_job(&job, &tokens);
+            }
+            let mut turn = self.turn(&now, &mut warm)?;
+            let mut images;
+            let step = |step: &Step<'_>| on_moment(Moment::Step { frame, step: *step });
+            (images, truncated) = self.draw(&mut turn, &now, None, (&mut tokens, &mut rng), None, step)?;
+            let image = images.pop().expect("one picture was asked for");
+            if on_moment(Moment::Frame { frame, image }).is_break() {
+                return Err(cancelled());
+            }
+        }
+        Ok(Made { request: job.request, truncated, total: started.elapsed() })
+    }
+
+    /// The codes of a picture of any size, brought to the size of `job`.
+    fn codes_of(&self, image: &RgbImage, job: &mut Resolved, warm: &mut Warm) -> Result<Vec<u32>> {
+        let start = Source::new(image.clone()).fit(job, &self.manifest().model)?;
+        self.codes(&mut self.turn(job, warm)?, &start)
+    }
+
     /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
     pub fn state(&self, step: &Step<'_>) -> State {
         State {
@@ -257,7 +300,7 @@ impl Pipeline {
         start: Option<&Start>,
         saved: Option<&State>,
         tracer: Option<&mut Tracer>,
-        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
         let source = start.map(Start::digest);
         let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,11 +309,27 @@ impl Pipeline {
             Some(state) => (state.tokens.clone(), state.rng.clone()),
             None => self.begin(&mut turn, job, start)?,
         };
+        let (images, truncated) = self.draw(&mut turn, job, source, (&mut tokens, &mut rng), tracer, on_step)?;
+        let known = |image| if let Some(start) = start { start.paste(image) } else { image };
+        let images = images.into_iter().map(known).collect();
+        Ok(Output { images, report: turn.meter.finish(), truncated, request: job.request.clone() })
+    }
+
+    /// Chooses the masked tokens and decodes all. Returns the pictures and what of the prompts did not fit.
+    fn draw(
+        &self,
+        turn: &mut Turn<'_>,
+        job: &Resolved,
+        source: Option<Digest>,
+        (tokens, rng): (&mut [Option<u32>], &mut Rng),
+        tracer: Option<&mut Tracer>,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<(Vec<RgbImage>, Vec<String>)> {
         let prompts = self.tokenize(job)?;
-        let text = self.encode(&mut turn, &prompts)?;
-        let primed = self.prime(&mut turn, text, job)?;
+        let text = self.encode(turn, &prompts)?;
+        let primed = self.prime(turn, text, job)?;
         let (plan, mut traced, is_traced) = (turn.plan.stage(Stage::Step), Slot::default(), tracer.is_some());
-        let tokens = turn.meter.stage(
+        turn.meter.stage(
             &plan,
             if is_traced { &mut traced } else { &mut turn.warm.step },
             |loading| match is_traced {
@@ -279,14 +338,14 @@ impl Pipeline {
             },
             |predictor| {
                 let model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
-                let guess = RefCell::new(tokens.clone());
+                let guess = RefCell::new(tokens.to_vec());
                 let mut model = Traced { model, tracer, guess: &guess };
                 let watch = |step, tokens: &[_], rng: &Rng| {
                     on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
                 };
-                match sampler::sample(&mut model, &mut tokens, job.images(), &job.schedule, &mut rng, watch)? {
-                    ControlFlow::Continue(()) => Ok(tokens),
-                    ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "the request was cancelled")),
+                match sampler::sample(&mut model, tokens, job.images(), &job.schedule, rng, watch)? {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(cancelled()),
                 }
             },
         )?;
@@ -295,13 +354,9 @@ impl Pipeline {
             &turn.plan.stage(Stage::Decoder),
             &mut turn.warm.decoder,
             |loading| Decoder::load(&self.package, loading),
-            |decoder| {
-                let known = |image| if let Some(start) = start { start.paste(image) } else { image };
-                tokens.chunks(job.cells()).map(|tokens| decode(decoder, tokens, job).map(known)).collect()
-            },
+            |decoder| tokens.chunks(job.cells()).map(|tokens| decode(decoder, tokens, job)).collect(),
         )?;
-        let report = turn.meter.finish();
-        Ok(Output { images, report, truncated: prompts.truncated, request: job.request.clone() })
+        Ok((images, prompts.truncated))
     }
 
     /// The tokens and the generator before the first step. The tokens are all masked, or what the encoder makes of the
@@ -309,14 +364,19 @@ impl Pipeline {
     fn begin(&self, turn: &mut Turn<'_>, job: &Resolved, start: Option<&Start>) -> Result<(Vec<Option<u32>>, Rng)> {
         let mut rng = Rng::new(job.request.rng, job.request.seed);
         let Some(start) = start else { return Ok((vec![None; job.images() * job.cells()], rng)) };
+        let codes = self.codes(turn, start)?;
+        Ok((start.tokens(&codes, job, &mut rng), rng))
+    }
+
+    /// What the encoder makes of a picture.
+    fn codes(&self, turn: &mut Turn<'_>, start: &Start) -> Result<Vec<u32>> {
         let (pixels, size) = start.pixels();
-        let codes = turn.meter.stage(
+        turn.meter.stage(
             &turn.plan.stage(Stage::Encoder),
             &mut Slot::default(),
             |loading| Encoder::load(&self.package, loading),
             |encoder| encoder.codes(&pixels, size),
-        )?;
-        Ok((start.tokens(&codes, job, &mut rng), rng))
+        )
     }
 
     /// Plans `job` and drops what would be in its way.
@@ -326,29 +386,20 @@ impl Pipeline {
         Ok(Turn { plan, warm, meter: Meter::start() })
     }
 
-    /// The prompt, and the negative prompt before it if there is guidance.
+    /// The prompts as token ids.
     pub(crate) fn tokenize(&self, job: &Resolved) -> Result<Prompts> {
-        let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
-        let (prompt, negative) = (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
-        let g = job.guidance_scale;
-        let (texts, guidance) =
-            if job.is_guided() { (vec![negative, prompt], vec![1.0 - g, g]) } else { (vec![prompt], vec![1.0]) };
-        let mut prompts = Prompts { ids: Vec::new(), guidance, truncated: Vec::new() };
-        for (name, text) in texts {
-            let encoded = tokenizer.encode(text)?;
-            prompts.ids.push(encoded.ids);
-            prompts.truncated.extend(encoded.truncated.map(|rest| format!("{name}: {rest}")));
-        }
-        Ok(prompts)
+        Prompts::new(job, &Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?)
     }
 
     /// Each prompt is encoded by itself, so that its text does not depend on others and can be used again.
     pub(crate) fn encode(&self, turn: &mut Turn<'_>, prompts: &Prompts) -> Result<Text> {
         let Turn { plan, warm: Warm { texts, text_encoder, .. }, meter } = turn;
-        let missing: Vec<_> = prompts.ids.iter().filter(|ids| !texts.touch(ids)).collect();
+        let needed = prompts.needed();
+        texts.make_room(needed.len());
+        let missing: Vec<_> = needed.iter().filter(|ids| !texts.touch(ids)).collect();
         if missing.is_empty() {
             meter.skip(Stage::TextEncoder);
-            return texts.join(&prompts.ids);
+            return prompts.text(texts);
         }
         meter.stage(
             &plan.stage(Stage::TextEncoder),
@@ -360,7 +411,7 @@ impl Pipeline {
                         texts.keep(ids, encoder.encode(std::slice::from_ref(ids))?);
                     }
                 }
-                texts.join(&prompts.ids)
+                prompts.text(texts)
             },
         )
     }
@@ -388,6 +439,10 @@ impl Resolved {
         let (images, request) = (self.images(), &self.request);
         Step { step, num_inference_steps, tokens, guess, images, height, width, rng, request, source }
     }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "", "the request was cancelled")
 }
 
 fn decode(decoder: &mut Decoder, tokens: &[Option<u32>], job: &Resolved) -> Result<RgbImage> {

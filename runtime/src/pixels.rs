@@ -1,6 +1,8 @@
 //! Pixels become a picture file, and the request that made it is read back; pictures to edit are read and fitted.
 //! The only module that decodes or encodes: elsewhere `image` is but a name for pixels. Knows no network.
 
+mod animation;
+mod container;
 mod fit;
 mod paste;
 mod read;
@@ -17,6 +19,7 @@ use image::{
 };
 use pocketmuse_package::{Error, ErrorKind, Result, place};
 
+pub use animation::Animation;
 pub(crate) use fit::Fit;
 pub(crate) use paste::{REPAINT, paste};
 pub use read::{MAX_FILE_BYTES, MAX_PIXEL_BYTES, Picture, read, read_mask};

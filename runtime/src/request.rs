@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     rng::RngKind,
     sampler::{GuidanceSchedule, Sampler, Schedule},
+    weights::Weighted,
 };
 
 /// The longest prompt that is looked at, in bytes; a model reads 77 tokens.
@@ -38,6 +39,10 @@ pub struct Request {
     pub prompt: String,
     /// What the picture is guided away from. Empty by default; has no effect without guidance.
     pub negative_prompt: String,
+    /// Whether `(word:1.3)` gives a word weight in both prompts. Set by default; a stored request without it is from before
+    /// there were weights, and its brackets are text.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prompt_weighting: bool,
     /// How strongly the prompt steers, finite and at least 0. Up to 1 guidance is off and a step costs half.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_scale: Option<f32>,
@@ -92,6 +97,7 @@ impl Default for Request {
         Self {
             prompt: String::new(),
             negative_prompt: String::new(),
+            prompt_weighting: true,
             guidance_scale: None,
             num_inference_steps: None,
             temperature: None,
@@ -203,6 +209,17 @@ impl Resolved {
 }
 
 impl Request {
+    /// One of the prompts and its weights, if it is one that can be.
+    pub(crate) fn weighted(&self, name: &str, prompt: &str) -> Result<Weighted> {
+        if prompt.len() > MAX_PROMPT_BYTES {
+            return Err(bad(name, format!("expected at most {MAX_PROMPT_BYTES} bytes, found {}", prompt.len())));
+        }
+        if !self.prompt_weighting {
+            return Ok(Weighted::plain(prompt));
+        }
+        Weighted::read(prompt).map_err(|error| error.within(name))
+    }
+
     /// Refuses what only an edit can be asked for.
     pub(crate) fn check_starts_from_nothing(&self) -> Result<()> {
         match self.strength {
@@ -220,8 +237,8 @@ impl Request {
     /// `BadRequest` at the first field that is out of range or does not fit the model.
     pub fn resolve(&self, manifest: &Manifest) -> Result<Resolved> {
         let (model, defaults) = (&manifest.model, &manifest.defaults);
-        check_prompt("prompt", &self.prompt)?;
-        check_prompt("negative_prompt", &self.negative_prompt)?;
+        self.weighted("prompt", &self.prompt)?;
+        self.weighted("negative_prompt", &self.negative_prompt)?;
         let guidance_scale = self.guidance_scale.unwrap_or(defaults.guidance_scale);
         not_negative("guidance_scale", guidance_scale)?;
         let steps = self.num_inference_steps.unwrap_or(defaults.num_inference_steps);
@@ -269,13 +286,6 @@ impl Request {
             },
         })
     }
-}
-
-fn check_prompt(name: &str, prompt: &str) -> Result<()> {
-    if prompt.len() <= MAX_PROMPT_BYTES {
-        return Ok(());
-    }
-    Err(bad(name, format!("expected at most {MAX_PROMPT_BYTES} bytes, found {}", prompt.len())))
 }
 
 fn not_negative(name: &str, value: f32) -> Result<()> {
@@ -389,7 +399,10 @@ mod tests {
     #[test]
     fn says_which_field_does_not_fit_and_what_would() {
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 21] = [
+        let cases: [(&str, Change); 22] = [
+            ("negative_prompt: expected weights of 0 to 10, found 11 at byte 2", |r| {
+                r.negative_prompt = "a (b:11)".to_owned();
+            }),
             ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
             ("num_inference_steps: expected 1 to 10000, found 10001", |r| r.num_inference_steps = Some(10_001)),
             ("guidance_scale: expected a finite number of at least 0, found NaN", |r| {
@@ -458,7 +471,8 @@ mod tests {
         let resolved = request.resolve(&manifest()).expect("fits").request;
         let stored = serde_json::to_string(&resolved).expect("plain data");
         assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), resolved);
-        assert_eq!(serde_json::from_str::<Request>("{}").expect("nothing given"), Request::default());
+        let old = serde_json::from_str::<Request>("{}").expect("nothing given");
+        assert_eq!(old, Request { prompt_weighting: false, ..Request::default() }, "brackets were text once");
         let unknown = serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
         assert!(unknown.to_string().starts_with("unknown field `strenght`"), "{unknown}");
     }

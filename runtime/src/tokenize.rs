@@ -22,6 +22,8 @@ pub struct Tokenizer {
 pub struct Encoded {
     /// Exactly the manifest's `max_tokens` ids: begin, the prompt's, end, then padding.
     pub ids: Vec<u32>,
+    /// Where in the prompt its own ids begin, in bytes: of the second of `ids` and those after it.
+    pub starts: Vec<usize>,
     /// The end of the prompt that did not fit, if any.
     pub truncated: Option<String>,
 }
@@ -124,7 +126,9 @@ impl Tokenizer {
     pub fn encode(&self, prompt: &str) -> Result<Encoded> {
         let encoding = self.encoding(prompt)?;
         let room = self.max_tokens - 2;
-        let kept = &encoding.get_ids()[..encoding.len().min(room)];
+        let count = encoding.len().min(room);
+        let kept = &encoding.get_ids()[..count];
+        let starts = encoding.get_offsets()[..count].iter().map(|(start, _)| *start).collect();
         let mut ids = Vec::with_capacity(self.max_tokens);
         ids.push(self.bos);
         ids.extend_from_slice(kept);
@@ -132,7 +136,7 @@ impl Tokenizer {
         ids.resize(self.max_tokens, self.pad);
         let cut = encoding.get_offsets().get(room).map(|(start, _)| *start);
         let truncated = cut.map(|start| prompt.get(start..).unwrap_or_default().trim().to_owned());
-        Ok(Encoded { ids, truncated })
+        Ok(Encoded { ids, starts, truncated })
     }
 }
 

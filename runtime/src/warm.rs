@@ -62,24 +62,33 @@ impl<S> Slot<S> {
 
 /// The texts of the last prompts, by their token ids, the last used at the end.
 #[derive(Default)]
-pub(crate) struct Texts(VecDeque<(Vec<u32>, Text)>);
+pub(crate) struct Texts {
+    kept: VecDeque<(Vec<u32>, Text)>,
+    /// More than usual that the prompts at hand need.
+    needed: usize,
+}
 
 impl Texts {
     /// Whether the text of a prompt is there; if so it counts as used now.
     pub(crate) fn touch(&mut self, ids: &[u32]) -> bool {
-        let index = self.0.iter().position(|(kept, _)| kept == ids);
-        let used = index.and_then(|index| self.0.remove(index));
+        let index = self.kept.iter().position(|(kept, _)| kept == ids);
+        let used = index.and_then(|index| self.kept.remove(index));
         let is_there = used.is_some();
-        self.0.extend(used);
+        self.kept.extend(used);
         is_there
     }
 
-    /// Keeps a text, and drops the one that was not used for longest.
+    /// Makes room for as many texts as a request needs.
+    pub(crate) fn make_room(&mut self, needed: usize) {
+        self.needed = needed;
+    }
+
+    /// Keeps a text, and drops those that were not used for longest.
     pub(crate) fn keep(&mut self, ids: &[u32], text: Text) {
-        if self.0.len() >= TEXTS {
-            self.0.pop_front();
+        while self.kept.len() >= TEXTS.max(self.needed) {
+            self.kept.pop_front();
         }
-        self.0.push_back((ids.to_vec(), text));
+        self.kept.push_back((ids.to_vec(), text));
     }
 
     /// The texts of `prompts`, which must be there, one after another.
@@ -87,8 +96,8 @@ impl Texts {
     /// # Errors
     ///
     /// `Runtime` if they are of different sizes.
-    pub(crate) fn join(&self, prompts: &[Vec<u32>]) -> Result<Text> {
-        let text = |ids| self.0.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
+    pub(crate) fn join(&self, prompts: &[&[u32]]) -> Result<Text> {
+        let text = |ids: &&[u32]| self.kept.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
         Text::join(prompts.iter().filter_map(text))
     }
 }
@@ -142,7 +151,7 @@ mod tests {
             assert!(texts.touch(&[0]), "used again");
         }
         assert_eq!((0..20).filter(|id| texts.touch(&[*id])).collect::<Vec<_>>(), [0, 13, 14, 15, 16, 17, 18, 19]);
-        let joined = texts.join(&[vec![19], vec![0], vec![19]]).expect("of one size");
+        let joined = texts.join(&[&[19], &[0], &[19]]).expect("of one size");
         assert_eq!(joined.hidden.shaped(&[3, 2]).expect("three"), [19.0, 19.0, 0.0, 0.0, 19.0, 19.0]);
         assert_eq!(joined.pooled.shaped(&[3, 1]).expect("three"), [19.0, 0.0, 19.0]);
     }

@@ -1,6 +1,7 @@
 //! The tests of the whole project, as one binary: each module is a set of claims about one part.
 
 mod bad_checkpoints;
+mod batch;
 mod bench;
 mod checkpoints;
 mod exactness;
@@ -14,3 +15,4 @@ mod preview;
 mod quality;
 mod support;
 mod trace;
+mod videos;

@@ -98,6 +98,26 @@ fn a_long_prompt_works_and_says_what_was_cut_off() {
 }
 
 #[test]
+fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
+    let pipeline = open(1);
+    let with = |prompt: &str| Request { prompt: prompt.to_owned(), ..request(5) };
+    let picture = |request: &Request| generate(&pipeline, request).images;
+    let plain = picture(&with("a red lighthouse by the sea at sunset"));
+    assert_eq!(picture(&with("a (red:1.0) lighthouse by the (sea:1) at sunset")), plain, "weights of one");
+    let weighted = with("a (red:1.6) lighthouse by the [sea] at (sunset:0)");
+    assert_ne!(picture(&weighted), plain);
+    assert_eq!(picture(&weighted), picture(&weighted), "with texts that were kept");
+    assert_ne!(picture(&Request { prompt_weighting: false, ..weighted.clone() }), picture(&weighted));
+    let escaped = picture(&with(r"a \(red\) lighthouse"));
+    assert_eq!(escaped, picture(&Request { prompt_weighting: false, ..with("a (red) lighthouse") }));
+    let many: String = (0..40).map(|index| format!("red (sea:1.{index}1) ")).collect();
+    let against = Request { negative_prompt: "fog (sea:0.5)".to_owned(), ..with(&many) };
+    assert_eq!(picture(&against), picture(&against), "more texts than are kept");
+    let error = refused(&pipeline, &with("a (red:11) house"));
+    assert_eq!(error.to_string(), "prompt: expected weights of 0 to 10, found 11 at byte 2");
+}
+
+#[test]
 fn every_value_of_a_request_has_an_effect() {
     let pipeline = open(1);
     let picture = generate(&pipeline, &request(5)).images;

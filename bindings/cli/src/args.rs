@@ -1,12 +1,15 @@
 //! The command line as it is typed: commands, flags and their help. Knows what
 //! a value looks like, not whether it suits a model.
 
+mod video;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketmuse::{Budget, Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 use pocketmuse_package::Dtype;
 
+pub use self::video::VideoArgs;
 use crate::synth::Preset;
 
 const AFTER_HELP: &str = "\
@@ -38,6 +41,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Make a picture from a picture: the whole of it, or what a mask says
     Edit(Box<EditArgs>),
+    /// Make a moving picture from a prompt
+    Video(Box<VideoArgs>),
     /// Go on with a job that was stopped or killed, from the file that --job kept
     Resume(ResumeArgs),
     /// Turn a checkpoint in the hub layout into a package
@@ -61,28 +66,40 @@ Prints the names of the files it wrote on stdout, everything else on stderr. Wit
 per line instead, each with \"event\": start, warning, step, trace, done, plan or error. Times are milliseconds, sizes bytes.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. A file named with -o
-is replaced. Several pictures are NAME-0.png, NAME-1.png and so on.
+is replaced. Several pictures are NAME-0.png, NAME-1.png and so on. With --prompts the line's number is in the name, with
+--seeds the seed: NAME-LINE-SEED.png. Empty lines are skipped; a line that fails is reported, the others are made, and the
+exit code is then 1.
+
+Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 to 10; nested ones
+multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its partner is text too.
 
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
   pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
   pocketmuse generate \"a robot in the snow\" --trace why -o robot.png   # then open why/index.html
+  pocketmuse generate --prompts prompts.txt --seeds 1,2,3 -o pictures/scene.png
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
 
 /// The flags of `generate`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
-    /// What the picture shows, in English; what does not fit the model's 77 tokens is cut off
-    #[arg(value_name = "PROMPT", required_unless_present = "from")]
+    /// What the picture shows, in English; (word:1.3) weighs more, [word] less. What does not fit the model's 77 tokens is cut off
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
+    /// Make a picture for each line of this text file, the model loaded once
+    #[arg(long, value_name = "FILE.txt", conflicts_with_all = ["prompt", "job", "save_tokens", "explain"])]
+    pub prompts: Option<PathBuf>,
     /// The package to use [default: the built-in model, exported once into the cache]
     #[arg(long, value_name = "DIR")]
     pub package: Option<PathBuf>,
     /// What the picture is guided away from
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+    /// Take brackets in both prompts as text, and not as weights
+    #[arg(long)]
+    pub no_prompt_weighting: bool,
     /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the package's]
     #[arg(long, value_name = "NUMBER")]
     pub guidance_scale: Option<f32>,
@@ -104,6 +121,10 @@ pub struct GenerateArgs {
     /// The same seed makes the same picture [default: a random one, which is printed]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Make a picture for each of these seeds, the model loaded once
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',',
+          conflicts_with_all = ["seed", "job", "save_tokens", "explain"])]
+    pub seeds: Vec<u64>,
     /// The aesthetic score that the model is told its picture has, about 0 to 10 [default: 6]
     #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
     pub aesthetic_score: Option<f32>,
@@ -161,6 +182,12 @@ pub struct GenerateArgs {
     /// prompt to this new folder, as index.html (a page that explains them), labelled PNGs and trace.json
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
+    /// The line of the prompt file, from 1, that this is for.
+    #[arg(skip)]
+    pub line: Option<usize>,
+    /// The seed, if files are named after it.
+    #[arg(skip)]
+    pub named_seed: Option<u64>,
 }
 
 impl GenerateArgs {
@@ -169,6 +196,11 @@ impl GenerateArgs {
         Request {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative_prompt.clone().unwrap_or(base.negative_prompt),
+            prompt_weighting: if self.no_prompt_weighting {
+                false
+            } else {
+                base.prompt_weighting || self.prompt.is_some() // a new prompt is read as prompts are read now
+            },
             guidance_scale: self.guidance_scale.or(base.guidance_scale),
             num_inference_steps: self.num_inference_steps.or(base.num_inference_steps),
             temperature: self.temperature.or(base.temperature),
@@ -205,7 +237,7 @@ Examples:
   pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 --seed 3";
 
 /// The flags of `edit`: those of `generate`, and what it starts from.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = EDIT_HELP, allow_negative_numbers = true)]
 pub struct EditArgs {
     /// The picture to start from
@@ -450,7 +482,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 15] = [
+        let cases: [(&[&str], Changed); 16] = [
+            (&["--no-prompt-weighting"], |r| r.prompt_weighting = false),
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
             (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),
             (&["--guidance-scale", "-1"], |r| r.guidance_scale = Some(-1.0)), // refused later, with its range

@@ -17,6 +17,8 @@ pub enum Purpose {
     Noise = 2,
     /// Where an image begins in the Halton order.
     Order = 3,
+    /// The seed of a video's frame.
+    Frame = 4,
 }
 
 /// The generator: the seed is the key, the counter is (purpose, image, step, position).

@@ -6,10 +6,10 @@ use std::{
 };
 
 use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::{job::Job, tokens::TokenLog};
+use super::{batch, job::Job, tokens::TokenLog};
 use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
     bundled,
@@ -40,19 +40,35 @@ impl Order<'_> {
 
 pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
     let console = Console { json: order.is_json() };
-    let made = Job::read(order)
-        .and_then(|job| generate(&job, offline, &console).or_else(|error| mend(error, &job, offline, &console)));
-    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = if batch::is_wanted(order) {
+        batch::run(order, offline, &console)
+    } else {
+        Job::read(order).and_then(|job| mend_for(&job, &console, || generate(&job, offline, &console))).map(|()| 0)
+    };
+    made.inspect_err(|error| console.event(|| terminal::error_event(error)))
+}
+
+/// As [`mended`], for the package of a job.
+pub(super) fn mend_for<T>(job: &Job, console: &Console, make: impl FnMut() -> Result<T>) -> Result<T> {
+    mended(job.kept.package.is_none(), job.kept.flavour, console, make)
 }
 
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-fn mend(error: Error, job: &Job, offline: bool, console: &Console) -> Result<()> {
-    if error.kind() != ErrorKind::PackageDamaged || job.kept.package.is_some() {
-        return Err(error);
+pub(super) fn mended<T>(
+    is_built_in: bool,
+    flavour: Option<Flavour>,
+    console: &Console,
+    mut make: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let made = make();
+    match made {
+        Err(error) if error.kind() == ErrorKind::PackageDamaged && is_built_in => {
+            console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
+            bundled::discard(&bundled::cache_folder()?, built_in_flavour(flavour))?;
+            make()
+        }
+        made => made,
     }
-    console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
-    bundled::discard(&bundled::cache_folder()?, built_in_flavour(job.kept.flavour))?;
-    generate(job, offline, console)
 }
 
 /// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
@@ -60,17 +76,36 @@ fn built_in_flavour(flavour: Option<Flavour>) -> Flavour {
     flavour.unwrap_or(Flavour::F32)
 }
 
-fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
-    let package = match &job.kept.package {
-        Some(package) => package.clone(),
-        None => built_in(built_in_flavour(job.kept.flavour), console)?,
-    };
-    let manifest = Manifest::read(&package)?;
-    job.check(&manifest)?; // a wrong request fails before anything is fetched
-    if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, &manifest)) {
-        console.warning(&warning);
+/// A package that was opened for one job or several.
+pub(super) struct Opened {
+    package: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) pipeline: Pipeline,
+}
+
+impl Opened {
+    /// Opens the package of `job`; `staged` if it makes one picture, after which the process ends.
+    pub(super) fn new(job: &Job, staged: bool, offline: bool, console: &Console) -> Result<Self> {
+        let package = package(job.kept.package.as_deref(), job.kept.flavour, console)?;
+        let manifest = Manifest::read(&package)?;
+        runtime::start(offline)?;
+        let pipeline = Pipeline::open_with(&package, &options(job, staged))?;
+        Ok(Self { package, manifest, pipeline })
     }
-    let options = options(job);
+}
+
+/// The package asked for, or that of the built-in model.
+pub(super) fn package(asked: Option<&Path>, flavour: Option<Flavour>, console: &Console) -> Result<PathBuf> {
+    match asked {
+        Some(package) => Ok(package.to_owned()),
+        None => built_in(built_in_flavour(flavour), console),
+    }
+}
+
+fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
+    let manifest = Manifest::read(&package(job.kept.package.as_deref(), job.kept.flavour, console)?)?;
+    job.check(&manifest)?; // a wrong request fails before anything is fetched
+    let options = options(job, true);
     if job.memory.is_some() || job.explain {
         let plan = Plan::new(&manifest, &job.kept.request, &options)?; // nor is anything when the memory is too small
         if job.explain {
@@ -78,15 +113,22 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
             return Ok(());
         }
     }
-    runtime::start(offline)?;
-    let pipeline = Pipeline::open_with(&package, &options)?;
+    make(job, &Opened::new(job, true, offline, console)?, console)
+}
+
+/// Makes a job's pictures.
+pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> {
+    let Opened { package, manifest, pipeline } = opened;
+    if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, manifest)) {
+        console.warning(&warning);
+    }
     job.keep(None)?;
-    console.started(&package, &manifest, job);
+    console.started(package, manifest, job.kept.request.seed);
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
     let in_terminal = !console.json && preview::terminal_shows_colours();
-    let mut previewer = if job.preview { previewer(job, &pipeline, in_terminal, console)? } else { None };
+    let mut previewer = if job.preview { previewer(job, pipeline, in_terminal, console)? } else { None };
     let bar = terminal::step_bar("drawing", console.json || (in_terminal && previewer.is_some()));
     let on_step = |step: &Step<'_>| {
         let kept = job.keep(Some(&|| pipeline.state(step)));
@@ -119,12 +161,12 @@ fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     stop::check()?;
     output.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
 
-    let files = job.write(&output, &manifest)?;
+    let files = job.write(&output, manifest)?;
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
     }
     if let (Some(folder), Some(traced)) = (&job.trace, &traced) {
-        console.traced(&trace::write(folder, traced, &output, &manifest)?, traced.has_attention);
+        console.traced(&trace::write(folder, traced, &output, manifest)?, traced.has_attention);
     }
     console.done(files, &output, job.verbose);
     Ok(())
@@ -148,14 +190,14 @@ fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
     event
 }
 
-/// How the package is opened: for one picture, after which the process ends.
-fn options(job: &Job) -> Options {
+/// How the package is opened.
+fn options(job: &Job, staged: bool) -> Options {
     Options {
         flavour: job.kept.flavour,
         threads: job.threads,
         library: None,
         memory: job.memory.unwrap_or_default(),
-        staged: true,
+        staged,
         prepared: runtime::prepared_folder(),
     }
 }
@@ -187,18 +229,18 @@ fn differs(origin: &Origin, manifest: &Manifest) -> Option<String> {
 }
 
 /// What is printed: lines for people on stderr and file names on stdout, or events on stdout.
-struct Console {
-    json: bool,
+pub(super) struct Console {
+    pub(super) json: bool,
 }
 
 impl Console {
-    fn event(&self, event: impl FnOnce() -> Value) {
+    pub(super) fn event(&self, event: impl FnOnce() -> Value) {
         if self.json {
             terminal::print(event().to_string());
         }
     }
 
-    fn warning(&self, text: &str) {
+    pub(super) fn warning(&self, text: &str) {
         if self.json {
             terminal::print(json!({"event": "warning", "message": text}).to_string());
         } else {
@@ -206,18 +248,18 @@ impl Console {
         }
     }
 
-    fn started(&self, package: &Path, manifest: &Manifest, job: &Job) {
+    pub(super) fn started(&self, package: &Path, manifest: &Manifest, seed: u64) {
         self.event(|| {
             json!({
                 "event": "start",
                 "package": package,
                 "model": manifest.model.name,
                 "digest": manifest.digest(),
-                "seed": job.kept.request.seed,
+                "seed": seed,
             })
         });
         if !self.json {
-            terminal::note(format!("seed {}", job.kept.request.seed));
+            terminal::note(format!("seed {seed}"));
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     args::GenerateArgs,
-    outputs,
+    outputs::{self, Name},
     picture::{self, Origin},
     trace,
 };
@@ -95,7 +95,8 @@ impl Job {
         let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
         let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
         let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
-        let files = outputs::plan(args.output.as_deref(), &request.prompt, count)?;
+        let name = Name { prompt: &request.prompt, line: args.line, seed: args.named_seed };
+        let files = outputs::plan(args.output.as_deref(), name, count)?;
         [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
         args.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
@@ -166,7 +167,7 @@ impl Job {
 }
 
 /// A seed short enough to be typed again.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 

@@ -1,5 +1,6 @@
 //! One file for each command: what it calls and what it prints.
 
+mod batch;
 pub(crate) mod bench;
 mod edit;
 pub(crate) mod export;
@@ -11,3 +12,4 @@ pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;
 pub(crate) mod verify;
+pub(crate) mod video;

@@ -1,0 +1,71 @@
+//! `pocketmuse video`: a prompt becomes an animation, frame after frame.
+
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+
+use pocketmuse::{
+    Manifest, Options, Pipeline, Video,
+    pixels::{self, Animation},
+    video::Moment,
+};
+use pocketmuse_package::Result;
+use serde_json::json;
+
+use super::{
+    generate::{self, Console},
+    job,
+};
+use crate::{args::VideoArgs, runtime, stop, terminal};
+
+pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
+    let console = Console { json: args.json };
+    let package = |console: &Console| generate::package(args.package.as_deref(), args.flavour, console);
+    let made = generate::mended(args.package.is_none(), args.flavour, &console, || {
+        film(args, package(&console)?, offline, &console)
+    });
+    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+}
+
+fn film(args: &VideoArgs, package: PathBuf, offline: bool, console: &Console) -> Result<()> {
+    let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
+    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|picture| picture.image);
+    let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
+    let request = args.request(job::random_seed());
+    let manifest = Manifest::read(&package)?;
+    video.resolve(&request, &manifest)?; // a wrong request fails before anything is fetched
+    runtime::start(offline)?;
+    let options = Options {
+        flavour: args.flavour,
+        threads: args.threads,
+        memory: args.memory.unwrap_or_default(),
+        prepared: runtime::prepared_folder(),
+        ..Options::default()
+    };
+    let pipeline = Pipeline::open_with(&package, &options)?;
+    console.started(&package, &manifest, request.seed);
+
+    let mut failed = Ok(());
+    let bar = terminal::step_bar("filming", console.json);
+    bar.set_length(args.frames.into());
+    let made = pipeline.video(&request, &video, |moment| {
+        if let Moment::Frame { frame, image } = moment {
+            failed = animation.add(&image);
+            bar.set_position(u64::from(frame) + 1);
+            console.event(|| json!({"event": "frame", "frame": frame + 1, "frames": args.frames}));
+        }
+        if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
+    });
+    bar.finish_and_clear();
+    failed?;
+    let made = made?;
+    stop::check()?;
+    made.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
+    let files = animation.finish()?;
+    if console.json {
+        let request = terminal::plain_json(&made.request);
+        let total_ms = terminal::milliseconds(made.total);
+        console.event(|| json!({"event": "done", "files": files, "frames": args.frames, "request": request, "total_ms": total_ms}));
+    } else {
+        files.iter().for_each(|file| terminal::print(file.display().to_string()));
+    }
+    Ok(())
+}
