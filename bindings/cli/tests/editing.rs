@@ -124,6 +124,54 @@ fn outside_the_mask_every_byte_stays() {
     succeed(root.path(), &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"]);
 }
 
+/// A file of some kilobytes that holds 20,000 x 20,000 pixels of one colour.
+#[cfg(target_os = "linux")]
+fn huge(path: &Path) {
+    use std::io::Write as _;
+
+    let mut encoder = png::Encoder::new(fs::File::create(path).expect("a file"), 20_000, 20_000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    let mut writer = encoder.write_header().expect("written");
+    let mut rows = writer.stream_writer().expect("a stream");
+    (0..20_000).for_each(|_| rows.write_all(&[0xff; 2500]).expect("written"));
+    rows.finish().expect("written");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_huge_picture_is_refused_in_little_memory() {
+    let root = folder();
+    huge(&root.path().join("huge.png"));
+    assert!(fs::metadata(root.path().join("huge.png")).expect("there").len() < 1 << 20);
+    for words in [&["edit", "huge.png", "a"][..], &["edit", "house.png", "a", "--mask", "huge.png"]] {
+        // Its pixels are 400 MB. What needs more address space than 384 MiB dies of it.
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 393216; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pocketmuse")]).args(words);
+        let output = command.current_dir(root.path()).stdin(Stdio::null()).output().expect("started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(
+            stderr.contains("huge.png: expected pixels of at most 256 MiB, found 20000 x 20000 pixels"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_picture_of_one_pixel_is_enough() {
+    let root = folder();
+    RgbImage::from_pixel(1, 1, Rgb([200, 40, 40])).save(root.path().join("dot.png")).expect("written");
+    for more in [&[][..], &["--mask", "house.png"], &["--width", "64"]] {
+        succeed(
+            root.path(),
+            &[&["edit", "dot.png", "a red house", "--num-inference-steps=1", "-o", "a.png"], more].concat(),
+        );
+        let side = if more.contains(&"64") { 64 } else { 16 };
+        assert_eq!(open(root.path(), "a.png").dimensions(), (side, side), "{more:?}");
+    }
+}
+
 #[test]
 #[cfg(unix)]
 fn a_killed_job_is_resumed_to_the_same_bytes() {

@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn cmyk_becomes_rgb() {
+        // PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0)), the right half (255, 0, 0, 0), bottom left (0, 0, 0, 255)
+        let read = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cmyk.jpg")).expect("a picture");
+        for (x, y, expected) in [(3, 3, [255, 0, 0]), (12, 12, [0, 255, 255]), (3, 12, [0, 0, 0])] {
+            let found = read.image.get_pixel(x, y).0;
+            assert!(found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 8), "{x}, {y}: {found:?}");
+        }
+        assert_eq!(read.opacity, None);
+    }
+
+    #[test]
     fn what_is_transparent_lies_on_white() {
         let image = ImageBuffer::from_fn(3, 1, |x, _| Rgba([200u8, 100, 0, [0, 255, 51][x as usize]]));
         let read = read_bytes(&encoded(&image.into(), ImageFormat::Png)).expect("a picture");
