@@ -8,7 +8,7 @@ const GAP: u32 = 6;
 /// The height of a line.
 const LINE: u32 = LETTER + 3;
 /// The width of a row's label.
-const ASIDE: u32 = 14 * LETTER;
+const ASIDE: u32 = 17 * LETTER;
 const INK: Rgb<u8> = Rgb([20, 20, 20]);
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 
@@ -41,21 +41,21 @@ pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) ->
     sheet
 }
 
-/// Breaks a text into lines of so many pixels, between words where that is possible.
+/// Breaks a text into lines of so many pixels: between words or after a hyphen where that is possible.
 fn lines(text: &str, width: u32) -> Vec<String> {
     let room = (width / LETTER).max(1) as usize;
     let (mut lines, mut line) = (Vec::new(), String::new());
     for word in text.split_whitespace() {
-        let letters: Vec<char> = word.chars().collect();
-        for part in letters.chunks(room) {
-            let length = line.chars().count();
-            if length > 0 && length + 1 + part.len() > room {
-                lines.push(std::mem::take(&mut line));
+        let mut gap = usize::from(!line.is_empty());
+        for part in word.split_inclusive('-').map(|part| part.chars().collect::<Vec<_>>()) {
+            for part in part.chunks(room) {
+                if line.chars().count() + gap + part.len() > room {
+                    lines.push(std::mem::take(&mut line));
+                    gap = 0;
+                }
+                line.extend(std::iter::repeat_n(' ', std::mem::take(&mut gap)));
+                line.extend(part);
             }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.extend(part);
         }
     }
     lines.extend(Some(line).filter(|line| !line.is_empty()));
@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn labels_are_broken_between_words() {
         assert_eq!(lines("a red house", 64), ["a red", "house"]);
-        assert_eq!(lines("num-inference-steps 12", 64), ["num-infe", "rence-st", "eps 12"]);
+        assert_eq!(lines("num-inference-steps 12", 64), ["num-", "inferenc", "e-steps", "12"]);
+        assert_eq!(lines("guidance-scale 1.5", 128), ["guidance-scale", "1.5"]);
         assert_eq!(lines("  ", 64), [""; 0]);
         assert_eq!(lines("äöü", 8), ["ä", "ö", "ü"]);
         assert_eq!(lines("ab", 0), ["a", "b"]);
