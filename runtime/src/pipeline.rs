@@ -177,7 +177,8 @@ impl Pipeline {
             }
         };
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
-        let mut tracer = Tracer::new(tokenizer.words(&job.request.prompt)?, &job, &self.manifest().model);
+        let prompt = job.request.weighted("prompt", &job.request.prompt)?;
+        let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, &job, &self.manifest().model);
         let mut tokens = Vec::new();
         let output = self.run(&job, start.as_ref(), None, Some(&mut tracer), |step| {
             tokens.push(step.tokens.to_vec());

@@ -5,6 +5,7 @@ mod batch;
 mod bench;
 mod checkpoints;
 mod exactness;
+mod grids;
 mod jobs;
 mod kernels;
 mod memory;

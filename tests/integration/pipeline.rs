@@ -113,6 +113,11 @@ fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
     let many: String = (0..40).map(|index| format!("red (sea:1.{index}1) ")).collect();
     let against = Request { negative_prompt: "fog (sea:0.5)".to_owned(), ..with(&many) };
     assert_eq!(picture(&against), picture(&against), "more texts than are kept");
+    let traced = pipeline.trace(&weighted, None, |_| ControlFlow::Continue(()));
+    let (output, trace) = traced.unwrap_or_else(|error| panic!("{error}"));
+    let words: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(words, ["a", "red", "lighthouse", "by", "the", "sea", "at", "sunset"], "as the model reads them");
+    assert_eq!(output.images, picture(&weighted));
     let error = refused(&pipeline, &with("a (red:11) house"));
     assert_eq!(error.to_string(), "prompt: expected weights of 0 to 10, found 11 at byte 2");
 }

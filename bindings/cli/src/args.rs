@@ -1,6 +1,7 @@
 //! The command line as it is typed: commands, flags and their help. Knows what
 //! a value looks like, not whether it suits a model.
 
+mod grid;
 mod video;
 
 use std::path::PathBuf;
@@ -9,7 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pocketmuse::{Budget, Flavour, GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 use pocketmuse_package::Dtype;
 
-pub use self::video::VideoArgs;
+pub use self::{
+    grid::{Axis, FIELDS, GridArgs, Setting},
+    video::VideoArgs,
+};
 use crate::synth::Preset;
 
 const AFTER_HELP: &str = "\
@@ -41,6 +45,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Make a picture from a picture: the whole of it, or what a mask says
     Edit(Box<EditArgs>),
+    /// Compare prompts and settings: one labelled sheet of pictures
+    Grid(Box<GridArgs>),
     /// Make a moving picture from a prompt
     Video(Box<VideoArgs>),
     /// Go on with a job that was stopped or killed, from the file that --job kept

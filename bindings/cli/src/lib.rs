@@ -15,6 +15,7 @@ pub mod place;
 mod preview;
 pub mod runtime;
 pub mod setup;
+mod sheet;
 mod stop;
 pub mod synth;
 mod terminal;
@@ -39,6 +40,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match &cli.command {
         Command::Generate(args) => commands::generate::run(Order::Generate(args), cli.offline),
         Command::Edit(args) => commands::generate::run(Order::Edit(args), cli.offline),
+        Command::Grid(args) => commands::grid::run(args, cli.offline),
         Command::Video(args) => commands::video::run(args, cli.offline),
         Command::Resume(args) => commands::generate::run(Order::Resume(args), cli.offline),
         Command::Export(args) => commands::export::run(args),

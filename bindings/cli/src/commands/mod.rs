@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod edit;
 pub(crate) mod export;
 pub(crate) mod generate;
+pub(crate) mod grid;
 pub(crate) mod inspect;
 mod job;
 pub(crate) mod prepared;
