@@ -21,7 +21,7 @@ pub(crate) const WANTED: Taps = |name| name.starts_with(ATTENTION);
 /// What went on inside while pictures were made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
-    /// The prompt's words, in its order.
+    /// The prompt's words, in its order. Their places are those in the prompt without its weights.
     pub words: Vec<Word>,
     /// Rows of tokens in a picture, and tokens in a row.
     pub grid: [usize; 2],

@@ -107,6 +107,13 @@ fn every_way_to_make_a_picture_can_be_traced() {
     assert_eq!((trace.grid, trace.attention_grid), ([8, 12], [4, 6]));
     check(&trace, 2048.0);
 
+    let weighted = Request { prompt: "a (red:1.3) lighthouse".to_owned(), ..request() };
+    let weighted = Request { prompt_weighting: true, num_images_per_prompt: 1, ..weighted };
+    let trace = traced(&pipeline, &weighted, None);
+    let texts: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(texts, ["a", "red", "lighthouse"], "a weight is no word");
+    check(&trace, 2048.0);
+
     let halton = traced(&pipeline, &Request { sampler: Sampler::Halton, ..request() }, None);
     let drawn = halton.pictures[0].iter().map(|step| step.confidence.iter().flatten().count());
     assert_eq!(drawn.sum::<usize>(), 256, "each token is drawn once");
