@@ -14,6 +14,7 @@ mod pictures;
 mod pipeline;
 mod preview;
 mod quality;
+mod quality_of_edits;
 mod support;
 mod trace;
 mod videos;

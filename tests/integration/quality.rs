@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{self, fixture, flavoured_package};
 
-const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "backdrop"];
+pub(crate) const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "backdrop"];
 
 /// How much lower a quantized flavour may score, of 1.
 const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.03)];
@@ -17,35 +17,35 @@ const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.
 /// How like the pictures of the two decoders are at least, in dB.
 const MIN_PSNR: f64 = 38.0;
 
-fn open(flavour: Flavour) -> Pipeline {
+pub(crate) fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
     // One thread: tests run side by side, and threads that wait for each other waste the processor.
     let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
     Pipeline::open_with(flavoured_package(flavour), &options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn prompts() -> &'static Value {
+pub(crate) fn prompts() -> &'static Value {
     static PROMPTS: OnceLock<Value> = OnceLock::new();
     let read = || fs::read(fixture("prompts.json")).expect("a fixture");
     PROMPTS.get_or_init(|| serde_json::from_slice(&read()).expect("JSON"))
 }
 
-fn request(prompt: &Value) -> Request {
+pub(crate) fn request(prompt: &Value) -> Request {
     let text = prompt["prompt"].as_str().expect("a prompt").to_owned();
     Request { prompt: text, seed: prompt["seed"].as_u64().expect("a seed"), ..Request::default() }
 }
 
 /// The judge: pixels to one class per attribute.
-struct Judge(Session);
+pub(crate) struct Judge(Session);
 
 impl Judge {
-    fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
         Self(Session::builder(runtime.environment()).expect("a session").commit_from_file(path).expect("a graph"))
     }
 
     /// How many of the attributes the picture shows as the labels say.
-    fn score(&mut self, image: &image::RgbImage, labels: &Value) -> usize {
+    pub(crate) fn score(&mut self, image: &image::RgbImage, labels: &Value) -> usize {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let plane = |channel| image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
         let pixels: Vec<f32> = (0..3).flat_map(plane).collect(); // HWC => CHW
