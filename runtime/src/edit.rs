@@ -1,7 +1,10 @@
 //! What an edit starts from: a picture and what of it is repainted become the tokens that sampling begins with.
 //! Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
 
-use image::{GrayImage, Luma, RgbImage};
+use image::{
+    GrayImage, Luma, RgbImage,
+    imageops::{self, FilterType},
+};
 use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
 
 use crate::{
@@ -20,6 +23,7 @@ pub struct Source {
     image: RgbImage,
     mask: Option<GrayImage>,
     paste: bool,
+    extended: bool,
 }
 
 /// A source brought to the size of the result.
@@ -41,7 +45,7 @@ struct Mask {
 impl Source {
     /// A picture that is remade as a whole: image to image.
     pub fn new(image: RgbImage) -> Self {
-        Self { image, mask: None, paste: true }
+        Self { image, mask: None, paste: true, extended: false }
     }
 
     /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is stretched over the
@@ -78,6 +82,35 @@ impl Source {
     pub fn with_opacity(self, mut opacity: GrayImage) -> Self {
         opacity.iter_mut().for_each(|value| *value = 255 - *value);
         self.with_mask(opacity)
+    }
+
+    /// Adds pixels at the left, the top, the right and the bottom, and repaints them: outpainting. They begin as copies of the
+    /// picture's border. The result has all pixels, however many, unless the request says another size.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if nothing is added, or so much that a side has more than [`MAX_SIDE`] pixels.
+    pub fn extended(self, [left, top, right, bottom]: [u32; 4]) -> Result<Self> {
+        let (across, down) = self.image.dimensions();
+        let [width, height]: [u64; 2] =
+            [[left, across, right], [top, down, bottom]].map(|parts| parts.into_iter().map(u64::from).sum());
+        let most = u64::from(MAX_SIDE);
+        if [left, top, right, bottom] == [0; 4] || across == 0 || down == 0 || width.max(height) > most {
+            let detail =
+                format!("expected some pixels, and sides of at most {most} with the picture, found {width} x {height}");
+            return Err(bad("extend", detail));
+        }
+        let within = |at: u32, first: u32, extent: u32| at.checked_sub(first).filter(|at| *at < extent);
+        let nearest = |at: u32, first: u32, extent: u32| at.saturating_sub(first).min(extent - 1);
+        let pixel = |x, y| *self.image.get_pixel(nearest(x, left, across), nearest(y, top, down));
+        let mask = self.mask.as_ref().map(|mask| imageops::resize(mask, across, down, FilterType::Lanczos3));
+        let white = |x, y| match (within(x, left, across), within(y, top, down)) {
+            (Some(x), Some(y)) => mask.as_ref().map_or(Luma([0]), |mask| *mask.get_pixel(x, y)),
+            _ => Luma([255]),
+        };
+        let [width, height] = [width, height].map(|side| u32::try_from(side).expect("at most the largest side"));
+        let (image, mask) = (RgbImage::from_fn(width, height, pixel), GrayImage::from_fn(width, height, white));
+        Ok(Self { image, mask: Some(mask), extended: true, ..self })
     }
 
     /// Whether known pixels come back outside the mask, with an edge one token wide: they do unless this says no.
@@ -120,7 +153,7 @@ impl Source {
             (Some(width), None) => [width, whole(f64::from(width) / across * down)],
             (None, Some(height)) => [whole(f64::from(height) / down * across), height],
             (None, None) => {
-                let scale = (own / (across * down).sqrt()).min(1.0);
+                let scale = if self.extended { 1.0 } else { (own / (across * down).sqrt()).min(1.0) };
                 // A hair more, since a side that should be whole may come out just below.
                 [whole(across * scale + 1e-6), whole(down * scale + 1e-6)]
             }

@@ -95,7 +95,7 @@ pub struct GenerateArgs {
     #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
     /// Make a picture for each line of this text file, the model loaded once
-    #[arg(long, value_name = "FILE.txt", conflicts_with_all = ["prompt", "job", "save_tokens", "explain"])]
+    #[arg(long, value_name = "FILE.txt", conflicts_with_all = ["prompt", "job", "save_tokens", "trace", "explain"])]
     pub prompts: Option<PathBuf>,
     /// The package to use [default: the built-in model, exported once into the cache]
     #[arg(long, value_name = "DIR")]
@@ -129,7 +129,7 @@ pub struct GenerateArgs {
     pub seed: Option<u64>,
     /// Make a picture for each of these seeds, the model loaded once
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',',
-          conflicts_with_all = ["seed", "job", "save_tokens", "explain"])]
+          conflicts_with_all = ["seed", "job", "save_tokens", "trace", "explain"])]
     pub seeds: Vec<u64>,
     /// The aesthetic score that the model is told its picture has, about 0 to 10 [default: 6]
     #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
@@ -240,7 +240,8 @@ the mask the picture's own pixels are put back, with an edge one token wide. A m
 Examples:
   pocketmuse edit house.png \"a blue house in the snow\" --strength 0.6
   pocketmuse edit photo.jpg \"a red robot\" --mask mask.png -o robot.png
-  pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 --seed 3";
+  pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 --seed 3
+  pocketmuse edit house.png \"a red house in a meadow\" --extend left=64,right=64";
 
 /// The flags of `edit`: those of `generate`, and what it starts from.
 #[derive(Clone, Debug, Default, Args)]
@@ -261,6 +262,9 @@ pub struct EditArgs {
     /// Repaint a box, in pixels of the picture
     #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = parse_box, group = "where")]
     pub area: Option<[u32; 4]>,
+    /// Add pixels at the sides and repaint them; the picture itself stays
+    #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..", value_parser = parse_sides)]
+    pub extend: Option<[u32; 4]>,
     /// With a mask: do not put the picture's own pixels back outside it
     #[arg(long)]
     pub no_paste: bool,
@@ -461,6 +465,18 @@ fn parse_box(text: &str) -> Result<[u32; 4], String> {
     parse_numbers(text).ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
 }
 
+/// Reads `left=64,top=32` as left, top, right and bottom.
+fn parse_sides(text: &str) -> Result<[u32; 4], String> {
+    let wrong = || format!("expected sides such as left=64,top=32, found {text:?}");
+    let mut sides = [0; 4];
+    for part in text.split(',') {
+        let (name, pixels) = part.split_once('=').ok_or_else(wrong)?;
+        let side = ["left", "top", "right", "bottom"].iter().position(|side| *side == name.trim()).ok_or_else(wrong)?;
+        sides[side] = pixels.trim().parse().map_err(|_| wrong())?;
+    }
+    Ok(sides)
+}
+
 fn parse_numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
     let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
     numbers.ok()?.try_into().ok()
@@ -534,10 +550,18 @@ mod tests {
         };
         assert_eq!((args.picture.clone(), args.request(Request::default())), (PathBuf::from("a.png"), expected));
         let base = Request { strength: Some(0.3), ..Request::default() };
+        let args = edit(&["a", "--extend", "right=8, top=16"]).expect("valid");
+        assert_eq!(args.extend, Some([0, 16, 8, 0]));
         let args = edit(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
         assert_eq!((args.area, args.no_paste, args.request(base).strength), (Some([1, 2, 3, 4]), true, Some(0.3)));
-        let wrong: [&[&str]; 4] =
-            [&[], &["a", "--box", "1,2,3"], &["a", "--alpha", "--mask", "m.png"], &["a", "--strength", "x"]];
+        let wrong: [&[&str]; 6] = [
+            &["a", "--extend", "up=3"],
+            &["a", "--extend", "left=-1"],
+            &[],
+            &["a", "--box", "1,2,3"],
+            &["a", "--alpha", "--mask", "m.png"],
+            &["a", "--strength", "x"],
+        ];
         for words in wrong {
             assert_eq!(edit(words).expect_err("wrong").exit_code(), 2, "{words:?}");
         }

@@ -15,6 +15,8 @@ pub(super) struct SourceFiles {
     mask: Option<PinnedFile>,
     alpha: bool,
     area: Option<[u32; 4]>,
+    #[serde(default)]
+    extend: Option<[u32; 4]>,
     paste: bool,
 }
 
@@ -58,6 +60,7 @@ impl SourceFiles {
             mask: args.mask.as_deref().map(PinnedFile::new).transpose()?,
             alpha: args.alpha,
             area: args.area,
+            extend: args.extend,
             paste: !args.no_paste,
         })
     }
@@ -81,7 +84,7 @@ impl SourceFiles {
         let path = self.picture.check()?;
         let picture = pixels::read(path)?;
         let source = Source::new(picture.image).with_paste(self.paste);
-        match (&self.mask, self.area, self.alpha) {
+        let source = match (&self.mask, self.area, self.alpha) {
             (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?)),
             (_, Some(area), _) => source.with_box(area),
             (_, _, true) => match picture.opacity {
@@ -92,6 +95,10 @@ impl SourceFiles {
                 }
             },
             _ => Ok(source),
+        }?;
+        match self.extend {
+            Some(sides) => source.extended(sides),
+            None => Ok(source),
         }
     }
 }
