@@ -22,7 +22,7 @@ use operations::{Layer, Operations, Products};
 
 use crate::{
     metrics::Report,
-    package::Options,
+    package::{Options, Package},
     pipeline::Pipeline,
     request::Request,
     session::{Input, Precision},
@@ -36,6 +36,9 @@ const LAYER_TIME: Duration = Duration::from_millis(100);
 
 /// See [`LAYER_TIME`].
 const LAYER_RUNS: usize = 5;
+
+/// Prepared loads of a stage that the median is of.
+const PREPARED_LOADS: usize = 5;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,14 +67,18 @@ pub struct StageBench {
     /// The first load, which reads and checks files that the system did not hold in memory; `None` where the system
     /// cannot be asked to forget them.
     pub cold_load: Option<Duration>,
-    /// Median of the later loads.
+    /// Median of the later loads, which check the files' digests.
     pub warm_load: Duration,
+    /// Median of loads of files that are known to be whole: see [`prepared`](crate::prepared).
+    pub prepared_load: Duration,
     /// Median time of all runs that a picture needs.
     pub run: Duration,
     /// Operations of all these runs: two for each multiply-add of a matrix product or convolution.
     pub operations: u64,
     /// The most memory the process held while the stage was there, in any run; `None` where the system does not tell.
     pub peak_rss_bytes: Option<u64>,
+    /// As above without the pages of mapped files.
+    pub peak_anonymous_bytes: Option<u64>,
 }
 
 impl StageBench {
@@ -147,12 +154,13 @@ pub fn bench(
     let again = (0..runs).map(|_| make(&Pipeline::open_with(root, options)?));
     let later = again.collect::<Result<Vec<_>>>()?;
     let operations = operations(root, options, &mut make)?;
+    let prepared = prepared_loads(root, options, request, operations.keys())?;
     let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
     Ok(Bench {
         machine: Machine::this(),
         flavour: pipeline.package().flavour(),
         runs,
-        stages: stages(&first, &later, is_cold, &operations),
+        stages: stages(&first, &later, is_cold, &operations, &prepared),
         total: median(later.iter().map(|report| report.total)),
         peak,
         request: job.request,
@@ -164,20 +172,47 @@ fn stages(
     later: &[Report],
     is_cold: bool,
     operations: &BTreeMap<Stage, Operations>,
+    prepared: &BTreeMap<Stage, Duration>,
 ) -> Vec<StageBench> {
-    let of = |name: &str| Stage::ALL.iter().find(|stage| stage.name() == name).and_then(|stage| operations.get(stage));
     let stage = |(index, stage): (usize, &crate::StageReport)| {
+        let known = Stage::ALL.into_iter().find(|known| known.name() == stage.name);
         let runs = || later.iter().filter_map(move |report| report.stages.get(index));
         StageBench {
             name: stage.name,
             cold_load: is_cold.then_some(stage.load),
             warm_load: median(runs().map(|stage| stage.load)),
+            prepared_load: known.and_then(|stage| prepared.get(&stage)).copied().unwrap_or_default(),
             run: median(runs().map(|stage| stage.run)),
-            operations: of(stage.name).map_or(0, |operations| operations.total),
+            operations: known.and_then(|stage| operations.get(&stage)).map_or(0, |operations| operations.total),
             peak_rss_bytes: runs().map(|stage| stage.peak_rss_bytes).max().flatten(),
+            peak_anonymous_bytes: runs().map(|stage| stage.peak_anonymous_bytes).max().flatten(),
         }
     };
     first.stages.iter().enumerate().map(stage).collect()
+}
+
+/// Median time to load each of `stages` in a process that finds the files checked.
+fn prepared_loads<'a>(
+    root: &Path,
+    options: &Options,
+    request: &Request,
+    stages: impl Iterator<Item = &'a Stage>,
+) -> Result<BTreeMap<Stage, Duration>> {
+    let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
+    let options = Options { prepared: Some(folder.path().to_owned()), ..options.clone() };
+    let plan = Pipeline::open_with(root, &options)?.plan(request)?;
+    let load = |stage: Stage| {
+        let package = Package::open(root, &options)?;
+        let start = Instant::now();
+        package.load(stage, plan.stage(stage).loading)?;
+        Ok::<_, Error>(start.elapsed())
+    };
+    let median_of = |stage: &Stage| {
+        load(*stage)?; // checks the files
+        let times = (0..PREPARED_LOADS).map(|_| load(*stage)).collect::<Result<Vec<_>>>()?;
+        Ok((*stage, median(times)))
+    };
+    stages.map(median_of).collect()
 }
 
 /// The operations of every stage, from the profiles of one more picture that `make` makes.

@@ -114,6 +114,8 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
         assert!(layers > 10 && found.peak.int8 > 0.0 && found.peak.f32 > 0.0, "{layers} {:?}", found.peak);
         for stage in &found.stages {
             assert!(!stage.run.is_zero() && !stage.warm_load.is_zero() && stage.speed() > 0.0, "{stage:?}");
+            assert!(!stage.prepared_load.is_zero(), "{stage:?}");
+            assert_eq!(stage.peak_anonymous_bytes.is_some(), cfg!(target_os = "linux"), "{stage:?}");
             assert_eq!(stage.cold_load.is_some(), cfg!(target_os = "linux"), "{stage:?}");
         }
         assert!(found.stages.iter().map(|stage| stage.run).sum::<std::time::Duration>() < found.total);

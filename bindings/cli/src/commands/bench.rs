@@ -59,12 +59,14 @@ fn to_json(bench: &Bench, manifest: &Manifest) -> Value {
             "name": stage.name,
             "cold_load_ms": stage.cold_load.map(milliseconds),
             "warm_load_ms": milliseconds(stage.warm_load),
+            "prepared_load_ms": milliseconds(stage.prepared_load),
             "run_ms": milliseconds(stage.run),
             "operations": stage.operations,
             "gops": giga(stage.speed()),
             "share_of_int8_peak": stage.speed() / bench.peak.int8,
             "share_of_f32_peak": stage.speed() / bench.peak.f32,
             "peak_rss_bytes": stage.peak_rss_bytes,
+            "peak_anonymous_bytes": stage.peak_anonymous_bytes,
         })
     });
     json!({
@@ -115,8 +117,18 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
             giga(peak.f32)
         ),
         format!(
-            "{:<13}{:>13}{:>13}{:>12}{:>11}{:>9}{:>10}{:>9}{:>14}",
-            "stage", "cold load ms", "warm load ms", "run ms", "GOP", "GOPS", "of int8", "of f32", "peak memory"
+            "{:<13}{:>13}{:>13}{:>17}{:>12}{:>11}{:>9}{:>10}{:>9}{:>14}{:>14}",
+            "stage",
+            "cold load ms",
+            "warm load ms",
+            "prepared load ms",
+            "run ms",
+            "GOP",
+            "GOPS",
+            "of int8",
+            "of f32",
+            "peak memory",
+            "anonymous"
         ),
     ];
     lines.extend(bench.stages.iter().map(|stage| stage_line(stage, bench)));
@@ -130,18 +142,21 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
 fn stage_line(stage: &StageBench, bench: &Bench) -> String {
     let load =
         |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)));
+    let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
     let share = |peak: f64| format!("{:.0}%", 100.0 * stage.speed() / peak);
     format!(
-        "{:<13}{:>13}{:>13}{:>12.1}{:>11.3}{:>9.1}{:>10}{:>9}{:>14}",
+        "{:<13}{:>13}{:>13}{:>17}{:>12.1}{:>11.3}{:>9.1}{:>10}{:>9}{:>14}{:>14}",
         stage.name,
         load(stage.cold_load),
         load(Some(stage.warm_load)),
+        load(Some(stage.prepared_load)),
         milliseconds(stage.run),
         giga(stage.operations as f64),
         giga(stage.speed()),
         share(bench.peak.int8),
         share(bench.peak.f32),
-        stage.peak_rss_bytes.map_or_else(|| "-".to_owned(), mebibytes)
+        memory(stage.peak_rss_bytes),
+        memory(stage.peak_anonymous_bytes)
     )
 }
 
