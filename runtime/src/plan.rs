@@ -27,13 +27,20 @@ const TEXT_ROWS: f64 = 24.0;
 /// The width of an attention head, of which a copy of the scores is held while another is made.
 const HEAD_WIDTH: f64 = 64.0;
 const F32_BYTES: f64 = 4.0;
-/// Intermediate values of the VQ-GAN's networks for each pixel, in bytes: so many, and this share of the square root of
-/// the weights' bytes. Weights grow with the square of a network's width, intermediate values with the width.
-const BYTES_PER_PIXEL: (f64, f64) = (560.0, 0.22);
-/// As [`BYTES_PER_PIXEL`], of a decoder that computes with integers, by tiles.
-const INTEGER_BYTES_PER_PIXEL: (f64, f64) = (60.0, 0.068);
-/// What such a decoder takes for its small pictures and tiles, as a share of its weights.
-const INTEGER_SHARE: f64 = 0.22;
+/// Intermediate values of a network of the VQ-GAN. Weights grow with the square of a network's width, intermediate values
+/// with the width.
+struct Pixels {
+    /// Bytes for each pixel: so many,
+    least: f64,
+    /// and this share of the square root of the weights' bytes.
+    share: f64,
+    /// What small pictures, tiles and the packing of weights take, as a share of the weights.
+    fixed: f64,
+}
+const DECODER: Pixels = Pixels { least: 560.0, share: 0.22, fixed: 0.0 };
+/// A decoder that computes with integers, by tiles.
+const INTEGER_DECODER: Pixels = Pixels { least: 60.0, share: 0.068, fixed: 0.22 };
+const ENCODER: Pixels = Pixels { least: 60.0, share: 0.12, fixed: 0.55 };
 
 /// What a request will take, and how its stages are loaded. Prints as a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +92,11 @@ impl Plan {
         let flavour = options.flavour_of(manifest);
         let entries = &manifest.flavour(flavour)?.stages;
         let demand = Demand::of(manifest, flavour, entries.get(&Stage::Step), job);
-        let stages = entries.iter().filter(|(stage, _)| **stage != Stage::Encoder);
-        let stages = stages.map(|(stage, entry)| demand.stage(*stage, entry)).collect();
+        // An edit begins with the encoder; nothing else needs it.
+        let is_edit = job.request.strength.is_some();
+        let order = [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
+        let order = order.into_iter().filter(|stage| is_edit || *stage != Stage::Encoder);
+        let stages = order.filter_map(|stage| Some(demand.stage(stage, entries.get(&stage)?))).collect();
         let mut plan = Self { budget_bytes, threads: options.threads(), stages };
         plan.predict();
         if plan.peak_rss_bytes() > budget_bytes {
@@ -124,7 +134,7 @@ impl Plan {
         let mut order: Vec<usize> = (0..self.stages.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].weights_bytes));
         type Change = fn(&mut StagePlan);
-        let stay: Change = |stage| stage.warm = true;
+        let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder; // it is dropped after use
         let pack: Change = |stage| stage.loading.prepacking = true;
         for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
             for &index in &order {
@@ -260,12 +270,14 @@ impl Demand {
                 F32_BYTES * (rows + scores) + self.primed_bytes
             }
             Stage::Decoder | Stage::Encoder => {
-                let is_float = stage == Stage::Encoder || self.flavour == Flavour::F32;
-                let ((least, share), small) =
-                    if is_float { (BYTES_PER_PIXEL, 0.0) } else { (INTEGER_BYTES_PER_PIXEL, INTEGER_SHARE) };
+                let Pixels { least, share, fixed } = match (stage, self.flavour) {
+                    (Stage::Encoder, _) => ENCODER,
+                    (_, Flavour::F32) => DECODER,
+                    _ => INTEGER_DECODER,
+                };
                 let weights = weights_bytes as f64;
                 let made = 3.0 * self.images; // the pictures
-                self.pixels * (least + share * weights.sqrt() + made) + small * weights
+                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights
             }
         }
     }
@@ -337,6 +349,7 @@ mod tests {
                 "prologue": stage("prologue", [119_718, 135_499_776], json!([])),
                 "step": stage("step", [328_706, 392_764_672], primed),
                 "decoder": stage("decoder", [331_542, 94_704_128], json!([])),
+                "encoder": stage("encoder", [105_831, 236_894_720], json!([])),
             } } },
         });
         Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
@@ -377,6 +390,23 @@ mod tests {
         assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
         let all = "text_encoder prologue step decoder";
         assert_eq!(said(8000, false), [all, all]);
+    }
+
+    #[test]
+    fn an_edit_needs_the_encoder_too() {
+        let request = Request { strength: Some(0.5), ..Request::default() };
+        let options = Options { memory: Budget::Bytes(8 << 30), threads: Some(2), ..Options::default() };
+        let plan = Plan::new(&full_size(), &request, &options).expect("it fits");
+        let StagePlan { stage, warm, peak_rss_bytes, .. } = plan.stages[0];
+        assert_eq!((stage, warm, plan.stages.len()), (Stage::Encoder, false, 5), "first, and dropped after use");
+        let others: u64 = plan.stages[1..].iter().map(|stage| stage.kept()[0]).sum();
+        let alone = (peak_rss_bytes - others) >> 20;
+        assert!((878..878 * 5 / 4).contains(&alone), "{alone} MiB predicted, 878 taken");
+        let small = Options { memory: Budget::Bytes(700 << 20), ..options };
+        assert_eq!(
+            Plan::new(&full_size(), &request, &small).expect_err("too small").kind(),
+            ErrorKind::NotEnoughMemory
+        );
     }
 
     #[test]

@@ -307,6 +307,9 @@ pub struct ResumeArgs {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
+    /// The most memory to hold, such as 512MB or 1.5GiB [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Budget>,
     /// Print time and peak memory of each stage
     #[arg(long)]
     pub verbose: bool,

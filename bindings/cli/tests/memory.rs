@@ -96,3 +96,33 @@ fn the_cache_is_listed_cleaned_and_never_in_the_way() {
     let warning = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(warning.contains("the package is checked again the next time"), "{warning}");
 }
+
+/// A file system without room fails as a limit on the size of files does: in the middle of a write. The picture is smaller
+/// than the limit, the record of a package is not.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_record_that_finds_no_room_is_done_without() {
+    let case = Case::new();
+    std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
+    let words =
+        ["generate", "a tree", "--package", "int8", "--height=16", "--width=16", "--num-inference-steps=1", "--seed=7"];
+    let run = |limit: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_pocketmuse")]);
+        let command = command.args(words).args(["-o", "a.png"]).current_dir(case.root.path());
+        let command =
+            command.env("ORT_DYLIB_PATH", &case.library).env("XDG_CACHE_HOME", case.root.path().join("cache"));
+        let output = command.output().expect("a shell");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let picture = fs::read(case.root.path().join("a.png")).expect("a picture");
+        (picture, String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let (picture, warning) = run("ulimit -f 4;"); // 2 KiB
+    assert!(warning.contains("the package is checked again the next time"), "{warning}");
+    // Smaller ones, of the first files, found room.
+    let listed = case.run(&case.root.path().join("cache"), &["prepared"]).stdout;
+    let listed = String::from_utf8(listed).expect("UTF-8");
+    assert!(!listed.contains("damaged") && !listed.contains("leftover"), "{listed}");
+    let (again, warning) = run("");
+    assert!(again == picture && !warning.contains("checked again"), "{warning}");
+}

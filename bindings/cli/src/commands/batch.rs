@@ -88,7 +88,7 @@ fn make(
             Some(ready) => ready,
             None => Opened::new(&job, false, offline, console)?,
         };
-        let made = job.check(&ready.manifest).and_then(|()| generate::make(&job, &ready, console));
+        let made = job.check(&ready.manifest).and_then(|_| generate::make(&job, &ready, console));
         if made.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::PackageDamaged) {
             *opened = Some(ready);
         }

@@ -104,10 +104,10 @@ pub(super) fn package(asked: Option<&Path>, flavour: Option<Flavour>, console: &
 
 fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     let manifest = Manifest::read(&package(job.kept.package.as_deref(), job.kept.flavour, console)?)?;
-    job.check(&manifest)?; // a wrong request fails before anything is fetched
+    let request = job.check(&manifest)?; // a wrong request fails before anything is fetched
     let options = options(job, true);
     if job.memory.is_some() || job.explain {
-        let plan = Plan::new(&manifest, &job.kept.request, &options)?; // nor is anything when the memory is too small
+        let plan = Plan::new(&manifest, &request, &options)?; // nor is anything when the memory is too small
         if job.explain {
             console.explain(&plan);
             return Ok(());

@@ -73,7 +73,7 @@ impl Job {
                     kept,
                     origin: None,
                     threads: args.threads,
-                    memory: None,
+                    memory: args.memory,
                     explain: false,
                     save_tokens: None,
                     preview: false,
@@ -122,12 +122,17 @@ impl Job {
         })
     }
 
-    /// Checks the request as far as that needs no graph.
-    pub(super) fn check(&self, manifest: &Manifest) -> Result<()> {
-        match &self.source {
-            Some(source) => source.resolve(&self.kept.request, manifest).map(drop),
-            None => self.kept.request.resolve(manifest).map(drop),
-        }
+    /// The request with every default filled in, checked as far as that needs no graph.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` for a value out of range or one that does not fit the model or the picture to edit.
+    pub(super) fn check(&self, manifest: &Manifest) -> Result<Request> {
+        let resolved = match &self.source {
+            Some(source) => source.resolve(&self.kept.request, manifest)?,
+            None => self.kept.request.resolve(manifest)?,
+        };
+        Ok(resolved.request)
     }
 
     /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it was read.
@@ -214,7 +219,7 @@ mod tests {
         };
         let job = Job::read(Order::Generate(&args)).expect("read");
         job.keep(None).expect("written");
-        let resume = ResumeArgs { job: file, threads: Some(1), verbose: false, json: false };
+        let resume = ResumeArgs { job: file, threads: Some(1), memory: None, verbose: false, json: false };
         assert_eq!(Job::read(Order::Resume(&resume)).expect("read").kept, job.kept);
     }
 }
