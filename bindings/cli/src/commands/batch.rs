@@ -86,7 +86,7 @@ fn make(
     generate::mend_for(&job, console, || {
         let ready = match opened.take() {
             Some(ready) => ready,
-            None => Opened::new(&job, false, offline, console)?,
+            None => Opened::new(generate::found(&job, console)?, &job.options(), offline)?,
         };
         let made = job.check(&ready.manifest).and_then(|_| generate::make(&job, &ready, console));
         if made.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::PackageDamaged) {

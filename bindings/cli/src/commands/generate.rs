@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
+use pocketmuse::{Budget, Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
 use pocketmuse_package::{ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -84,14 +84,19 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens the package of `job`; `staged` if it makes one picture, after which the process ends.
-    pub(super) fn new(job: &Job, staged: bool, offline: bool, console: &Console) -> Result<Self> {
-        let package = package(job.kept.package.as_deref(), job.kept.flavour, console)?;
-        let manifest = Manifest::read(&package)?;
+    /// Opens a package that was [`found`].
+    pub(super) fn new((package, manifest): (PathBuf, Manifest), options: &Options, offline: bool) -> Result<Self> {
         runtime::start(offline)?;
-        let pipeline = Pipeline::open_with(&package, &options(job, staged))?;
+        let pipeline = Pipeline::open_with(&package, options)?;
         Ok(Self { package, manifest, pipeline })
     }
+}
+
+/// The package of `job` and what it says about itself.
+pub(super) fn found(job: &Job, console: &Console) -> Result<(PathBuf, Manifest)> {
+    let package = package(job.kept.package.as_deref(), job.kept.flavour, console)?;
+    let manifest = Manifest::read(&package)?;
+    Ok((package, manifest))
 }
 
 /// The package asked for, or that of the built-in model.
@@ -103,17 +108,17 @@ pub(super) fn package(asked: Option<&Path>, flavour: Option<Flavour>, console: &
 }
 
 fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
-    let manifest = Manifest::read(&package(job.kept.package.as_deref(), job.kept.flavour, console)?)?;
-    let request = job.check(&manifest)?; // a wrong request fails before anything is fetched
-    let options = options(job, true);
+    let found = found(job, console)?;
+    let request = job.check(&found.1)?; // a wrong request fails before anything is fetched
+    let options = Options { staged: true, ..job.options() }; // one picture, after which the process ends
     if job.memory.is_some() || job.explain {
-        let plan = Plan::new(&manifest, &request, &options)?; // nor is anything when the memory is too small
+        let plan = Plan::new(&found.1, &request, &options)?; // nor is anything when the memory is too small
         if job.explain {
             console.explain(&plan);
             return Ok(());
         }
     }
-    make(job, &Opened::new(job, true, offline, console)?, console)
+    make(job, &Opened::new(found, &options, offline)?, console)
 }
 
 /// Makes a job's pictures.
@@ -190,15 +195,14 @@ fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
     event
 }
 
-/// How the package is opened.
-fn options(job: &Job, staged: bool) -> Options {
+/// How a package is opened that several pictures are made with.
+pub(super) fn options(flavour: Option<Flavour>, threads: Option<usize>, memory: Option<Budget>) -> Options {
     Options {
-        flavour: job.kept.flavour,
-        threads: job.threads,
-        library: None,
-        memory: job.memory.unwrap_or_default(),
-        staged,
+        flavour,
+        threads,
+        memory: memory.unwrap_or_default(),
         prepared: runtime::prepared_folder(),
+        ..Options::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use image::RgbImage;
-use pocketmuse::{Manifest, Options, Pipeline, Request, Source, pixels};
+use pocketmuse::{Manifest, Pipeline, Request, Source, pixels};
 use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde_json::json;
 
@@ -47,13 +47,7 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
         }; // a wrong request fails before anything is fetched
     }
     runtime::start(offline)?;
-    let options = Options {
-        flavour: args.flavour,
-        threads: args.threads,
-        memory: args.memory.unwrap_or_default(),
-        prepared: runtime::prepared_folder(),
-        ..Options::default()
-    };
+    let options = generate::options(args.flavour, args.threads, args.memory);
     let pipeline = Pipeline::open_with(&package, &options)?;
     console.started(&package, &manifest, grid.base.seed);
 

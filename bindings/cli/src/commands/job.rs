@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{
-    Budget, Flavour, Manifest, Output, Request, Source,
+    Budget, Flavour, Manifest, Options, Output, Request, Source,
     job::{self, State},
 };
 use pocketmuse_package::{Result, place};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     edit::{SourceFiles, absolute},
-    generate::Order,
+    generate::{self, Order},
 };
 use crate::{
     args::GenerateArgs,
@@ -120,6 +120,11 @@ impl Job {
             verbose: args.verbose,
             file: args.job.clone(),
         })
+    }
+
+    /// How the package is opened.
+    pub(super) fn options(&self) -> Options {
+        generate::options(self.kept.flavour, self.threads, self.memory)
     }
 
     /// The request with every default filled in, checked as far as that needs no graph.

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use pocketmuse::{
-    Manifest, Options, Pipeline, Video,
+    Manifest, Pipeline, Video,
     pixels::{self, Animation},
     video::Moment,
 };
@@ -33,13 +33,7 @@ fn film(args: &VideoArgs, package: PathBuf, offline: bool, console: &Console) ->
     let manifest = Manifest::read(&package)?;
     video.resolve(&request, &manifest)?; // a wrong request fails before anything is fetched
     runtime::start(offline)?;
-    let options = Options {
-        flavour: args.flavour,
-        threads: args.threads,
-        memory: args.memory.unwrap_or_default(),
-        prepared: runtime::prepared_folder(),
-        ..Options::default()
-    };
+    let options = generate::options(args.flavour, args.threads, args.memory);
     let pipeline = Pipeline::open_with(&package, &options)?;
     console.started(&package, &manifest, request.seed);
 
