@@ -2,31 +2,14 @@
 //! and which files are there afterwards. Where a test makes a picture, ONNX
 //! Runtime is brought as a user's first call would.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+mod support;
+
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn pocketmuse(folder: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
-    command.current_dir(folder).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn run(folder: &Path, words: &[&str]) -> Output {
-    pocketmuse(folder, words).output().expect("started")
-}
-
-/// Runs a command that must succeed; returns its stdout.
-fn succeed(folder: &Path, words: &[&str]) -> String {
-    let output = run(folder, words);
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
+use support::{pocketmuse, run, succeed};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());

@@ -1,25 +1,17 @@
 //! `pocketmuse edit` as scripts see it: what comes out, and what is refused before any work.
 
+mod support;
+
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use image::{ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use tempfile::TempDir;
 
-fn run(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
-    command.current_dir(folder).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.output().expect("started")
-}
-
-fn succeed(folder: &Path, words: &[&str]) -> String {
-    let output = run(folder, words);
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
+use support::{run, succeed};
 
 fn open(folder: &Path, name: &str) -> RgbImage {
     image::open(folder.join(name)).expect(name).into_rgb8()
