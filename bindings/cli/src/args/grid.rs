@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
-use pocketmuse::{Budget, Flavour, Request};
+use pocketmuse::Request;
 
-use super::{Cli, Command};
+use super::{Cli, Command, PackageArgs};
 
 /// The settings that can differ, by their flags.
 pub const FIELDS: [&str; 14] = [
@@ -61,21 +61,9 @@ pub struct GridArgs {
     /// A picture that all start from, as `edit` does
     #[arg(long, value_name = "PICTURE")]
     pub picture: Option<PathBuf>,
-    /// The package to use [default: the built-in model, exported once into the cache]
-    #[arg(long, value_name = "DIR")]
-    pub package: Option<PathBuf>,
-    /// The graphs of the package to run [default: the package's best]
-    #[arg(long, value_name = "FLAVOUR")]
-    pub flavour: Option<Flavour>,
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
-    /// The most memory to hold, such as 512MB; auto is three quarters of what the system has left [default: auto]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<Budget>,
-    /// Print one JSON object per line on stdout
-    #[arg(long)]
-    pub json: bool,
+    /// The package and how it is run
+    #[command(flatten)]
+    pub package: PackageArgs,
 }
 
 /// A setting and its value, checked by the flag that it is named after.

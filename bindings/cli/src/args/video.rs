@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pocketmuse::{Budget, Flavour, Request, Temperature};
+use pocketmuse::{Request, Temperature};
+
+use super::PackageArgs;
 
 const VIDEO_HELP: &str = "\
 The first frame is the picture that `generate` makes. Each next one begins with the tokens of the frame before, shifted by
@@ -43,9 +45,9 @@ pub struct VideoArgs {
     /// Frames in a second, 0.1 to 100
     #[arg(long, value_name = "COUNT", default_value = "8", value_parser = parse_fps)]
     pub fps: f64,
-    /// The package to use [default: the built-in model, exported once into the cache]
-    #[arg(long, value_name = "DIR")]
-    pub package: Option<PathBuf>,
+    /// The package and how it is run
+    #[command(flatten)]
+    pub package: PackageArgs,
     /// What the video is guided away from
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
@@ -67,18 +69,6 @@ pub struct VideoArgs {
     /// The same seed makes the same video [default: a random one, which is printed]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
-    /// The graphs of the package to run [default: the package's best]
-    #[arg(long, value_name = "FLAVOUR")]
-    pub flavour: Option<Flavour>,
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
-    /// The most memory to hold, such as 512MB; auto is three quarters of what the system has left [default: auto]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<Budget>,
-    /// Print one JSON object per line on stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 impl VideoArgs {

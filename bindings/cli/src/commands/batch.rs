@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use super::{
-    generate::{self, Console, Opened, Order},
+    generate::{self, Console, Order},
     job::Job,
+    package::{self, Opened},
 };
 use crate::{
     args::{EditArgs, GenerateArgs},
@@ -83,10 +84,10 @@ fn make(
         Order::Generate(args) => Job::read(Order::Generate(&change(args)))?,
         Order::Resume(_) => return Ok(()),
     };
-    generate::mend_for(&job, console, || {
+    package::mended(&job.package(), console, || {
         let ready = match opened.take() {
             Some(ready) => ready,
-            None => Opened::new(generate::found(&job, console)?, &job.options(), offline)?,
+            None => package::find(&job.package(), console)?.open(&package::options(&job.package()), offline)?,
         };
         let made = job.check(&ready.manifest).and_then(|_| generate::make(&job, &ready, console));
         if made.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::PackageDamaged) {

@@ -3,25 +3,27 @@
 use std::time::Duration;
 
 use pocketmuse::{
-    Flavour, Manifest, Options, Request,
+    Manifest, Options, Request,
     bench::{self, Bench, Part, Progress, StageBench},
 };
 use pocketmuse_package::Result;
 use serde_json::{Value, json};
 
+use super::{
+    generate::Console,
+    package::{self, Found},
+};
 use crate::{
     args::BenchArgs,
-    bundled, runtime, stop,
+    runtime, stop,
     terminal::{self, mebibytes, milliseconds},
 };
 
 const PROMPT: &str = "a red lighthouse by the sea at sunset";
 
 pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
-    let package = match &args.package {
-        Some(package) => package.clone(),
-        None => bundled::package(&bundled::cache_folder()?, args.flavour.unwrap_or(Flavour::F32), |_| stop::flow())?,
-    };
+    let json = args.package.run.json;
+    let Found { folder, manifest } = package::find(&args.package, &Console { json })?;
     let request = Request {
         prompt: PROMPT.to_owned(),
         num_inference_steps: args.steps,
@@ -29,12 +31,11 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
         width: args.size,
         ..Request::default()
     };
-    let manifest = Manifest::read(&package)?;
     request.resolve(&manifest)?; // a wrong request fails before anything is fetched
     runtime::start(offline)?;
-    let options = Options { flavour: args.flavour, threads: args.threads, staged: true, ..Options::default() };
-    let bar = terminal::step_bar("measuring", args.json);
-    let found = bench::bench(&package, &options, &request, args.runs.into(), |Progress { part, done, of }| {
+    let options = Options { staged: true, prepared: None, ..package::options(&args.package) };
+    let bar = terminal::step_bar("measuring", json);
+    let found = bench::bench(&folder, &options, &request, args.runs.into(), |Progress { part, done, of }| {
         bar.set_message(match part {
             Part::Pictures => "making pictures",
             Part::Machine => "measuring the machine",
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     });
     bar.finish_and_clear();
     let found = found?;
-    if args.json {
+    if json {
         terminal::print(to_json(&found, &manifest).to_string());
     } else {
         lines(&found, &manifest).iter().for_each(terminal::print);

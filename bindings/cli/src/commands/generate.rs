@@ -5,17 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Budget, Flavour, Manifest, Options, Output, Pipeline, Plan, Report, Step};
-use pocketmuse_package::{ErrorKind, Result};
+use pocketmuse::{Manifest, Options, Output, Pipeline, Plan, Report, Step};
+use pocketmuse_package::Result;
 use serde_json::{Value, json};
 
-use super::{batch, job::Job, tokens::TokenLog};
+use super::{
+    batch,
+    job::Job,
+    package::{self, Opened},
+    tokens::TokenLog,
+};
 use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
-    bundled,
     picture::Origin,
     preview::{self, Previewer},
-    runtime, stop,
+    stop,
     terminal::{self, mebibytes, milliseconds},
     trace,
 };
@@ -31,9 +35,9 @@ pub(crate) enum Order<'a> {
 impl Order<'_> {
     fn is_json(self) -> bool {
         match self {
-            Self::Generate(args) => args.json,
-            Self::Edit(args) => args.generate.json,
-            Self::Resume(args) => args.json,
+            Self::Generate(args) => args.package.run.json,
+            Self::Edit(args) => args.generate.package.run.json,
+            Self::Resume(args) => args.run.json,
         }
     }
 }
@@ -43,92 +47,35 @@ pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
     let made = if batch::is_wanted(order) {
         batch::run(order, offline, &console)
     } else {
-        Job::read(order).and_then(|job| mend_for(&job, &console, || generate(&job, offline, &console))).map(|()| 0)
+        Job::read(order)
+            .and_then(|job| package::mended(&job.package(), &console, || generate(&job, offline, &console)))
+            .map(|()| 0)
     };
     made.inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
-/// As [`mended`], for the package of a job.
-pub(super) fn mend_for<T>(job: &Job, console: &Console, make: impl FnMut() -> Result<T>) -> Result<T> {
-    mended(job.kept.package.is_none(), job.kept.flavour, console, make)
-}
-
-/// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-pub(super) fn mended<T>(
-    is_built_in: bool,
-    flavour: Option<Flavour>,
-    console: &Console,
-    mut make: impl FnMut() -> Result<T>,
-) -> Result<T> {
-    let made = make();
-    match made {
-        Err(error) if error.kind() == ErrorKind::PackageDamaged && is_built_in => {
-            console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
-            bundled::discard(&bundled::cache_folder()?, built_in_flavour(flavour))?;
-            make()
-        }
-        made => made,
-    }
-}
-
-/// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
-fn built_in_flavour(flavour: Option<Flavour>) -> Flavour {
-    flavour.unwrap_or(Flavour::F32)
-}
-
-/// A package that was opened for one job or several.
-pub(super) struct Opened {
-    package: PathBuf,
-    pub(super) manifest: Manifest,
-    pub(super) pipeline: Pipeline,
-}
-
-impl Opened {
-    /// Opens a package that was [`found`].
-    pub(super) fn new((package, manifest): (PathBuf, Manifest), options: &Options, offline: bool) -> Result<Self> {
-        runtime::start(offline)?;
-        let pipeline = Pipeline::open_with(&package, options)?;
-        Ok(Self { package, manifest, pipeline })
-    }
-}
-
-/// The package of `job` and what it says about itself.
-pub(super) fn found(job: &Job, console: &Console) -> Result<(PathBuf, Manifest)> {
-    let package = package(job.kept.package.as_deref(), job.kept.flavour, console)?;
-    let manifest = Manifest::read(&package)?;
-    Ok((package, manifest))
-}
-
-/// The package asked for, or that of the built-in model.
-pub(super) fn package(asked: Option<&Path>, flavour: Option<Flavour>, console: &Console) -> Result<PathBuf> {
-    match asked {
-        Some(package) => Ok(package.to_owned()),
-        None => built_in(built_in_flavour(flavour), console),
-    }
-}
-
 fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
-    let found = found(job, console)?;
-    let request = job.check(&found.1)?; // a wrong request fails before anything is fetched
-    let options = Options { staged: true, ..job.options() }; // one picture, after which the process ends
-    if job.memory.is_some() || job.explain {
-        let plan = Plan::new(&found.1, &request, &options)?; // nor is anything when the memory is too small
+    let found = package::find(&job.package(), console)?;
+    let request = job.check(&found.manifest)?; // a wrong request fails before anything is fetched
+    let options = Options { staged: true, ..package::options(&job.package()) }; // one picture, after which the process ends
+    if job.run.memory.is_some() || job.explain {
+        let plan = Plan::new(&found.manifest, &request, &options)?; // nor is anything when the memory is too small
         if job.explain {
             console.explain(&plan);
             return Ok(());
         }
     }
-    make(job, &Opened::new(found, &options, offline)?, console)
+    make(job, &found.open(&options, offline)?, console)
 }
 
 /// Makes a job's pictures.
 pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> {
-    let Opened { package, manifest, pipeline } = opened;
+    let Opened { folder, manifest, pipeline } = opened;
     if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, manifest)) {
         console.warning(&warning);
     }
     job.keep(None)?;
-    console.started(package, manifest, job.kept.request.seed);
+    console.started(folder, manifest, job.kept.request.seed);
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
@@ -193,32 +140,6 @@ fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
         event["preview"] = json!(previews);
     }
     event
-}
-
-/// How a package is opened that several pictures are made with.
-pub(super) fn options(flavour: Option<Flavour>, threads: Option<usize>, memory: Option<Budget>) -> Options {
-    Options {
-        flavour,
-        threads,
-        memory: memory.unwrap_or_default(),
-        prepared: runtime::prepared_folder(),
-        ..Options::default()
-    }
-}
-
-/// The built-in model's package, exported first if this is its first use.
-fn built_in(flavour: Flavour, console: &Console) -> Result<PathBuf> {
-    let bar = terminal::byte_bar("preparing the built-in model, once");
-    if console.json {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-    }
-    let package = bundled::package(&bundled::cache_folder()?, flavour, |progress| {
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.written_bytes);
-        stop::flow()
-    });
-    bar.finish_and_clear();
-    package
 }
 
 /// Why a picture may come out another than the one its request was read from.

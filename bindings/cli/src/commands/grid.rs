@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use image::RgbImage;
-use pocketmuse::{Manifest, Pipeline, Request, Source, pixels};
+use pocketmuse::{Request, Source, pixels};
 use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde_json::json;
 
 use super::{
-    generate::{self, Console},
+    generate::Console,
     job,
+    package::{self, Opened},
 };
 use crate::{
     args::{Axis, GridArgs, Setting},
-    runtime, sheet, stop, terminal,
+    sheet, stop, terminal,
 };
 
 /// The most pictures of a grid.
@@ -27,8 +28,8 @@ struct Grid {
 }
 
 pub(crate) fn run(args: &GridArgs, offline: bool) -> Result<u8> {
-    let console = Console { json: args.json };
-    let made = generate::mended(args.package.is_none(), args.flavour, &console, || make(args, offline, &console));
+    let console = Console { json: args.package.run.json };
+    let made = package::mended(&args.package, &console, || make(args, offline, &console));
     made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
@@ -37,19 +38,16 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     place::neighbour(&args.output)?; // removed again at once: now is the time to know
     let grid = Grid::new(args)?;
     let source = args.picture.as_deref().map(pixels::read).transpose()?.map(|picture| Source::new(picture.image));
-    let package = generate::package(args.package.as_deref(), args.flavour, console)?;
-    let manifest = Manifest::read(&package)?;
+    let found = package::find(&args.package, console)?;
     let requests = grid.requests();
     for request in &requests {
         match &source {
-            Some(source) => source.resolve(request, &manifest)?,
-            None => request.resolve(&manifest)?,
+            Some(source) => source.resolve(request, &found.manifest)?,
+            None => request.resolve(&found.manifest)?,
         }; // a wrong request fails before anything is fetched
     }
-    runtime::start(offline)?;
-    let options = generate::options(args.flavour, args.threads, args.memory);
-    let pipeline = Pipeline::open_with(&package, &options)?;
-    console.started(&package, &manifest, grid.base.seed);
+    let Opened { folder, manifest, pipeline } = found.open(&package::options(&args.package), offline)?;
+    console.started(&folder, &manifest, grid.base.seed);
 
     let bar = terminal::step_bar("drawing", console.json);
     bar.set_length(requests.len() as u64);

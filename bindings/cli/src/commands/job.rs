@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse::{
-    Budget, Flavour, Manifest, Options, Output, Request, Source,
+    Flavour, Manifest, Output, Request, Source,
     job::{self, State},
 };
 use pocketmuse_package::{Result, place};
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     edit::{SourceFiles, absolute},
-    generate::{self, Order},
+    generate::Order,
 };
 use crate::{
-    args::GenerateArgs,
+    args::{GenerateArgs, PackageArgs, RunArgs},
     outputs::{self, Name},
     picture::{self, Origin},
     trace,
@@ -30,9 +30,7 @@ pub(super) struct Job {
     pub(super) source: Option<Source>,
     /// What made the picture that the request was read from.
     pub(super) origin: Option<Origin>,
-    pub(super) threads: Option<usize>,
-    /// The most memory to hold, if it was said.
-    pub(super) memory: Option<Budget>,
+    pub(super) run: RunArgs,
     /// Whether only the plan is wanted.
     pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
@@ -72,8 +70,7 @@ impl Job {
                     source: kept.source.as_ref().map(SourceFiles::open).transpose()?,
                     kept,
                     origin: None,
-                    threads: args.threads,
-                    memory: args.memory,
+                    run: args.run.clone(),
                     explain: false,
                     save_tokens: None,
                     preview: false,
@@ -103,16 +100,15 @@ impl Job {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
             kept: Kept {
                 request,
-                package: args.package.clone(),
-                flavour: args.flavour,
+                package: args.package.folder.clone(),
+                flavour: args.package.flavour,
                 source,
                 files,
                 only,
                 state: None,
             },
             origin,
-            threads: args.threads,
-            memory: args.memory,
+            run: args.package.run.clone(),
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
             preview: args.preview,
@@ -122,9 +118,9 @@ impl Job {
         })
     }
 
-    /// How the package is opened.
-    pub(super) fn options(&self) -> Options {
-        generate::options(self.kept.flavour, self.threads, self.memory)
+    /// The package that its pictures are made with.
+    pub(super) fn package(&self) -> PackageArgs {
+        PackageArgs { folder: self.kept.package.clone(), flavour: self.kept.flavour, run: self.run.clone() }
     }
 
     /// The request with every default filled in, checked as far as that needs no graph.
@@ -219,12 +215,12 @@ mod tests {
             prompt: Some("a tree".to_owned()),
             output: Some(output),
             job: Some(file.clone()),
-            flavour: Some(Flavour::F32),
+            package: PackageArgs { flavour: Some(Flavour::F32), ..PackageArgs::default() },
             ..GenerateArgs::default()
         };
         let job = Job::read(Order::Generate(&args)).expect("read");
         job.keep(None).expect("written");
-        let resume = ResumeArgs { job: file, threads: Some(1), memory: None, verbose: false, json: false };
+        let resume = ResumeArgs { job: file, run: RunArgs::default(), verbose: false };
         assert_eq!(Job::read(Order::Resume(&resume)).expect("read").kept, job.kept);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod generate;
 pub(crate) mod grid;
 pub(crate) mod inspect;
 mod job;
+mod package;
 pub(crate) mod prepared;
 pub(crate) mod setup;
 pub(crate) mod synth;

@@ -1,9 +1,9 @@
 //! `pocketmuse video`: a prompt becomes an animation, frame after frame.
 
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
 use pocketmuse::{
-    Manifest, Pipeline, Video,
+    Video,
     pixels::{self, Animation},
     video::Moment,
 };
@@ -11,31 +11,27 @@ use pocketmuse_package::Result;
 use serde_json::json;
 
 use super::{
-    generate::{self, Console},
+    generate::Console,
     job,
+    package::{self, Opened},
 };
-use crate::{args::VideoArgs, runtime, stop, terminal};
+use crate::{args::VideoArgs, stop, terminal};
 
 pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
-    let console = Console { json: args.json };
-    let package = |console: &Console| generate::package(args.package.as_deref(), args.flavour, console);
-    let made = generate::mended(args.package.is_none(), args.flavour, &console, || {
-        film(args, package(&console)?, offline, &console)
-    });
+    let console = Console { json: args.package.run.json };
+    let made = package::mended(&args.package, &console, || film(args, offline, &console));
     made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
 }
 
-fn film(args: &VideoArgs, package: PathBuf, offline: bool, console: &Console) -> Result<()> {
+fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
     let end = args.end.as_deref().map(pixels::read).transpose()?.map(|picture| picture.image);
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
     let request = args.request(job::random_seed());
-    let manifest = Manifest::read(&package)?;
-    video.resolve(&request, &manifest)?; // a wrong request fails before anything is fetched
-    runtime::start(offline)?;
-    let options = generate::options(args.flavour, args.threads, args.memory);
-    let pipeline = Pipeline::open_with(&package, &options)?;
-    console.started(&package, &manifest, request.seed);
+    let found = package::find(&args.package, console)?;
+    video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
+    let Opened { folder, manifest, pipeline } = found.open(&package::options(&args.package), offline)?;
+    console.started(&folder, &manifest, request.seed);
 
     let mut failed = Ok(());
     let bar = terminal::step_bar("filming", console.json);

@@ -1,0 +1,25 @@
+//! The flags of `export`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pocketmuse::Flavour;
+
+/// The flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The checkpoint's folder: model_index.json, text_encoder, tokenizer, transformer, vqvae, scheduler
+    pub checkpoint: PathBuf,
+    /// The package's folder, which must not exist
+    #[arg(short, long, value_name = "PACKAGE")]
+    pub output: PathBuf,
+    /// A kind of graphs to write; may be given several times [default: int8]
+    #[arg(long = "flavour", value_name = "FLAVOUR")]
+    pub flavours: Vec<Flavour>,
+    /// The model's name in the package [default: the checkpoint's folder]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Replace a package that is there
+    #[arg(long)]
+    pub force: bool,
+}

@@ -1,0 +1,31 @@
+//! The flags of `resume`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::RunArgs;
+
+const RESUME_HELP: &str = "\
+The pictures are those of a job that was never stopped, byte for byte, and go where the job was to put them. A picture to
+edit and its mask must still be there, unchanged. The file stays until you remove it; with nothing left to do its pictures
+are decoded once more. A file that was changed by hand is refused, and so is one of another package.
+
+Example:
+  pocketmuse generate \"a big purple robot in the snow\" --job robot.json -o robot.png
+  pocketmuse resume robot.json";
+
+/// The flags of `resume`.
+#[derive(Debug, Args)]
+#[command(after_help = RESUME_HELP)]
+pub struct ResumeArgs {
+    /// The job's file
+    #[arg(value_name = "FILE.json")]
+    pub job: PathBuf,
+    /// How it is run
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print time and peak memory of each stage
+    #[arg(long)]
+    pub verbose: bool,
+}

@@ -1,0 +1,85 @@
+//! The package of a command: found by its flags, and opened. The one place of the command that opens a pipeline.
+
+use std::path::PathBuf;
+
+use pocketmuse::{Flavour, Manifest, Options, Pipeline};
+use pocketmuse_package::{ErrorKind, Result};
+
+use super::generate::Console;
+use crate::{args::PackageArgs, bundled, runtime, stop, terminal};
+
+/// A package that is there, and what it says about itself. Nothing was fetched for it but the built-in model's export.
+pub(super) struct Found {
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
+}
+
+/// A package that was opened for one job or several.
+pub(super) struct Opened {
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) pipeline: Pipeline,
+}
+
+impl Found {
+    /// Starts ONNX Runtime and opens the package.
+    pub(super) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
+        runtime::start(offline)?;
+        let pipeline = Pipeline::open_with(&self.folder, options)?;
+        Ok(Opened { folder: self.folder, manifest: self.manifest, pipeline })
+    }
+}
+
+/// The package asked for, or that of the built-in model.
+pub(super) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
+    let folder = match &args.folder {
+        Some(folder) => folder.clone(),
+        None => built_in(built_in_flavour(args), console)?,
+    };
+    let manifest = Manifest::read(&folder)?;
+    Ok(Found { folder, manifest })
+}
+
+/// How a package is opened that several pictures are made with.
+pub(super) fn options(args: &PackageArgs) -> Options {
+    Options {
+        flavour: args.flavour,
+        threads: args.run.threads,
+        memory: args.run.memory.unwrap_or_default(),
+        prepared: runtime::prepared_folder(),
+        ..Options::default()
+    }
+}
+
+/// A damaged package in the cache is this command's own: it is made again, and so is the picture.
+pub(super) fn mended<T>(args: &PackageArgs, console: &Console, mut make: impl FnMut() -> Result<T>) -> Result<T> {
+    let made = make();
+    match made {
+        Err(error) if error.kind() == ErrorKind::PackageDamaged && args.folder.is_none() => {
+            console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
+            bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
+            make()
+        }
+        made => made,
+    }
+}
+
+/// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
+fn built_in_flavour(args: &PackageArgs) -> Flavour {
+    args.flavour.unwrap_or(Flavour::F32)
+}
+
+/// The built-in model's package, exported first if this is its first use.
+fn built_in(flavour: Flavour, console: &Console) -> Result<PathBuf> {
+    let bar = terminal::byte_bar("preparing the built-in model, once");
+    if console.json {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    let package = bundled::package(&bundled::cache_folder()?, flavour, |progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.written_bytes);
+        stop::flow()
+    });
+    bar.finish_and_clear();
+    package
+}
