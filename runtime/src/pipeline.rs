@@ -167,7 +167,7 @@ impl Pipeline {
         &self,
         request: &Request,
         source: Option<&Source>,
-        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<(Output, Trace)> {
         let (job, start) = match source {
             Some(source) => self.started(request, source).map(|(job, start)| (job, Some(start)))?,
@@ -176,11 +176,22 @@ impl Pipeline {
                 (request.resolve(self.manifest())?, None)
             }
         };
+        self.traced(&job, start.as_ref(), None, 0, on_step)
+    }
+
+    fn traced(
+        &self,
+        job: &Resolved,
+        start: Option<&Start>,
+        saved: Option<&State>,
+        unseen_steps: usize,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<(Output, Trace)> {
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let prompt = job.request.weighted("prompt", &job.request.prompt)?;
-        let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, &job, &self.manifest().model);
+        let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, job, &self.manifest().model, unseen_steps);
         let mut tokens = Vec::new();
-        let output = self.run(&job, start.as_ref(), None, Some(&mut tracer), |step| {
+        let output = self.run(job, start, saved, Some(&mut tracer), |step| {
             tokens.push(step.tokens.to_vec());
             on_step(step)
         })?;
@@ -282,6 +293,28 @@ impl Pipeline {
         source: Option<&Source>,
         on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        let (job, start, _) = self.resumed(state, source)?;
+        self.run(&job, start.as_ref(), Some(state), None, on_step)
+    }
+
+    /// As [`Self::resume`], and tells what went on inside in the steps that were left: [`Trace::unseen_steps`] says how many
+    /// were made before, which nobody can look into any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::resume`].
+    pub fn trace_resumed(
+        &self,
+        state: &State,
+        source: Option<&Source>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<(Output, Trace)> {
+        let (job, start, unseen_steps) = self.resumed(state, source)?;
+        self.traced(&job, start.as_ref(), Some(state), unseen_steps, on_step)
+    }
+
+    /// What is left of a job, what it started from, and how many steps it has made.
+    fn resumed(&self, state: &State, source: Option<&Source>) -> Result<(Resolved, Option<Start>, usize)> {
         let (mut job, start) = match source {
             Some(source) => {
                 let (job, start) = self.started(&state.request, source)?;
@@ -291,8 +324,9 @@ impl Pipeline {
         };
         let package = (self.manifest().digest(), self.package.flavour());
         state.check(&job, start.as_ref().map(Start::digest), package)?;
+        let made = state.next_step - job.schedule.first_step;
         job.schedule.first_step = state.next_step;
-        self.run(&job, start.as_ref(), Some(state), None, on_step)
+        Ok((job, start, made))
     }
 
     fn run(

@@ -29,6 +29,8 @@ pub struct Trace {
     pub attention_grid: [usize; 2],
     /// Whether the package lets attention be looked at. Packages exported before it was possible do not.
     pub has_attention: bool,
+    /// Steps that a resumed job had made before this trace began: what they fixed and looked at is not in it. Else 0.
+    pub unseen_steps: usize,
     /// The steps of each picture.
     pub pictures: Vec<Vec<TracedStep>>,
 }
@@ -81,7 +83,7 @@ impl Trace {
     }
 
     /// The step, from 0, after which each token of a picture was never masked again; `None` if it was known before the
-    /// first step.
+    /// first step that is seen.
     pub fn fixed(&self, picture: usize) -> Vec<Option<usize>> {
         let steps = self.pictures.get(picture).map_or(&[][..], Vec::as_slice);
         let fixed = |position: usize| {
@@ -109,10 +111,10 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    pub(crate) fn new(words: Vec<Word>, job: &Resolved, model: &Model) -> Self {
+    pub(crate) fn new(words: Vec<Word>, job: &Resolved, model: &Model, unseen_steps: usize) -> Self {
         let attention_grid = job.grid.map(|side| side / (model.grid_multiple as usize).max(1));
         let pictures = vec![Vec::new(); job.images()];
-        let trace = Trace { words, grid: job.grid, attention_grid, has_attention: false, pictures };
+        let trace = Trace { words, grid: job.grid, attention_grid, has_attention: false, unseen_steps, pictures };
         Self { trace, cells: job.grid[0] * job.grid[1] }
     }
 
@@ -348,6 +350,7 @@ mod tests {
             grid: [1, 2],
             attention_grid: [1, 2],
             has_attention: true,
+            unseen_steps: 0,
             pictures: vec![
                 vec![step(0, [Some(0.5), None], [0.1, 0.2, 0.0]), step(1, [Some(0.9), None], [0.0, 0.1, 0.0])],
                 vec![],

@@ -133,6 +133,31 @@ fn every_way_to_make_a_picture_can_be_traced() {
 }
 
 #[test]
+fn what_is_left_of_a_job_is_traced_as_it_would_have_been() {
+    let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
+    let picture = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
+    for source in [None, Some(Source::new(picture))] {
+        let (mut states, source) = (Vec::new(), source.as_ref());
+        let whole = pipeline.trace(&request(), source, |step| {
+            states.push(pipeline.state(step));
+            ControlFlow::Continue(())
+        });
+        let (output, whole) = whole.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(whole.unseen_steps, 0);
+        for (made, state) in (1..).zip(&states) {
+            let resumed = pipeline.trace_resumed(state, source, |_| ControlFlow::Continue(()));
+            let (again, part) = resumed.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((again.images == output.images, part.unseen_steps), (true, made));
+            for (part, whole) in part.pictures.iter().zip(&whole.pictures) {
+                assert_eq!(part[..], whole[made..], "the steps after the first {made}");
+            }
+            assert_eq!(part.pictures.len(), 2);
+        }
+        assert!(!states.is_empty());
+    }
+}
+
+#[test]
 fn stops_when_asked_and_fails_as_generate_does() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
     let stopped = pipeline.trace(&request(), None, |_| ControlFlow::Break(()));

@@ -10,6 +10,7 @@ mod package;
 mod resume;
 mod synth;
 mod video;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use self::{
     resume::ResumeArgs,
     synth::{FloatType, SynthArgs},
     video::VideoArgs,
+    watch::WatchArgs,
 };
 
 const AFTER_HELP: &str = "\

@@ -57,6 +57,63 @@ fn a_trace_is_a_page_charts_and_data() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_resumed_job_shows_the_steps_that_were_left() {
+    use std::io::{BufRead, BufReader};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "a red tree at night", "--seed=3", "--num-inference-steps=20"];
+    succeed(root, &[&words[..], &["--preview", "-o", "whole.png"]].concat());
+    // Killed after the second step, or little later.
+    let mut child = support::pocketmuse(root, &[&words[..], &["--job=job.json", "--json", "-o", "a.png"]].concat())
+        .spawn()
+        .expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.take(3).filter(|line| line.is_ok()).count(), 3);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let read = |name: &str| fs::read(root.join(name)).expect(name);
+    let job: serde_json::Value = serde_json::from_slice(&read("job.json")).expect("JSON");
+    let made = job["job"]["state"]["next_step"].as_u64().expect("a step") as usize;
+    assert!((2..20).contains(&made), "{made}");
+
+    let output = run(root, &["resume", "job.json", "--preview", "--trace=why"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && stderr.contains("those made before the job was resumed are not in it"),
+        "{stderr}"
+    );
+    assert_eq!(read("a.png"), read("whole.png"));
+    let preview = |name: &str, step: usize| root.join(format!("{name}.step-{step:02}.png"));
+    for step in 1..=20 {
+        let shown = fs::read(preview("a", step)).ok();
+        let expected = (step > made).then(|| fs::read(preview("whole", step)).expect("a preview"));
+        assert!(shown == expected, "step {step}: shown if it was left, as in a job that was never killed");
+    }
+    let trace: serde_json::Value = serde_json::from_slice(&read("why/trace.json")).expect("JSON");
+    assert_eq!(trace["trace"]["unseen_steps"], made);
+    assert_eq!(trace["trace"]["pictures"][0].as_array().map(Vec::len), Some(20 - made));
+    assert_eq!(trace["trace"]["pictures"][0][0]["step"], made);
+    assert!(
+        trace["verdicts"][0][1].as_str().expect("a sentence").contains(" in these steps: "),
+        "{}",
+        trace["verdicts"]
+    );
+    let page = String::from_utf8(read("why/index.html")).expect("UTF-8");
+    assert!(page.contains(&format!("{made} steps were made before the job was resumed")));
+
+    // Nothing is left now.
+    let output = run(root, &["resume", "job.json", "--trace=why"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("export the package again"));
+    let page = String::from_utf8(read("why/index.html")).expect("UTF-8");
+    assert!(page.contains("20 steps were made before") && page.contains("No step was run, so there is nothing to see"));
+    let refused = run(root, &["resume", "job.json", "--trace=job.json"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+}
+
+#[test]
 fn a_trace_replaces_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();

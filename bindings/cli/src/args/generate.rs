@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::{GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
 
-use super::{PackageArgs, parse_numbers};
+use super::{PackageArgs, WatchArgs, parse_numbers};
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout has one JSON object
@@ -99,23 +99,15 @@ pub struct GenerateArgs {
     /// Repeat the request that made this PNG; other flags change it
     #[arg(long, value_name = "PICTURE.png")]
     pub from: Option<PathBuf>,
-    /// Print time and peak memory of each stage
-    #[arg(long)]
-    pub verbose: bool,
+    /// What is told and shown meanwhile
+    #[command(flatten)]
+    pub watch: WatchArgs,
     /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on after a kill
     #[arg(long, value_name = "FILE.json")]
     pub job: Option<PathBuf>,
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
-    /// Show the picture in the making after every step, without the decoder: in place in a terminal of all colours
-    /// (COLORTERM=truecolor), else as files NAME.step-01.png and so on beside the picture, named in the step events of --json
-    #[arg(long)]
-    pub preview: bool,
-    /// Look inside: write which tokens each step fixed, how sure the model was and where it looked for each word of the
-    /// prompt to this new folder, as index.html (a page that explains them), labelled PNGs and trace.json
-    #[arg(long, value_name = "DIR")]
-    pub trace: Option<PathBuf>,
     /// The line of the prompt file, from 1, that this is for.
     #[arg(skip)]
     pub line: Option<usize>,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Manifest, Options, Output, Pipeline, Plan, Report, Step};
+use pocketmuse::{Manifest, Options, Output, Pipeline, Plan, Report, Step, Trace};
 use pocketmuse_package::Result;
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
     let in_terminal = !console.json && preview::terminal_shows_colours();
-    let mut previewer = if job.preview { previewer(job, pipeline, in_terminal, console)? } else { None };
+    let mut previewer = if job.watch.preview { previewer(job, pipeline, in_terminal, console)? } else { None };
     let bar = terminal::step_bar("drawing", console.json || (in_terminal && previewer.is_some()));
     let on_step = |step: &Step<'_>| {
         let kept = job.keep(Some(&|| pipeline.state(step)));
@@ -97,19 +97,10 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
         }
         if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     };
-    let (request, source, mut traced) = (&job.kept.request, job.source.as_ref(), None);
-    let output = match (&job.kept.state, source) {
-        (Some(state), source) => pipeline.resume(state, source, on_step),
-        (None, source) if job.trace.is_some() => pipeline.trace(request, source, on_step).map(|(output, trace)| {
-            traced = Some(trace);
-            output
-        }),
-        (None, Some(source)) => pipeline.edit(request, source, on_step),
-        (None, None) => pipeline.generate(request, on_step),
-    };
+    let made = draw(job, pipeline, on_step);
     bar.finish_and_clear();
     failed?;
-    let output = output?;
+    let (output, traced) = made?;
     stop::check()?;
     output.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
 
@@ -117,11 +108,33 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
         log.write(path, &output.request)?;
     }
-    if let (Some(folder), Some(traced)) = (&job.trace, &traced) {
-        console.traced(&trace::write(folder, traced, &output, manifest)?, traced.has_attention);
+    if let (Some(folder), Some(traced)) = (&job.watch.trace, &traced) {
+        console.traced(&trace::write(folder, traced, &output, manifest)?, traced);
     }
-    console.done(files, &output, job.verbose);
+    console.done(files, &output, job.watch.verbose);
     Ok(())
+}
+
+/// Runs what is left of a job, and looks inside if that is wanted.
+fn draw(
+    job: &Job,
+    pipeline: &Pipeline,
+    on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+) -> Result<(Output, Option<Trace>)> {
+    let (request, source) = (&job.kept.request, job.source.as_ref());
+    if job.watch.trace.is_some() {
+        let traced = match &job.kept.state {
+            Some(state) => pipeline.trace_resumed(state, source, on_step),
+            None => pipeline.trace(request, source, on_step),
+        };
+        return traced.map(|(output, trace)| (output, Some(trace)));
+    }
+    let output = match (&job.kept.state, source) {
+        (Some(state), source) => pipeline.resume(state, source, on_step),
+        (None, Some(source)) => pipeline.edit(request, source, on_step),
+        (None, None) => pipeline.generate(request, on_step),
+    };
+    output.map(|output| (output, None))
 }
 
 /// What shows previews, if the package has any.
@@ -188,8 +201,13 @@ impl Console {
         }
     }
 
-    fn traced(&self, page: &Path, has_attention: bool) {
-        if !has_attention {
+    fn traced(&self, page: &Path, trace: &Trace) {
+        if trace.unseen_steps > 0 {
+            self.warning(
+                "the trace is of the steps that were left: those made before the job was resumed are not in it",
+            );
+        }
+        if !trace.has_attention && trace.pictures.iter().any(|steps| !steps.is_empty()) {
             self.warning(
                 "the trace has no maps of words: export the package again, since this one is older than they are",
             );

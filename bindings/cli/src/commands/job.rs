@@ -17,7 +17,7 @@ use super::{
     generate::Order,
 };
 use crate::{
-    args::{GenerateArgs, PackageArgs, RunArgs},
+    args::{GenerateArgs, PackageArgs, RunArgs, WatchArgs},
     outputs::{self, Name},
     picture::{self, Origin},
     trace,
@@ -34,10 +34,7 @@ pub(super) struct Job {
     /// Whether only the plan is wanted.
     pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
-    pub(super) preview: bool,
-    /// Where what went on inside is written.
-    pub(super) trace: Option<PathBuf>,
-    pub(super) verbose: bool,
+    pub(super) watch: WatchArgs,
     /// Where the job is kept after every step.
     file: Option<PathBuf>,
 }
@@ -66,6 +63,7 @@ impl Job {
             Order::Resume(args) => {
                 let kept: Kept = job::load(&args.job)?;
                 kept.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
+                args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
                 Ok(Self {
                     source: kept.source.as_ref().map(SourceFiles::open).transpose()?,
                     kept,
@@ -73,9 +71,7 @@ impl Job {
                     run: args.run.clone(),
                     explain: false,
                     save_tokens: None,
-                    preview: false,
-                    trace: None,
-                    verbose: args.verbose,
+                    watch: args.watch.clone(),
                     file: Some(args.job.clone()),
                 })
             }
@@ -95,7 +91,7 @@ impl Job {
         let name = Name { prompt: &request.prompt, line: args.line, seed: args.named_seed };
         let files = outputs::plan(args.output.as_deref(), name, count)?;
         [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
-        args.trace.as_deref().map_or(Ok(()), trace::check)?;
+        args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
             kept: Kept {
@@ -111,9 +107,7 @@ impl Job {
             run: args.package.run.clone(),
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
-            preview: args.preview,
-            trace: args.trace.clone(),
-            verbose: args.verbose,
+            watch: args.watch.clone(),
             file: args.job.clone(),
         })
     }
@@ -220,7 +214,7 @@ mod tests {
         };
         let job = Job::read(Order::Generate(&args)).expect("read");
         job.keep(None).expect("written");
-        let resume = ResumeArgs { job: file, run: RunArgs::default(), verbose: false };
+        let resume = ResumeArgs { job: file, run: RunArgs::default(), watch: WatchArgs::default() };
         assert_eq!(Job::read(Order::Resume(&resume)).expect("read").kept, job.kept);
     }
 }

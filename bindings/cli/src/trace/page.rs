@@ -42,6 +42,7 @@ pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
     if guidance <= 1.0 {
         page.push_str("<p><b>Guidance is off:</b> no word steers strongly. Try a guidance scale above 1.</p>\n");
     }
+    page.push_str(&unseen(data.trace.unseen_steps));
     for (picture, charts) in pictures.iter().enumerate() {
         if pictures.len() > 1 {
             page.push_str(&format!("<h2>Picture {picture}</h2>\n"));
@@ -53,6 +54,20 @@ pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
     page.push_str(HOW_TO_READ);
     page.push_str("\n</html>\n");
     page
+}
+
+/// What a reader must know of a trace that does not begin with the first step.
+fn unseen(steps: usize) -> String {
+    if steps == 0 {
+        return String::new();
+    }
+    let made = if steps == 1 { "one step was".to_owned() } else { format!("{steps} steps were") };
+    format!(
+        "<p><b>This is not the whole story:</b> {made} made before the job was resumed, and nobody looked inside. All maps, \
+         shares and sentences are of the steps after, and tokens that were fixed before are grey. What is drawn where is settled \
+         early: a word that looks ignored here may have been heeded then. To see all, make the picture again from the start \
+         with <code>--trace</code>; it will be the same.</p>\n"
+    )
 }
 
 /// The prompt's words: how much each was looked at, and where.
@@ -68,7 +83,9 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
         html.push_str(&format!("<span style=\"background:rgb({r},{g},{b});color:{ink}\">{text}</span> "));
     }
     html.push_str("</p>\n");
-    if !trace.has_attention {
+    if trace.pictures[picture].is_empty() {
+        html.push_str("<p>No step was run, so there is nothing to see.</p>\n");
+    } else if !trace.has_attention {
         html.push_str(
             "<p>There are no maps of words: this package was exported before attention could be looked at. Export the \
              checkpoint again to see them.</p>\n",
@@ -166,6 +183,12 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_says_that_it_is_one() {
+        assert_eq!(unseen(0), "");
+        assert!(unseen(1).contains("one step was made before") && unseen(3).contains("3 steps were made before"));
+    }
 
     #[test]
     fn a_prompt_is_text_and_no_page() {

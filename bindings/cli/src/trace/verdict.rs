@@ -29,15 +29,16 @@ pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
     let map = trace.map(picture, word).unwrap_or_default();
     let place = format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
     let [little, much] = BOUNDS;
+    let when = if trace.unseen_steps > 0 { " in these steps" } else { "" };
     if share < little {
         format!(
-            "Mostly ignored: it got {share:.2} of an average word's attention{}.{pieces}",
+            "Mostly ignored{when}: it got {share:.2} of an average word's attention{}.{pieces}",
             rival(trace, picture, word)
         )
     } else if share > much {
-        format!("Dominant: it got {share:.2} times an average word's attention, {place}.{pieces}")
+        format!("Dominant{when}: it got {share:.2} times an average word's attention, {place}.{pieces}")
     } else {
-        format!("Heeded: it got {share:.2} of an average word's attention, {place}.{pieces}")
+        format!("Heeded{when}: it got {share:.2} of an average word's attention, {place}.{pieces}")
     }
 }
 
@@ -122,6 +123,7 @@ mod tests {
             grid: [2, 2],
             attention_grid: [2, 2],
             has_attention: true,
+            unseen_steps: 0,
             pictures: vec![vec![step]],
         }
     }
