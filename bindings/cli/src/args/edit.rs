@@ -82,7 +82,10 @@ fn parse_sides(text: &str) -> Result<[u32; 4], String> {
     for part in text.split(',') {
         let (name, pixels) = part.split_once('=').ok_or_else(wrong)?;
         let side = ["left", "top", "right", "bottom"].iter().position(|side| *side == name.trim()).ok_or_else(wrong)?;
-        sides[side] = pixels.trim().parse().map_err(|_| wrong())?;
+        let pixels = pixels.trim();
+        sides[side] = pixels
+            .parse()
+            .map_err(|_| format!("expected 0 to {} pixels at the {}, found {pixels:?}", u32::MAX, name.trim()))?;
     }
     Ok(sides)
 }
