@@ -197,27 +197,14 @@ impl Start {
 
     /// The tokens that sampling begins with, of all the job's pictures, from the picture's codes.
     ///
-    /// With a mask, what it asks for is masked. Without, each token is masked with the chance that the schedule gives the
-    /// step that comes before the first; torch mode draws once for all pictures, as the reference does.
+    /// With a mask, what it asks for is masked. Without, the tokens are [`noised`].
     pub(crate) fn tokens(&self, codes: &[u32], job: &Resolved, rng: &mut Rng) -> Vec<Option<u32>> {
         if let Some(mask) = &self.mask {
             let tokens = codes.iter().zip(&mask.tokens).map(|(code, repaint)| (!repaint).then_some(*code));
             return tokens.collect::<Vec<_>>().repeat(job.images());
         }
-        let ratio = noise(&job.schedule, job.request.reference_strength);
-        match rng {
-            Rng::Torch(twister) => {
-                let noised = codes.iter().map(|code| (twister.uniform() >= ratio).then_some(*code));
-                noised.collect::<Vec<_>>().repeat(job.images())
-            }
-            Rng::Own(philox) => (0..job.images())
-                .flat_map(|image| codes.iter().enumerate().map(move |(position, code)| (image, position, *code)))
-                .map(|(image, position, code)| {
-                    let uniform = philox.uniform(Purpose::Noise, image, job.schedule.first_step, position);
-                    (uniform >= f64::from(ratio)).then_some(code)
-                })
-                .collect(),
-        }
+        let codes: Vec<_> = codes.iter().copied().map(Some).collect();
+        noised(&codes, job.images(), &job.schedule, job.request.reference_strength, rng)
     }
 
     /// Stands for the fitted picture, the mask and whether known pixels are pasted back.
@@ -236,6 +223,31 @@ impl Start {
             paste(&mut edited, &self.image, mask, *feather);
         }
         edited
+    }
+}
+
+/// `tokens` for each of so many images, each token masked with the chance that the schedule gives the step that comes before
+/// the first. Torch mode draws once for all images, as the reference does.
+pub(crate) fn noised(
+    tokens: &[Option<u32>],
+    images: usize,
+    schedule: &Schedule,
+    as_reference: bool,
+    rng: &mut Rng,
+) -> Vec<Option<u32>> {
+    let ratio = noise(schedule, as_reference);
+    match rng {
+        Rng::Torch(twister) => {
+            let noised = tokens.iter().map(|token| token.filter(|_| twister.uniform() >= ratio));
+            noised.collect::<Vec<_>>().repeat(images)
+        }
+        Rng::Own(philox) => (0..images)
+            .flat_map(|image| tokens.iter().enumerate().map(move |(position, token)| (image, position, *token)))
+            .map(|(image, position, token)| {
+                let uniform = philox.uniform(Purpose::Noise, image, schedule.first_step, position);
+                token.filter(|_| uniform >= f64::from(ratio))
+            })
+            .collect(),
     }
 }
 

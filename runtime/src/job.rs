@@ -56,7 +56,7 @@ impl State {
         let name = |source: Option<Digest>| source.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
         same("picture and mask", name(self.source), name(source))?;
         same("generator", job.request.rng.to_string(), self.rng.kind().to_string())?;
-        let (steps, cells) = (job.schedule.steps, job.images() * job.cells());
+        let (steps, cells) = (job.steps(), job.images() * job.cells());
         if !(job.schedule.first_step..=steps).contains(&self.next_step) || self.tokens.len() != cells {
             let found = format!("step {} and {} tokens", self.next_step, self.tokens.len());
             return Err(bad(format!("expected a step up to {steps} and {cells} tokens, found {found}")));

@@ -45,6 +45,7 @@ mod session;
 mod stages;
 pub mod tokenize;
 pub mod trace;
+mod variation;
 pub mod verify;
 pub mod video;
 mod warm;

@@ -26,6 +26,7 @@ use crate::{
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
     trace::{self, Trace, Traced, Tracer},
+    variation,
     video::{self, Made, Moment, Video},
     warm::{Slot, Warm},
 };
@@ -51,7 +52,7 @@ pub(crate) struct Turn<'a> {
 pub struct Step<'a> {
     /// Which, from 0.
     pub step: usize,
-    /// How many there are.
+    /// How many there are: those of the request, and for a variation those that are run anew after them.
     pub num_inference_steps: usize,
     /// The tokens of all pictures, picture after picture, row after row; `None` where still masked.
     pub tokens: &'a [Option<u32>],
@@ -187,6 +188,10 @@ impl Pipeline {
         unseen_steps: usize,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<(Output, Trace)> {
+        if job.redone_from.is_some() {
+            let detail = "expected none where a trace is wanted, found one: trace the picture that it varies";
+            return Err(Error::new(ErrorKind::BadRequest, "variation", detail));
+        }
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let prompt = job.request.weighted("prompt", &job.request.prompt)?;
         let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, job, &self.manifest().model, unseen_steps);
@@ -375,10 +380,16 @@ impl Pipeline {
                 let model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
                 let guess = RefCell::new(tokens.to_vec());
                 let mut model = Traced { model, tracer, guess: &guess };
-                let watch = |step, tokens: &[_], rng: &Rng| {
+                let mut watch = |step, tokens: &[_], rng: &Rng| {
                     on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
                 };
-                match sampler::sample(&mut model, tokens, job.images(), &job.schedule, rng, watch)? {
+                let flow = match job.redone_from {
+                    Some(first) => {
+                        variation::sample(&mut model, tokens, (job, first), |step, tokens| watch(step, tokens, rng))?
+                    }
+                    None => sampler::sample(&mut model, tokens, job.images(), &job.schedule, rng, watch)?,
+                };
+                match flow {
                     ControlFlow::Continue(()) => Ok(()),
                     ControlFlow::Break(()) => Err(cancelled()),
                 }
@@ -470,7 +481,7 @@ impl Resolved {
         rng: &'a Rng,
         source: Option<Digest>,
     ) -> Step<'a> {
-        let ([height, width], num_inference_steps) = (self.grid, self.schedule.steps);
+        let ([height, width], num_inference_steps) = (self.grid, self.steps());
         let (images, request) = (self.images(), &self.request);
         Step { step, num_inference_steps, tokens, guess, images, height, width, rng, request, source }
     }

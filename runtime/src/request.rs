@@ -84,6 +84,15 @@ pub struct Request {
     /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity. Not by default.
     #[serde(skip_serializing_if = "is_default")]
     pub reference_strength: bool,
+    /// How much of the work on the picture is done anew, 0 to 1: for pictures that resemble it. The picture that the request
+    /// makes without this is made again, as tokens; then this share of the steps is run once more as in an edit of that
+    /// `strength`, with other random numbers for each of `num_images_per_prompt`. 0 is the picture itself, and so is less than
+    /// a step; 1 has nothing of it. Wants the own generator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variation: Option<f64>,
+    /// Which of the pictures that the request makes without `variation` is varied, from 0, below [`MAX_IMAGES`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub variation_of: u32,
 }
 
 /// For fields that are left out of files unless set.
@@ -113,6 +122,8 @@ impl Default for Request {
             masking_schedule: None,
             strength: None,
             reference_strength: false,
+            variation: None,
+            variation_of: 0,
         }
     }
 }
@@ -171,6 +182,8 @@ pub struct Resolved {
     pub grid: [usize; 2],
     /// The steps and their temperatures.
     pub schedule: Schedule,
+    /// Of a variation: the first of the steps that are run once more.
+    pub redone_from: Option<usize>,
 }
 
 impl Resolved {
@@ -183,6 +196,11 @@ impl Resolved {
     pub fn guidance_scales(&self) -> Vec<f32> {
         let (schedule, steps) = (self.request.guidance_schedule, self.schedule.steps);
         (0..steps).map(|step| schedule.at(step, steps, self.guidance_scale)).collect()
+    }
+
+    /// Steps to run in all: those of a variation come after those of the picture that it varies.
+    pub fn steps(&self) -> usize {
+        self.schedule.steps + self.redone_from.map_or(0, |first| self.schedule.steps - first)
     }
 
     /// Tokens of a picture.
@@ -230,6 +248,22 @@ impl Request {
         }
     }
 
+    fn check_variation(&self) -> Result<()> {
+        let Some(variation) = self.variation else { return Ok(()) };
+        is_share("variation", variation)?;
+        if self.variation_of >= MAX_IMAGES {
+            let detail = format!("expected a picture below {MAX_IMAGES}, found {}", self.variation_of);
+            return Err(bad("variation_of", detail));
+        }
+        if self.strength.is_some() {
+            return Err(bad("variation", "expected a picture that a prompt made, found one to edit"));
+        }
+        if self.rng == RngKind::Torch {
+            return Err(bad("variation", "expected the generator own, found torch"));
+        }
+        Ok(())
+    }
+
     /// Checks every value against its range and the package, and fills in the package's defaults.
     ///
     /// # Errors
@@ -250,9 +284,8 @@ impl Request {
             return Err(bad("aesthetic_score", format!("expected a finite number, found {}", self.aesthetic_score)));
         }
         let strength = self.strength.unwrap_or(1.0);
-        if !(0.0..=1.0).contains(&strength) {
-            return Err(bad("strength", format!("expected a number of 0 to 1, found {strength}")));
-        }
+        is_share("strength", strength)?;
+        self.check_variation()?;
         if self.sampler == Sampler::Halton && self.rng == RngKind::Torch {
             return Err(bad("sampler", "expected confidence with torch's numbers, found halton"));
         }
@@ -280,12 +313,25 @@ impl Request {
                 temperature: temperature.range(),
                 masking,
                 starting_mask_ratio: 1.0,
-                first_step: (steps - (f64::from(steps) * strength) as u32) as usize, // cut off, as Python's int() does
+                first_step: first_step(steps, strength),
                 codebook_size: model.codebook_size as usize,
                 halton: (self.sampler == Sampler::Halton).then_some([tokens(height), tokens(width)]),
             },
+            redone_from: self.variation.map(|variation| first_step(steps, variation)),
         })
     }
+}
+
+/// The first step if so much of the steps is run: the part is cut off to whole steps, as Python's `int()` does.
+fn first_step(steps: u32, part: f64) -> usize {
+    (steps - (f64::from(steps) * part) as u32) as usize
+}
+
+fn is_share(name: &str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(name, format!("expected a number of 0 to 1, found {value}")))
 }
 
 fn not_negative(name: &str, value: f32) -> Result<()> {

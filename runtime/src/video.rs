@@ -88,6 +88,9 @@ impl Video {
         if !(0.0..=1.0).contains(&self.remask) {
             return Err(bad("remask", format!("expected a number of 0 to 1, found {}", self.remask)));
         }
+        if job.redone_from.is_some() {
+            return Err(bad("variation", "expected none for a video, found one".to_owned()));
+        }
         if job.images() != 1 {
             return Err(bad("num_images_per_prompt", format!("expected 1 for a video, found {}", job.images())));
         }
@@ -169,7 +172,7 @@ pub(crate) fn frame_job(job: &Resolved, tokens: &[Option<u32>]) -> Resolved {
 /// The generator of a frame: torch's goes on, ours gets a seed for each.
 pub(crate) fn frame_rng(rng: Rng, seed: u64, frame: u32) -> Rng {
     match rng {
-        Rng::Own(_) => Rng::Own(Philox::new(Philox::new(seed).uniform(Purpose::Frame, frame as usize, 0, 0).to_bits())),
+        Rng::Own(_) => Rng::Own(Philox::new(seed).child(Purpose::Frame, frame as usize)),
         torch @ Rng::Torch(_) => torch,
     }
 }

@@ -17,4 +17,5 @@ mod quality;
 mod quality_of_edits;
 mod support;
 mod trace;
+mod variations;
 mod videos;

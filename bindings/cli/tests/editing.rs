@@ -184,6 +184,51 @@ fn absurd_sizes_around_a_picture_are_refused() {
     }
 }
 
+#[test]
+fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "a red robot in the snow", "--seed=7", "--num-inference-steps=6"];
+    succeed(root, &[&words[..], &["--num-images-per-prompt=2", "-o", "a.png"]].concat());
+    let vary = |from: &str, words: &[&str]| succeed(root, &[&["generate", "--from", from], words].concat());
+
+    assert_eq!(vary("a-1.png", &["--variation=0", "-o", "b.png"]), "b.png\n", "one, where there were two");
+    assert_eq!(open(root, "b.png"), open(root, "a-1.png"), "no variation is the picture itself");
+    let several = ["--variation=0.5", "--num-images-per-prompt=2", "--job=job.json", "-o", "c.png"];
+    assert_eq!(vary("a-1.png", &several), "c-0.png\nc-1.png\n");
+    let (first, second) = (open(root, "c-0.png"), open(root, "c-1.png"));
+    assert!(first != second && first != open(root, "a-1.png") && second != open(root, "a-1.png"));
+
+    vary("c-1.png", &["-o", "d.png"]);
+    assert_eq!(open(root, "d.png"), second, "the PNG holds the request");
+    vary("c-1.png", &["--variation=0", "-o", "e.png"]);
+    assert_eq!(open(root, "e.png"), open(root, "a-1.png"), "a variation of a variation is one of its picture");
+    let made = fs::read(root.join("c-0.png")).expect("made");
+    fs::remove_file(root.join("c-0.png")).expect("there");
+    succeed(root, &["resume", "job.json"]);
+    assert_eq!(fs::read(root.join("c-0.png")).expect("made again"), made);
+    succeed(root, &[&words[..], &["--variation=0.5", "--num-images-per-prompt=2", "-o", "f.png"]].concat());
+    vary("a-0.png", &["--variation=0.5", "--num-images-per-prompt=2", "-o", "g.png"]);
+    assert_eq!(open(root, "f-1.png"), open(root, "g-1.png"), "a prompt and a seed are as good as their picture");
+
+    let cases: [(&[&str], &str); 5] = [
+        (&["generate", "a", "--variation=1.5"], "error: variation: expected a number of 0 to 1, found 1.5"),
+        (&["generate", "a", "--variation=x"], "invalid value 'x' for '--variation <SHARE>'"),
+        (
+            &["generate", "a", "--variation=0.3", "--rng=torch"],
+            "error: variation: expected the generator own, found torch",
+        ),
+        (&["edit", "a-0.png", "a", "--variation=0.3"], "error: variation: expected a picture that a prompt made"),
+        (&["generate", "--from=c-1.png", "--trace=why"], "error: variation: expected none where a trace is wanted"),
+    ];
+    for (words, message) in cases {
+        let output = run(root, words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(message), "{words:?}: expected {message:?}, found {stderr:?}");
+    }
+}
+
 /// A file of some kilobytes that holds 20,000 x 20,000 pixels of one colour.
 #[cfg(target_os = "linux")]
 fn huge(path: &Path) {

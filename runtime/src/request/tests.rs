@@ -32,7 +32,7 @@ fn manifest() -> Manifest {
 #[test]
 fn what_is_left_open_comes_from_the_package() {
     let resolved = Request::default().resolve(&manifest()).expect("defaults fit");
-    let Resolved { request, guidance_scale, grid, schedule } = &resolved;
+    let Resolved { request, guidance_scale, grid, schedule, .. } = &resolved;
     assert_eq!((*guidance_scale, *grid, schedule.steps, schedule.temperature), (1.5, [32, 32], 8, [0.7, 0.0]));
     assert_eq!((request.height, request.width, request.num_inference_steps), (Some(512), Some(512), Some(8)));
     assert_eq!(request.resolve(&manifest()).expect("resolved twice"), resolved);
@@ -69,13 +69,31 @@ fn strength_is_the_part_of_the_steps_that_is_run() {
         let request = Request { num_inference_steps: Some(steps), strength: Some(strength), ..Request::default() };
         let resolved = request.resolve(&manifest()).expect("fits");
         assert_eq!(resolved.schedule.first_step, first, "{steps} steps, strength {strength}");
+        assert_eq!((resolved.steps(), resolved.redone_from), (steps as usize, None));
+        let request = Request { variation: request.strength, strength: None, ..request };
+        let resolved = request.resolve(&manifest()).expect("fits");
+        assert_eq!(
+            (resolved.schedule.first_step, resolved.redone_from),
+            (0, Some(first)),
+            "a variation's first are all"
+        );
+        assert_eq!(resolved.steps(), 2 * steps as usize - first);
     }
 }
 
 #[test]
 fn says_which_field_does_not_fit_and_what_would() {
     type Change = fn(&mut Request);
-    let cases: [(&str, Change); 22] = [
+    let cases: [(&str, Change); 27] = [
+        ("variation: expected a number of 0 to 1, found 1.5", |r| r.variation = Some(1.5)),
+        ("variation: expected a number of 0 to 1, found NaN", |r| r.variation = Some(f64::NAN)),
+        ("variation: expected the generator own, found torch", |r| {
+            (r.variation, r.rng) = (Some(0.3), RngKind::Torch);
+        }),
+        ("variation: expected a picture that a prompt made, found one to edit", |r| {
+            (r.variation, r.strength) = (Some(0.3), Some(0.5));
+        }),
+        ("variation_of: expected a picture below 64, found 64", |r| (r.variation, r.variation_of) = (Some(0.3), 64)),
         ("negative_prompt: expected weights of 0 to 10, found 11 at byte 2", |r| {
             r.negative_prompt = "a (b:11)".to_owned();
         }),

@@ -19,6 +19,8 @@ pub enum Purpose {
     Order = 3,
     /// The seed of a video's frame.
     Frame = 4,
+    /// The seed of what variations draw anew.
+    Variation = 5,
 }
 
 /// The generator: the seed is the key, the counter is (purpose, image, step, position).
@@ -27,12 +29,27 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Philox {
     seed: u64,
+    /// What is added to the number of an image; told anew by whoever needs it, and not stored.
+    #[serde(skip)]
+    first_image: usize,
 }
 
 impl Philox {
     /// A generator; its low half of `seed` is the first word of the key.
     pub fn new(seed: u64) -> Self {
-        Self { seed }
+        Self { seed, first_image: 0 }
+    }
+
+    /// The same numbers, of which image 0 gets those of image `first`, and so on.
+    #[must_use]
+    pub fn from_image(self, first: usize) -> Self {
+        Self { first_image: first, ..self }
+    }
+
+    /// A generator with numbers of its own, one for each `index`.
+    #[must_use]
+    pub fn child(&self, purpose: Purpose, index: usize) -> Self {
+        Self::new(self.uniform(purpose, index, 0, 0).to_bits())
     }
 
     /// A number of the open interval (0, 1), uniform: 52 bits and a half, `(n + 0.5) / 2^52`.
@@ -50,7 +67,7 @@ impl Philox {
     /// ```
     pub fn uniform(&self, purpose: Purpose, image: usize, step: usize, position: usize) -> f64 {
         let [first, second, ..] = block(
-            [purpose as u32, low(image as u64), low(step as u64), low(position as u64)],
+            [purpose as u32, low(self.first_image.wrapping_add(image) as u64), low(step as u64), low(position as u64)],
             [low(self.seed), low(self.seed >> 32)],
         );
         let bits = (u64::from(first) << 32 | u64::from(second)) >> 12;
@@ -115,6 +132,16 @@ mod tests {
             assert!(*number > 0.0 && *number < 1.0);
             assert!(!numbers[..index].contains(number));
         }
+    }
+
+    #[test]
+    fn images_begin_anywhere_and_children_differ() {
+        let rng = Philox::new(3);
+        assert_eq!(rng.from_image(2).uniform(Purpose::Code, 1, 4, 5), rng.uniform(Purpose::Code, 3, 4, 5));
+        let children =
+            [rng, rng.child(Purpose::Frame, 0), rng.child(Purpose::Frame, 1), rng.child(Purpose::Variation, 0)];
+        let numbers = children.map(|child| child.uniform(Purpose::Code, 0, 0, 0));
+        assert!((1..4).all(|index| !numbers[..index].contains(&numbers[index])), "{numbers:?}");
     }
 
     #[test]

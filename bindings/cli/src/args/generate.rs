@@ -25,7 +25,8 @@ Examples:
   pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
   pocketmuse generate \"a robot in the snow\" --trace why -o robot.png   # then open why/index.html
   pocketmuse generate --prompts prompts.txt --seeds 1,2,3 -o pictures/scene.png
-  pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png";
+  pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png
+  pocketmuse generate --from robot.png --variation 0.3 --num-images-per-prompt 4 -o like-it.png";
 
 /// The flags of `generate`.
 #[derive(Clone, Debug, Default, Args)]
@@ -87,6 +88,10 @@ pub struct GenerateArgs {
     /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with a mask]
     #[arg(long, value_name = "SCHEDULE")]
     pub masking_schedule: Option<MaskingSchedule>,
+    /// Vary the picture that the other flags ask for: this share of its steps, 0 to 1, is run once more with other random
+    /// numbers for each of --num-images-per-prompt; 0 is the picture itself. With --from it is the picture in that file
+    #[arg(long, value_name = "SHARE")]
+    pub variation: Option<f64>,
     /// The package and how it is run
     #[command(flatten)]
     pub package: PackageArgs,
@@ -140,6 +145,7 @@ impl GenerateArgs {
             sampler: self.sampler.unwrap_or(base.sampler),
             guidance_schedule: self.guidance_schedule.unwrap_or(base.guidance_schedule),
             masking_schedule: self.masking_schedule.or(base.masking_schedule),
+            variation: self.variation.or(base.variation),
             ..base
         }
     }
@@ -168,7 +174,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 16] = [
+        let cases: [(&[&str], Changed); 17] = [
+            (&["--variation", "0.3"], |r| r.variation = Some(0.3)),
             (&["--no-prompt-weighting"], |r| r.prompt_weighting = false),
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),
             (&["--guidance-scale", "2.5"], |r| r.guidance_scale = Some(2.5)),

@@ -8,7 +8,7 @@ use pocketmuse::Request;
 use super::{Cli, Command, PackageArgs};
 
 /// The settings that can differ, by their flags.
-pub const FIELDS: [&str; 14] = [
+pub const FIELDS: [&str; 15] = [
     "prompt",
     "negative-prompt",
     "seed",
@@ -19,6 +19,7 @@ pub const FIELDS: [&str; 14] = [
     "temperature",
     "num-inference-steps",
     "strength",
+    "variation",
     "aesthetic-score",
     "crop-coordinates",
     "height",
@@ -27,7 +28,8 @@ pub const FIELDS: [&str; 14] = [
 
 const GRID_HELP: &str = "\
 A setting is any of these flags of generate: prompt, negative-prompt, seed, sampler, masking-schedule, guidance-schedule,
-guidance-scale, temperature, num-inference-steps, strength (with --picture), aesthetic-score, crop-coordinates, height, width.
+guidance-scale, temperature, num-inference-steps, strength (with --picture), variation, aesthetic-score, crop-coordinates, height,
+width.
 Its values have commas between, or semicolons where a value has a comma in it. Several prompts are the rows, or the columns if
 --rows says something else. A PNG holds the request that its pictures share, for --from.
 

@@ -83,9 +83,11 @@ impl Job {
             Some(path) => picture::read(path)?,
             None => (Request { seed: random_seed(), ..Request::default() }, None),
         };
+        let base = if args.variation.is_some() { to_vary(base, origin.as_ref()) } else { base };
         let request = change(base);
         let images = request.num_images_per_prompt as usize;
-        let only = origin.as_ref().filter(|_| args.num_images_per_prompt.is_none());
+        let all = args.num_images_per_prompt.is_some() || args.variation.is_some();
+        let only = origin.as_ref().filter(|_| !all);
         let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
         let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
         let name = Name { prompt: &request.prompt, line: args.line, seed: args.named_seed };
@@ -166,6 +168,13 @@ impl Job {
     }
 }
 
+/// A request read from a file as one that varies the picture there. A variation of a variation is one of the same picture.
+fn to_vary(base: Request, origin: Option<&Origin>) -> Request {
+    let own = origin.map_or(0, |origin| origin.image);
+    let variation_of = if base.variation.is_some() { base.variation_of } else { own };
+    Request { num_images_per_prompt: 1, variation_of, ..base }
+}
+
 /// A seed short enough to be typed again.
 pub(super) fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
@@ -195,6 +204,16 @@ mod tests {
         let args = GenerateArgs { from: Some(png.clone()), output: output.clone(), ..GenerateArgs::default() };
         let kept = Job::read(Order::Generate(&args)).expect("read").kept;
         assert_eq!((kept.request, kept.only, kept.files.len()), (made, Some(1), 1));
+
+        let args = GenerateArgs {
+            from: Some(png.clone()),
+            output: output.clone(),
+            variation: Some(0.3),
+            ..GenerateArgs::default()
+        };
+        let kept = Job::read(Order::Generate(&args)).expect("read").kept;
+        let request = (kept.request.variation, kept.request.variation_of, kept.request.num_images_per_prompt);
+        assert_eq!((request, kept.only, kept.files.len()), ((Some(0.3), 1, 1), None, 1));
 
         let args = GenerateArgs { from: Some(png), output, num_images_per_prompt: Some(2), ..GenerateArgs::default() };
         let kept = Job::read(Order::Generate(&args)).expect("read").kept;
