@@ -1,5 +1,7 @@
 //! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded and dropped.
 
+mod looking;
+
 use std::{
     cell::RefCell,
     ops::ControlFlow,
@@ -25,7 +27,7 @@ use crate::{
     sampler,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
     tokenize::Tokenizer,
-    trace::{self, Trace, Traced, Tracer},
+    trace::{self, Traced, Tracer},
     variation,
     video::{self, Made, Moment, Video},
     warm::{Slot, Warm},
@@ -158,51 +160,6 @@ impl Pipeline {
         self.run(&request.resolve(self.manifest())?, None, None, None, on_step)
     }
 
-    /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The pictures are the same;
-    /// the step graph is loaded for this request alone and, in a full-size model, takes 75 MiB more.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::edit`].
-    pub fn trace(
-        &self,
-        request: &Request,
-        source: Option<&Source>,
-        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<(Output, Trace)> {
-        let (job, start) = match source {
-            Some(source) => self.started(request, source).map(|(job, start)| (job, Some(start)))?,
-            None => {
-                request.check_starts_from_nothing()?;
-                (request.resolve(self.manifest())?, None)
-            }
-        };
-        self.traced(&job, start.as_ref(), None, 0, on_step)
-    }
-
-    fn traced(
-        &self,
-        job: &Resolved,
-        start: Option<&Start>,
-        saved: Option<&State>,
-        unseen_steps: usize,
-        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<(Output, Trace)> {
-        if job.redone_from.is_some() {
-            let detail = "expected none where a trace is wanted, found one: trace the picture that it varies";
-            return Err(Error::new(ErrorKind::BadRequest, "variation", detail));
-        }
-        let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
-        let prompt = job.request.weighted("prompt", &job.request.prompt)?;
-        let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, job, &self.manifest().model, unseen_steps);
-        let mut tokens = Vec::new();
-        let output = self.run(job, start, saved, Some(&mut tracer), |step| {
-            tokens.push(step.tokens.to_vec());
-            on_step(step)
-        })?;
-        Ok((output, tracer.finish(&tokens)))
-    }
-
     /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as [`Self::generate`].
     ///
     /// # Errors
@@ -300,22 +257,6 @@ impl Pipeline {
     ) -> Result<Output> {
         let (job, start, _) = self.resumed(state, source)?;
         self.run(&job, start.as_ref(), Some(state), None, on_step)
-    }
-
-    /// As [`Self::resume`], and tells what went on inside in the steps that were left: [`Trace::unseen_steps`] says how many
-    /// were made before, which nobody can look into any more.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::resume`].
-    pub fn trace_resumed(
-        &self,
-        state: &State,
-        source: Option<&Source>,
-        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<(Output, Trace)> {
-        let (job, start, unseen_steps) = self.resumed(state, source)?;
-        self.traced(&job, start.as_ref(), Some(state), unseen_steps, on_step)
     }
 
     /// What is left of a job, what it started from, and how many steps it has made.
