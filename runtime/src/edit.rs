@@ -207,6 +207,12 @@ impl Start {
         noised(&codes, job.images(), &job.schedule, job.request.reference_strength, rng)
     }
 
+    /// Stands for the fitted picture alone.
+    pub(crate) fn picture_digest(&self) -> Digest {
+        let (width, height) = self.image.dimensions();
+        Digest::of(&[self.image.as_raw(), &width.to_le_bytes()[..], &height.to_le_bytes()].concat())
+    }
+
     /// Stands for the fitted picture, the mask and whether known pixels are pasted back.
     pub(crate) fn digest(&self) -> Digest {
         let mut bytes = self.image.as_raw().clone();

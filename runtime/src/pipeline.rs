@@ -355,15 +355,22 @@ impl Pipeline {
         Ok((start.tokens(&codes, job, &mut rng), rng))
     }
 
-    /// What the encoder makes of a picture.
+    /// What the encoder makes of a picture. That of the last one is kept, since often the same is edited again.
     fn codes(&self, turn: &mut Turn<'_>, start: &Start) -> Result<Vec<u32>> {
+        let picture = start.picture_digest();
+        if let Some((_, codes)) = turn.warm.codes.as_ref().filter(|(known, _)| *known == picture) {
+            turn.meter.skip(Stage::Encoder);
+            return Ok(codes.clone());
+        }
         let (pixels, size) = start.pixels();
-        turn.meter.stage(
+        let codes = turn.meter.stage(
             &turn.plan.stage(Stage::Encoder),
             &mut Slot::default(),
             |loading| Encoder::load(&self.package, loading),
             |encoder| encoder.codes(&pixels, size),
-        )
+        )?;
+        turn.warm.codes = Some((picture, codes.clone()));
+        Ok(codes)
     }
 
     /// Plans `job` and drops what would be in its way.

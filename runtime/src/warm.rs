@@ -1,8 +1,8 @@
-//! What stays between pictures: stages that the plan keeps loaded, and texts that were encoded. Knows no order of things.
+//! What stays between pictures: stages that the plan keeps loaded, and what was encoded last. Knows no order of things.
 
 use std::collections::VecDeque;
 
-use pocketmuse_package::{ErrorKind, Result, Stage};
+use pocketmuse_package::{Digest, ErrorKind, Result, Stage};
 
 use crate::{
     loading::Loading,
@@ -13,10 +13,11 @@ use crate::{
 /// Texts that are kept: a few prompts and the empty one, a quarter of a MiB each.
 const TEXTS: usize = 8;
 
-/// The stages that are loaded, and the last texts.
+/// The stages that are loaded, the last texts, and the codes of the last picture by the digest of its pixels.
 #[derive(Default)]
 pub(crate) struct Warm {
     pub(crate) texts: Texts,
+    pub(crate) codes: Option<(Digest, Vec<u32>)>,
     pub(crate) text_encoder: Slot<TextEncoder>,
     pub(crate) prologue: Slot<Prologue>,
     pub(crate) step: Slot<Predictor>,

@@ -3,7 +3,8 @@
 
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
-use pocketmuse::{Budget, ErrorKind, Flavour, Options, Output, Pipeline, Request, prepared};
+use image::{Rgb, RgbImage};
+use pocketmuse::{Budget, ErrorKind, Flavour, Options, Output, Pipeline, Request, Source, prepared};
 
 use crate::support::{self, flavoured_package, package};
 
@@ -51,6 +52,32 @@ fn the_second_picture_loads_nothing_and_is_the_same() {
             let again = generate(&warm, &request);
             assert!(loaded(&again).is_empty(), "{:?}", again.report);
             assert_eq!(again.images, generate(&cold(), &request).images, "{flavour}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_is_edited_again_is_encoded_once() {
+    for budget in [PLENTY, Budget::Bytes(400 << 20)] {
+        let (warm, cold) = (open(&package("tiny-world"), budget), || open(&package("tiny-world"), budget));
+        let picture = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 90]));
+        let (other, whole) = (RgbImage::new(48, 64), Source::new(picture));
+        let part = whole.clone().with_box([0, 0, 32, 32]).expect("inside");
+        let cases = [
+            (&whole, 7, true),
+            (&whole, 8, false),
+            (&part, 7, false),
+            (&Source::new(other), 7, true),
+            (&whole, 7, true),
+        ];
+        for (source, seed, is_encoded) in cases {
+            let edit = |pipeline: &Pipeline| {
+                let output = pipeline.edit(&request(seed), source, |_| ControlFlow::Continue(()));
+                output.unwrap_or_else(|error| panic!("{error}"))
+            };
+            let found = edit(&warm);
+            assert_eq!(loaded(&found).contains(&"encoder"), is_encoded, "{budget:?}: {:?}", found.report);
+            assert_eq!(found.images, edit(&cold()).images, "{budget:?}");
         }
     }
 }
