@@ -2,6 +2,7 @@
 //! a value looks like, not whether it suits a model.
 
 mod grid;
+mod preview;
 mod video;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use pocketmuse_package::Dtype;
 
 pub use self::{
     grid::{Axis, FIELDS, GridArgs, Setting},
+    preview::Show,
     video::VideoArgs,
 };
 use crate::synth::Preset;
@@ -180,10 +182,10 @@ pub struct GenerateArgs {
     /// Write the token ids after every step to this file
     #[arg(long, value_name = "FILE.json")]
     pub save_tokens: Option<PathBuf>,
-    /// Show the picture in the making after every step, without the decoder: in place in a terminal of all colours
-    /// (COLORTERM=truecolor), else as files NAME.step-01.png and so on beside the picture, named in the step events of --json
-    #[arg(long)]
-    pub preview: bool,
+    /// Show the picture in the making after every step, without the decoder: in place in a terminal that can show it, else as
+    /// files NAME.step-01.png and so on beside the picture, named in the step events of --json
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    pub preview: Option<Show>,
     /// Look inside: write which tokens each step fixed, how sure the model was and where it looked for each word of the
     /// prompt to this new folder, as index.html (a page that explains them), labelled PNGs and trace.json
     #[arg(long, value_name = "DIR")]

@@ -17,7 +17,7 @@ use super::{
     generate::{self, Order},
 };
 use crate::{
-    args::GenerateArgs,
+    args::{GenerateArgs, Show},
     outputs::{self, Name},
     picture::{self, Origin},
     trace,
@@ -36,7 +36,7 @@ pub(super) struct Job {
     /// Whether only the plan is wanted.
     pub(super) explain: bool,
     pub(super) save_tokens: Option<PathBuf>,
-    pub(super) preview: bool,
+    pub(super) preview: Option<Show>,
     /// Where what went on inside is written.
     pub(super) trace: Option<PathBuf>,
     pub(super) verbose: bool,
@@ -76,7 +76,7 @@ impl Job {
                     memory: args.memory,
                     explain: false,
                     save_tokens: None,
-                    preview: false,
+                    preview: None,
                     trace: None,
                     verbose: args.verbose,
                     file: Some(args.job.clone()),
