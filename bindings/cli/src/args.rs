@@ -7,6 +7,7 @@ mod export;
 mod generate;
 mod grid;
 mod package;
+mod preview;
 mod resume;
 mod synth;
 mod video;
@@ -24,6 +25,7 @@ pub use self::{
     generate::GenerateArgs,
     grid::{Axis, FIELDS, GridArgs, Setting},
     package::{PackageArgs, RunArgs},
+    preview::Show,
     resume::ResumeArgs,
     synth::{FloatType, SynthArgs},
     video::VideoArgs,

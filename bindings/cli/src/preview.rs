@@ -1,9 +1,11 @@
-//! `--preview`: the pictures in the making after every step, in place in a terminal that shows all colours, else as files
-//! beside the pictures. Knows not where the colours come from.
+//! `--preview`: the pictures in the making after every step, in place in a terminal that can show them, else as files beside
+//! the pictures. Knows not where the colours come from.
+
+mod art;
+mod screen;
 
 use std::{
-    env,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,8 +13,8 @@ use image::{ImageFormat, RgbImage, imageops};
 use pocketmuse::{Preview, Step};
 use pocketmuse_package::{Error, Result, place};
 
-/// The most columns and twice the most lines of a terminal that are drawn on.
-const TERMINAL: [u32; 2] = [80, 48];
+use self::screen::{Art, Screen};
+use crate::args::Show;
 
 /// Shows steps.
 pub(crate) struct Previewer {
@@ -22,31 +24,46 @@ pub(crate) struct Previewer {
 
 /// Where previews go.
 enum Place {
-    /// On stderr, each over the last: how many lines the last one has.
-    Terminal(usize),
+    /// On stderr, each over the last.
+    Terminal { art: Art, screen: Screen, drawn: Drawn },
     /// Beside the pictures' own files: which picture, and its file.
     Files(Vec<(usize, PathBuf)>),
 }
 
+/// How many lines the last picture has, 0 if there is none yet.
+type Drawn = u32;
+
 impl Previewer {
-    /// Shows previews in the terminal if `in_terminal`, else writes them beside `files`.
-    pub(crate) fn new(preview: Preview, files: Vec<(usize, PathBuf)>, in_terminal: bool) -> Self {
-        Self { preview, place: if in_terminal { Place::Terminal(0) } else { Place::Files(files) } }
+    /// Shows previews as wanted, and if they become files, beside `files`. In doubt they do if `is_quiet`.
+    pub(crate) fn new(preview: Preview, files: Vec<(usize, PathBuf)>, show: Show, is_quiet: bool) -> Self {
+        let art = match show {
+            Show::Auto if is_quiet => None,
+            Show::Auto => screen::art(),
+            Show::Kitty => Some(Art::Kitty),
+            Show::Iterm => Some(Art::Iterm),
+            Show::Sixel => Some(Art::Sixel),
+            Show::Blocks => Some(Art::Blocks),
+            Show::Files => None,
+        };
+        let place = match art {
+            Some(art) => Place::Terminal { art, screen: Screen::now(), drawn: 0 },
+            None => Place::Files(files),
+        };
+        Self { preview, place }
     }
 
-    /// Shows a step; returns the files it wrote.
+    /// Shows a step, the cursor at the start of a line before and after; returns the files it wrote.
     ///
     /// # Errors
     ///
     /// `Io` if a file cannot be written.
     pub(crate) fn show(&mut self, step: &Step<'_>) -> Result<Vec<PathBuf>> {
         match &mut self.place {
-            Place::Terminal(lines) => {
+            Place::Terminal { art, screen, drawn } => {
                 let images: Vec<_> = (0..step.images).map(|image| self.preview.image(step, image)).collect();
-                let (text, height) = blocks(&shrunk(&side_by_side(&images)));
-                let up = if *lines > 0 { format!("\x1b[{lines}A") } else { String::new() };
-                *lines = height;
-                let _ = write!(io::stderr().lock(), "{up}{text}"); // a terminal that went away is no failure
+                let text = in_place(*art, screen, drawn, &side_by_side(&images));
+                let mut stderr = io::stderr().lock();
+                let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()); // a terminal that went away is no failure
                 Ok(Vec::new())
             }
             Place::Files(files) => files
@@ -61,10 +78,27 @@ impl Previewer {
     }
 }
 
-/// Whether stderr is a terminal that says it shows all colours.
-pub(crate) fn terminal_shows_colours() -> bool {
-    let says = env::var("COLORTERM").is_ok_and(|value| value == "truecolor" || value == "24bit");
-    says && io::stderr().is_terminal()
+/// What draws a picture over the last one, and leaves the cursor on the line below it.
+fn in_place(art: Art, screen: &Screen, drawn: &mut Drawn, image: &RgbImage) -> String {
+    let lines = screen.lines(image.width(), image.height());
+    let (lines, picture) = match art {
+        Art::Kitty => (lines, art::kitty(image, lines)),
+        Art::Iterm => (lines, art::iterm(image, lines)),
+        Art::Sixel => (lines, art::sixel(&within(image, [u32::MAX, screen.pixels(lines)]))),
+        Art::Blocks => {
+            let image = within(image, screen.blocks());
+            (image.height().div_ceil(2), art::blocks(&image))
+        }
+    };
+    let up = format!("\x1b[{lines}A");
+    // The first makes room, since a picture at the end of the screen would move it.
+    let start = if *drawn == 0 { "\n".repeat(lines as usize) + &up } else { up };
+    *drawn = lines;
+    match art {
+        Art::Blocks => start + &picture,
+        // Where a picture leaves the cursor differs: it is put back and moved.
+        _ => format!("{start}\x1b7{picture}\x1b8\x1b[{lines}B"),
+    }
 }
 
 /// `NAME.step-03.png`.
@@ -74,11 +108,15 @@ fn beside(file: &Path, step: usize) -> PathBuf {
     file.with_file_name(name)
 }
 
-fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
+fn png(image: &RgbImage) -> Vec<u8> {
     let mut png = io::Cursor::new(Vec::new());
     image.write_to(&mut png, ImageFormat::Png).expect("a picture in memory always encodes");
+    png.into_inner()
+}
+
+fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
     let temporary = place::neighbour(path)?;
-    BufWriter::new(temporary.as_file()).write_all(png.get_ref()).map_err(|error| Error::io(path, error))?;
+    BufWriter::new(temporary.as_file()).write_all(&png(image)).map_err(|error| Error::io(path, error))?;
     place::file(temporary, path)
 }
 
@@ -93,53 +131,41 @@ fn side_by_side(images: &[RgbImage]) -> RgbImage {
     all
 }
 
-/// The picture as large as the terminal allows, not larger than it is.
-fn shrunk(image: &RgbImage) -> RgbImage {
+/// The picture as large as the limits allow, not larger than it is.
+fn within(image: &RgbImage, [columns, rows]: [u32; 2]) -> RgbImage {
     let (width, height) = (image.width().max(1), image.height().max(1));
-    let [columns, rows] = TERMINAL;
     let scale = f64::min(f64::from(columns) / f64::from(width), f64::from(rows) / f64::from(height)).min(1.0);
     let side = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
     imageops::thumbnail(image, side(width), side(height))
 }
 
-/// A picture as lines of half blocks, two pixels each, and how many lines.
-fn blocks(image: &RgbImage) -> (String, usize) {
-    let mut text = String::new();
-    let lines = image.height().div_ceil(2);
-    for line in 0..lines {
-        for x in 0..image.width() {
-            let [r, g, b] = image.get_pixel(x, 2 * line).0;
-            text.push_str(&format!("\x1b[38;2;{r};{g};{b}m"));
-            if let Some([r, g, b]) = image.get_pixel_checked(x, 2 * line + 1).map(|pixel| pixel.0) {
-                text.push_str(&format!("\x1b[48;2;{r};{g};{b}m"));
-            }
-            text.push('\u{2580}');
-        }
-        text.push_str("\x1b[0m\n");
-    }
-    (text, lines as usize)
-}
-
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
-
     use super::*;
 
     #[test]
-    fn two_pixels_share_a_block() {
-        let image = RgbImage::from_fn(1, 3, |_, y| Rgb([y as u8, 5, 6]));
-        let expected = "\x1b[38;2;0;5;6m\x1b[48;2;1;5;6m\u{2580}\x1b[0m\n\x1b[38;2;2;5;6m\u{2580}\x1b[0m\n";
-        assert_eq!(blocks(&image), (expected.to_owned(), 2));
+    fn pictures_fit_side_by_side() {
+        let images = [RgbImage::new(128, 128), RgbImage::new(128, 128), RgbImage::new(128, 128)];
+        let all = side_by_side(&images);
+        assert_eq!((all.dimensions(), within(&all, [80, 48]).dimensions()), ((384, 128), (80, 27)));
+        assert_eq!(within(&RgbImage::new(512, 512), [80, 48]).dimensions(), (48, 48));
+        assert_eq!(within(&RgbImage::new(16, 16), [80, 48]).dimensions(), (16, 16));
     }
 
     #[test]
-    fn pictures_fit_the_terminal_side_by_side() {
-        let images = [RgbImage::new(128, 128), RgbImage::new(128, 128), RgbImage::new(128, 128)];
-        let all = side_by_side(&images);
-        assert_eq!((all.dimensions(), shrunk(&all).dimensions()), ((384, 128), (80, 27)));
-        assert_eq!(shrunk(&RgbImage::new(512, 512)).dimensions(), (48, 48));
-        assert_eq!(shrunk(&RgbImage::new(16, 16)).dimensions(), (16, 16));
+    fn every_picture_is_drawn_over_the_last() {
+        let image = RgbImage::new(8, 30);
+        for art in [Art::Kitty, Art::Iterm, Art::Sixel, Art::Blocks] {
+            let (screen, mut drawn) = (Screen::now(), 0);
+            let first = in_place(art, &screen, &mut drawn, &image);
+            let room = "\n".repeat(drawn as usize);
+            assert!(drawn > 0 && first.starts_with(&format!("{room}\x1b[{drawn}A")), "{art:?}");
+            // Without the room that was made, the second is the first.
+            assert_eq!(in_place(art, &screen, &mut drawn, &image), first[room.len()..], "{art:?}");
+            if art != Art::Blocks {
+                assert!(first.ends_with(&format!("\x1b8\x1b[{drawn}B")), "{art:?}");
+            }
+        }
     }
 
     #[test]

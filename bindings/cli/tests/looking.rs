@@ -1,6 +1,9 @@
 //! `--trace` as its readers see it: a folder whose page needs nothing beside it.
 
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "support/terminal.rs"]
+mod terminal;
 
 use std::{fs, path::Path};
 
@@ -150,4 +153,53 @@ fn previews_are_files_where_there_is_no_terminal() {
         }
     }
     assert_eq!(names(root).len(), 4 + 6, "{:?}", names(root));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn previews_are_drawn_where_the_terminal_shows_pictures() {
+    use terminal::{QUESTION, Terminal};
+
+    const WORDS: [&str; 5] = ["generate", "a tree", "--num-inference-steps=2", "-o", "a.png"];
+    const TRUE: (&str, &str) = ("COLORTERM", "truecolor");
+    let [kitty, iterm, sixel, block] = ["\x1b_Ga=T", "\x1b]1337;File=", "\x1bP0;1;0q", "\u{2580}"];
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>, bool, &'a str);
+    // The flag, the environment, what the terminal answers, whether it is asked, and what it gets.
+    let cases: [Case<'_>; 11] = [
+        ("--preview", &[("TERM", "xterm-kitty")], None, false, kitty),
+        ("--preview", &[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")], None, false, iterm),
+        ("--preview", &[("TERM", "xterm")], Some("\x1b[?63;1;2;4;6c"), true, sixel),
+        ("--preview", &[("TERM", "xterm"), TRUE], Some("\x1b[?62;c"), true, block),
+        ("--preview", &[("TERM", "xterm"), TRUE], None, true, block),
+        ("--preview", &[("TERM", "xterm")], None, true, ""),
+        ("--preview", &[("TERM", "tmux-256color"), ("TMUX", "x"), TRUE], Some("\x1b[?62;4c"), false, block),
+        ("--preview=sixel", &[("TERM", "xterm-kitty")], None, false, sixel),
+        ("--preview=blocks", &[("TERM", "xterm")], None, false, block),
+        ("--preview=files", &[("TERM", "xterm-kitty")], None, false, ""),
+        ("--preview=kitty", &[("TERM", "dumb")], None, false, kitty),
+    ];
+    for (flag, environment, answer, asked, expected) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let case = format!("{flag} {environment:?} {answer:?}");
+        let shown = Terminal::new(answer).run(folder.path(), &[&WORDS[..], &[flag]].concat(), environment);
+        assert_eq!(shown.contains(QUESTION), asked, "{case}: {shown:?}");
+        for picture in [kitty, iterm, sixel, block] {
+            assert_eq!(shown.contains(picture), picture == expected, "{case}: {shown:?}");
+        }
+        let files: &[&str] =
+            if expected.is_empty() { &["a.png", "a.step-01.png", "a.step-02.png"] } else { &["a.png"] };
+        assert_eq!(names(folder.path()), files, "{case}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_was_typed_ahead_stays_for_the_shell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut terminal = terminal::Terminal::new(Some("\x1b[?62;4c"));
+    terminal.type_ahead("ls\n");
+    let words = ["generate", "a tree", "--num-inference-steps=1", "-o", "a.png", "--preview"];
+    let shown = terminal.run(folder.path(), &words, &[("TERM", "xterm")]);
+    assert!(!shown.contains(terminal::QUESTION), "{shown:?}");
+    assert_eq!(names(folder.path()), ["a.png", "a.step-01.png"]);
 }

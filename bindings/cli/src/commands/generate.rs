@@ -18,7 +18,7 @@ use super::{
 use crate::{
     args::{EditArgs, GenerateArgs, ResumeArgs},
     picture::Origin,
-    preview::{self, Previewer},
+    preview::Previewer,
     stop,
     terminal::{self, mebibytes, milliseconds},
     trace,
@@ -79,12 +79,12 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
 
     let mut failed = Ok(());
     let mut log = job.save_tokens.as_ref().map(|_| TokenLog::default());
-    let in_terminal = !console.json && preview::terminal_shows_colours();
-    let mut previewer = if job.watch.preview { previewer(job, pipeline, in_terminal, console)? } else { None };
-    let bar = terminal::step_bar("drawing", console.json || (in_terminal && previewer.is_some()));
+    let mut previewer = previewer(job, pipeline, console)?;
+    let bar = terminal::step_bar("drawing", console.json);
     let on_step = |step: &Step<'_>| {
         let kept = job.keep(Some(&|| pipeline.state(step)));
-        let shown = kept.and_then(|()| previewer.as_mut().map_or(Ok(Vec::new()), |previewer| previewer.show(step)));
+        let mut show = |previewer: &mut Previewer| bar.suspend(|| previewer.show(step));
+        let shown = kept.and_then(|()| previewer.as_mut().map_or(Ok(Vec::new()), &mut show));
         let previews = shown.unwrap_or_else(|error| {
             failed = Err(error);
             Vec::new()
@@ -137,14 +137,15 @@ fn draw(
     output.map(|output| (output, None))
 }
 
-/// What shows previews, if the package has any.
-fn previewer(job: &Job, pipeline: &Pipeline, in_terminal: bool, console: &Console) -> Result<Option<Previewer>> {
+/// What shows previews, if they are wanted and the package has any.
+fn previewer(job: &Job, pipeline: &Pipeline, console: &Console) -> Result<Option<Previewer>> {
+    let Some(show) = job.watch.preview else { return Ok(None) };
     let Some(preview) = pipeline.preview()? else {
         console.warning("this package has no previews: export it again to have them");
         return Ok(None);
     };
     let files = job.places().map(|(image, file)| (image, file.to_owned())).collect();
-    Ok(Some(Previewer::new(preview, files, in_terminal)))
+    Ok(Some(Previewer::new(preview, files, show, console.json)))
 }
 
 fn step_event(step: &Step<'_>, previews: &[PathBuf]) -> Value {
