@@ -13,7 +13,7 @@ use crate::{
     loading::Loading,
     prepared::Prepared,
     preview::Preview,
-    session::{Precision, Runtime, Session, Settings, Taps},
+    session::{Form, Precision, Runtime, Session, Settings, Taps},
 };
 
 /// How a package is opened. The default suits most.
@@ -132,10 +132,28 @@ impl Package {
     pub(crate) fn load_tapped(&self, stage: Stage, loading: Loading, taps: Option<Taps>) -> Result<Session> {
         let entry = self.entry(stage)?;
         std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.prepared.check(file))?;
-        self.prepared.save();
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let settings = Settings { threads: self.threads, loading, taps, profile: profile.as_deref() };
-        Session::load(self.runtime, &self.root, entry, settings)
+        let settings =
+            Settings { threads: self.threads, loading, form: Form::Exported, taps, profile: profile.as_deref() };
+        let optimised = if taps.is_none() && profile.is_none() { self.load_optimised(entry, settings) } else { None };
+        self.prepared.save();
+        optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
+    }
+
+    /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now. `None` if neither can be
+    /// done: then it is loaded as it was exported, which also says what is wrong with it.
+    fn load_optimised(&self, entry: &StageEntry, settings: Settings<'_>) -> Option<Session> {
+        let load = |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
+        if let Some(graph) = self.prepared.graph(entry) {
+            match load(Settings { form: Form::Optimised(&graph), ..settings }) {
+                Ok(session) => return Some(session),
+                Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
+            }
+        }
+        let saved = self.prepared.workspace(entry)?;
+        let session = load(Settings { form: Form::Saved(&saved.graph()), ..settings });
+        self.prepared.keep(entry, session.as_ref().map(|_| saved));
+        session.ok()
     }
 
     /// The bytes of the graph of `stage`, its weights left out.
@@ -170,7 +188,7 @@ impl Package {
     /// `Runtime` if ONNX Runtime refuses.
     pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
         let loading = Loading { arena: true, prepacking: true };
-        let settings = Settings { threads: self.threads, loading, taps: None, profile: None };
+        let settings = Settings { threads: self.threads, loading, form: Form::Exported, taps: None, profile: None };
         Session::linear_layer(self.runtime, layer, precision, settings)
     }
 

@@ -1,9 +1,12 @@
-//! What was found out about a package once and holds until its files change: which of them are whole. Kept in a folder
-//! of the caller's choice, so that the next process need not read gigabytes again. Knows files, not graphs.
+//! What was found out about a package once and holds until its files change: which of them are whole, and its graphs as ONNX
+//! Runtime optimised them. Kept in a folder of the caller's choice, so that the next process need not read gigabytes and
+//! rewrite graphs again. Knows files, not what is in a graph.
 //!
-//! A record is one small JSON file for each package folder. It is written to a temporary neighbour and renamed, so two
-//! processes at once leave one of two good records, and holds its own digest: whatever is wrong with one, the files are
-//! read again and it is replaced.
+//! A record is one small JSON file for each package folder, with a small file for each graph beside it; the weights stay
+//! in the package. All are written to a temporary neighbour and renamed, so two processes at once leave one of two good
+//! files. A record holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
+
+mod graph;
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +17,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use pocketmuse_package::{Digest, Error, FileEntry, Result, place};
+use pocketmuse_package::{Digest, Error, FileEntry, Result, StageEntry, place};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 /// A file that was changed less than this before it was read might be changed again without a new time: the coarsest
 /// clock of a file system ticks every two seconds. It is read again in the next process.
@@ -24,7 +28,13 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// A record larger than this is none.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The files of one package that were found whole.
+/// What a process that was killed left is removed when it is this old.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A graph larger than this is not one of ours: its weights are elsewhere.
+const MAX_GRAPH_BYTES: u64 = 64 << 20;
+
+/// What is known of one package.
 pub(crate) struct Prepared {
     root: PathBuf,
     /// Where the record lies; `None` to keep it in memory alone.
@@ -36,6 +46,18 @@ struct State {
     record: Record,
     /// Whether the record holds more than the file at `path`.
     is_new: bool,
+    /// Whether graphs are kept: until the first failure.
+    keeps_graphs: bool,
+}
+
+/// A folder for what ONNX Runtime saves, removed when this is dropped.
+pub(crate) struct Workspace(TempDir);
+
+impl Workspace {
+    /// Where the graph is to be saved; its weights go beside it, with the ending `data`.
+    pub(crate) fn graph(&self) -> PathBuf {
+        self.0.path().join("graph.onnx")
+    }
 }
 
 /// What is kept.
@@ -48,6 +70,10 @@ struct Record {
     /// The versions of this library and of ONNX Runtime, and the processor's features.
     made_for: String,
     files: BTreeMap<String, Whole>,
+    /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its weights are others than
+    /// the package's.
+    #[serde(default)]
+    graphs: BTreeMap<String, Option<Digest>>,
 }
 
 /// A file that was whole.
@@ -84,11 +110,11 @@ impl Prepared {
         let package = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         let path = folder.map(|folder| folder.join(format!("{}.json", name(&package))));
         let made_for = format!("pocketmuse {}; {runtime}; {}", env!("CARGO_PKG_VERSION"), processor());
-        let empty = Record { package, digest: digest.to_string(), made_for, files: BTreeMap::new() };
+        let empty = Record { package, digest: digest.to_string(), made_for, ..Record::default() };
         let kept = path.as_deref().and_then(read).filter(|kept| {
             (&kept.package, &kept.digest, &kept.made_for) == (&empty.package, &empty.digest, &empty.made_for)
         });
-        let state = State { record: kept.unwrap_or(empty), is_new: false };
+        let state = State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
         Self { root: root.to_path_buf(), path, state: Mutex::new(state) }
     }
 
@@ -129,6 +155,81 @@ impl Prepared {
             log::warn!("the package is checked again the next time, since that it is whole cannot be kept: {error}");
         }
     }
+
+    /// The graph of `stage` as ONNX Runtime optimised it before, its weights in the package.
+    pub(crate) fn graph(&self, stage: &StageEntry) -> Option<Vec<u8>> {
+        let path = graph_path(self.path.as_deref()?, stage);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sha256 = (*state.record.graphs.get(&stage.graph.path)?)?;
+        drop(state);
+        if fs::metadata(&path).ok()?.len() > MAX_GRAPH_BYTES {
+            return None;
+        }
+        fs::read(path).ok().filter(|bytes| Digest::of(bytes) == sha256)
+    }
+
+    /// Where ONNX Runtime is to save what it makes of the graph of `stage`; `None` if nothing of it is kept.
+    pub(crate) fn workspace(&self, stage: &StageEntry) -> Option<Workspace> {
+        let path = self.path.as_deref()?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.keeps_graphs || state.record.graphs.get(&stage.graph.path) == Some(&None) {
+            return None;
+        }
+        drop(state);
+        workspace(path).map_err(|error| self.keep_no_graphs(&error)).ok()
+    }
+
+    /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that graphs are optimised
+    /// whenever they are loaded.
+    pub(crate) fn keep(&self, stage: &StageEntry, saved: Result<Workspace, &Error>) {
+        let Some(path) = &self.path else { return };
+        let kept = saved.map(|saved| self.write_graph(&graph_path(path, stage), stage, &saved));
+        match kept {
+            Ok(Ok(sha256)) => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.record.graphs.insert(stage.graph.path.clone(), sha256);
+                state.is_new = true;
+            }
+            Ok(Err(error)) => self.keep_no_graphs(&error),
+            Err(error) => self.keep_no_graphs(error),
+        }
+    }
+
+    fn keep_no_graphs(&self, error: &Error) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut state.keeps_graphs) {
+            log::warn!("graphs are optimised again the next time, since what was made of them cannot be kept: {error}");
+        }
+    }
+
+    fn write_graph(&self, path: &Path, stage: &StageEntry, saved: &Workspace) -> Result<Option<Digest>> {
+        let read = |path: &Path| fs::read(path).map_err(|error| Error::io(path, error));
+        let exported = graph::Model {
+            graph: read(&stage.graph.locate(&self.root))?,
+            weights: stage.weights.as_ref().map(|weights| weights.locate(&self.root)),
+        };
+        let weights = saved.graph().with_extension("data");
+        let saved = graph::Model { graph: read(&saved.graph())?, weights: weights.exists().then_some(weights) };
+        let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
+        let mut file = place::neighbour(path)?;
+        file.write_all(&bytes).map_err(|error| Error::io(path, error))?;
+        place::file(file, path)?;
+        Ok(Some(Digest::of(&bytes)))
+    }
+}
+
+/// A new folder beside the record at `path`.
+fn workspace(path: &Path) -> Result<Workspace> {
+    let folder = place::parent(path);
+    let made = fs::create_dir_all(folder)
+        .and_then(|()| tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder));
+    made.map(Workspace).map_err(|error| Error::io(folder, error))
+}
+
+/// Where what was made of a graph is kept: beside the record at `path`.
+fn graph_path(path: &Path, stage: &StageEntry) -> PathBuf {
+    let record = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{record}-{}", stage.graph.path.replace(['/', '\\'], "-")))
 }
 
 impl Stamp {
@@ -209,206 +310,110 @@ fn write(path: &Path, record: Record) -> Result<()> {
     forget_the_gone(folder)
 }
 
-/// Removes the records of packages that are there no more.
+/// Removes what is kept of packages that are there no more, and what killed processes left long ago.
 fn forget_the_gone(folder: &Path) -> Result<()> {
-    for Entry { path, package, .. } in list(folder)? {
-        if package.is_some_and(|package| !package.exists()) {
-            remove(&path)?;
+    for entry in list(folder)? {
+        let is_gone = match &entry.package {
+            Some(package) => !package.exists(),
+            None => is_leftover(&entry.path) && is_abandoned(&entry.path),
+        };
+        if is_gone {
+            entry.remove()?;
         }
     }
     Ok(())
 }
 
-/// Removes a file that another process may have removed meanwhile.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, error)),
-        _ => Ok(()),
-    }
+fn is_abandoned(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED)
 }
 
-/// A record in a folder of prepared packages.
+/// What is kept of one package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The record's file.
     pub path: PathBuf,
-    /// The package it is about; `None` if the record is damaged, or the leftover of a process that was killed.
+    /// The package it is about; `None` if the record is damaged or missing, or this is what a process that was killed left.
     pub package: Option<PathBuf>,
     /// Files of the package that were found whole.
     pub files: usize,
-    /// The record's size.
+    /// Its optimised graphs.
+    pub graphs: Vec<PathBuf>,
+    /// Bytes on disk.
     pub bytes: u64,
 }
 
-/// The records in `folder`, by name; none if there is no such folder.
+impl Entry {
+    fn of(path: PathBuf) -> Self {
+        let record = read(&path);
+        let files = record.as_ref().map_or(0, |record| record.files.len());
+        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Self { path, package: record.map(|record| record.package), files, graphs: Vec::new(), bytes }
+    }
+
+    /// Removes all of it; another process may have done so meanwhile.
+    fn remove(&self) -> Result<()> {
+        for path in std::iter::once(&self.path).chain(&self.graphs) {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is kept in `folder`, by name; nothing if there is no such folder.
 ///
 /// # Errors
 ///
 /// `Io` if it cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     let at = |error| Error::io(folder, error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
+    let paths = match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at)?.path())).collect::<Result<Vec<_>>>()?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(at(error)),
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(at)?.path();
-        if is_ours(&path) {
-            let record = read(&path);
-            let files = record.as_ref().map_or(0, |record| record.files.len());
-            let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            found.push(Entry { path, package: record.map(|record| record.package), files, bytes });
+    let mut found = BTreeMap::new();
+    for path in &paths {
+        if is_leftover(path) {
+            found.insert(path.clone(), Entry::of(path.clone()));
+        } else if let Some(record) = record_of(path) {
+            let entry = found.entry(record).or_insert_with_key(|record| Entry::of(record.clone()));
+            if *path != entry.path {
+                entry.bytes += fs::metadata(path).map_or(0, |metadata| metadata.len());
+                entry.graphs.push(path.clone());
+            }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
-/// Removes every record in `folder`, leftovers of killed processes too, and nothing else. Returns how many.
+/// Removes all that is kept in `folder`, leftovers of killed processes too, and nothing else. Returns of how many packages.
 ///
 /// # Errors
 ///
-/// `Io` if one cannot be removed.
+/// `Io` if a file cannot be removed.
 pub fn clean(folder: &Path) -> Result<usize> {
     let entries = list(folder)?;
-    entries.iter().try_for_each(|entry| remove(&entry.path))?;
+    entries.iter().try_for_each(Entry::remove)?;
     Ok(entries.len())
 }
 
-fn is_ours(path: &Path) -> bool {
+/// The record that a file belongs to: itself, or that of a graph; `None` for what is not ours.
+fn record_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let digest = name.strip_suffix(".json").or_else(|| name.strip_suffix(".onnx")?.split('-').next())?;
+    digest.parse::<Digest>().is_ok().then(|| path.with_file_name(format!("{digest}.json")))
+}
+
+fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_record = name.strip_suffix(".json").is_some_and(|stem| stem.parse::<Digest>().is_ok());
-    is_record || (name.starts_with(".pocketmuse-") && name.ends_with(".part"))
+    name.starts_with(".pocketmuse-") && name.ends_with(".part")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A package of one file that was left alone for long, and a folder for records.
-    struct Case {
-        root: tempfile::TempDir,
-        folder: PathBuf,
-        file: FileEntry,
-    }
-
-    impl Case {
-        fn new() -> Self {
-            let root = tempfile::tempdir().expect("a folder");
-            fs::write(root.path().join("weights"), b"abc").expect("written");
-            let file = FileEntry::describe(root.path(), "weights").expect("described");
-            std::thread::sleep(SETTLING + Duration::from_millis(50));
-            Self { folder: root.path().join("prepared"), root, file }
-        }
-
-        fn open(&self, runtime: &str) -> Prepared {
-            Prepared::open(Some(&self.folder), self.root.path(), Digest::of(b"manifest"), runtime)
-        }
-
-        /// Whether a process of `runtime` knows the file from its record.
-        fn knows(&self, runtime: &str) -> bool {
-            !self.open(runtime).state.lock().expect("no panic").record.files.is_empty()
-        }
-
-        fn prepare(&self, runtime: &str) {
-            let prepared = self.open(runtime);
-            prepared.check(&self.file).expect("whole");
-            prepared.save();
-        }
-
-        fn record(&self) -> PathBuf {
-            list(&self.folder).expect("readable").first().expect("a record").path.clone()
-        }
-    }
-
-    #[test]
-    fn a_record_holds_until_anything_changes() {
-        let case = Case::new();
-        assert!(!case.knows("1"));
-        case.prepare("1");
-        assert!(case.knows("1") && !case.knows("2"), "another runtime's is not used");
-        case.prepare("2");
-        assert!(case.knows("2") && !case.knows("1"), "it is replaced: one for each package");
-        assert_eq!(list(&case.folder).expect("readable").len(), 1);
-        let other = Prepared::open(Some(&case.folder), case.root.path(), Digest::of(b"another manifest"), "2");
-        assert!(other.state.lock().expect("no panic").record.files.is_empty());
-
-        let weights = case.root.path().join("weights");
-        let modified = fs::metadata(&weights).expect("there").modified().expect("a time");
-        fs::write(&weights, b"abd").expect("written");
-        let changed = fs::File::options().append(true).open(&weights).expect("opened");
-        changed.set_modified(modified).expect("a time"); // its other time tells all the same
-        drop(changed);
-        if cfg!(unix) {
-            assert!(case.open("2").check(&case.file).expect_err("changed").to_string().contains("was changed"));
-        }
-    }
-
-    #[test]
-    fn a_damaged_record_is_replaced_without_a_word() {
-        let case = Case::new();
-        case.prepare("1");
-        let whole = fs::read(case.record()).expect("read");
-        let text = String::from_utf8(whole.clone()).expect("UTF-8");
-        let lied = text.replace("\"inode\": ", "\"inode\": 1").into_bytes();
-        for damaged in [&whole[..whole.len() / 2], b"", b"{}", &[0xff; 99], &lied] {
-            fs::write(case.record(), damaged).expect("written");
-            assert!(!case.knows("1"));
-            assert_eq!(list(&case.folder).expect("readable")[0].package, None);
-            case.prepare("1");
-            assert_eq!(fs::read(case.record()).expect("read"), whole);
-        }
-    }
-
-    #[test]
-    fn two_at_once_and_one_killed_leave_a_whole_record() {
-        let case = Case::new();
-        fs::create_dir(&case.folder).expect("made");
-        let leftover = case.folder.join(".pocketmuse-killed.part");
-        fs::write(&leftover, b"{\"sha2").expect("written");
-        fs::write(case.folder.join("a user's file.json"), b"{}").expect("written");
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| (0..20).for_each(|_| case.prepare("1")));
-            }
-        });
-        assert!(case.knows("1"));
-        let entries = list(&case.folder).expect("readable");
-        let found: Vec<_> = entries.iter().map(|entry| (entry.package.is_some(), entry.files)).collect();
-        assert_eq!(found, [(false, 0), (true, 1)], "the leftover and the record");
-        assert_eq!(clean(&case.folder).expect("cleaned"), 2);
-        let left: Vec<_> = fs::read_dir(&case.folder).expect("readable").collect();
-        assert_eq!(left.len(), 1, "what is not ours stays");
-    }
-
-    #[test]
-    fn a_package_that_is_gone_is_forgotten() {
-        let [mut gone, case] = [Case::new(), Case::new()];
-        gone.folder.clone_from(&case.folder);
-        gone.prepare("1");
-        assert_eq!(list(&case.folder).expect("readable").len(), 1);
-        drop(gone);
-        case.prepare("1");
-        let packages: Vec<_> = list(&case.folder).expect("readable").into_iter().map(|entry| entry.package).collect();
-        assert_eq!(packages, [case.root.path().canonicalize().ok()]);
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_is_no_failure() {
-        let case = Case::new();
-        fs::write(&case.folder, b"a file where the folder should be").expect("written");
-        case.prepare("1");
-        assert!(!case.knows("1"));
-        assert_eq!(Prepared::open(None, case.root.path(), Digest::of(b""), "").path, None);
-    }
-
-    #[test]
-    fn a_file_that_was_just_changed_is_read_again_the_next_time() {
-        let case = Case::new();
-        fs::write(case.root.path().join("weights"), b"abc").expect("written");
-        case.prepare("1");
-        assert!(!case.knows("1"));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's meaning.
 
 mod layer;
+mod value;
 
 use std::{
     borrow::Cow,
@@ -14,11 +15,8 @@ use ort::{
     environment::Environment,
     ep,
     logging::LogLevel,
-    session::{
-        SessionInputValue,
-        builder::{AutoDevicePolicy, GraphOptimizationLevel},
-    },
-    value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType},
+    session::builder::{AutoDevicePolicy, GraphOptimizationLevel},
+    value::{DynValue, Outlet, TensorElementType, ValueType},
 };
 use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
 
@@ -28,7 +26,10 @@ use crate::{
     proto,
 };
 
-pub(crate) use layer::Precision;
+pub(crate) use self::{
+    layer::Precision,
+    value::{Input, Tensor},
+};
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -146,12 +147,25 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 /// Says by its name in reference files whether a tapped value is wanted.
 pub(crate) type Taps = fn(&str) -> bool;
 
+/// In which form a graph is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form<'a> {
+    /// As it was exported; ONNX Runtime optimises it.
+    Exported,
+    /// As it was exported, and what ONNX Runtime makes of it is saved as this file, its weights in one with the ending
+    /// `data` beside it.
+    Saved(&'a Path),
+    /// What was saved, its weights where the package has them. Goes with no taps and no profile.
+    Optimised(&'a [u8]),
+}
+
 /// How a session is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings<'a> {
     /// Threads that share one operator's work.
     pub(crate) threads: usize,
     pub(crate) loading: Loading,
+    pub(crate) form: Form<'a>,
     /// Which of the values that the manifest lists as taps are outputs too.
     pub(crate) taps: Option<Taps>,
     /// Where to write what every node was given and made, and how long it took: what the file's name begins with. The
@@ -180,17 +194,22 @@ impl Session {
         let file = entry.graph.locate(root);
         let is_wanted = |name: &str| settings.taps.is_some_and(|wanted| wanted(name));
         let taps: Vec<_> = entry.taps.iter().filter(|(name, _)| is_wanted(name)).map(|(_, spec)| spec).collect();
-        let inner = if taps.is_empty() {
-            builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
-        } else {
-            let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
-            model.extend(proto::more_outputs(&taps));
+        let from_memory = |model: &[u8]| {
             let folder = file.parent().unwrap_or(root).to_string_lossy().into_owned();
             builder(runtime, settings)
                 .and_then(|builder| {
                     Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
                 })
-                .and_then(|mut builder| builder.commit_from_memory(&model))
+                .and_then(|mut builder| builder.commit_from_memory(model))
+        };
+        let inner = match settings.form {
+            Form::Optimised(model) => from_memory(model),
+            _ if taps.is_empty() => builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file)),
+            _ => {
+                let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
+                model.extend(proto::more_outputs(&taps));
+                from_memory(&model)
+            }
         };
         let inner = inner.map_err(|error| failed(at.as_str(), &error))?;
         check_signature("input", &entry.inputs, inner.inputs()).map_err(|error| error.within(&at))?;
@@ -242,9 +261,21 @@ fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::sessio
         .with_prepacking(prepacking)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run to run.
         .with_memory_pattern(false)?;
-    match settings.profile {
-        Some(path) => Ok(builder.with_profiling(path)?.with_optimization_level(GraphOptimizationLevel::Disable)?),
-        None => Ok(builder),
+    let builder = match settings.profile {
+        Some(path) => builder.with_profiling(path)?.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        None => builder,
+    };
+    match settings.form {
+        Form::Exported => Ok(builder),
+        Form::Saved(path) => {
+            let weights = path.with_extension("data");
+            let weights = weights.file_name().unwrap_or_default().to_string_lossy();
+            Ok(builder
+                .with_optimized_model_path(path)?
+                .with_config_entry("session.optimized_model_external_initializers_file_name", weights)?
+                .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")?)
+        }
+        Form::Optimised(_) => Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?),
     }
 }
 
@@ -301,82 +332,6 @@ fn signature(value: &ValueType) -> Option<(Dtype, &[i64])> {
     Some((dtype, shape))
 }
 
-/// What a run is given. Nothing is copied.
-pub(crate) enum Input<'a> {
-    /// Floats with their shape.
-    F32(&'a [usize], &'a [f32]),
-    /// Integers with their shape.
-    I64(&'a [usize], &'a [i64]),
-    /// The output of another run.
-    Tensor(&'a Tensor),
-}
-
-impl Input<'_> {
-    fn value(&self) -> ort::Result<SessionInputValue<'_>> {
-        Ok(match self {
-            Self::F32(shape, data) => TensorRef::from_array_view((*shape, *data))?.into(),
-            Self::I64(shape, data) => TensorRef::from_array_view((*shape, *data))?.into(),
-            Self::Tensor(tensor) => (&tensor.value).into(),
-        })
-    }
-}
-
-/// A value in ONNX Runtime's memory. It outlives the session that made it.
-pub(crate) struct Tensor {
-    at: String,
-    value: DynValue,
-}
-
-impl Tensor {
-    /// A tensor of the caller's making; `data` is row-major.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if `data` does not fill `shape`.
-    pub(crate) fn f32(name: &str, shape: &[usize], data: Vec<f32>) -> Result<Self> {
-        let value = ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
-        Ok(Self { at: name.to_owned(), value: value.into_dyn() })
-    }
-
-    /// Its extents.
-    pub(crate) fn shape(&self) -> Vec<usize> {
-        let (_, extents) = signature(self.value.dtype()).unwrap_or((Dtype::F32, &[]));
-        extents.iter().map(|&extent| usize::try_from(extent).unwrap_or(0)).collect()
-    }
-
-    /// Its values, row-major.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if it holds no f32.
-    pub(crate) fn as_f32(&self) -> Result<&[f32]> {
-        Ok(self.value.try_extract_tensor::<f32>().map_err(|error| failed(self.at.as_str(), &error))?.1)
-    }
-
-    /// Its values, row-major.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if it holds no i64.
-    pub(crate) fn as_i64(&self) -> Result<&[i64]> {
-        Ok(self.value.try_extract_tensor::<i64>().map_err(|error| failed(self.at.as_str(), &error))?.1)
-    }
-
-    /// Its values, row-major, if its shape is `shape`.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if it is another, or no f32.
-    pub(crate) fn shaped(&self, shape: &[usize]) -> Result<&[f32]> {
-        let found = self.shape();
-        if found != shape {
-            let detail = format!("expected f32 {shape:?}, found {found:?}");
-            return Err(Error::new(ErrorKind::Runtime, self.at.as_str(), detail));
-        }
-        self.as_f32()
-    }
-}
-
 fn failed<R>(at: impl Into<String>, error: &ort::Error<R>) -> Error {
     Error::new(ErrorKind::Runtime, at, error.message())
 }
@@ -422,7 +377,12 @@ mod tests {
     fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: Option<Taps>) -> Result<Session> {
         let runtime = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
         let loading = Loading { arena: false, prepacking: true };
-        Session::load(runtime, folder.path(), entry, Settings { threads: 1, loading, taps, profile: None })
+        Session::load(
+            runtime,
+            folder.path(),
+            entry,
+            Settings { threads: 1, loading, form: Form::Exported, taps, profile: None },
+        )
     }
 
     #[test]

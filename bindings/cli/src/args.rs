@@ -77,7 +77,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
-    /// List or remove what the cache knows of packages: which of their files were checked
+    /// List or remove what the cache has of packages: which files were checked, and their optimised graphs
     Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
@@ -113,7 +113,7 @@ pub struct VerifyArgs {
 /// The flags of `prepared`.
 #[derive(Debug, Args)]
 pub struct PreparedArgs {
-    /// Remove all of it: packages are checked again when they are used
+    /// Remove all of it: packages are checked and optimised again when they are used
     #[arg(long)]
     pub clean: bool,
 }

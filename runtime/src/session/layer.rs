@@ -93,10 +93,14 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{loading::Loading, session::Input};
+    use crate::{
+        loading::Loading,
+        session::{Form, Input},
+    };
 
     const LOADING: Loading = Loading { arena: true, prepacking: true };
-    const SETTINGS: Settings<'_> = Settings { threads: 1, loading: LOADING, taps: None, profile: None };
+    const SETTINGS: Settings<'_> =
+        Settings { threads: 1, loading: LOADING, form: Form::Exported, taps: None, profile: None };
 
     fn runtime() -> &'static Runtime {
         Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup")

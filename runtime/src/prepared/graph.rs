@@ -1,0 +1,390 @@
+//! A graph as ONNX Runtime saved it, with its weights found where the package has them, so that none is kept twice. Knows
+//! where ONNX keeps constants, no operator.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use pocketmuse_package::{
+    Error, ErrorKind, Result,
+    wire::{self, Field, Message},
+};
+
+/// Bytes of constants that the package does not have, at most: more would be a second copy of a network.
+const MAX_NEW: u64 = 4 << 20;
+
+/// Graphs inside each other, at most.
+const MAX_DEPTH: usize = 16;
+
+/// Weights are compared in pieces of this size.
+const PIECE: u64 = 1 << 20;
+
+// Fields of ONNX's messages, as onnx.proto numbers them.
+const MODEL_GRAPH: u64 = 7;
+const GRAPH_NODE: u64 = 1;
+const GRAPH_INITIALIZER: u64 = 5;
+const NODE_ATTRIBUTE: u64 = 5;
+const ATTRIBUTE_GRAPH: u64 = 6;
+const TENSOR_NAME: u64 = 8;
+const TENSOR_RAW_DATA: u64 = 9;
+const TENSOR_EXTERNAL_DATA: u64 = 13;
+const TENSOR_DATA_LOCATION: u64 = 14;
+const ENTRY_KEY: u64 = 1;
+const ENTRY_VALUE: u64 = 2;
+
+/// A graph and the file that its weights are in, if it has one.
+pub(super) struct Model {
+    pub(super) graph: Vec<u8>,
+    pub(super) weights: Option<PathBuf>,
+}
+
+/// The graph of `saved`; constants that `package` has too, by name and bytes, are read from the package's file, the others
+/// are in the graph itself. `None` if those are more than [`MAX_NEW`] bytes.
+///
+/// # Errors
+///
+/// `Io` if weights cannot be read; `Runtime` if either is no graph.
+pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<Vec<u8>>> {
+    let damaged = |what: &str| Error::new(ErrorKind::Runtime, what, "expected an ONNX graph, found something else");
+    let mut known = BTreeMap::new();
+    let collect = &mut |tensor: &[u8]| {
+        if let Some(external) = External::of(tensor)? {
+            known.insert(external.name.clone(), external);
+        }
+        Some(Change::Keep)
+    };
+    model(&package.graph, collect).ok_or_else(|| damaged("the exported graph"))?;
+    let mut merge =
+        Merge { known, package: Weights::of(package), saved: Weights::of(saved), new_bytes: 0, failed: None };
+    let merged = model(&saved.graph, &mut |tensor| merge.tensor(tensor));
+    match (merge.failed, merged) {
+        (Some(error), _) => Err(error),
+        (None, _) if merge.new_bytes > MAX_NEW => Ok(None),
+        (None, None) => Err(damaged("the optimised graph")),
+        (None, Some(merged)) => Ok(Some(merged.into_bytes())),
+    }
+}
+
+/// What a constant outside the graph says of itself.
+struct External {
+    name: String,
+    /// The fields that say where it is, as they are.
+    place: Vec<Vec<u8>>,
+    offset: u64,
+    bytes: u64,
+}
+
+impl External {
+    /// `Some(None)` for a constant that is in the graph itself.
+    fn of(tensor: &[u8]) -> Option<Option<Self>> {
+        let mut found = Self { name: String::new(), place: Vec::new(), offset: 0, bytes: 0 };
+        wire::for_each(tensor, |number, field| {
+            match (number, field) {
+                (TENSOR_NAME, Field::Bytes(name)) => found.name = std::str::from_utf8(name).ok()?.to_owned(),
+                (TENSOR_EXTERNAL_DATA, Field::Bytes(entry)) => {
+                    match entry_of(entry)? {
+                        ("offset", value) => found.offset = value.parse().ok()?,
+                        ("length", value) => found.bytes = value.parse().ok()?,
+                        _ => {}
+                    }
+                    found.place.push(entry.to_vec());
+                }
+                _ => {}
+            }
+            Some(())
+        })?;
+        Some((!found.place.is_empty()).then_some(found))
+    }
+}
+
+/// Key and value of an entry that says where a constant is.
+fn entry_of(entry: &[u8]) -> Option<(&str, &str)> {
+    let (mut key, mut value) = ("", "");
+    wire::for_each(entry, |number, field| {
+        match (number, field) {
+            (ENTRY_KEY, Field::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?,
+            (ENTRY_VALUE, Field::Bytes(bytes)) => value = std::str::from_utf8(bytes).ok()?,
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some((key, value))
+}
+
+/// The weights of two graphs being compared.
+struct Merge {
+    /// The package's constants by name.
+    known: BTreeMap<String, External>,
+    package: Weights,
+    saved: Weights,
+    /// Bytes of constants that the package does not have.
+    new_bytes: u64,
+    failed: Option<Error>,
+}
+
+impl Merge {
+    /// What becomes of a constant of the saved graph; `None` to stop.
+    fn tensor(&mut self, tensor: &[u8]) -> Option<Change> {
+        let Some(external) = External::of(tensor)? else { return Some(Change::Keep) };
+        let data = self.data(&external).map_err(|error| self.failed = Some(error)).ok()??;
+        let mut moved = rewritten(tensor, |number, _| {
+            let is_place = [TENSOR_RAW_DATA, TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION].contains(&number);
+            Some(if is_place { Change::Drop } else { Change::Keep })
+        })?;
+        match data {
+            Data::New(bytes) => {
+                moved.bytes(TENSOR_RAW_DATA, &bytes);
+            }
+            Data::Known(place) => {
+                for entry in &place {
+                    moved.bytes(TENSOR_EXTERNAL_DATA, entry);
+                }
+                moved.number(TENSOR_DATA_LOCATION, 1); // EXTERNAL
+            }
+        }
+        Some(Change::Replace(moved))
+    }
+
+    /// Where a constant's bytes are; `None` if it is one too many that the package does not have.
+    fn data(&mut self, external: &External) -> Result<Option<Data>> {
+        if let Some(known) = self.known.get(&external.name) {
+            if known.bytes == external.bytes && self.same(known.offset, external)? {
+                return Ok(Some(Data::Known(known.place.clone())));
+            }
+        }
+        self.new_bytes += external.bytes;
+        if self.new_bytes > MAX_NEW {
+            return Ok(None);
+        }
+        self.saved.read(external.offset, external.bytes).map(|bytes| Some(Data::New(bytes)))
+    }
+
+    fn same(&self, offset: u64, external: &External) -> Result<bool> {
+        for start in (0..external.bytes).step_by(PIECE as usize) {
+            let bytes = PIECE.min(external.bytes - start);
+            if self.package.read(offset + start, bytes)? != self.saved.read(external.offset + start, bytes)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+enum Data {
+    /// In the package's file: the fields that say where.
+    Known(Vec<Vec<u8>>),
+    New(Vec<u8>),
+}
+
+/// A file of weights.
+struct Weights(Option<PathBuf>);
+
+impl Weights {
+    fn of(model: &Model) -> Self {
+        Self(model.weights.clone())
+    }
+
+    fn read(&self, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let path = self.0.as_deref().unwrap_or(Path::new("weights"));
+        let failed = |error| Error::io(path, error);
+        let mut file = File::open(path).map_err(failed)?;
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        let mut values = Vec::new();
+        file.take(bytes).read_to_end(&mut values).map_err(failed)?;
+        if values.len() as u64 != bytes {
+            return Err(Error::new(ErrorKind::Io, path.display().to_string(), "expected more weights, found the end"));
+        }
+        Ok(values)
+    }
+}
+
+/// What becomes of a field of a message.
+enum Change {
+    Keep,
+    Drop,
+    Replace(Message),
+}
+
+/// What becomes of a constant.
+type OfTensor<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Change>;
+
+fn model(bytes: &[u8], of_tensor: OfTensor<'_>) -> Option<Message> {
+    rewritten(bytes, |number, inner| match number {
+        MODEL_GRAPH => graph(inner, of_tensor, MAX_DEPTH).map(Change::Replace),
+        _ => Some(Change::Keep),
+    })
+}
+
+/// A graph with its constants changed, and those of the graphs in its nodes.
+fn graph(bytes: &[u8], of_tensor: OfTensor<'_>, depth: usize) -> Option<Message> {
+    let depth = depth.checked_sub(1)?;
+    rewritten(bytes, |number, inner| match number {
+        GRAPH_INITIALIZER => of_tensor(inner),
+        GRAPH_NODE => rewritten(inner, |number, inner| match number {
+            NODE_ATTRIBUTE if holds_graph(inner)? => rewritten(inner, |number, inner| match number {
+                ATTRIBUTE_GRAPH => graph(inner, of_tensor, depth).map(Change::Replace),
+                _ => Some(Change::Keep),
+            })
+            .map(Change::Replace),
+            _ => Some(Change::Keep),
+        })
+        .map(Change::Replace),
+        _ => Some(Change::Keep),
+    })
+}
+
+fn holds_graph(attribute: &[u8]) -> Option<bool> {
+    let mut found = false;
+    wire::for_each(attribute, |number, _| {
+        found |= number == ATTRIBUTE_GRAPH;
+        Some(())
+    })?;
+    Some(found)
+}
+
+/// A message whose fields are changed as `change` says, which is given the bytes of those that have any. `None` if it is none,
+/// if it has numbers of a fixed size, which no message here has, or if `change` says so.
+fn rewritten(message: &[u8], mut change: impl FnMut(u64, &[u8]) -> Option<Change>) -> Option<Message> {
+    let mut made = Message::default();
+    wire::for_each(message, |number, field| {
+        let made = &mut made;
+        let inner = if let Field::Bytes(bytes) = field { bytes } else { &[] };
+        match (change(number, inner)?, field) {
+            (_, Field::Fixed) => return None,
+            (Change::Keep, Field::Number(value)) => made.number(number, value),
+            (Change::Keep, Field::Bytes(bytes)) => made.bytes(number, bytes),
+            (Change::Replace(inner), _) => made.message(number, &inner),
+            (Change::Drop, _) => made,
+        };
+        Some(())
+    })?;
+    Some(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A constant at `offset` of a file, or in the graph itself.
+    fn tensor(name: &str, bytes: &[u8], offset: Option<u64>) -> Message {
+        let mut tensor = Message::default();
+        tensor.number(1, bytes.len() as u64).number(2, 2).text(TENSOR_NAME, name); // dims, data_type
+        let Some(offset) = offset else {
+            tensor.bytes(TENSOR_RAW_DATA, bytes);
+            return tensor;
+        };
+        let place =
+            [("location", "w.data".to_owned()), ("offset", offset.to_string()), ("length", bytes.len().to_string())];
+        for (key, value) in place {
+            let mut entry = Message::default();
+            entry.text(ENTRY_KEY, key).text(ENTRY_VALUE, &value);
+            tensor.message(TENSOR_EXTERNAL_DATA, &entry);
+        }
+        tensor.number(TENSOR_DATA_LOCATION, 1);
+        tensor
+    }
+
+    /// A model with `outer` constants, and `inner` ones in the graph of a node.
+    fn model_of(outer: &[Message], inner: &[Message]) -> Vec<u8> {
+        let graph = |tensors: &[Message]| {
+            let mut graph = Message::default();
+            for tensor in tensors {
+                graph.message(GRAPH_INITIALIZER, tensor);
+            }
+            graph
+        };
+        let (mut attribute, mut node, mut model) = (Message::default(), Message::default(), Message::default());
+        attribute.text(1, "body").message(ATTRIBUTE_GRAPH, &graph(inner));
+        let mut number = Message::default();
+        number.text(1, "alpha").float(2, 0.5);
+        node.text(4, "Scan").message(NODE_ATTRIBUTE, &number).message(NODE_ATTRIBUTE, &attribute);
+        let mut whole = graph(outer);
+        whole.message(GRAPH_NODE, &node);
+        model.number(1, 9).message(MODEL_GRAPH, &whole);
+        model.into_bytes()
+    }
+
+    /// The two models with their weights in a folder.
+    fn models(package: (&[u8], Vec<u8>), saved: (&[u8], Vec<u8>)) -> (tempfile::TempDir, [Model; 2]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = |name: &str, (weights, graph): (&[u8], Vec<u8>)| {
+            let path = folder.path().join(name);
+            fs::write(&path, weights).expect("written");
+            Model { graph, weights: Some(path) }
+        };
+        let models = [model("package", package), model("saved", saved)];
+        (folder, models)
+    }
+
+    #[test]
+    fn weights_of_the_package_stay_there_and_others_move_into_the_graph() {
+        let outer = |offset| tensor("outer", b"abcd", offset);
+        let package = model_of(&[outer(Some(0)), tensor("changed", b"efgh", Some(4))], &[]);
+        let inner = |offset| tensor("inner", b"new", offset);
+        let small = tensor("small", b"xy", None);
+        let saved = model_of(
+            &[tensor("changed", b"EFGH", Some(0)), small.clone(), outer(Some(7))],
+            &[inner(Some(4)), outer(Some(7))],
+        );
+        let (_folder, [package, saved]) = models((b"abcdefgh", package), (b"EFGHnewabcd", saved));
+        let found = with_weights_of(&package, &saved).expect("graphs").expect("few new weights");
+        let changed = tensor("changed", b"EFGH", None);
+        let expected = model_of(&[changed, small, outer(Some(0))], &[inner(None), outer(Some(0))]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_second_copy_of_a_network_is_not_kept() {
+        let weights = vec![1; MAX_NEW as usize];
+        let graph = |name, weights: &[u8]| model_of(&[tensor(name, weights, Some(0))], &[]);
+        let (_folder, [package, saved]) =
+            models((&weights, graph("a", &weights)), (&weights, graph("another", &weights)));
+        assert!(with_weights_of(&package, &saved).expect("graphs").is_some());
+        let more = [weights.as_slice(), b"1"].concat();
+        let (_folder, [package, saved]) = models((&more, graph("a", &more)), (&more, graph("another", &more)));
+        assert_eq!(with_weights_of(&package, &saved).expect("graphs"), None);
+        assert!(with_weights_of(&package, &package).expect("graphs").is_some(), "what is the package's does not count");
+    }
+
+    #[test]
+    fn what_is_cut_short_is_an_error() {
+        let graph = model_of(&[tensor("a", b"abcd", Some(2))], &[]);
+        let (_folder, [package, saved]) = models((b"__abcd", graph.clone()), (b"__abc", graph));
+        let error = with_weights_of(&package, &saved).expect_err("cut short");
+        assert!(error.to_string().ends_with("saved: expected more weights, found the end"), "{error}");
+        let mut deep = Message::default();
+        for _ in 0..2 * MAX_DEPTH {
+            let (mut attribute, mut node, mut graph) = (Message::default(), Message::default(), Message::default());
+            attribute.message(ATTRIBUTE_GRAPH, &deep);
+            node.message(NODE_ATTRIBUTE, &attribute);
+            graph.message(GRAPH_NODE, &node);
+            deep = graph;
+        }
+        let mut model = Message::default();
+        model.message(MODEL_GRAPH, &deep);
+        let (_folder, [package, saved]) = models((b"", model.clone().into_bytes()), (b"", Vec::new()));
+        assert!(with_weights_of(&package, &saved).expect_err("too deep").to_string().contains("the exported graph"));
+        assert!(with_weights_of(&saved, &package).expect_err("too deep").to_string().contains("the optimised graph"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(at in 0usize..200, byte: u8, cut in 0usize..200) {
+            let mut graph = model_of(&[tensor("a", b"abcd", Some(2)), tensor("b", b"xy", None)], &[]);
+            let (_folder, [package, mut saved]) = models((b"__abcd", graph.clone()), (b"__abcd", Vec::new()));
+            let at = at % graph.len();
+            graph[at] = byte;
+            graph.truncate(graph.len() - cut % graph.len());
+            saved.graph = graph;
+            drop(with_weights_of(&package, &saved));
+            drop(with_weights_of(&saved, &package));
+        }
+    }
+}
