@@ -88,6 +88,9 @@ pub struct Summary {
 /// Tensors that checkpoints carry and no computation uses: buffers of older versions of the libraries.
 const HARMLESS: [&str; 1] = ["text_model.embeddings.position_ids"];
 
+/// The flavour of a draft, except for its decoder: the fastest, and the one that takes the least memory where pictures are small.
+const DRAFT: Flavour = Flavour::Int8;
+
 /// How many of the extra tensors a warning names.
 const NAMED_EXTRAS: usize = 12;
 
@@ -97,8 +100,8 @@ const NAMED_EXTRAS: usize = 12;
 /// it lies in a temporary neighbour, which is removed if anything fails.
 ///
 /// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews what tokens look like.
-/// `calibrate` measures both: it is given a draft, the folder of a whole package of one flavour whose decoder is f32 and,
-/// for a quantized flavour, has a tap for each range, named as [`RANGE`] says. It is called once, and not at all for f32
+/// `calibrate` measures both: it is given a draft, the folder of a whole package of the int8 flavour whose decoder is f32 and,
+/// if it is to be quantized, has a tap for each range, named as [`RANGE`] says. It is called once, and not at all for f32
 /// alone if the checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
 ///
 /// # Errors
@@ -128,7 +131,7 @@ pub fn export(
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
         tokenizer: tokenizer_entry(writer.file("tokenizer.json", json.as_bytes())?, special, &configs),
-        defaults: configs.defaults,
+        defaults: configs.defaults.clone(),
         preview: None,
         flavours: BTreeMap::new(),
     };
@@ -146,9 +149,20 @@ pub fn export(
     let quantized = options.flavours.iter().find(|flavour| is_quantized(**flavour));
     let mut preview = checkpoint.optional_bytes(PREVIEW, configs.vit.codebook_size.saturating_mul(PATCH_VALUES))?;
     if let Some(flavour) = quantized.or(options.flavours.first().filter(|_| preview.is_none())) {
-        let draft = FlavourEntry { stages: manifest.flavours[flavour].stages.clone() };
-        writer.manifest(&Manifest { flavours: [(*flavour, draft)].into(), ..manifest.clone() })?;
+        let mut draft = manifest.flavours[flavour].clone();
+        match manifest.flavours.get(&DRAFT) {
+            Some(entry) => draft = entry.clone(),
+            None => {
+                let mut graphs = networks.graphs(&configs, DRAFT)?;
+                graphs.retain(|(stage, _)| ![Stage::Decoder, Stage::Encoder].contains(stage));
+                draft.stages.extend(write(DRAFT, &graphs)?);
+            }
+        }
+        writer.manifest(&Manifest { flavours: [(DRAFT, draft)].into(), ..manifest.clone() })?;
         let measured = calibrate(writer.folder())?;
+        if !manifest.flavours.contains_key(&DRAFT) {
+            writer.remove(DRAFT)?;
+        }
         if preview.is_none() {
             preview = preview::table(&decoder::vectors(&configs.vq, &networks.vqvae.weights())?, &measured.cells);
         }

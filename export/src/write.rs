@@ -130,6 +130,12 @@ impl PackageWriter {
         self.folder.path()
     }
 
+    /// Removes the files of a flavour again.
+    pub(crate) fn remove(&self, flavour: Flavour) -> Result<()> {
+        let folder = self.folder.path().join(flavour.name());
+        fs::remove_dir_all(&folder).map_err(|error| Error::io(self.target.join(flavour.name()), error))
+    }
+
     /// Writes the manifest, so that a runtime accepts what was written before.
     pub(crate) fn manifest(&self, manifest: &Manifest) -> Result<()> {
         self.file(MANIFEST, manifest.to_json().as_bytes())?;

@@ -79,6 +79,9 @@ fn an_export_fits_a_table_of_its_own() {
     let off = fitted.iter().zip(&shipped).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / fitted.len() as f64;
     assert_eq!(fitted.len(), shipped.len());
     assert!(off < 1.0, "the one that is shipped was made so: {off}");
+    let folders = fs::read_dir(&target).expect("a package").map(|entry| entry.expect("an entry").path());
+    let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
+    assert_eq!(folders, [target.join("f32")], "nothing is left of the draft");
     // Quantized flavours have it, too.
     let int8 = flavoured_package(Flavour::Int8);
     assert_eq!(fs::read(int8.join("preview.rgb")).expect("a table"), shipped);
