@@ -26,6 +26,7 @@ use crate::{
     rng::Rng,
     sampler,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
+    tileable::{Surrounded, Wrapping},
     tokenize::Tokenizer,
     trace::{self, Traced, Tracer},
     variation,
@@ -318,9 +319,10 @@ impl Pipeline {
                 false => Predictor::load(&self.package, loading),
             },
             |predictor| {
-                let model = predictor.with(&primed, &prompts.guidance, job.grid)?.guided(job.guidance_scales());
-                let guess = RefCell::new(tokens.to_vec());
-                let mut model = Traced { model, tracer, guess: &guess };
+                let surrounded = Surrounded::of(job);
+                let model = predictor.with(&primed, &prompts.guidance, surrounded.outer())?;
+                let (model, guess) = (model.guided(job.guidance_scales()), RefCell::new(tokens.to_vec()));
+                let mut model = Wrapping { model: Traced { model, tracer, guess: &guess }, surrounded };
                 let mut watch = |step, tokens: &[_], rng: &Rng| {
                     on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
                 };
@@ -442,7 +444,8 @@ fn cancelled() -> Error {
 fn decode(decoder: &mut Decoder, tokens: &[Option<u32>], job: &Resolved) -> Result<RgbImage> {
     let tokens: Option<Vec<i64>> = tokens.iter().map(|token| token.map(i64::from)).collect();
     let tokens = tokens.expect("the last step leaves no token masked");
-    let decoded = decoder.decode(&tokens, job.grid)?;
+    let surrounded = Surrounded::of(job);
+    let decoded = decoder.decode(&surrounded.wrapped(&tokens), surrounded.outer())?;
     let [height, width] = decoded.size();
-    pixels::to_image(decoded.values()?, height, width)
+    Ok(surrounded.cropped(pixels::to_image(decoded.values()?, height, width)?))
 }

@@ -10,6 +10,7 @@ use crate::{
     loading::Loading,
     package::Options,
     request::{Request, Resolved},
+    tileable::Surrounded,
 };
 
 // Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.
@@ -219,7 +220,9 @@ struct Demand {
 impl Demand {
     fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Resolved) -> Self {
         let model = &manifest.model;
-        let [tokens, pixels] = [job.grid, job.size()].map(|[height, width]| height as f64 * width as f64);
+        let [rows, columns] = Surrounded::of(job).outer();
+        let tokens = rows as f64 * columns as f64;
+        let pixels = tokens * f64::from(model.pixels_per_token).powi(2);
         let branches = if job.is_guided() { 2.0 } else { 1.0 };
         let inputs = step.map_or(&[][..], |step| &step.inputs);
         // Guidance has a value for each branch, what the prologue makes has rows.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     rng::RngKind,
     sampler::{GuidanceSchedule, Sampler, Schedule},
+    tileable::Tileable,
     weights::Weighted,
 };
 
@@ -84,6 +85,10 @@ pub struct Request {
     /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity. Not by default.
     #[serde(skip_serializing_if = "is_default")]
     pub reference_strength: bool,
+    /// Which edges of the picture meet, so that copies of it can lie side by side. None by default. The networks then see 8 tokens
+    /// more at each of these edges, which takes time and memory.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tileable: Tileable,
     /// How much of the work on the picture is done anew, 0 to 1: for pictures that resemble it. The picture that the request
     /// makes without this is made again, as tokens; then this share of the steps is run once more as in an edit of that
     /// `strength`, with other random numbers for each of `num_images_per_prompt`. 0 is the picture itself, and so is less than
@@ -122,6 +127,7 @@ impl Default for Request {
             masking_schedule: None,
             strength: None,
             reference_strength: false,
+            tileable: Tileable::No,
             variation: None,
             variation_of: 0,
         }
@@ -180,6 +186,8 @@ pub struct Resolved {
     pub guidance_scale: f32,
     /// The picture's height and width in tokens.
     pub grid: [usize; 2],
+    /// Rows above and below the grid, and columns left and right, that the networks see besides.
+    pub margin: [usize; 2],
     /// The steps and their temperatures.
     pub schedule: Schedule,
     /// Of a variation: the first of the steps that are run once more.
@@ -286,6 +294,9 @@ impl Request {
         let strength = self.strength.unwrap_or(1.0);
         is_share("strength", strength)?;
         self.check_variation()?;
+        if self.tileable != Tileable::No && self.strength.is_some() {
+            return Err(bad("tileable", "expected a picture that a prompt makes, found one to edit"));
+        }
         if self.sampler == Sampler::Halton && self.rng == RngKind::Torch {
             return Err(bad("sampler", "expected confidence with torch's numbers, found halton"));
         }
@@ -308,6 +319,7 @@ impl Request {
             },
             guidance_scale,
             grid: [tokens(height), tokens(width)],
+            margin: self.tileable.margin(model),
             schedule: Schedule {
                 steps: steps as usize,
                 temperature: temperature.range(),

@@ -124,7 +124,8 @@ mod tests {
             halton: None,
         };
         let grid = [16, CELLS / 16];
-        (Resolved { request, guidance_scale: 1.0, grid, schedule, redone_from: Some(redone_from) }, redone_from)
+        let (margin, guidance_scale) = ([0; 2], 1.0);
+        (Resolved { request, guidance_scale, grid, margin, schedule, redone_from: Some(redone_from) }, redone_from)
     }
 
     /// The tokens after every step.

@@ -91,6 +91,9 @@ impl Video {
         if job.redone_from.is_some() {
             return Err(bad("variation", "expected none for a video, found one".to_owned()));
         }
+        if job.margin != [0; 2] {
+            return Err(bad("tileable", format!("expected no for a video, found {}", job.request.tileable)));
+        }
         if job.images() != 1 {
             return Err(bad("num_images_per_prompt", format!("expected 1 for a video, found {}", job.images())));
         }

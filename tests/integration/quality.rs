@@ -41,7 +41,9 @@ pub(crate) struct Judge(Session);
 impl Judge {
     pub(crate) fn open(path: &Path) -> Self {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-        Self(Session::builder(runtime.environment()).expect("a session").commit_from_file(path).expect("a graph"))
+        let builder = Session::builder(runtime.environment()).expect("a session");
+        // One thread, as for the pipelines.
+        Self(builder.with_intra_threads(1).expect("threads").commit_from_file(path).expect("a graph"))
     }
 
     /// How many of the attributes the picture shows as the labels say.

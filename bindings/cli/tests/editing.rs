@@ -229,6 +229,29 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
     }
 }
 
+#[test]
+fn a_tileable_picture_repeats_and_what_cannot_be_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let words = ["generate", "mountains at night", "--seed=3", "--num-inference-steps=2"];
+    succeed(root, &[&words[..], &["--tileable=across", "-o", "a.png"]].concat());
+    succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
+    succeed(root, &["generate", "--from=a.png", "-o", "b.png"]);
+    succeed(root, &["generate", "--from=a.png", "--tileable=no", "-o", "c.png"]);
+    let [a, b, c, plain] = ["a.png", "b.png", "c.png", "plain.png"].map(|name| open(root, name));
+    assert!(a == b && c == plain && a != plain && a.dimensions() == plain.dimensions());
+    for (words, message) in [
+        (&["generate", "a", "--tileable=left"][..], "expected no, across, down or both, found \"left\""),
+        (&["edit", "a.png", "a", "--tileable=both"], "error: tileable: expected a picture that a prompt makes"),
+        (&["generate", "--from=a.png", "--trace=why"], "error: tileable: expected no where a trace is wanted"),
+    ] {
+        let output = run(root, words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(message), "{words:?}: expected {message:?}, found {stderr:?}");
+    }
+}
+
 /// A file of some kilobytes that holds 20,000 x 20,000 pixels of one colour.
 #[cfg(target_os = "linux")]
 fn huge(path: &Path) {

@@ -60,9 +60,15 @@ impl Pipeline {
         unseen_steps: usize,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<(Output, Trace)> {
+        let refused = |at, detail| Err(Error::new(ErrorKind::BadRequest, at, detail));
         if job.redone_from.is_some() {
-            let detail = "expected none where a trace is wanted, found one: trace the picture that it varies";
-            return Err(Error::new(ErrorKind::BadRequest, "variation", detail));
+            return refused(
+                "variation",
+                "expected none where a trace is wanted, found one: trace the picture that it varies",
+            );
+        }
+        if job.margin != [0; 2] {
+            return refused("tileable", "expected no where a trace is wanted, found a picture whose edges meet");
         }
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let prompt = job.request.weighted("prompt", &job.request.prompt)?;

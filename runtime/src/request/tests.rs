@@ -84,7 +84,10 @@ fn strength_is_the_part_of_the_steps_that_is_run() {
 #[test]
 fn says_which_field_does_not_fit_and_what_would() {
     type Change = fn(&mut Request);
-    let cases: [(&str, Change); 27] = [
+    let cases: [(&str, Change); 28] = [
+        ("tileable: expected a picture that a prompt makes, found one to edit", |r| {
+            (r.tileable, r.strength) = (Tileable::Both, Some(0.5));
+        }),
         ("variation: expected a number of 0 to 1, found 1.5", |r| r.variation = Some(1.5)),
         ("variation: expected a number of 0 to 1, found NaN", |r| r.variation = Some(f64::NAN)),
         ("variation: expected the generator own, found torch", |r| {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pocketmuse::{GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature};
+use pocketmuse::{GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature, Tileable};
 
 use super::{PackageArgs, WatchArgs, parse_numbers};
 
@@ -26,6 +26,7 @@ Examples:
   pocketmuse generate \"a robot in the snow\" --trace why -o robot.png   # then open why/index.html
   pocketmuse generate --prompts prompts.txt --seeds 1,2,3 -o pictures/scene.png
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png
+  pocketmuse generate \"mountains at night\" --tileable across -o border.png
   pocketmuse generate --from robot.png --variation 0.3 --num-images-per-prompt 4 -o like-it.png";
 
 /// The flags of `generate`.
@@ -88,6 +89,10 @@ pub struct GenerateArgs {
     /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with a mask]
     #[arg(long, value_name = "SCHEDULE")]
     pub masking_schedule: Option<MaskingSchedule>,
+    /// Make edges meet, so that copies of the picture can lie side by side: across (left and right), down (top and bottom), both,
+    /// or no. Takes more time and memory [default: no]
+    #[arg(long, value_name = "EDGES")]
+    pub tileable: Option<Tileable>,
     /// Vary the picture that the other flags ask for: this share of its steps, 0 to 1, is run once more with other random
     /// numbers for each of --num-images-per-prompt; 0 is the picture itself. With --from it is the picture in that file
     #[arg(long, value_name = "SHARE")]
@@ -145,6 +150,7 @@ impl GenerateArgs {
             sampler: self.sampler.unwrap_or(base.sampler),
             guidance_schedule: self.guidance_schedule.unwrap_or(base.guidance_schedule),
             masking_schedule: self.masking_schedule.or(base.masking_schedule),
+            tileable: self.tileable.unwrap_or(base.tileable),
             variation: self.variation.or(base.variation),
             ..base
         }
@@ -174,7 +180,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_request() {
         type Changed = fn(&mut Request);
-        let cases: [(&[&str], Changed); 17] = [
+        let cases: [(&[&str], Changed); 18] = [
+            (&["--tileable", "across"], |r| r.tileable = Tileable::Across),
             (&["--variation", "0.3"], |r| r.variation = Some(0.3)),
             (&["--no-prompt-weighting"], |r| r.prompt_weighting = false),
             (&["--negative-prompt", "fog"], |r| r.negative_prompt = "fog".to_owned()),

@@ -28,8 +28,8 @@ pub const FIELDS: [&str; 15] = [
 
 const GRID_HELP: &str = "\
 A setting is any of these flags of generate: prompt, negative-prompt, seed, sampler, masking-schedule, guidance-schedule,
-guidance-scale, temperature, num-inference-steps, strength (with --picture), variation, aesthetic-score, crop-coordinates, height,
-width.
+guidance-scale, temperature, num-inference-steps, strength (with --picture), variation, aesthetic-score, crop-coordinates,
+height, width.
 Its values have commas between, or semicolons where a value has a comma in it. Several prompts are the rows, or the columns if
 --rows says something else. A PNG holds the request that its pictures share, for --from.
 
