@@ -150,10 +150,11 @@ impl Merge {
 
     /// Where a constant's bytes are; `None` if it is one too many that the package does not have.
     fn data(&mut self, external: &External) -> Result<Option<Data>> {
-        if let Some(known) = self.known.get(&external.name) {
-            if known.bytes == external.bytes && self.same(known.offset, external)? {
-                return Ok(Some(Data::Known(known.place.clone())));
-            }
+        let known = self.known.get(&external.name).filter(|known| known.bytes == external.bytes);
+        if let Some(known) = known
+            && self.same(known.offset, external)?
+        {
+            return Ok(Some(Data::Known(known.place.clone())));
         }
         self.new_bytes += external.bytes;
         if self.new_bytes > MAX_NEW {
