@@ -1,16 +1,18 @@
 //! A full-size checkpoint is exported and run within the memory that is promised. Needs 8 GB of disk for some minutes.
 #![cfg(target_os = "linux")]
 
+#[path = "support/cost.rs"]
+mod cost;
+
 use std::{
-    fs,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use pocketmuse::{Flavour, Manifest, Stage};
+use pocketmuse::Flavour;
 use serde_json::Value;
+
+use self::cost::{Peaks, size};
 
 const MB: u64 = 1_000_000;
 
@@ -61,47 +63,6 @@ fn pocketmuse(folder: &Path, limit: &str, kib: u64, words: &[&str]) -> Command {
 fn export(folder: &Path, words: &[&str]) {
     let output = pocketmuse(folder, "-d", EXPORT_KIB, words).output().expect("a shell");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The size of a package with one flavour, without the encoder.
-fn size(package: &Path, flavour: Flavour) -> u64 {
-    let manifest = Manifest::read(package).expect("a package");
-    let stages = &manifest.flavours[&flavour].stages;
-    let needed = stages.iter().filter(|(stage, _)| **stage != Stage::Encoder).map(|(_, entry)| entry);
-    let networks: u64 =
-        needed.flat_map(|entry| std::iter::once(&entry.graph).chain(&entry.weights)).map(|file| file.bytes).sum();
-    let beside = fs::read_dir(package).expect("a folder").map(|entry| entry.expect("an entry").metadata());
-    let beside = beside.map(|metadata| metadata.expect("a file")).filter(fs::Metadata::is_file);
-    networks + beside.map(|metadata| metadata.len()).sum::<u64>()
-}
-
-/// The most memory that a process had: in use, and anonymous.
-#[derive(Debug, Default)]
-struct Peaks {
-    rss: u64,
-    anonymous: u64,
-}
-
-impl Peaks {
-    /// Watches a process until it ends.
-    fn of(child: &mut Child) -> Self {
-        let mut peaks = Self::default();
-        let status = format!("/proc/{}/status", child.id());
-        while child.try_wait().expect("a child").is_none() {
-            if let Ok(status) = fs::read_to_string(&status) {
-                peaks.rss = peaks.rss.max(line(&status, "VmHWM:")).max(line(&status, "VmRSS:"));
-                peaks.anonymous = peaks.anonymous.max(line(&status, "RssAnon:"));
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        peaks
-    }
-}
-
-/// The bytes of a line `VmHWM:   123456 kB`; 0 for a process that is ending and has none.
-fn line(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Makes a picture with the package in `folder`. Returns the peaks, as seen from outside and as the command reports.

@@ -1,0 +1,176 @@
+//! What aMUSEd-512 costs on this machine, in one table: `cargo bench -p pocketmuse-cli --bench full_size`. Makes a full-size
+//! checkpoint of random weights, exports it and runs the command as people do. Takes about ten minutes and 12 GB of disk.
+//!
+//! `POCKETMUSE_PEER_PYTHON` names a Python with torch, diffusers and transformers, to compare with.
+//! `POCKETMUSE_CHECKPOINT` names a checkpoint to use instead.
+
+#[path = "../tests/support/cost.rs"]
+mod cost;
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use pocketmuse::{Flavour, bench::Machine};
+use serde_json::Value;
+
+use self::cost::{Peaks, size};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Steps of a picture that the peer runs; its time for the others is taken from these.
+const PEER_STEPS: f64 = 3.0;
+const STEPS: f64 = 12.0;
+
+/// A peer that takes longer is given up.
+const PEER_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The pocketmuse command in a folder of its own.
+struct Bench {
+    folder: PathBuf,
+    library: PathBuf,
+}
+
+/// What a command did.
+struct Ran {
+    stdout: String,
+    seconds: f64,
+    peaks: Peaks,
+}
+
+impl Bench {
+    fn run(&self, words: &[&str]) -> Result<Ran> {
+        eprintln!("pocketmuse {}", words.join(" "));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
+        command.args(words).current_dir(&self.folder);
+        // What is prepared once goes where the bench's files go.
+        command.env("XDG_CACHE_HOME", self.folder.join("cache")).env("ORT_DYLIB_PATH", &self.library);
+        let started = Instant::now();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let peaks = Peaks::of(&mut child);
+        let seconds = started.elapsed().as_secs_f64();
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            return Err(format!("pocketmuse {} failed: {}", words.join(" "), output.status).into());
+        }
+        Ok(Ran { stdout: String::from_utf8(output.stdout)?, seconds, peaks })
+    }
+
+    /// The peaks of a picture of a package that is prepared.
+    fn generate(&self, [package, flavour]: [&str; 2], memory: &str) -> Result<Peaks> {
+        let words =
+            ["generate", "a red lighthouse", "--seed=7", "--threads=2", "--json", "-o=picture.png", "--package"];
+        let words =
+            [&words[..], &[package, "--flavour", flavour, "--memory", memory, "--num-inference-steps"]].concat();
+        self.run(&[&words[..], &["1"]].concat())?; // prepares
+        Ok(self.run(&[&words[..], &["12"]].concat())?.peaks)
+    }
+
+    fn measure(&self, [package, flavour]: [&str; 2]) -> Result<Value> {
+        let words = ["bench", "--threads=2", "--runs=1", "--json", "--package", package, "--flavour", flavour];
+        Ok(serde_json::from_str(self.run(&words)?.stdout.trim())?)
+    }
+}
+
+fn main() -> Result<()> {
+    if env::args().any(|word| word == "--test") {
+        return Ok(()); // nothing here is quick
+    }
+    let folder = tempfile::tempdir()?;
+    let library = pocketmuse_cli::runtime::start(false)?.path().canonicalize()?;
+    let bench = Bench { folder: folder.path().to_owned(), library };
+    let checkpoint = match env::var("POCKETMUSE_CHECKPOINT") {
+        Ok(checkpoint) => fs::canonicalize(checkpoint)?.display().to_string(),
+        Err(_) => {
+            bench.run(&["synth", "--preset", "amused-512", "-o", "amused-512"])?;
+            "amused-512".to_owned()
+        }
+    };
+    let export = bench.run(&["export", &checkpoint, "-o", "int8"])?;
+    bench.run(&["export", &checkpoint, "-o", "others", "--flavour", "f32", "--flavour", "int4"])?;
+    let int8_peaks = bench.generate(["int8", "int8"], "600MB")?;
+    let int4_peaks = bench.generate(["others", "int4"], "450MB")?;
+    let (int8, f32) = (bench.measure(["int8", "int8"])?, bench.measure(["others", "f32"])?);
+
+    let machine = Machine::this();
+    let has = |set: &str| machine.instruction_sets.contains(&set);
+    // What is asked of a ratio depends on what the processor gains by integers at most.
+    let asked = |amx, vnni| match () {
+        () if has("amx-int8") => amx,
+        () if has("avx512vnni") || has("avxvnni") => vnni,
+        () => "-",
+    };
+    println!(
+        "{}: {}; {} threads at once",
+        machine.processor.as_deref().unwrap_or("unknown processor"),
+        machine.instruction_sets.join(" "),
+        machine.threads
+    );
+    let mb = |bytes: u64| format!("{} MB", bytes / 1_000_000);
+    let row = |figure: &str, must: &str, aim: &str, found: &str| println!("| {figure} | {must} | {aim} | {found} |");
+    println!("| figure | must | aim | found |\n|---|---|---|---|");
+    row("package, int8, without the encoder", "830 MB", "800 MB", &mb(size(&bench.folder.join("int8"), Flavour::Int8)));
+    row("peak memory, int8, prepared, staged", "560 MB", "480 MB", &mb(int8_peaks.rss));
+    row("of it anonymous, at its peak", "320 MB", "200 MB", &mb(int8_peaks.anonymous));
+    row("peak memory, int4", "400 MB", "300 MB", &mb(int4_peaks.rss));
+    let share = number(stage(&int8, "step"), "share_of_int8_peak")?;
+    row("step graph, share of the machine's MatMulInteger peak", "45%", "60%", &format!("{:.0}%", 100.0 * share));
+    let load = |bench| Ok::<_, Box<dyn Error>>(format!("{:.0} ms", number(stage(bench, "step"), "prepared_load_ms")?));
+    row("load of the step graph, prepared, packed", "", "", &load(&int8)?);
+    let seconds = |bench: &Value, at: &str| Ok::<_, Box<dyn Error>>(number(bench, at)? / 1000.0);
+    let against = |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
+    let total = seconds(&int8, "total_ms")?;
+    let pictures = against(total, seconds(&f32, "total_ms")?);
+    row("int8 against f32, whole picture", asked("5x", "2.2x"), asked("8x", "3x"), &pictures);
+    let decoders = against(seconds(stage(&int8, "decoder"), "run_ms")?, seconds(stage(&f32, "decoder"), "run_ms")?);
+    row("int8 against f32, decoder", asked("3x", "2x"), asked("5x", "3x"), &decoders);
+    for (precision, mode) in [("f32", "eager"), ("f32", "compiled"), ("bf16", "eager"), ("bf16", "compiled")] {
+        let found = match peer(precision, mode)? {
+            Ok(peer) => against(total, peer),
+            Err(why) => why,
+        };
+        row(&format!("whole picture against PyTorch, {precision} {mode}"), "1.5x", "2.5x", &found);
+    }
+    let took = format!("{:.0} s, {}", export.seconds, mb(export.peaks.rss));
+    row("export of int8", "120 s, 1.5 GB", "60 s, 1 GB", &took);
+    Ok(())
+}
+
+fn stage<'a>(bench: &'a Value, name: &str) -> &'a Value {
+    let stages = bench["stages"].as_array();
+    stages.and_then(|stages| stages.iter().find(|stage| stage["name"] == name)).unwrap_or(&Value::Null)
+}
+
+fn number(from: &Value, name: &str) -> Result<f64> {
+    from[name].as_f64().ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
+}
+
+/// The seconds that diffusers takes for a picture, without loading; or why there are none.
+fn peer(precision: &str, mode: &str) -> Result<std::result::Result<f64, String>> {
+    let Some(python) = env::var_os("POCKETMUSE_PEER_PYTHON") else {
+        return Ok(Err("not measured: POCKETMUSE_PEER_PYTHON names none".to_owned()));
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/diffusers_peer.py");
+    let mut command = Command::new(python);
+    command.arg(script).args([precision, mode, &PEER_STEPS.to_string()]).stdout(Stdio::piped()).stderr(Stdio::null());
+    eprintln!("diffusers {precision} {mode}");
+    let (mut child, started) = (command.spawn()?, Instant::now());
+    while child.try_wait()?.is_none() {
+        if started.elapsed() > PEER_PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Err(format!("given up after {} s", PEER_PATIENCE.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut found = String::new();
+    child.stdout.take().ok_or("no stdout")?.read_to_string(&mut found)?;
+    let Ok(found) = serde_json::from_str::<Value>(found.trim()) else { return Ok(Err("failed".to_owned())) };
+    Ok(Ok(number(&found, "text_s")? + STEPS * number(&found, "step_s")? + number(&found, "decoder_s")?))
+}
