@@ -105,7 +105,8 @@ pub fn load<T: Serialize + DeserializeOwned>(path: &Path) -> Result<T> {
     let at = |error: Error| error.within(path.display());
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {}", metadata.len()))));
+        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
+        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {found}"))));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
     let no_job = |error| at(bad(format!("expected a job saved by pocketmuse, found: {error}")));
@@ -186,6 +187,7 @@ mod tests {
         }
         fs::write(&path, text.replace(',', ",\n ")).expect("written");
         assert!(load::<State>(&path).is_ok(), "spaces are no change");
-        assert_eq!(load::<State>(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
+        let error = load::<State>(folder.path()).expect_err("a folder");
+        assert!(error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"), "{error}");
     }
 }
