@@ -40,6 +40,12 @@ fn a_trace_is_a_page_charts_and_data() {
     for outside in ["http", "<script", "<link", "<b>red", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
+    let first = "<p>These words may be why:</p>\n<ul>\n";
+    let missing = page.split_once(first).and_then(|(_, after)| after.split_once("</ul>")).expect("a list").0;
+    assert!(
+        missing.contains("<li><b>pyroclast</b>: The vocabulary lacks it") && !missing.contains("<b>a</b>"),
+        "{missing}"
+    );
     assert!(
         page.contains("&lt;") && page.contains("The vocabulary lacks it") && page.contains("times an average word")
     );
