@@ -143,6 +143,15 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn several_jobs_ask_the_terminal_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = ["generate", "a tree", "--seeds=1,2", "--num-inference-steps=1", "-o", "a.png", "--preview"];
+    let shown = terminal::Terminal::new(Some("\x1b[?62;4c")).run(folder.path(), &words, &[("TERM", "xterm")]);
+    assert_eq!((shown.matches(terminal::QUESTION).count(), shown.matches("\x1bP0;1;0q").count()), (1, 2), "{shown:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn what_was_typed_ahead_stays_for_the_shell() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut terminal = terminal::Terminal::new(Some("\x1b[?62;4c"));
