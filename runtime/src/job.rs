@@ -105,7 +105,8 @@ pub fn load<T: Serialize + DeserializeOwned>(path: &Path) -> Result<T> {
     let at = |error: Error| error.within(path.display());
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {}", metadata.len()))));
+        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
+        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {found}"))));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
     let no_job = |error| at(bad(format!("expected a job saved by pocketmuse, found: {error}")));
@@ -131,6 +132,8 @@ fn bad(detail: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::rng::RngKind;
 
@@ -186,6 +189,49 @@ mod tests {
         }
         fs::write(&path, text.replace(',', ",\n ")).expect("written");
         assert!(load::<State>(&path).is_ok(), "spaces are no change");
-        assert_eq!(load::<State>(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
+        let error = load::<State>(folder.path()).expect_err("a folder");
+        assert!(error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"), "{error}");
+    }
+    /// Puts `value` in place of each value inside, one at a time.
+    fn changes(inside: &Value, value: &Value) -> Vec<Value> {
+        let with = |put: &dyn Fn(&mut Value, Value), part: &Value| {
+            let deeper = changes(part, value).into_iter().chain([value.clone()]);
+            let changed = deeper.map(|deeper| {
+                let mut whole = inside.clone();
+                put(&mut whole, deeper);
+                whole
+            });
+            changed.collect::<Vec<_>>()
+        };
+        match inside {
+            Value::Object(parts) => {
+                parts.iter().flat_map(|(name, part)| with(&|whole, part| whole[name] = part, part)).collect()
+            }
+            Value::Array(parts) => (0..)
+                .zip(parts)
+                .flat_map(|(at, part): (usize, _)| with(&|whole, part| whole[at] = part, part))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn whatever_is_changed_by_hand_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("job.json");
+        save(&state(), &path).expect("written");
+        let saved: Value = serde_json::from_slice(&fs::read(&path).expect("written")).expect("JSON");
+        let mut tried = 0;
+        for value in [json!(null), json!(0), json!(-1), json!(1e300), json!(true), json!("x"), json!([]), json!({})] {
+            for changed in changes(&saved, &value).into_iter().filter(|changed| *changed != saved) {
+                fs::write(&path, changed.to_string()).expect("written");
+                match load::<State>(&path) {
+                    Ok(found) => assert_eq!(found, state(), "another way to write the same: {changed}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::BadInput, "{error}"),
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 200, "{tried}");
     }
 }

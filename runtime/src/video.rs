@@ -112,10 +112,11 @@ impl Video {
         Ok(())
     }
 
-    /// How many whole tokens, columns and rows, the view of a frame is away from that of the first.
+    /// How many whole tokens, columns and rows, the view of a frame is away from that of the first: as for the author of
+    /// aMUSEd, who counts from the middle of a pixel.
     pub(crate) fn place(&self, frame: u32, pixels_per_token: u32) -> [i64; 2] {
-        let tokens = |motion: f32| f64::from(motion) * f64::from(frame) / f64::from(pixels_per_token);
-        self.motion.map(|motion| tokens(motion).round_ties_even() as i64)
+        let tokens = |motion: f32| (f64::from(motion) * f64::from(frame) - 0.5) / f64::from(pixels_per_token);
+        self.motion.map(|motion| (tokens(motion) + 0.5).floor() as i64)
     }
 
     /// What a frame begins with: the tokens of the frame before, moved, some of them masked or those of the end.
@@ -214,10 +215,37 @@ mod tests {
             let video = Video { motion: [motion, 0.0], ..Video::default() };
             (0..9).map(|frame| video.place(frame, 16)[0]).collect::<Vec<_>>()
         };
-        assert_eq!(places(4.0), [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(places(4.0), [0, 0, 0, 1, 1, 1, 1, 2, 2]);
         assert_eq!(places(-15.0), [0, -1, -2, -3, -4, -5, -6, -7, -8]);
-        assert_eq!(places(24.0), [0, 2, 3, 4, 6, 8, 9, 10, 12]);
+        assert_eq!(places(24.0), [0, 1, 3, 4, 6, 7, 9, 10, 12]);
+        assert_eq!(places(16.0), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(places(0.0), [0; 9]);
+    }
+
+    /// Where the author's frame after the first takes its columns from, for motions of -40 to 40 pixels, tokens of 16:
+    /// `print([{round(j + m / 16 - 1 / 32) - j for j in range(32)} for m in range(-40, 41)])` in Python, which rounds half to even.
+    const AUTHOR: [i64; 81] = [
+        -3, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+        -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    ];
+
+    #[test]
+    fn one_frame_moves_as_the_authors() {
+        let before: Vec<_> = (0..32 * 32).map(Some).collect();
+        for (motion, shift) in (-40i8..=40).zip(AUTHOR) {
+            for axis in [0, 1] {
+                let mut video = Video { remask: 0.0, ..Video::default() };
+                video.motion[axis] = motion.into();
+                let next = video.begin(1, &before, None, ([32, 32], 16), &mut Rng::new(RngKind::Own, 5));
+                for (at, token) in (0..).zip(&next) {
+                    let mut source = [at % 32, at / 32];
+                    source[axis] += shift;
+                    let inside = source.iter().all(|at| (0..32).contains(at));
+                    assert_eq!(*token, inside.then(|| (source[1] * 32 + source[0]) as u32), "{motion} px, axis {axis}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -268,11 +296,14 @@ mod tests {
         }
 
         #[test]
-        fn places_are_the_whole_motion_rounded(motion in -2000f32..2000.0, frame in 0u32..MAX_FRAMES, token in 1u32..64) {
+        fn places_never_drift_from_the_motion(motion in -2000f32..2000.0, frame in 0u32..MAX_FRAMES, token in 1u32..64) {
             let video = Video { motion: [motion, -motion], ..Video::default() };
-            let [x, y] = video.place(frame, token);
             let exact = f64::from(motion) * f64::from(frame) / f64::from(token);
-            prop_assert!((x as f64 - exact).abs() <= 0.5 && x == -y);
+            let half = 0.5 + 0.5 / f64::from(token); // of a token, and of a pixel
+            for (place, exact) in video.place(frame, token).into_iter().zip([exact, -exact]) {
+                prop_assert!((place as f64 - exact).abs() <= half, "{}: {}", place, exact);
+            }
+            let [x, _] = video.place(frame, token);
             let most = (motion.abs() / token as f32).ceil() as i64;
             prop_assert!((video.place(frame + 1, token)[0] - x).abs() <= most, "never more than the motion, rounded up");
         }

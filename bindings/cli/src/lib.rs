@@ -24,7 +24,10 @@ mod trace;
 use std::ffi::OsString;
 
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{
+    Parser,
+    error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion},
+};
 use commands::generate::Order;
 
 /// Runs a command line, the program's name first, and returns its exit code.
@@ -32,7 +35,10 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(line) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print(); // help and version too; a reader that went away is no failure
+            match error.kind() {
+                DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion => drop(error.print()),
+                _ => terminal::note(terminal::usage_line(&error.to_string())),
+            }
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };

@@ -5,8 +5,10 @@ mod art;
 mod screen;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    process,
 };
 
 use image::{ImageFormat, RgbImage, imageops};
@@ -25,13 +27,20 @@ pub(crate) struct Previewer {
 /// Where previews go.
 enum Place {
     /// On stderr, each over the last.
-    Terminal { art: Art, screen: Screen, drawn: Drawn },
+    Terminal(Canvas),
     /// Beside the pictures' own files: which picture, and its file.
     Files(Vec<(usize, PathBuf)>),
 }
 
-/// How many lines the last picture has, 0 if there is none yet.
-type Drawn = u32;
+/// The part of a terminal that pictures are drawn on.
+struct Canvas {
+    art: Art,
+    screen: Screen,
+    /// What kitty knows the picture by, so that another command's or another job's stays where it is.
+    id: u32,
+    /// How many lines the last picture has, 0 if there is none yet.
+    drawn: u32,
+}
 
 impl Previewer {
     /// Shows previews as wanted, and if they become files, beside `files`. In doubt they do if `is_quiet`.
@@ -46,7 +55,7 @@ impl Previewer {
             Show::Files => None,
         };
         let place = match art {
-            Some(art) => Place::Terminal { art, screen: Screen::now(), drawn: 0 },
+            Some(art) => Place::Terminal(Canvas::new(art)),
             None => Place::Files(files),
         };
         Self { preview, place }
@@ -59,9 +68,9 @@ impl Previewer {
     /// `Io` if a file cannot be written.
     pub(crate) fn show(&mut self, step: &Step<'_>) -> Result<Vec<PathBuf>> {
         match &mut self.place {
-            Place::Terminal { art, screen, drawn } => {
+            Place::Terminal(canvas) => {
                 let images: Vec<_> = (0..step.images).map(|image| self.preview.image(step, image)).collect();
-                let text = in_place(*art, screen, drawn, &side_by_side(&images));
+                let text = canvas.draw(&side_by_side(&images));
                 let mut stderr = io::stderr().lock();
                 let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()); // a terminal that went away is no failure
                 Ok(Vec::new())
@@ -78,26 +87,34 @@ impl Previewer {
     }
 }
 
-/// What draws a picture over the last one, and leaves the cursor on the line below it.
-fn in_place(art: Art, screen: &Screen, drawn: &mut Drawn, image: &RgbImage) -> String {
-    let lines = screen.lines(image.width(), image.height());
-    let (lines, picture) = match art {
-        Art::Kitty => (lines, art::kitty(image, lines)),
-        Art::Iterm => (lines, art::iterm(image, lines)),
-        Art::Sixel => (lines, art::sixel(&within(image, [u32::MAX, screen.pixels(lines)]))),
-        Art::Blocks => {
-            let image = within(image, screen.blocks());
-            (image.height().div_ceil(2), art::blocks(&image))
+impl Canvas {
+    fn new(art: Art) -> Self {
+        let id = RandomState::new().hash_one(process::id()) as u32 | 1; // any but 0
+        Self { art, screen: Screen::now(), id, drawn: 0 }
+    }
+
+    /// What draws a picture over the last one, and leaves the cursor on the line below it.
+    fn draw(&mut self, image: &RgbImage) -> String {
+        let lines = self.screen.lines(image.width(), image.height());
+        let fitted = || within(image, [u32::MAX, self.screen.pixels(lines)]);
+        let (lines, picture) = match self.art {
+            Art::Kitty => (lines, art::kitty(&fitted(), self.id)),
+            Art::Iterm => (lines, art::iterm(image, lines)),
+            Art::Sixel => (lines, art::sixel(&fitted())),
+            Art::Blocks => {
+                let image = within(image, self.screen.blocks());
+                (image.height().div_ceil(2), art::blocks(&image))
+            }
+        };
+        let up = format!("\x1b[{lines}A");
+        // The first makes room, since a picture at the end of the screen would move it.
+        let start = if self.drawn == 0 { "\n".repeat(lines as usize) + &up } else { up };
+        self.drawn = lines;
+        match self.art {
+            Art::Blocks => start + &picture,
+            // Where a picture leaves the cursor differs: it is put back and moved.
+            _ => format!("{start}\x1b7{picture}\x1b8\x1b[{lines}B"),
         }
-    };
-    let up = format!("\x1b[{lines}A");
-    // The first makes room, since a picture at the end of the screen would move it.
-    let start = if *drawn == 0 { "\n".repeat(lines as usize) + &up } else { up };
-    *drawn = lines;
-    match art {
-        Art::Blocks => start + &picture,
-        // Where a picture leaves the cursor differs: it is put back and moved.
-        _ => format!("{start}\x1b7{picture}\x1b8\x1b[{lines}B"),
     }
 }
 
@@ -156,16 +173,23 @@ mod tests {
     fn every_picture_is_drawn_over_the_last() {
         let image = RgbImage::new(8, 30);
         for art in [Art::Kitty, Art::Iterm, Art::Sixel, Art::Blocks] {
-            let (screen, mut drawn) = (Screen::now(), 0);
-            let first = in_place(art, &screen, &mut drawn, &image);
+            let mut canvas = Canvas::new(art);
+            let first = canvas.draw(&image);
+            let drawn = canvas.drawn;
             let room = "\n".repeat(drawn as usize);
             assert!(drawn > 0 && first.starts_with(&format!("{room}\x1b[{drawn}A")), "{art:?}");
             // Without the room that was made, the second is the first.
-            assert_eq!(in_place(art, &screen, &mut drawn, &image), first[room.len()..], "{art:?}");
+            assert_eq!(canvas.draw(&image), first[room.len()..], "{art:?}");
             if art != Art::Blocks {
                 assert!(first.ends_with(&format!("\x1b8\x1b[{drawn}B")), "{art:?}");
             }
         }
+    }
+
+    #[test]
+    fn kitty_tells_the_pictures_of_two_jobs_apart() {
+        let ids: std::collections::HashSet<_> = (0..8).map(|_| Canvas::new(Art::Kitty).id).collect();
+        assert!(ids.len() > 1 && !ids.contains(&0), "{ids:?}");
     }
 
     #[test]

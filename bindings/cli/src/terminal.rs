@@ -55,6 +55,13 @@ pub(crate) fn fail(error: &Error) -> u8 {
     exit_code(error.kind())
 }
 
+/// What is wrong with a command line as one line: the parser's paragraphs before its advice to read the help.
+pub(crate) fn usage_line(text: &str) -> String {
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !["Usage:", "For more"].iter().any(|end| line.starts_with(end)));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 /// The exit code of a failure: 2 for a request that nobody could serve, 130 for Ctrl-C, else 1.
 pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
@@ -134,6 +141,14 @@ mod tests {
     #[test]
     fn short_numbers_stay_short() {
         assert_eq!(plain_json(&[0.7f32]).to_string(), "[0.7]");
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        let text = "error: unexpected argument '--x' found\n\n  tip: to pass '--x' as a value, use '-- --x'\n\n\
+                    Usage: pocketmuse generate [PROMPT]\n\nFor more information, try '--help'.\n";
+        let expected = "error: unexpected argument '--x' found tip: to pass '--x' as a value, use '-- --x'";
+        assert_eq!(usage_line(text), expected);
     }
 
     #[test]

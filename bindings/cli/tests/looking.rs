@@ -40,6 +40,12 @@ fn a_trace_is_a_page_charts_and_data() {
     for outside in ["http", "<script", "<link", "<b>red", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
+    let first = "<p>These words may be why:</p>\n<ul>\n";
+    let missing = page.split_once(first).and_then(|(_, after)| after.split_once("</ul>")).expect("a list").0;
+    assert!(
+        missing.contains("<li><b>pyroclast</b>: The vocabulary lacks it") && !missing.contains("<b>a</b>"),
+        "{missing}"
+    );
     assert!(
         page.contains("&lt;") && page.contains("The vocabulary lacks it") && page.contains("times an average word")
     );
@@ -190,6 +196,15 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
             if expected.is_empty() { &["a.png", "a.step-01.png", "a.step-02.png"] } else { &["a.png"] };
         assert_eq!(names(folder.path()), files, "{case}");
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn several_jobs_ask_the_terminal_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = ["generate", "a tree", "--seeds=1,2", "--num-inference-steps=1", "-o", "a.png", "--preview"];
+    let shown = terminal::Terminal::new(Some("\x1b[?62;4c")).run(folder.path(), &words, &[("TERM", "xterm")]);
+    assert_eq!((shown.matches(terminal::QUESTION).count(), shown.matches("\x1bP0;1;0q").count()), (1, 2), "{shown:?}");
 }
 
 #[test]

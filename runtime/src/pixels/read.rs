@@ -11,7 +11,8 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 
 /// The most bytes of a picture file.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
-/// The most bytes of a picture's pixels as its file holds them: 67 million of four bytes.
+/// The most bytes of a picture's pixels as its file holds them, each counted as four bytes at least, which it may become:
+/// 67 million.
 pub const MAX_PIXEL_BYTES: u64 = 256 << 20;
 
 /// A picture to start from, upright.
@@ -76,7 +77,8 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     };
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
-    if bytes > MAX_PIXEL_BYTES || bytes == 0 {
+    let plain = (u64::from(width) * u64::from(height)).saturating_mul(4);
+    if bytes.max(plain) > MAX_PIXEL_BYTES || bytes == 0 {
         let most = MAX_PIXEL_BYTES >> 20;
         return Err(wrong(format!("expected pixels of at most {most} MiB, found {width} x {height} pixels")));
     }
@@ -251,6 +253,19 @@ mod tests {
         let error = read_bytes(&bytes).expect_err("huge");
         assert_eq!(error.kind(), ErrorKind::BadInput);
         assert!(error.detail().contains("at most 256 MiB, found 20000 x 20000 pixels"), "{error}");
+    }
+
+    #[test]
+    fn a_pixel_counts_as_four_bytes_at_least() {
+        // 67 million pixels of one byte or bit would be as many of three once they are plain colours.
+        for (header, expected) in [
+            ("P5 8192 8192 255\n", "expected a picture, found"), // none of them there
+            ("P5 8193 8192 255\n", "expected pixels of at most 256 MiB, found 8193 x 8192 pixels"),
+            ("P4 8192 8193\n", "expected pixels of at most 256 MiB, found 8192 x 8193 pixels"),
+        ] {
+            let error = read_bytes(header.as_bytes()).expect_err(header);
+            assert!(error.detail().starts_with(expected), "{header}: {error}");
+        }
     }
 
     #[test]

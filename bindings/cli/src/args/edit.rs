@@ -42,7 +42,7 @@ pub struct EditArgs {
     #[arg(long, group = "where")]
     pub alpha: bool,
     /// Repaint a box, in pixels of the picture
-    #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = parse_box, group = "where")]
+    #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = parse_box, group = "where", allow_hyphen_values = true)]
     pub area: Option<[u32; 4]>,
     /// Add pixels at the sides and repaint them; the picture itself stays
     #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..", value_parser = parse_sides)]

@@ -17,6 +17,9 @@ use crate::{
 /// The largest file of prompts, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// What some editors begin a file of UTF-8 text with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One job of several.
 struct Item {
     line: Option<usize>,
@@ -104,7 +107,12 @@ fn items(args: &GenerateArgs) -> Result<Vec<Item>> {
         return Ok(seeds.into_iter().map(|seed| Item { line: None, prompt: None, seed }).collect());
     };
     let bytes = read(path)?;
-    let lines = bytes.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
+    let lines = bytes
+        .strip_prefix(BYTE_ORDER_MARK)
+        .unwrap_or(&bytes)
+        .split(|byte| *byte == b'\n')
+        .zip(1..)
+        .filter(|(line, _)| !line.trim_ascii().is_empty());
     let items: Vec<_> = lines
         .flat_map(|(line, number)| {
             let prompt = move || std::str::from_utf8(line).map(|text| text.trim().to_owned()).map_err(no_text);
@@ -124,12 +132,17 @@ fn no_text(error: std::str::Utf8Error) -> Error {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
+    let wrong = |detail| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        let detail = format!("expected a text file of at most {MAX_BYTES} bytes, found {} bytes", metadata.len());
-        return Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail));
+        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
+        return Err(wrong(format!("expected a text file of at most {MAX_BYTES} bytes, found {found}")));
     }
-    fs::read(path).map_err(|error| Error::io(path, error))
+    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    match bytes.iter().position(|byte| *byte == 0) {
+        Some(at) => Err(wrong(format!("expected UTF-8 text, found a zero at byte {at}: another encoding or no text"))),
+        None => Ok(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -150,10 +163,24 @@ mod tests {
         let expected =
             [(1, "a tree", 4), (1, "a tree", 9), (4, broken, 4), (4, broken, 9), (5, "a car", 4), (5, "a car", 9)];
         assert!(found.eq(expected.map(|(line, prompt, seed)| (line, prompt.to_owned(), seed))));
-        fs::write(&path, " \n\n").expect("written");
-        let error = items(&args).err().expect("no prompt");
-        assert!(error.to_string().ends_with("expected a prompt on each line, found none"), "{error}");
+        let none = "expected a prompt on each line, found none";
+        let zero = |at| format!("expected UTF-8 text, found a zero at byte {at}: another encoding or no text");
+        for (bytes, expected) in [
+            (&b" \n\n"[..], none.to_owned()),
+            (b"", none.to_owned()),
+            (b"\xef\xbb\xbf\r\n", none.to_owned()),
+            (b"a tree\n\0", zero(7)),
+            (b"\xff\xfea\0", zero(3)), // UTF-16
+        ] {
+            fs::write(&path, bytes).expect("written");
+            let error = items(&args).err().expect("no prompts");
+            assert!(error.to_string().ends_with(&expected), "{error}");
+        }
+        fs::write(&path, b"\xef\xbb\xbfa tree\r\n").expect("written");
+        let prompts = items(&args).expect("read").into_iter().filter_map(|item| item.prompt?.ok());
+        assert!(prompts.eq(["a tree", "a tree"]), "without the mark of an editor");
         let args = GenerateArgs { prompts: Some(folder.path().to_owned()), ..GenerateArgs::default() };
-        assert_eq!(items(&args).err().expect("a folder").kind(), ErrorKind::BadInput);
+        let error = items(&args).err().expect("a folder");
+        assert!(error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"), "{error}");
     }
 }

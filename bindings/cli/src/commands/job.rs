@@ -9,7 +9,7 @@ use pocketmuse::{
     Flavour, Manifest, Output, Request, Source,
     job::{self, State},
 };
-use pocketmuse_package::{Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -54,6 +54,20 @@ pub(super) struct Kept {
     pub(super) state: Option<State>,
 }
 
+impl Kept {
+    /// Checks that every picture to write has a file, which a job written by hand may lack.
+    fn check(&self) -> Result<()> {
+        let images = self.request.num_images_per_prompt as usize;
+        let wanted = if self.only.is_some() { 1 } else { images };
+        if self.files.len() == wanted && self.only.is_none_or(|only| only < images) {
+            return Ok(());
+        }
+        let only = self.only.map(|only| format!(" for picture {only}")).unwrap_or_default();
+        let detail = format!("expected {wanted} files of {images} pictures, found {}{only}", self.files.len());
+        Err(Error::new(ErrorKind::BadInput, "job", detail))
+    }
+}
+
 impl Job {
     /// Reads the job from the flags and the files they name, and tries every place that will be written to.
     pub(super) fn read(order: Order<'_>) -> Result<Self> {
@@ -62,6 +76,7 @@ impl Job {
             Order::Edit(args) => Self::new(&args.generate, |base| args.request(base), Some(SourceFiles::new(args)?)),
             Order::Resume(args) => {
                 let kept: Kept = job::load(&args.job)?;
+                kept.check().map_err(|error| error.within(args.job.display()))?;
                 kept.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
                 args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
                 Ok(Self {
@@ -235,5 +250,19 @@ mod tests {
         job.keep(None).expect("written");
         let resume = ResumeArgs { job: file, run: RunArgs::default(), watch: WatchArgs::default() };
         assert_eq!(Job::read(Order::Resume(&resume)).expect("read").kept, job.kept);
+
+        type Change = fn(&mut Kept);
+        let changes: [(Change, &str); 3] = [
+            (|kept| kept.files.clear(), "job: expected 1 files of 1 pictures, found 0"),
+            (|kept| kept.request.num_images_per_prompt = 7, "job: expected 7 files of 7 pictures, found 1"),
+            (|kept| kept.only = Some(1), "job: expected 1 files of 1 pictures, found 1 for picture 1"),
+        ];
+        for (change, expected) in changes {
+            let mut kept = job.kept.clone();
+            change(&mut kept);
+            job::save(&kept, &resume.job).expect("written");
+            let error = Job::read(Order::Resume(&resume)).err().expect("nothing to write to");
+            assert!(error.to_string().ends_with(expected), "{error}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write,
-    process,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -21,12 +20,11 @@ const BAND: u32 = 6;
 /// The most bytes of base64 in one of kitty's messages, a multiple of 4.
 const MESSAGE: usize = 4096;
 
-/// kitty's graphics protocol: a PNG, `rows` lines high, in place of the one that this process showed before.
-pub(super) fn kitty(image: &RgbImage, rows: u32) -> String {
-    let id = process::id() % 0xFF_FFFF + 1; // another process' picture stays where it is
+/// kitty's graphics protocol: a PNG, pixel for pixel, in place of the one that has this `id`.
+pub(super) fn kitty(image: &RgbImage, id: u32) -> String {
     let base64 = BASE64_STANDARD.encode(png(image));
     let mut text = String::new();
-    let mut keys = format!("a=T,f=100,i={id},r={rows},C=1,q=2,");
+    let mut keys = format!("a=T,f=100,i={id},C=1,q=2,");
     let mut rest = base64.as_str();
     while !rest.is_empty() {
         let (message, after) = rest.split_at(rest.len().min(MESSAGE));
@@ -137,12 +135,12 @@ mod tests {
     #[test]
     fn kitty_gets_the_picture_in_messages_it_takes() {
         for image in [picture(1, 1), picture(200, 170)] {
-            let text = kitty(&image, 7);
+            let text = kitty(&image, 5);
             let messages: Vec<_> = text.split_terminator("\x1b\\").collect();
             let mut base64 = String::new();
             for (index, message) in messages.iter().enumerate() {
                 let (keys, part) = message.strip_prefix("\x1b_G").expect("a message").split_once(';').expect("data");
-                assert_eq!(keys.contains("a=T,f=100,") && keys.contains(",r=7,C=1,"), index == 0, "{keys}");
+                assert_eq!(keys.contains("a=T,f=100,i=5,C=1,"), index == 0, "{keys}");
                 assert!(keys.contains("q=2"), "a terminal must not answer: {keys}");
                 assert_eq!(keys.ends_with("m=1"), index + 1 < messages.len(), "{keys}");
                 assert!(part.len() <= 4096 && (part.len() % 4 == 0));

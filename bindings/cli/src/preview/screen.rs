@@ -4,6 +4,7 @@
 use std::{
     env,
     io::{self, IsTerminal},
+    sync::OnceLock,
 };
 
 /// The most columns and lines that are drawn on.
@@ -22,12 +23,12 @@ pub(super) enum Art {
     Blocks,
 }
 
-/// What the terminal at stderr shows pictures by, `None` if there is none or it shows nothing.
+/// What the terminal at stderr shows pictures by, `None` if there is none or it shows nothing. It is asked once.
 pub(super) fn art() -> Option<Art> {
-    if !io::stderr().is_terminal() {
-        return None;
-    }
-    choose(|name| env::var(name).ok().filter(|value| !value.is_empty()), terminal::has_sixels)
+    static FOUND: OnceLock<Option<Art>> = OnceLock::new();
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let found = || io::stderr().is_terminal().then(|| choose(variable, terminal::has_sixels)).flatten();
+    *FOUND.get_or_init(found)
 }
 
 /// What the environment says; `has_sixels` asks the terminal.

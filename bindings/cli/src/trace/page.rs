@@ -3,13 +3,13 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pocketmuse::Trace;
 
-use super::{Chart, Data, charts::mean, heat};
+use super::{Chart, Data, charts::mean, heat, verdict};
 
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; text-align: left; border-top: 1px solid #ddd; vertical-align: top }
 img { max-width: 100%; image-rendering: pixelated } .prompt span { padding: .1rem .25rem; border-radius: .2rem } .quiet { color: #666 }
-details { margin: .4rem 0 } .bar { display: inline-block; height: .7rem; background: #dd513a }";
+td:nth-child(3) { white-space: nowrap } details { margin: .4rem 0 } .bar { display: inline-block; height: .7rem; background: #dd513a }";
 
 const HOW_TO_READ: &str = "
 <p>The model starts from a grid of masked tokens. At every step it draws a code for each masked token, keeps the surest and
@@ -18,8 +18,8 @@ matter: that is the attention shown here, the mean of all cross-attentions and h
 <ul>
 <li>A word with <b>little attention</b> had little to say: other words outweighed it. Put it first, say it with fewer words
 around it, or raise the guidance scale.</li>
-<li>A word read as <b>several pieces</b> is not in the vocabulary. Its attention may lie where another word is drawn: the
-model looked for it, did not know it and drew the other.</li>
+<li>A word read as <b>several pieces</b> is not in the vocabulary. However much it was looked for, the model may not know
+it; where another word is looked for in the same place, it drew the other.</li>
 <li>A word that was <b>cut off</b> never reached the model.</li>
 <li>A word with <b>attention in one place</b> that is still not to be seen was asked for and not drawn: look at the steps, at
 how sure the model was there, and try another seed or more steps.</li>
@@ -74,7 +74,7 @@ fn unseen(steps: usize) -> String {
 fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
     let trace = data.trace;
     let shares = &data.shares[picture];
-    let mut html = String::from("<h2>Words</h2>\n<p class=\"prompt\">");
+    let mut html = missing(data, picture) + "<h2>Words</h2>\n<p class=\"prompt\">";
     for (word, share) in trace.words.iter().zip(shares) {
         let strength = share.unwrap_or(0.0) / 2.0;
         let [r, g, b] = heat::colour(strength).0;
@@ -85,7 +85,12 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
     html.push_str("</p>\n");
     if trace.pictures[picture].is_empty() {
         html.push_str("<p>No step was run, so there is nothing to see.</p>\n");
-    } else if !trace.has_attention {
+    } else if trace.has_attention {
+        html.push_str(
+            "<p>The lighter a word, the more the model looked for it; the lighter a place in its map, the more it looked for \
+             it there. All maps have one scale.</p>\n",
+        );
+    } else {
         html.push_str(
             "<p>There are no maps of words: this package was exported before attention could be looked at. Export the \
              checkpoint again to see them.</p>\n",
@@ -109,6 +114,26 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
     html.push_str("</table>\n");
     html.push_str(&rest(trace, picture));
     html
+}
+
+/// The words to look at first if the picture lacks something.
+fn missing(data: &Data<'_>, picture: usize) -> String {
+    let doubtful: Vec<_> =
+        (0..data.trace.words.len()).filter(|word| verdict::is_doubtful(data.trace, picture, *word)).collect();
+    let mut html = String::from("<h2>If something is missing</h2>\n");
+    if doubtful.is_empty() {
+        html.push_str(
+            "<p>No word was ignored. What is missing was asked for and not drawn: look at the steps below, and try \
+             another seed or more steps.</p>\n",
+        );
+        return html;
+    }
+    html.push_str("<p>These words may be why:</p>\n<ul>\n");
+    for word in doubtful {
+        let [text, verdict] = [&data.trace.words[word].text, &data.verdicts[picture][word]].map(|text| escaped(text));
+        html.push_str(&format!("<li><b>{text}</b>: {verdict}</li>\n"));
+    }
+    html + "</ul>\n"
 }
 
 fn is_of_word(chart: &Chart, index: usize) -> bool {

@@ -10,6 +10,23 @@ const ALIKE: f32 = 0.8;
 /// Attention that is nowhere so many times its mean is spread evenly.
 const PEAK: f32 = 1.5;
 
+/// Words that name nothing and get little attention in every prompt.
+const SMALL_WORDS: [&str; 14] =
+    ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "the", "to", "with"];
+
+/// Whether a word may be missing in the picture for a reason that a trace shows: it did not reach the model, the model may not
+/// know it, or other words outweighed it.
+pub(super) fn is_doubtful(trace: &Trace, picture: usize, word: usize) -> bool {
+    trace.words.get(word).is_some_and(|found| {
+        let is_little = trace.share(picture, word).is_some_and(|share| share < BOUNDS[0]);
+        found.tokens.is_empty() || found.pieces.len() > 1 || is_little && !is_small(&found.text)
+    })
+}
+
+fn is_small(word: &str) -> bool {
+    SMALL_WORDS.contains(&word.to_lowercase().as_str())
+}
+
 /// One or more sentences about a word in a picture.
 pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
     let Some(found) = trace.words.get(word) else { return String::new() };
@@ -18,27 +35,33 @@ pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
     }
     let pieces = match found.pieces.len() {
         0 | 1 => String::new(),
-        _ => format!(
-            " The vocabulary lacks it: it is read as {}, and the model may not know it.",
-            found.pieces.join(" + ")
-        ),
+        _ => {
+            format!(
+                "The vocabulary lacks it: it is read as {}, and the model may not know it. ",
+                found.pieces.join(" + ")
+            )
+        }
     };
     let Some(share) = trace.share(picture, word) else {
-        return format!("No map of attention.{pieces}");
+        return format!("{pieces}No map of attention.");
     };
+    format!("{pieces}{}.", attention(trace, picture, word, share))
+}
+
+/// How much a word was looked for, and where.
+fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
     let map = trace.map(picture, word).unwrap_or_default();
     let place = format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
     let [little, much] = BOUNDS;
     let when = if trace.unseen_steps > 0 { " in these steps" } else { "" };
-    if share < little {
-        format!(
-            "Mostly ignored{when}: it got {share:.2} of an average word's attention{}.{pieces}",
-            rival(trace, picture, word)
-        )
+    if share < little && is_small(&trace.words[word].text) {
+        format!("A small word: it got {share:.2} of an average word's attention{when}, as such words do")
+    } else if share < little {
+        format!("Mostly ignored{when}: it got {share:.2} of an average word's attention{}", rival(trace, picture, word))
     } else if share > much {
-        format!("Dominant{when}: it got {share:.2} times an average word's attention, {place}.{pieces}")
+        format!("Dominant{when}: it got {share:.2} times an average word's attention, {place}")
     } else {
-        format!("Heeded{when}: it got {share:.2} of an average word's attention, {place}.{pieces}")
+        format!("Heeded{when}: it got {share:.2} of an average word's attention, {place}")
     }
 }
 
@@ -143,12 +166,16 @@ mod tests {
         let of = |trace: &Trace| [0, 1, 2].map(|word| super::of(trace, 0, word));
         let [first, second, third] = of(&trace);
         assert_eq!(first, "Mostly ignored: it got 0.17 of an average word's attention; “word1” got 1.96.");
-        assert!(
-            second.starts_with("Dominant: it got 1.96 times an average word's attention, most at the middle centre.")
-        );
-        assert!(second.ends_with("it is read as word + word, and the model may not know it."), "{second}");
+        let unknown = "The vocabulary lacks it: it is read as word + word, and the model may not know it. ";
+        let dominant = "Dominant: it got 1.96 times an average word's attention, most at the middle centre.";
+        assert_eq!(second, format!("{unknown}{dominant}"));
         assert_eq!(third, "Heeded: it got 0.87 of an average word's attention, spread evenly.");
+        let doubtful = |trace: &Trace| [0, 1, 2].map(|word| is_doubtful(trace, 0, word));
+        assert_eq!(doubtful(&trace), [true, true, false], "ignored, unknown, heeded");
+        trace.words[0].text = "The".to_owned();
+        assert_eq!(of(&trace)[0], "A small word: it got 0.17 of an average word's attention, as such words do.");
         trace.words[2].tokens = 76..76;
+        assert_eq!(doubtful(&trace), [false, true, true], "small, unknown, cut off");
         assert!(of(&trace)[2].starts_with("Cut off"));
         trace.pictures[0].clear();
         assert_eq!(of(&trace)[0], "No map of attention.");
