@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn text(weights: &[f32]) -> [Vec<f32>; 2] {
-        crate::Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
+        crate::Runtime::for_tests();
         let branch = Branch { ids: vec![0, 10, 20, 30, 1, 1], weights: weights.to_vec() };
         let (empty, guidance, truncated) = (vec![0, 1, 1, 1, 1, 1], vec![1.0], Vec::new());
         let prompts = Prompts { branches: vec![branch], empty, guidance, truncated };

@@ -63,6 +63,16 @@ impl Runtime {
         }
     }
 
+    /// As [`Self::start`], with a library that is brought if there is none: unit tests are the first that a machine runs.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> &'static Self {
+        Self::start(None).unwrap_or_else(|_| {
+            pocketmuse_cli::setup::ensure(false, |line| println!("{line}"))
+                .expect("ONNX Runtime, through a package client");
+            Self::start(None).expect("the library that was brought")
+        })
+    }
+
     /// The library file, or the name the system's loader resolved.
     pub fn path(&self) -> &Path {
         &self.path
@@ -375,7 +385,7 @@ mod tests {
     }
 
     fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: Option<Taps>) -> Result<Session> {
-        let runtime = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
+        let runtime = Runtime::for_tests();
         let loading = Loading { arena: false, prepacking: true };
         Session::load(
             runtime,
@@ -452,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_process_uses_one_library() {
-        let used = Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
+        let used = Runtime::for_tests();
         let same = Runtime::start(Some(used.path()));
         assert!(std::ptr::eq(same.expect("the one in use"), used));
         let error = Runtime::start(Some("/another/libonnxruntime.so".as_ref())).err().expect("another");

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_last_used_texts_stay() {
-        crate::Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup");
+        crate::Runtime::for_tests();
         let text = |value: u32| Text {
             hidden: Tensor::f32("hidden", &[1, 2], vec![value as f32; 2]).expect("a tensor"),
             pooled: Tensor::f32("pooled", &[1, 1], vec![value as f32]).expect("a tensor"),

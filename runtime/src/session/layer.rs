@@ -103,7 +103,7 @@ mod tests {
         Settings { threads: 1, loading: LOADING, form: Form::Exported, taps: None, profile: None };
 
     fn runtime() -> &'static Runtime {
-        Runtime::start(None).expect("an ONNX Runtime for the tests: run pocketmuse setup")
+        Runtime::for_tests()
     }
 
     #[test]
