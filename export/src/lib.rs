@@ -149,18 +149,17 @@ pub fn export(
     let quantized = options.flavours.iter().find(|flavour| is_quantized(**flavour));
     let mut preview = checkpoint.optional_bytes(PREVIEW, configs.vit.codebook_size.saturating_mul(PATCH_VALUES))?;
     if let Some(flavour) = quantized.or(options.flavours.first().filter(|_| preview.is_none())) {
-        let mut draft = manifest.flavours[flavour].clone();
-        match manifest.flavours.get(&DRAFT) {
-            Some(entry) => draft = entry.clone(),
-            None => {
-                let mut graphs = networks.graphs(&configs, DRAFT)?;
-                graphs.retain(|(stage, _)| ![Stage::Decoder, Stage::Encoder].contains(stage));
-                draft.stages.extend(write(DRAFT, &graphs)?);
-            }
+        let known = manifest.flavours.get(&DRAFT);
+        let mut draft = known.unwrap_or(&manifest.flavours[flavour]).clone();
+        let is_extra = known.is_none();
+        if is_extra {
+            let mut graphs = networks.graphs(&configs, DRAFT)?;
+            graphs.retain(|(stage, _)| ![Stage::Decoder, Stage::Encoder].contains(stage));
+            draft.stages.extend(write(DRAFT, &graphs)?);
         }
         writer.manifest(&Manifest { flavours: [(DRAFT, draft)].into(), ..manifest.clone() })?;
         let measured = calibrate(writer.folder())?;
-        if !manifest.flavours.contains_key(&DRAFT) {
+        if is_extra {
             writer.remove(DRAFT)?;
         }
         if preview.is_none() {
