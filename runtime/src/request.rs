@@ -381,4 +381,4 @@ fn bad(at: &str, detail: impl Into<String>) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,35 +1,23 @@
 //! Size, mask and noise of an edit, without a model.
 
-use std::collections::BTreeMap;
-
 use image::Rgb;
-use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, Tokenizer};
 use proptest::prelude::*;
 
 use super::*;
-use crate::rng::{Rng, RngKind};
+use crate::{
+    request,
+    rng::{Rng, RngKind},
+};
 
 /// A model of 128 x 128 pixels, tokens of 8, in pairs.
 fn manifest() -> Manifest {
-    let file = FileEntry { path: "tokenizer.json".to_owned(), bytes: 0, sha256: Digest::of(b"") };
-    Manifest {
-        format: FORMAT_VERSION,
-        exporter: "test".to_owned(),
-        model: Model {
-            name: "test".to_owned(),
-            vocab_size: 64,
-            codebook_size: 48,
-            mask_token_id: 63,
-            masking_schedule: MaskingSchedule::Cosine,
-            sample_size: 16,
-            pixels_per_token: 8,
-            grid_multiple: 2,
-        },
-        tokenizer: Tokenizer { file, bos: 1, eos: 2, pad: 2, max_tokens: 77 },
-        defaults: Defaults { num_inference_steps: 12, guidance_scale: 1.5, temperature: [0.7, 0.0] },
-        preview: None,
-        flavours: BTreeMap::new(),
-    }
+    let mut manifest = request::tests::manifest();
+    let (vocab_size, codebook_size, mask_token_id) = (64, 48, 63);
+    let (sample_size, pixels_per_token) = (16, 8);
+    manifest.model =
+        Model { vocab_size, codebook_size, mask_token_id, sample_size, pixels_per_token, ..manifest.model };
+    manifest.defaults.num_inference_steps = 12;
+    manifest
 }
 
 fn source(width: u32, height: u32) -> Source {

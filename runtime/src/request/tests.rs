@@ -7,7 +7,7 @@ use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, Model, Tok
 use super::*;
 
 /// A model of 512 x 512 pixels, tokens of 16, in pairs.
-fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     let file = FileEntry { path: "tokenizer.json".to_owned(), bytes: 0, sha256: Digest::of(b"") };
     Manifest {
         format: FORMAT_VERSION,
