@@ -20,9 +20,16 @@ const PROMPT: &str = "a red lighthouse by the sea at sunset";
 
 fn export(package: &Path) -> Manifest {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny-world");
-    let options = pocketmuse_export::Options { flavours: vec![Flavour::F32], overwrite: true, ..Default::default() };
-    let measure = |_: &Path| unreachable!("f32 needs no ranges, and the checkpoint brings its preview");
-    let summary = pocketmuse_export::export(&checkpoint, package, &options, measure, |_| ControlFlow::Continue(()));
+    let options = pocketmuse_export::Options {
+        flavours: vec![Flavour::F32],
+        overwrite: true,
+        ..Default::default()
+    };
+    let measure =
+        |_: &Path| unreachable!("f32 needs no ranges, and the checkpoint brings its preview");
+    let summary = pocketmuse_export::export(&checkpoint, package, &options, measure, |_| {
+        ControlFlow::Continue(())
+    });
     summary.expect("the bundled model").manifest
 }
 
@@ -37,7 +44,9 @@ fn package() -> (tempfile::TempDir, PathBuf, Manifest) {
 fn exporting(c: &mut Criterion) {
     let (_folder, package, manifest) = package();
     let digest = manifest.digest();
-    c.bench_function("export/tiny_world", |b| b.iter(|| assert_eq!(export(&package).digest(), digest)));
+    c.bench_function("export/tiny_world", |b| {
+        b.iter(|| assert_eq!(export(&package).digest(), digest))
+    });
 }
 
 /// Done for every prompt; must not be felt.
@@ -50,8 +59,12 @@ fn tokenizing(c: &mut Criterion) {
 }
 
 fn generate(pipeline: &Pipeline, steps: u32) -> Output {
-    let request =
-        Request { prompt: PROMPT.to_owned(), seed: 7, num_inference_steps: Some(steps), ..Request::default() };
+    let request = Request {
+        prompt: PROMPT.to_owned(),
+        seed: 7,
+        num_inference_steps: Some(steps),
+        ..Request::default()
+    };
     pipeline.generate(&request, |_| ControlFlow::Continue(())).expect("a picture")
 }
 
@@ -81,8 +94,8 @@ fn stages(c: &mut Criterion) {
     }
 }
 
-/// What a user waits for: everything from the open package to pixels, stages loaded for this picture, or still loaded
-/// from the one before.
+/// What a user waits for: everything from the open package to pixels, stages loaded for this
+/// picture, or still loaded from the one before.
 fn end_to_end(c: &mut Criterion) {
     let (_folder, package, _) = package();
     pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
@@ -102,8 +115,12 @@ struct Peaked {
 
 impl Peaked {
     fn new(positions: usize, codes: usize) -> Self {
-        let mut logits: Vec<f32> = (0..positions * codes).map(|at| (at % 97) as f32 / 97.0).collect();
-        logits.chunks_exact_mut(codes).enumerate().for_each(|(position, row)| row[position * 5 % codes] = 60.0);
+        let mut logits: Vec<f32> =
+            (0..positions * codes).map(|at| (at % 97) as f32 / 97.0).collect();
+        logits
+            .chunks_exact_mut(codes)
+            .enumerate()
+            .for_each(|(position, row)| row[position * 5 % codes] = 60.0);
         Self { logits, codes }
     }
 }
@@ -111,12 +128,18 @@ impl Peaked {
 impl Predict for Peaked {
     type Error = BadLogits;
 
-    fn predict(&mut self, _: usize, _: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+    fn predict(
+        &mut self,
+        _: usize,
+        _: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], BadLogits> {
         Ok(&self.logits[..positions.len() * self.codes])
     }
 }
 
-/// The first step of a 512 px picture, where every position is drawn: to be compared with a full-size step graph.
+/// The first step of a 512 px picture, where every position is drawn: to be compared with a
+/// full-size step graph.
 fn sampling(c: &mut Criterion) {
     const POSITIONS: usize = 1024;
     const CODES: usize = 8192;
@@ -137,10 +160,13 @@ fn sampling(c: &mut Criterion) {
                 let mut tokens = vec![None; POSITIONS];
                 let mut rng = Rng::new(RngKind::Own, seed);
                 let start = Instant::now();
-                let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Break(()));
+                let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
+                    ControlFlow::Break(())
+                });
                 spent += start.elapsed();
                 assert!(flow.expect("finite logits").is_break());
-                let drawn = tokens.iter().enumerate().filter_map(|(at, token)| Some((at, (*token)?)));
+                let drawn =
+                    tokens.iter().enumerate().filter_map(|(at, token)| Some((at, (*token)?)));
                 assert!(drawn.clone().count() > 0);
                 drawn.for_each(|(position, code)| assert_eq!(code as usize, position * 5 % CODES));
             }
@@ -149,11 +175,13 @@ fn sampling(c: &mut Criterion) {
     });
 }
 
-/// Done after every step where a preview is shown; must cost nothing beside it. 512 x 512 pixels: 64 x 64 tokens here.
+/// Done after every step where a preview is shown; must cost nothing beside it. 512 x 512 pixels:
+/// 64 x 64 tokens here.
 fn previewing(c: &mut Criterion) {
     let (_folder, package, _) = package();
     pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
-    let preview = Pipeline::open(package).expect("a package").preview().expect("whole").expect("a table");
+    let preview =
+        Pipeline::open(package).expect("a package").preview().expect("whole").expect("a table");
     let tokens: Vec<_> = (0..64 * 64).map(|code| Some(code % 2048)).collect();
     c.bench_function("preview/512_px", |b| {
         b.iter(|| assert_eq!(preview.draw(black_box(&tokens), 64).dimensions(), (512, 512)));

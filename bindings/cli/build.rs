@@ -7,7 +7,8 @@ use std::{
 };
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
     let mut files = Vec::new();
     for folder in ["export", "models/tiny-world"] {
         println!("cargo::rerun-if-changed={}", root.join(folder).display());
@@ -30,10 +31,9 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|ending| ["rs", "json", "txt", "safetensors", "rgb"].iter().any(|known| ending == *known))
-        {
+        } else if path.extension().is_some_and(|ending| {
+            ["rs", "json", "txt", "safetensors", "rgb"].iter().any(|known| ending == *known)
+        }) {
             files.push(path);
         }
     }

@@ -1,8 +1,9 @@
-//! One method per ONNX operator. Each infers the type and shape of what it makes as the node is added, so a
-//! wrong graph fails on the line that built it. Knows no model.
+//! One method per ONNX operator. Each infers the type and shape of what it makes as the node is
+//! added, so a wrong graph fails on the line that built it. Knows no model.
 //!
-//! The methods panic where operands do not fit each other: sizes come from validated configs and shape-checked
-//! tensors, so a misfit is a mistake in the code that builds, never in the checkpoint.
+//! The methods panic where operands do not fit each other: sizes come from validated configs and
+//! shape-checked tensors, so a misfit is a mistake in the code that builds, never in the
+//! checkpoint.
 
 mod integer;
 mod tiles;
@@ -54,8 +55,11 @@ impl Value {
     #[track_caller]
     fn axis(&self, axis: isize) -> usize {
         let rank = self.shape.len();
-        let index = if axis < 0 { rank.checked_add_signed(axis) } else { usize::try_from(axis).ok() };
-        index.filter(|index| *index < rank).unwrap_or_else(|| panic!("axis {axis} of {} with rank {rank}", self.name))
+        let index =
+            if axis < 0 { rank.checked_add_signed(axis) } else { usize::try_from(axis).ok() };
+        index
+            .filter(|index| *index < rank)
+            .unwrap_or_else(|| panic!("axis {axis} of {} with rank {rank}", self.name))
     }
 
     fn spec(&self) -> TensorSpec {
@@ -130,8 +134,9 @@ impl Builder {
         self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
     }
 
-    /// Makes the range of each channel of `x` `[1, channels, h, w]` a tap, `[2, channels]`: smallest values, largest
-    /// ones. Calibration reads them by [`Self::path`]. Does nothing in a graph that is not to be observed.
+    /// Makes the range of each channel of `x` `[1, channels, h, w]` a tap, `[2, channels]`:
+    /// smallest values, largest ones. Calibration reads them by [`Self::path`]. Does nothing in a
+    /// graph that is not to be observed.
     pub fn observe(&mut self, name: &str, x: &Value) {
         if !self.observes {
             return;
@@ -166,12 +171,20 @@ impl Builder {
 
     /// Floats of any shape.
     pub fn floats(&mut self, shape: &[usize], values: &[f32]) -> Value {
-        self.inline(Dtype::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.inline(
+            Dtype::F32,
+            shape,
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        )
     }
 
     /// A vector of integers.
     pub fn ints(&mut self, values: &[i64]) -> Value {
-        self.inline(Dtype::I64, &[values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.inline(
+            Dtype::I64,
+            &[values.len()],
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        )
     }
 
     fn inline(&mut self, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> Value {
@@ -186,8 +199,18 @@ impl Builder {
         value
     }
 
-    fn constant_named(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, data: Data) -> Value {
-        let value = Value { name: name.clone(), dtype, shape: shape.iter().copied().map(Dim::Fixed).collect() };
+    fn constant_named(
+        &mut self,
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        data: Data,
+    ) -> Value {
+        let value = Value {
+            name: name.clone(),
+            dtype,
+            shape: shape.iter().copied().map(Dim::Fixed).collect(),
+        };
         self.graph.initializers.push(Initializer { name, shape, data });
         value
     }
@@ -199,7 +222,8 @@ impl Builder {
     fn fresh(&mut self, stem: &str) -> String {
         let scoped = self.path(stem);
         loop {
-            let count = self.counters.entry(scoped.clone()).and_modify(|count| *count += 1).or_insert(1);
+            let count =
+                self.counters.entry(scoped.clone()).and_modify(|count| *count += 1).or_insert(1);
             let name = if *count == 1 { scoped.clone() } else { format!("{scoped}_{count}") };
             if self.names.insert(name.clone()) {
                 return name;
@@ -207,12 +231,30 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, op: &'static str, inputs: &[&Value], outputs: Vec<String>, attributes: Attributes) {
+    fn push(
+        &mut self,
+        op: &'static str,
+        inputs: &[&Value],
+        outputs: Vec<String>,
+        attributes: Attributes,
+    ) {
         let inputs = inputs.iter().map(|value| value.name.clone()).collect();
-        self.graph.nodes.push(Node { name: format!("{}/{op}", outputs[0]), op, inputs, outputs, attributes });
+        self.graph.nodes.push(Node {
+            name: format!("{}/{op}", outputs[0]),
+            op,
+            inputs,
+            outputs,
+            attributes,
+        });
     }
 
-    fn node(&mut self, op: &'static str, inputs: &[&Value], made: (Dtype, Vec<Dim>), attributes: Attributes) -> Value {
+    fn node(
+        &mut self,
+        op: &'static str,
+        inputs: &[&Value],
+        made: (Dtype, Vec<Dim>),
+        attributes: Attributes,
+    ) -> Value {
         let name = self.fresh(&op.to_lowercase());
         self.push(op, inputs, vec![name.clone()], attributes);
         Value { name, dtype: made.0, shape: made.1 }
@@ -226,7 +268,8 @@ impl Builder {
     #[track_caller]
     fn binary(&mut self, op: &'static str, a: &Value, b: &Value) -> Value {
         assert_eq!(a.dtype, b.dtype, "{op} of {} and {}", a.name, b.name);
-        let shape = broadcast(&a.shape, &b.shape).unwrap_or_else(|| panic!("{op} of {:?} and {:?}", a.shape, b.shape));
+        let shape = broadcast(&a.shape, &b.shape)
+            .unwrap_or_else(|| panic!("{op} of {:?} and {:?}", a.shape, b.shape));
         self.node(op, &[a, b], (a.dtype, shape), vec![])
     }
 
@@ -300,9 +343,11 @@ impl Builder {
 
     /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`.
     ///
-    /// Written as the operators that ONNX Runtime fuses into its own GELU, which is faster than the one of the standard.
+    /// Written as the operators that ONNX Runtime fuses into its own GELU, which is faster than the
+    /// one of the standard.
     pub fn gelu(&mut self, x: &Value) -> Value {
-        let (root, one, half) = (self.scalar(std::f32::consts::SQRT_2), self.scalar(1.0), self.scalar(0.5));
+        let (root, one, half) =
+            (self.scalar(std::f32::consts::SQRT_2), self.scalar(1.0), self.scalar(0.5));
         let scaled = self.div(x, &root);
         let erf = self.unary("Erf", &scaled);
         let shifted = self.add(&erf, &one);
@@ -323,7 +368,12 @@ impl Builder {
         if x.dtype == dtype {
             return x.clone();
         }
-        self.node("Cast", &[x], (dtype, x.shape.clone()), vec![("to", Attribute::Int(dtype.onnx()))])
+        self.node(
+            "Cast",
+            &[x],
+            (dtype, x.shape.clone()),
+            vec![("to", Attribute::Int(dtype.onnx()))],
+        )
     }
 
     /// Softmax over the last axis.
@@ -338,7 +388,11 @@ impl Builder {
     #[track_caller]
     pub fn matmul(&mut self, a: &Value, b: &Value) -> Value {
         let inner = (a.dim(-1), b.dim(-2));
-        assert_eq!(inner.0, inner.1, "product of {} {:?} and {} {:?}", a.name, a.shape, b.name, b.shape);
+        assert_eq!(
+            inner.0, inner.1,
+            "product of {} {:?} and {} {:?}",
+            a.name, a.shape, b.name, b.shape
+        );
         let outer = |value: &Value| value.shape[..value.shape.len() - 2].to_vec();
         let mut shape = broadcast(&outer(a), &outer(b)).expect("outer extents that fit");
         shape.extend([a.dim(-2).clone(), b.dim(-1).clone()]);
@@ -400,7 +454,12 @@ impl Builder {
     /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` over the last axis.
     #[track_caller]
     pub fn layer_norm(&mut self, x: &Value, scale: &Value, bias: &Value, epsilon: f32) -> Value {
-        assert_eq!((x.dim(-1), x.dim(-1)), (scale.dim(-1), bias.dim(-1)), "layer norm of {}", x.name);
+        assert_eq!(
+            (x.dim(-1), x.dim(-1)),
+            (scale.dim(-1), bias.dim(-1)),
+            "layer norm of {}",
+            x.name
+        );
         let attributes = vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon))];
         self.node("LayerNormalization", &[x, scale, bias], (x.dtype, x.shape.clone()), attributes)
     }
@@ -410,24 +469,51 @@ impl Builder {
     /// Written as a batch norm of statistics 0 and 1, which reads and writes a large tensor once.
     #[track_caller]
     pub fn affine_by_channel(&mut self, x: &Value, scale: &Value, shift: &Value) -> Value {
-        assert_eq!((x.dim(1), x.dim(1)), (scale.dim(0), shift.dim(0)), "scale by channel of {}", x.name);
+        assert_eq!(
+            (x.dim(1), x.dim(1)),
+            (scale.dim(0), shift.dim(0)),
+            "scale by channel of {}",
+            x.name
+        );
         let channels = x.extent(1);
         let mean = self.floats(&[channels], &vec![0.0; channels]);
         let variance = self.floats(&[channels], &vec![1.0; channels]);
         let attributes = vec![("epsilon", Attribute::Float(1e-12))]; // vanishes beside 1
-        self.node("BatchNormalization", &[x, scale, shift, &mean, &variance], (x.dtype, x.shape.clone()), attributes)
+        self.node(
+            "BatchNormalization",
+            &[x, scale, shift, &mean, &variance],
+            (x.dtype, x.shape.clone()),
+            attributes,
+        )
     }
 
-    /// A convolution: `x` `[n, in, h, w]`, `weight` `[out, in / group, kh, kw]`, `pads` top, left, bottom, right.
-    /// `size` names the output's height and width.
+    /// A convolution: `x` `[n, in, h, w]`, `weight` `[out, in / group, kh, kw]`, `pads` top, left,
+    /// bottom, right. `size` names the output's height and width.
     #[track_caller]
-    pub fn conv(&mut self, x: &Value, weight: &Value, bias: Option<&Value>, conv: Conv, size: [Dim; 2]) -> Value {
+    pub fn conv(
+        &mut self,
+        x: &Value,
+        weight: &Value,
+        bias: Option<&Value>,
+        conv: Conv,
+        size: [Dim; 2],
+    ) -> Value {
         let (input, group) = (x.extent(1), conv.group as usize);
-        assert_eq!(input, weight.extent(1) * group, "convolution of {} {:?} and {:?}", x.name, x.shape, weight.shape);
+        assert_eq!(
+            input,
+            weight.extent(1) * group,
+            "convolution of {} {:?} and {:?}",
+            x.name,
+            x.shape,
+            weight.shape
+        );
         let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
         let attributes = vec![
             ("group", Attribute::Int(conv.group)),
-            ("kernel_shape", Attribute::Ints(vec![weight.extent(2) as i64, weight.extent(3) as i64])),
+            (
+                "kernel_shape",
+                Attribute::Ints(vec![weight.extent(2) as i64, weight.extent(3) as i64]),
+            ),
             ("pads", Attribute::Ints(conv.pads.to_vec())),
             ("strides", Attribute::Ints(vec![conv.stride; 2])),
         ];
@@ -469,15 +555,17 @@ impl Builder {
     /// The same elements in another shape.
     #[track_caller]
     pub fn reshape(&mut self, x: &Value, to: &[To]) -> Value {
-        let kept = |axis: usize| x.shape.get(axis).unwrap_or_else(|| panic!("axis {axis} of {}", x.name)).clone();
+        let kept = |axis: usize| {
+            x.shape.get(axis).unwrap_or_else(|| panic!("axis {axis} of {}", x.name)).clone()
+        };
         let shape = reshaped(&x.shape, to);
         let target: Vec<i64> = to
             .iter()
             .enumerate()
             .map(|(axis, to)| match to {
-                To::Keep => {
-                    matches!(kept(axis), Dim::Named(_)).then_some(0).unwrap_or_else(|| x.extent(axis as isize) as i64)
-                }
+                To::Keep => matches!(kept(axis), Dim::Named(_))
+                    .then_some(0)
+                    .unwrap_or_else(|| x.extent(axis as isize) as i64),
                 To::Is(extent) => *extent as i64,
                 To::Rest(_) => -1,
             })
@@ -486,7 +574,8 @@ impl Builder {
         self.node("Reshape", &[x, &target], (x.dtype, shape), vec![])
     }
 
-    /// The same elements in a shape that is computed: `target` is a vector of integers, `shape` what it will be.
+    /// The same elements in a shape that is computed: `target` is a vector of integers, `shape`
+    /// what it will be.
     pub fn reshape_to(&mut self, x: &Value, target: &Value, shape: &[Dim]) -> Value {
         self.node("Reshape", &[x, target], (x.dtype, shape.to_vec()), vec![])
     }
@@ -494,7 +583,12 @@ impl Builder {
     /// Rows of `table` at `indices`: `[..indices, ..table without its first axis]`.
     pub fn gather(&mut self, table: &Value, indices: &Value) -> Value {
         let shape = indices.shape.iter().chain(&table.shape[1..]).cloned().collect();
-        self.node("Gather", &[table, indices], (table.dtype, shape), vec![("axis", Attribute::Int(0))])
+        self.node(
+            "Gather",
+            &[table, indices],
+            (table.dtype, shape),
+            vec![("axis", Attribute::Int(0))],
+        )
     }
 
     /// `x` at `indices` (a vector) along `axis`.
@@ -502,7 +596,12 @@ impl Builder {
     pub fn gather_axis(&mut self, x: &Value, indices: &Value, axis: usize) -> Value {
         let mut shape = x.shape.clone();
         shape[axis] = indices.dim(0).clone();
-        self.node("Gather", &[x, indices], (x.dtype, shape), vec![("axis", Attribute::Int(axis as i64))])
+        self.node(
+            "Gather",
+            &[x, indices],
+            (x.dtype, shape),
+            vec![("axis", Attribute::Int(axis as i64))],
+        )
     }
 
     /// One row per sample: `x` `[n, rows, c]`, `index` `[n, 1]`, gives `[n, c]`.
@@ -510,7 +609,12 @@ impl Builder {
     pub fn pick_row(&mut self, x: &Value, index: &Value) -> Value {
         assert_eq!((x.shape.len(), index.extent(1)), (3, 1), "one row of {}", x.name);
         let shape = vec![x.shape[0].clone(), x.shape[2].clone()];
-        self.node("GatherND", &[x, index], (x.dtype, shape), vec![("batch_dims", Attribute::Int(1))])
+        self.node(
+            "GatherND",
+            &[x, index],
+            (x.dtype, shape),
+            vec![("batch_dims", Attribute::Int(1))],
+        )
     }
 
     /// Values one after the other along `axis`.
@@ -518,7 +622,12 @@ impl Builder {
     pub fn concat(&mut self, parts: &[&Value], axis: usize) -> Value {
         let mut shape = parts[0].shape.clone();
         shape[axis] = Dim::Fixed(parts.iter().map(|part| part.extent(axis as isize)).sum());
-        self.node("Concat", parts, (parts[0].dtype, shape), vec![("axis", Attribute::Int(axis as i64))])
+        self.node(
+            "Concat",
+            parts,
+            (parts[0].dtype, shape),
+            vec![("axis", Attribute::Int(axis as i64))],
+        )
     }
 
     /// `count` equal parts along the last axis.
@@ -529,7 +638,8 @@ impl Builder {
         let mut shape = x.shape.clone();
         *shape.last_mut().expect("a last axis") = Dim::Fixed(whole / count);
         let names: Vec<_> = (0..count).map(|_| self.fresh("split")).collect();
-        let attributes = vec![("axis", Attribute::Int(-1)), ("num_outputs", Attribute::Int(count as i64))];
+        let attributes =
+            vec![("axis", Attribute::Int(-1)), ("num_outputs", Attribute::Int(count as i64))];
         self.push("Split", &[x], names.clone(), attributes);
         names.into_iter().map(|name| Value { name, dtype: x.dtype, shape: shape.clone() }).collect()
     }
@@ -540,7 +650,8 @@ impl Builder {
         self.node("Shape", &[x], (Dtype::I64, vec![Dim::Fixed((end - start) as usize)]), attributes)
     }
 
-    /// 2 x 2 blocks of pixels into channels, `[n, c, h, w]` to `[n, 4c, h/2, w/2]`, channel order (row, column, c).
+    /// 2 x 2 blocks of pixels into channels, `[n, c, h, w]` to `[n, 4c, h/2, w/2]`, channel order
+    /// (row, column, c).
     pub fn space_to_depth(&mut self, x: &Value, size: [Dim; 2]) -> Value {
         let [height, width] = size;
         let shape = vec![x.dim(0).clone(), Dim::Fixed(x.extent(1) * 4), height, width];
@@ -565,7 +676,11 @@ impl Graph {
         self.nodes.retain(|node| {
             let copy = node.op == "Identity" && outputs.contains(&node.outputs[0]);
             let source = &node.inputs[0];
-            if !copy || !made.contains(source) || outputs.contains(source) || renamed.contains_key(source) {
+            if !copy
+                || !made.contains(source)
+                || outputs.contains(source)
+                || renamed.contains_key(source)
+            {
                 return true;
             }
             renamed.insert(source.clone(), node.outputs[0].clone());
@@ -588,7 +703,9 @@ fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
     let one = Dim::Fixed(1);
     (0..rank)
         .map(|axis| {
-            let of = |shape: &[Dim]| (axis + shape.len()).checked_sub(rank).map_or(one.clone(), |at| shape[at].clone());
+            let of = |shape: &[Dim]| {
+                (axis + shape.len()).checked_sub(rank).map_or(one.clone(), |at| shape[at].clone())
+            };
             let (a, b) = (of(a), of(b));
             if a == b || b == one {
                 Some(a)
@@ -606,8 +723,12 @@ fn reshaped(from: &[Dim], to: &[To]) -> Vec<Dim> {
     let kept = |axis: usize| matches!(to.get(axis), Some(To::Keep));
     let mut changed = from.iter().enumerate().filter(|(axis, _)| !kept(*axis)).map(|(_, dim)| dim);
     let whole =
-        changed.try_fold(1, |whole, dim| if let Dim::Fixed(extent) = dim { Some(whole * extent) } else { None });
-    let said: usize = to.iter().map(|to| if let To::Is(extent) = to { *extent } else { 1 }).product();
+        changed.try_fold(
+            1,
+            |whole, dim| if let Dim::Fixed(extent) = dim { Some(whole * extent) } else { None },
+        );
+    let said: usize =
+        to.iter().map(|to| if let To::Is(extent) = to { *extent } else { 1 }).product();
     let rest = to.iter().any(|to| matches!(to, To::Rest(_)));
     if let Some(whole) = whole {
         let fits = if rest { whole % said == 0 } else { whole == said };
@@ -618,7 +739,8 @@ fn reshaped(from: &[Dim], to: &[To]) -> Vec<Dim> {
         .map(|(axis, to)| match to {
             To::Keep => from[axis].clone(),
             To::Is(extent) => Dim::Fixed(*extent),
-            To::Rest(name) => whole.map_or_else(|| Dim::Named((*name).to_owned()), |whole| Dim::Fixed(whole / said)),
+            To::Rest(name) => whole
+                .map_or_else(|| Dim::Named((*name).to_owned()), |whole| Dim::Fixed(whole / said)),
         })
         .collect()
 }
@@ -647,9 +769,15 @@ mod tests {
 
     #[test]
     fn reshape_knows_what_is_left() {
-        assert_eq!(reshaped(&dims(&[2, 6, 4]), &[To::Keep, To::Rest("n"), To::Is(8)]), dims(&[2, 3, 8]));
+        assert_eq!(
+            reshaped(&dims(&[2, 6, 4]), &[To::Keep, To::Rest("n"), To::Is(8)]),
+            dims(&[2, 3, 8])
+        );
         let open = ["b".into(), "h".into(), Dim::Fixed(4)];
-        assert_eq!(reshaped(&open, &[To::Keep, To::Rest("n"), To::Is(4)]), ["b".into(), "n".into(), 4.into()]);
+        assert_eq!(
+            reshaped(&open, &[To::Keep, To::Rest("n"), To::Is(4)]),
+            ["b".into(), "n".into(), 4.into()]
+        );
     }
 
     #[test]
@@ -670,7 +798,10 @@ mod tests {
         b.output("out", &y);
         b.output("same", &y);
         let graph = b.finish();
-        assert_eq!(graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(), ["Sigmoid", "Mul", "Identity"]);
+        assert_eq!(
+            graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(),
+            ["Sigmoid", "Mul", "Identity"]
+        );
         assert_eq!(graph.nodes[1].outputs, ["out"]);
         assert_eq!(graph.nodes[2].inputs, ["out"]);
         assert_eq!(graph.taps["y"].name, "out");

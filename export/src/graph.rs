@@ -1,4 +1,5 @@
-//! An ONNX graph as plain data: what the builder makes, the quantizer rewrites and the writer writes.
+//! An ONNX graph as plain data: what the builder makes, the quantizer rewrites and the writer
+//! writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,10 +31,13 @@ pub struct Graph {
 impl Graph {
     /// The domains of the operators, those inside operators included.
     pub fn domains(&self) -> BTreeSet<&'static str> {
-        let inner = self.nodes.iter().flat_map(|node| &node.attributes).filter_map(|(_, attribute)| match attribute {
-            Attribute::Graph(graph) => Some(graph.domains()),
-            _ => None,
-        });
+        let inner =
+            self.nodes.iter().flat_map(|node| &node.attributes).filter_map(|(_, attribute)| {
+                match attribute {
+                    Attribute::Graph(graph) => Some(graph.domains()),
+                    _ => None,
+                }
+            });
         self.nodes.iter().map(|node| node.domain_and_op().0).chain(inner.flatten()).collect()
     }
 }
@@ -43,7 +47,8 @@ impl Graph {
 pub struct Node {
     /// Unique in the graph.
     pub name: String,
-    /// The operator's name, behind its domain and a dot unless that is ONNX's own: `com.microsoft.QLinearConv`.
+    /// The operator's name, behind its domain and a dot unless that is ONNX's own:
+    /// `com.microsoft.QLinearConv`.
     pub op: &'static str,
     /// Names of values; empty for an optional input left out.
     pub inputs: Vec<String>,
@@ -71,7 +76,8 @@ pub enum Attribute {
     Ints(Vec<i64>),
     /// A word.
     Text(&'static str),
-    /// A graph that the operator runs. It has no constants of its own and sees the values of the graph around it.
+    /// A graph that the operator runs. It has no constants of its own and sees the values of the
+    /// graph around it.
     Graph(Box<Graph>),
 }
 

@@ -9,13 +9,25 @@ use crate::{
 };
 
 /// `x W^T`, without bias; the checkpoint's weight is `[outputs, inputs]`.
-pub(crate) fn linear(b: &mut Builder, x: &Value, weights: &Weights, name: &str, outputs: usize) -> Result<Value> {
+pub(crate) fn linear(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    outputs: usize,
+) -> Result<Value> {
     let weight = weights.get(&format!("{name}.weight"), &[outputs, x.extent(-1)])?;
     Ok(product(b, x, name, &weight))
 }
 
 /// `x W^T + bias`.
-pub(crate) fn linear_bias(b: &mut Builder, x: &Value, weights: &Weights, name: &str, outputs: usize) -> Result<Value> {
+pub(crate) fn linear_bias(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    outputs: usize,
+) -> Result<Value> {
     let product = linear(b, x, weights, name, outputs)?;
     let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
     let bias = b.weight(&format!("{name}.bias"), &bias);
@@ -31,7 +43,13 @@ pub(crate) fn product(b: &mut Builder, x: &Value, name: &str, weight: &Weight) -
 /// `x / sqrt(mean(x^2) + epsilon) * weight` over the last axis.
 ///
 /// Written as the operators that ONNX Runtime fuses into one.
-pub(crate) fn rms_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str, epsilon: f32) -> Result<Value> {
+pub(crate) fn rms_norm(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    epsilon: f32,
+) -> Result<Value> {
     let weight = weights.get(&format!("{name}.weight"), &[x.extent(-1)])?;
     let weight = b.weight(&format!("{name}.weight"), &weight);
     let (two, epsilon) = (b.scalar(2.0), b.scalar(epsilon));
@@ -44,16 +62,29 @@ pub(crate) fn rms_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str
 }
 
 /// The layer norm with a weight and a bias.
-pub(crate) fn layer_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str, epsilon: f32) -> Result<Value> {
+pub(crate) fn layer_norm(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    epsilon: f32,
+) -> Result<Value> {
     let width = x.extent(-1);
     let weight = weights.get(&format!("{name}.weight"), &[width])?;
     let bias = weights.get(&format!("{name}.bias"), &[width])?;
-    let (weight, bias) = (b.weight(&format!("{name}.weight"), &weight), b.weight(&format!("{name}.bias"), &bias));
+    let (weight, bias) =
+        (b.weight(&format!("{name}.weight"), &weight), b.weight(&format!("{name}.bias"), &bias));
     Ok(b.layer_norm(x, &weight, &bias, epsilon))
 }
 
 /// The layer norm with a weight alone: the RMS norm of what is left when the mean is taken away.
-pub(crate) fn centred_norm(b: &mut Builder, x: &Value, weights: &Weights, name: &str, epsilon: f32) -> Result<Value> {
+pub(crate) fn centred_norm(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    epsilon: f32,
+) -> Result<Value> {
     let mean = b.mean(x, &[-1]);
     let centred = b.sub(x, &mean);
     rms_norm(b, &centred, weights, name, epsilon)
@@ -61,8 +92,9 @@ pub(crate) fn centred_norm(b: &mut Builder, x: &Value, weights: &Weights, name: 
 
 /// The group norm of one picture `[1, c, h, w]`, with weight and bias by channel.
 ///
-/// The statistics are sums of sums, row by row first: a flat sum over millions of values loses digits. They become one
-/// scale and one shift by channel, so the picture itself is read twice and written once.
+/// The statistics are sums of sums, row by row first: a flat sum over millions of values loses
+/// digits. They become one scale and one shift by channel, so the picture itself is read twice and
+/// written once.
 pub(crate) fn group_norm(
     b: &mut Builder,
     x: &Value,
@@ -79,12 +111,13 @@ pub(crate) fn group_norm(
     let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
     let (mean, square) = (group_mean(b, x, groups), group_mean_of_squares(b, x, groups));
     let (scale, shift) = norm_by_group(b, &mean, &square, &weight, &bias, epsilon);
-    let (scale, shift) = (b.reshape(&scale, &[To::Is(channels)]), b.reshape(&shift, &[To::Is(channels)]));
+    let (scale, shift) =
+        (b.reshape(&scale, &[To::Is(channels)]), b.reshape(&shift, &[To::Is(channels)]));
     Ok(b.affine_by_channel(x, &scale, &shift))
 }
 
-/// The scale and the shift of a group norm, `[groups, channels of a group]` as `weight` and `bias` are, from each group's
-/// mean and mean of squares, `[groups, 1]`.
+/// The scale and the shift of a group norm, `[groups, channels of a group]` as `weight` and `bias`
+/// are, from each group's mean and mean of squares, `[groups, 1]`.
 pub(crate) fn norm_by_group(
     b: &mut Builder,
     mean: &Value,
@@ -138,7 +171,8 @@ pub(crate) fn conv(
     conv_with(b, x, weights, name, outputs, kernel, Conv::same((kernel / 2) as i64), size)
 }
 
-/// A convolution with bias that moves as `conv` says; `size` names the height and width that come out.
+/// A convolution with bias that moves as `conv` says; `size` names the height and width that come
+/// out.
 #[expect(clippy::too_many_arguments, reason = "a convolution is all of these")]
 pub(crate) fn conv_with(
     b: &mut Builder,
@@ -152,7 +186,8 @@ pub(crate) fn conv_with(
 ) -> Result<Value> {
     let weight = weights.get(&format!("{name}.weight"), &[outputs, x.extent(1), kernel, kernel])?;
     let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
-    let (weight, bias) = (b.weight(&format!("{name}.weight"), &weight), b.weight(&format!("{name}.bias"), &bias));
+    let (weight, bias) =
+        (b.weight(&format!("{name}.weight"), &weight), b.weight(&format!("{name}.bias"), &bias));
     Ok(b.conv(x, &weight, Some(&bias), conv, size))
 }
 
@@ -172,14 +207,26 @@ pub(crate) fn split_heads_transposed(b: &mut Builder, x: &Value, heads: usize) -
 
 /// `softmax(query key + mask) value`, heads joined: `[n, l, heads * d]`.
 ///
-/// `query` `[n, heads, l, d]`, already scaled; `key` `[n, heads, d, m]`; `value` `[n, heads, m, d]`.
-pub(crate) fn attention(b: &mut Builder, query: &Value, key: &Value, value: &Value, mask: Option<&Value>) -> Value {
+/// `query` `[n, heads, l, d]`, already scaled; `key` `[n, heads, d, m]`; `value` `[n, heads, m,
+/// d]`.
+pub(crate) fn attention(
+    b: &mut Builder,
+    query: &Value,
+    key: &Value,
+    value: &Value,
+    mask: Option<&Value>,
+) -> Value {
     let weights = attention_weights(b, query, key, mask);
     attended(b, &weights, value)
 }
 
 /// The half of [`attention`] before the values, `[n, heads, l, m]`: the last axis sums to 1.
-pub(crate) fn attention_weights(b: &mut Builder, query: &Value, key: &Value, mask: Option<&Value>) -> Value {
+pub(crate) fn attention_weights(
+    b: &mut Builder,
+    query: &Value,
+    key: &Value,
+    mask: Option<&Value>,
+) -> Value {
     let mut scores = b.matmul(query, key);
     if let Some(mask) = mask {
         scores = b.add(&scores, mask);

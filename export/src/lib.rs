@@ -1,7 +1,8 @@
-//! Turns a checkpoint of the aMUSEd family into a package: ONNX graphs written by Rust, no Python anywhere.
+//! Turns a checkpoint of the aMUSEd family into a package: ONNX graphs written by Rust, no Python
+//! anywhere.
 //!
-//! The data flows one way: [`checkpoint`] (tensors that are read when needed) to [`graph`] (built by the networks
-//! in `models` with one [`builder`] method per operator) to the package folder.
+//! The data flows one way: [`checkpoint`] (tensors that are read when needed) to [`graph`] (built
+//! by the networks in `models` with one [`builder`] method per operator) to the package folder.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
@@ -32,8 +33,8 @@ mod write;
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
 use pocketmuse_package::{
-    Dtype, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, PATCH_VALUES, PREVIEW, Stage, StageEntry,
-    Tokenizer,
+    Dtype, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Manifest, Model, PATCH_VALUES,
+    PREVIEW, Stage, StageEntry, Tokenizer,
 };
 pub use pocketmuse_package::{Measured, RANGE, Ranges};
 
@@ -49,7 +50,8 @@ use self::{
 /// How to export.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The flavours to write, at least one. The quantized ones are measured, so that the package's own runtime is needed.
+    /// The flavours to write, at least one. The quantized ones are measured, so that the package's
+    /// own runtime is needed.
     pub flavours: Vec<Flavour>,
     /// The model's name for people; the checkpoint's folder if none is given.
     pub name: Option<String>,
@@ -85,10 +87,12 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// Tensors that checkpoints carry and no computation uses: buffers of older versions of the libraries.
+/// Tensors that checkpoints carry and no computation uses: buffers of older versions of the
+/// libraries.
 const HARMLESS: [&str; 1] = ["text_model.embeddings.position_ids"];
 
-/// The flavour of a draft, except for its decoder: the fastest, and the one that takes the least memory where pictures are small.
+/// The flavour of a draft, except for its decoder: the fastest, and the one that takes the least
+/// memory where pictures are small.
 const DRAFT: Flavour = Flavour::Int8;
 
 /// How many of the extra tensors a warning names.
@@ -96,19 +100,21 @@ const NAMED_EXTRAS: usize = 12;
 
 /// Exports the checkpoint in the folder `checkpoint` to a package in the folder `package`.
 ///
-/// `on_progress` is called before each constant is read; breaking cancels the export. Until the package is complete
-/// it lies in a temporary neighbour, which is removed if anything fails.
+/// `on_progress` is called before each constant is read; breaking cancels the export. Until the
+/// package is complete it lies in a temporary neighbour, which is removed if anything fails.
 ///
-/// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews what tokens look like.
-/// `calibrate` measures both: it is given a draft, the folder of a whole package of the int8 flavour whose decoder is f32 and,
-/// if it is to be quantized, has a tap for each range, named as [`RANGE`] says. It is called once, and not at all for f32
-/// alone if the checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
+/// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews
+/// what tokens look like. `calibrate` measures both: it is given a draft, the folder of a whole
+/// package of the int8 flavour whose decoder is f32 and, if it is to be quantized, has a tap for
+/// each range, named as [`RANGE`] says. It is called once, and not at all for f32 alone if the
+/// checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
 ///
 /// # Errors
 ///
-/// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture, `BadRequest` if `package`
-/// exists already, `Io` if a file cannot be read or written, `Cancelled` if `on_progress` broke; what `calibrate`
-/// fails with, and `BadInput` if its ranges are not those of the draft's taps.
+/// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture,
+/// `BadRequest` if `package` exists already, `Io` if a file cannot be read or written, `Cancelled`
+/// if `on_progress` broke; what `calibrate` fails with, and `BadInput` if its ranges are not those
+/// of the draft's taps.
 pub fn export(
     checkpoint: &Path,
     package: &Path,
@@ -117,7 +123,11 @@ pub fn export(
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
     if options.flavours.is_empty() {
-        return Err(Error::new(ErrorKind::BadRequest, "flavours", "expected at least one, found none"));
+        return Err(Error::new(
+            ErrorKind::BadRequest,
+            "flavours",
+            "expected at least one, found none",
+        ));
     }
     let checkpoint = Checkpoint::open(checkpoint)?;
     let configs = Configs::read(&checkpoint)?;
@@ -130,7 +140,11 @@ pub fn export(
         format: FORMAT_VERSION,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(options.name.as_deref().unwrap_or(&name_of(&checkpoint)), &configs),
-        tokenizer: tokenizer_entry(writer.file("tokenizer.json", json.as_bytes())?, special, &configs),
+        tokenizer: tokenizer_entry(
+            writer.file("tokenizer.json", json.as_bytes())?,
+            special,
+            &configs,
+        ),
         defaults: configs.defaults.clone(),
         preview: None,
         flavours: BTreeMap::new(),
@@ -147,7 +161,8 @@ pub fn export(
         manifest.flavours.insert(*flavour, FlavourEntry { stages: write(*flavour, graphs)? });
     }
     let quantized = options.flavours.iter().find(|flavour| is_quantized(**flavour));
-    let mut preview = checkpoint.optional_bytes(PREVIEW, configs.vit.codebook_size.saturating_mul(PATCH_VALUES))?;
+    let mut preview = checkpoint
+        .optional_bytes(PREVIEW, configs.vit.codebook_size.saturating_mul(PATCH_VALUES))?;
     if let Some(flavour) = quantized.or(options.flavours.first().filter(|_| preview.is_none())) {
         let known = manifest.flavours.get(&DRAFT);
         let mut draft = known.unwrap_or(&manifest.flavours[flavour]).clone();
@@ -163,12 +178,18 @@ pub fn export(
             writer.remove(DRAFT)?;
         }
         if preview.is_none() {
-            preview = preview::table(&decoder::vectors(&configs.vq, &networks.vqvae.weights())?, &measured.cells);
+            preview = preview::table(
+                &decoder::vectors(&configs.vq, &networks.vqvae.weights())?,
+                &measured.cells,
+            );
         }
         if quantized.is_some() {
-            let decoder = decoder::build_integer(&configs.vq, &networks.vqvae.weights(), &measured.ranges)?;
+            let decoder =
+                decoder::build_integer(&configs.vq, &networks.vqvae.weights(), &measured.ranges)?;
             let decoder: Graphs = vec![(Stage::Decoder, decoder)];
-            for (flavour, entry) in manifest.flavours.iter_mut().filter(|(flavour, _)| is_quantized(**flavour)) {
+            for (flavour, entry) in
+                manifest.flavours.iter_mut().filter(|(flavour, _)| is_quantized(**flavour))
+            {
                 entry.stages.extend(write(*flavour, &decoder)?);
             }
         }
@@ -183,8 +204,9 @@ fn is_quantized(flavour: Flavour) -> bool {
     flavour != Flavour::F32
 }
 
-/// The bits of a stage's linear layers, if they are quantized. The prologue runs once and measurably loses nothing by 4,
-/// of weights alone (docs/quantization.md); the VQ-GAN has no linear layers.
+/// The bits of a stage's linear layers, if they are quantized. The prologue runs once and
+/// measurably loses nothing by 4, of weights alone (docs/quantization.md); the VQ-GAN has no linear
+/// layers.
 fn linear_bits(flavour: Flavour, stage: Stage) -> Option<Bits> {
     match (flavour, stage) {
         (Flavour::F32, _) | (_, Stage::Decoder | Stage::Encoder) => None,
@@ -225,8 +247,11 @@ impl Networks {
             None => graph,
         };
         // f16 is exact enough for what is kept of the prologue during the steps.
-        let (decoder, attended): (fn(_, &_) -> _, _) =
-            if is_quantized(flavour) { (decoder::build_observed, Dtype::F16) } else { (decoder::build, Dtype::F32) };
+        let (decoder, attended): (fn(_, &_) -> _, _) = if is_quantized(flavour) {
+            (decoder::build_observed, Dtype::F16)
+        } else {
+            (decoder::build, Dtype::F32)
+        };
         Ok([
             (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights())?),
             (Stage::Prologue, prologue::build(text, vit, &transformer, attended)?),
@@ -239,7 +264,8 @@ impl Networks {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let networks = Checkpoint::NETWORKS.iter().zip([&self.text_encoder, &self.transformer, &self.vqvae]);
+        let networks =
+            Checkpoint::NETWORKS.iter().zip([&self.text_encoder, &self.transformer, &self.vqvae]);
         networks.filter_map(|(name, network)| extra_tensors(name, network.unused())).collect()
     }
 }
@@ -250,8 +276,12 @@ fn extra_tensors(network: &str, mut names: Vec<String>) -> Option<String> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let named: Vec<_> = names.iter().take(NAMED_EXTRAS).map(String::as_str).collect();
     let count = names.len();
-    (count > 0)
-        .then(|| format!("{network}: {count} tensors that the architecture does not use: {}{more}", named.join(", ")))
+    (count > 0).then(|| {
+        format!(
+            "{network}: {count} tensors that the architecture does not use: {}{more}",
+            named.join(", ")
+        )
+    })
 }
 
 /// Counts bytes and asks whether to go on.
@@ -280,15 +310,23 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
     }
 }
 
-/// About how large the decoders are that are written when their drafts have been measured: a byte for each float.
+/// About how large the decoders are that are written when their drafts have been measured: a byte
+/// for each float.
 fn later_bytes(graphs: &[(Flavour, Graphs)]) -> u64 {
-    let drafts = graphs.iter().filter(|(flavour, _)| is_quantized(*flavour)).flat_map(|(_, graphs)| graphs);
-    let decoders = drafts.filter(|(stage, _)| *stage == Stage::Decoder).flat_map(|(_, graph)| &graph.initializers);
+    let drafts =
+        graphs.iter().filter(|(flavour, _)| is_quantized(*flavour)).flat_map(|(_, graphs)| graphs);
+    let decoders = drafts
+        .filter(|(stage, _)| *stage == Stage::Decoder)
+        .flat_map(|(_, graph)| &graph.initializers);
     decoders.map(|constant| constant.bytes() as u64 / 4).sum()
 }
 
 /// The manifest's entry of the tokenizer in `file`.
-fn tokenizer_entry(file: FileEntry, (bos, eos, pad): (u32, u32, u32), configs: &Configs) -> Tokenizer {
+fn tokenizer_entry(
+    file: FileEntry,
+    (bos, eos, pad): (u32, u32, u32),
+    configs: &Configs,
+) -> Tokenizer {
     Tokenizer { file, bos, eos, pad, max_tokens: configs.text.max_position_embeddings as u32 }
 }
 
@@ -305,11 +343,14 @@ fn tokenizer(checkpoint: &Checkpoint, configs: &Configs) -> Result<(String, (u32
             tokenizer::to_json(&vocab, &merges, config.as_deref()).map_err(at)?
         }
     };
-    let special = tokenizer::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
+    let special =
+        tokenizer::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
     let largest = tokenizer::largest_id(&json).map_err(at)?;
     if largest as usize >= configs.text.vocab_size {
-        let expected =
-            format!("expected ids below vocab_size {} of the text encoder, found {largest}", configs.text.vocab_size);
+        let expected = format!(
+            "expected ids below vocab_size {} of the text encoder, found {largest}",
+            configs.text.vocab_size
+        );
         return Err(at(error::bad_checkpoint("vocabulary", expected)));
     }
     Ok((json, special))

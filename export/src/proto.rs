@@ -1,7 +1,8 @@
 //! ONNX's protobuf messages. Knows the field numbers and nothing of what a graph means.
 //!
-//! The numbers are those of `onnx.proto` (IR version 10), whose names the functions carry. Messages are small
-//! because large constants are external data, so each is built in memory, inner before outer.
+//! The numbers are those of `onnx.proto` (IR version 10), whose names the functions carry. Messages
+//! are small because large constants are external data, so each is built in memory, inner before
+//! outer.
 
 use pocketmuse_package::{Dim, FileEntry, TensorSpec, wire::Message};
 
@@ -26,7 +27,8 @@ pub(crate) enum Location {
     },
 }
 
-/// A whole model. `locations` says where each initializer's values are, `data` the external file's name.
+/// A whole model. `locations` says where each initializer's values are, `data` the external file's
+/// name.
 pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8> {
     let mut model = Message::default();
     model
@@ -47,8 +49,8 @@ fn opset(domain: &str, version: u64) -> Message {
     message
 }
 
-/// Taps are not declared: named extents of inner values change how ONNX Runtime plans its memory, by 17 MiB in the step
-/// graph. Whoever wants one makes it an output.
+/// Taps are not declared: named extents of inner values change how ONNX Runtime plans its memory,
+/// by 17 MiB in the step graph. Whoever wants one makes it an output.
 fn graph_proto(graph: &Graph, locations: &[Location], data: &str) -> Message {
     let mut message = Message::default();
     for node in &graph.nodes {
@@ -110,7 +112,11 @@ fn tensor_proto(initializer: &Initializer, location: &Location, data: &str) -> M
     match location {
         Location::Inline(bytes) => message.bytes(9, bytes), // raw_data
         Location::External { offset, length } => {
-            for (key, value) in [("location", data), ("offset", &offset.to_string()), ("length", &length.to_string())] {
+            for (key, value) in [
+                ("location", data),
+                ("offset", &offset.to_string()),
+                ("length", &length.to_string()),
+            ] {
                 let mut entry = Message::default();
                 entry.text(1, key).text(2, value);
                 message.message(13, &entry); // external_data

@@ -1,5 +1,5 @@
-//! The tokenizer's files become one `tokenizer.json`: a CLIP vocabulary with its merges, and the ids
-//! of the tokens around a prompt. Knows the formats, not the library that reads them.
+//! The tokenizer's files become one `tokenizer.json`: a CLIP vocabulary with its merges, and the
+//! ids of the tokens around a prompt. Knows the formats, not the library that reads them.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ const EOS: &str = "<|endoftext|>";
 /// What the end of a word looks like in the vocabulary.
 const END_OF_WORD: &str = "</w>";
 
-/// Makes a `tokenizer.json` of a CLIP tokenizer from the texts of `vocab.json`, `merges.txt` and, if there is one,
-/// `tokenizer_config.json`.
+/// Makes a `tokenizer.json` of a CLIP tokenizer from the texts of `vocab.json`, `merges.txt` and,
+/// if there is one, `tokenizer_config.json`.
 ///
 /// # Errors
 ///
-/// `BadCheckpoint` if one is not in its format, two tokens share an id, a merge is of unknown tokens or makes one, or the
-/// tokens around a prompt are not in the vocabulary.
+/// `BadCheckpoint` if one is not in its format, two tokens share an id, a merge is of unknown
+/// tokens or makes one, or the tokens around a prompt are not in the vocabulary.
 pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String> {
     let vocab = parse_vocab(vocab)?;
     let merges = parse_merges(merges, &vocab)?;
@@ -29,7 +29,8 @@ pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result
     let (bos_id, eos_id) = (id_in(&vocab, bos)?, id_in(&vocab, eos)?);
     let unknown = names.get("unk_token").unwrap_or(eos);
     id_in(&vocab, unknown)?;
-    // The end token is matched before the text is normalized, the begin token after, as the reference does.
+    // The end token is matched before the text is normalized, the begin token after, as the
+    // reference does.
     let mut added = vec![added_token(bos, bos_id, true)];
     if eos != bos {
         added.push(added_token(eos, eos_id, false));
@@ -75,20 +76,23 @@ pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result
 
 /// The ids before a prompt, after it, and of padding.
 ///
-/// The tokens are named by `tokenizer_config.json`, else by `special_tokens_map.json`; where neither does, CLIP's begin
-/// and end are taken and padding is the end token.
+/// The tokens are named by `tokenizer_config.json`, else by `special_tokens_map.json`; where
+/// neither does, CLIP's begin and end are taken and padding is the end token.
 ///
 /// # Errors
 ///
-/// `BadCheckpoint` if one of the texts is not in its format or names a token that the tokenizer lacks.
+/// `BadCheckpoint` if one of the texts is not in its format or names a token that the tokenizer
+/// lacks.
 pub(crate) fn special_ids(
     tokenizer_json: &str,
     tokenizer_config: Option<&str>,
     special_tokens_map: Option<&str>,
 ) -> Result<(u32, u32, u32)> {
     let vocab = all_tokens(tokenizer_json)?;
-    let names =
-        Names::read(&[("tokenizer_config.json", tokenizer_config), ("special_tokens_map.json", special_tokens_map)])?;
+    let names = Names::read(&[
+        ("tokenizer_config.json", tokenizer_config),
+        ("special_tokens_map.json", special_tokens_map),
+    ])?;
     let id = |key: &str, name: &str| {
         let missing = || {
             let detail = format!("expected {key} {name:?} in the vocabulary, found no such token");
@@ -107,7 +111,10 @@ pub(crate) fn special_ids(
 /// `BadCheckpoint` if it is not one, or has no tokens.
 pub(crate) fn largest_id(tokenizer_json: &str) -> Result<u32> {
     let tokens = all_tokens(tokenizer_json)?;
-    tokens.into_values().max().ok_or_else(|| bad_checkpoint("tokenizer.json", "expected tokens, found none"))
+    tokens
+        .into_values()
+        .max()
+        .ok_or_else(|| bad_checkpoint("tokenizer.json", "expected tokens, found none"))
 }
 
 /// The names of special tokens, from the first file that has each.
@@ -116,13 +123,24 @@ struct Names(Vec<(&'static str, Value)>);
 impl Names {
     fn read(files: &[(&'static str, Option<&str>)]) -> Result<Self> {
         let given = files.iter().filter_map(|(file, text)| text.map(|text| (*file, text)));
-        let mut names = Self(given.map(|(file, text)| Ok((file, parse(file, text)?))).collect::<Result<_>>()?);
+        let mut names =
+            Self(given.map(|(file, text)| Ok((file, parse(file, text)?))).collect::<Result<_>>()?);
         for (file, values) in &mut names.0 {
-            let object = values.as_object_mut().ok_or_else(|| bad_checkpoint(*file, "expected an object"))?;
+            let object = values
+                .as_object_mut()
+                .ok_or_else(|| bad_checkpoint(*file, "expected an object"))?;
             for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
-                let Some(value) = object.get_mut(key).filter(|value| !value.is_null()) else { continue };
-                let name = value.get("content").unwrap_or(value).as_str().filter(|name| !name.is_empty());
-                let wrong = || bad_checkpoint(format!("{file}: {key}"), format!("expected a token, found {value}"));
+                let Some(value) = object.get_mut(key).filter(|value| !value.is_null()) else {
+                    continue;
+                };
+                let name =
+                    value.get("content").unwrap_or(value).as_str().filter(|name| !name.is_empty());
+                let wrong = || {
+                    bad_checkpoint(
+                        format!("{file}: {key}"),
+                        format!("expected a token, found {value}"),
+                    )
+                };
                 *value = Value::from(name.ok_or_else(wrong)?);
             }
         }
@@ -151,11 +169,13 @@ fn not_json(file: &str, error: &serde_json::Error) -> Error {
 }
 
 fn parse_vocab(text: &str) -> Result<BTreeMap<String, u32>> {
-    let vocab: BTreeMap<String, u32> = serde_json::from_str(text).map_err(|error| not_json("vocab.json", &error))?;
+    let vocab: BTreeMap<String, u32> =
+        serde_json::from_str(text).map_err(|error| not_json("vocab.json", &error))?;
     let mut tokens = BTreeMap::new();
     for (token, id) in &vocab {
         if let Some(other) = tokens.insert(*id, token) {
-            let detail = format!("expected a token for each id, found {other:?} and {token:?} with id {id}");
+            let detail =
+                format!("expected a token for each id, found {other:?} and {token:?} with id {id}");
             return Err(bad_checkpoint("vocab.json", detail));
         }
     }
@@ -163,19 +183,26 @@ fn parse_vocab(text: &str) -> Result<BTreeMap<String, u32>> {
 }
 
 /// The pairs, the most frequent first. The first line may be a comment with a version.
-fn parse_merges<'a>(text: &'a str, vocab: &BTreeMap<String, u32>) -> Result<Vec<(&'a str, &'a str)>> {
+fn parse_merges<'a>(
+    text: &'a str,
+    vocab: &BTreeMap<String, u32>,
+) -> Result<Vec<(&'a str, &'a str)>> {
     let mut merges = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.is_empty() || index == 0 && line.starts_with("#version") {
             continue;
         }
-        let wrong = |detail: String| bad_checkpoint(format!("merges.txt: line {}", index + 1), detail);
-        let pair = line.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty());
+        let wrong =
+            |detail: String| bad_checkpoint(format!("merges.txt: line {}", index + 1), detail);
+        let pair =
+            line.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty());
         let Some((left, right)) = pair.filter(|(_, right)| !right.contains(' ')) else {
             return Err(wrong(format!("expected two tokens with a space between, found {line:?}")));
         };
         let merged = format!("{left}{right}");
-        if let Some(token) = [left, right, &merged].into_iter().find(|token| !vocab.contains_key(*token)) {
+        if let Some(token) =
+            [left, right, &merged].into_iter().find(|token| !vocab.contains_key(*token))
+        {
             return Err(wrong(format!("expected tokens of vocab.json, found {token:?}")));
         }
         merges.push((left, right));
@@ -184,7 +211,8 @@ fn parse_merges<'a>(text: &'a str, vocab: &BTreeMap<String, u32>) -> Result<Vec<
 }
 
 fn id_in(vocab: &BTreeMap<String, u32>, token: &str) -> Result<u32> {
-    let missing = || bad_checkpoint("vocab.json", format!("expected a token {token:?}, found none"));
+    let missing =
+        || bad_checkpoint("vocab.json", format!("expected a token {token:?}, found none"));
     vocab.get(token).copied().ok_or_else(missing)
 }
 
@@ -228,9 +256,14 @@ fn byte_level(add_prefix_space: bool) -> Value {
     json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true })
 }
 
-/// CLIP's words: the special tokens, English endings, runs of letters, single digits, runs of anything else.
+/// CLIP's words: the special tokens, English endings, runs of letters, single digits, runs of
+/// anything else.
 fn words(bos: &str, eos: &str) -> String {
-    format!(r"{}|{}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", literal(bos), literal(eos))
+    format!(
+        r"{}|{}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+",
+        literal(bos),
+        literal(eos)
+    )
 }
 
 /// A regular expression for exactly this text.
@@ -253,7 +286,8 @@ mod tests {
 
     use super::*;
 
-    const VOCAB: &str = r#"{"a": 0, "b</w>": 1, "ab</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4, "!": 5}"#;
+    const VOCAB: &str =
+        r#"{"a": 0, "b</w>": 1, "ab</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4, "!": 5}"#;
     const MERGES: &str = "#version: 0.2\na b</w>\n";
 
     fn read(path: &str) -> String {
@@ -282,7 +316,11 @@ mod tests {
             (Some(r#"{"pad_token": null}"#), Some(r#"{"pad_token": {"content": "!"}}"#), (3, 4, 5)),
             (Some("{}"), Some(r#"{"bos_token": "a", "eos_token": "!"}"#), (0, 5, 5)),
         ] {
-            assert_eq!(special_ids(&json, config, map).expect("named"), expected, "{config:?} {map:?}");
+            assert_eq!(
+                special_ids(&json, config, map).expect("named"),
+                expected,
+                "{config:?} {map:?}"
+            );
         }
     }
 
@@ -300,21 +338,56 @@ mod tests {
         let cases = [
             ("{", MERGES, None, "vocab.json: expected JSON of a tokenizer, found: EOF"),
             ("[]", MERGES, None, "vocab.json: expected JSON of a tokenizer, found: invalid type"),
-            (r#"{"a": -1}"#, MERGES, None, "vocab.json: expected JSON of a tokenizer, found: invalid value"),
+            (
+                r#"{"a": -1}"#,
+                MERGES,
+                None,
+                "vocab.json: expected JSON of a tokenizer, found: invalid value",
+            ),
             (
                 r#"{"a": 1, "b": 1}"#,
                 MERGES,
                 None,
                 "vocab.json: expected a token for each id, found \"a\" and \"b\" with id 1",
             ),
-            (r#"{"a": 0}"#, "", None, "vocab.json: expected a token \"<|startoftext|>\", found none"),
+            (
+                r#"{"a": 0}"#,
+                "",
+                None,
+                "vocab.json: expected a token \"<|startoftext|>\", found none",
+            ),
             (VOCAB, "a c", None, "merges.txt: line 1: expected tokens of vocab.json, found \"c\""),
-            (VOCAB, "#version\nb</w> a", None, "merges.txt: line 2: expected tokens of vocab.json, found \"b</w>a\""),
-            (VOCAB, "a", None, "merges.txt: line 1: expected two tokens with a space between, found \"a\""),
-            (VOCAB, "a b c", None, "merges.txt: line 1: expected two tokens with a space between, found \"a b c\""),
+            (
+                VOCAB,
+                "#version\nb</w> a",
+                None,
+                "merges.txt: line 2: expected tokens of vocab.json, found \"b</w>a\"",
+            ),
+            (
+                VOCAB,
+                "a",
+                None,
+                "merges.txt: line 1: expected two tokens with a space between, found \"a\"",
+            ),
+            (
+                VOCAB,
+                "a b c",
+                None,
+                "merges.txt: line 1: expected two tokens with a space between, found \"a b c\"",
+            ),
             (VOCAB, "", Some("3"), "tokenizer_config.json: expected an object"),
-            (VOCAB, "", Some(r#"{"bos_token": 3}"#), "tokenizer_config.json: bos_token: expected a token, found 3"),
-            (VOCAB, "", Some(r#"{"unk_token": "x"}"#), "vocab.json: expected a token \"x\", found none"),
+            (
+                VOCAB,
+                "",
+                Some(r#"{"bos_token": 3}"#),
+                "tokenizer_config.json: bos_token: expected a token, found 3",
+            ),
+            (
+                VOCAB,
+                "",
+                Some(r#"{"unk_token": "x"}"#),
+                "vocab.json: expected a token \"x\", found none",
+            ),
         ];
         for (vocab, merges, config, expected) in cases {
             let error = to_json(vocab, merges, config).expect_err(expected);
@@ -327,9 +400,21 @@ mod tests {
     fn says_which_tokenizer_json_is_wrong() {
         let json = to_json(VOCAB, MERGES, None).expect("a good tokenizer");
         let cases = [
-            ("{}", None, "tokenizer.json: expected JSON of a tokenizer, found: missing field `model`"),
-            (r#"{"model": {"vocab": []}}"#, None, "tokenizer.json: expected JSON of a tokenizer, found: invalid type"),
-            (&json, Some(r#"{"pad_token": "x"}"#), "tokenizer.json: expected pad_token \"x\" in the vocabulary"),
+            (
+                "{}",
+                None,
+                "tokenizer.json: expected JSON of a tokenizer, found: missing field `model`",
+            ),
+            (
+                r#"{"model": {"vocab": []}}"#,
+                None,
+                "tokenizer.json: expected JSON of a tokenizer, found: invalid type",
+            ),
+            (
+                &json,
+                Some(r#"{"pad_token": "x"}"#),
+                "tokenizer.json: expected pad_token \"x\" in the vocabulary",
+            ),
         ];
         for (json, config, expected) in cases {
             let error = special_ids(json, config, None).expect_err(expected);

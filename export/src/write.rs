@@ -1,5 +1,5 @@
-//! The package folder: graphs, aligned external data, digests. Everything is written to a temporary neighbour,
-//! which takes the package's name when it is complete.
+//! The package folder: graphs, aligned external data, digests. Everything is written to a temporary
+//! neighbour, which takes the package's name when it is complete.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,8 @@ use crate::{
 /// Constants up to this size stay inside the graph's own file.
 const INLINE_BYTES: usize = 1024;
 
-/// Large constants begin at a multiple of this, so that any system can map them into memory by themselves.
+/// Large constants begin at a multiple of this, so that any system can map them into memory by
+/// themselves.
 const LARGE_ALIGNMENT: u64 = 64 << 10;
 
 /// Constants from this size on are large.
@@ -36,9 +37,11 @@ pub(crate) struct PackageWriter {
 }
 
 impl PackageWriter {
-    /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its parent must.
+    /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its
+    /// parent must.
     pub(crate) fn create(target: &Path, overwrite: bool) -> Result<Self> {
-        let request = |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
+        let request =
+            |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
         if target.exists() && !overwrite {
             return Err(request("expected a folder that does not exist yet, found one"));
         }
@@ -51,7 +54,10 @@ impl PackageWriter {
             None => return Err(request("expected a folder to create, found the root")),
         };
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = tempfile::Builder::new().prefix(&format!(".{name}-")).suffix(".part").tempdir_in(parent);
+        let folder = tempfile::Builder::new()
+            .prefix(&format!(".{name}-"))
+            .suffix(".part")
+            .tempdir_in(parent);
         let folder = folder.map_err(|error| Error::io(parent, error))?;
         Ok(Self { target: target.to_owned(), folder, overwrite })
     }
@@ -63,7 +69,8 @@ impl PackageWriter {
         FileEntry::describe(self.folder.path(), path)
     }
 
-    /// Writes a graph and its weights. `on_tensor` is told each constant's name and size before it is read.
+    /// Writes a graph and its weights. `on_tensor` is told each constant's name and size before it
+    /// is read.
     pub(crate) fn graph(
         &self,
         flavour: Flavour,
@@ -72,7 +79,8 @@ impl PackageWriter {
         on_tensor: impl FnMut(&str, u64) -> Result<()>,
     ) -> Result<StageEntry> {
         let folder = self.folder.path().join(flavour.name());
-        fs::create_dir_all(&folder).map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
+        fs::create_dir_all(&folder)
+            .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
         let data = format!("{flavour}/{stage}.data");
         let (weights, locations) = self.weights(&data, graph, on_tensor)?;
         let external = weights.as_ref().map_or("", proto::beside);
@@ -95,9 +103,12 @@ impl PackageWriter {
         let failed = |error| Error::io(self.target.join(path), error);
         let mut file = None;
         let mut position = 0u64;
-        let mut locations: Vec<_> = graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
-        // Large constants first: a small one between two of them would leave most of an alignment unused.
-        let (large, small): (Vec<_>, Vec<_>) = (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
+        let mut locations: Vec<_> =
+            graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
+        // Large constants first: a small one between two of them would leave most of an alignment
+        // unused.
+        let (large, small): (Vec<_>, Vec<_>) =
+            (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
         for at in large.into_iter().chain(small) {
             let initializer = &graph.initializers[at];
             on_tensor(&initializer.name, initializer.bytes() as u64)?;
@@ -133,7 +144,8 @@ impl PackageWriter {
     /// Removes the files of a flavour again.
     pub(crate) fn remove(&self, flavour: Flavour) -> Result<()> {
         let folder = self.folder.path().join(flavour.name());
-        fs::remove_dir_all(&folder).map_err(|error| Error::io(self.target.join(flavour.name()), error))
+        fs::remove_dir_all(&folder)
+            .map_err(|error| Error::io(self.target.join(flavour.name()), error))
     }
 
     /// Writes the manifest, so that a runtime accepts what was written before.
@@ -147,9 +159,14 @@ impl PackageWriter {
         self.manifest(manifest)?;
         let failed = |error| Error::io(&self.target, error);
         let parent = self.folder.path().parent().unwrap_or(Path::new("."));
-        // The old package is moved away whole and goes when `old` does; it comes back if the new one cannot take its place.
+        // The old package is moved away whole and goes when `old` does; it comes back if the new
+        // one cannot take its place.
         let old = if self.overwrite && self.target.exists() {
-            let old = tempfile::Builder::new().prefix(".old-").suffix(".part").tempdir_in(parent).map_err(failed)?;
+            let old = tempfile::Builder::new()
+                .prefix(".old-")
+                .suffix(".part")
+                .tempdir_in(parent)
+                .map_err(failed)?;
             fs::rename(&self.target, old.path().join("package")).map_err(failed)?;
             Some(old)
         } else {
@@ -181,7 +198,8 @@ fn open_to_all(_: &Path) -> std::io::Result<()> {
 
 /// Only a package or an empty folder may be overwritten.
 fn replaceable(target: &Path) -> bool {
-    target.join(MANIFEST).is_file() || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none())
+    target.join(MANIFEST).is_file()
+        || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn is_large(initializer: &Initializer) -> bool {

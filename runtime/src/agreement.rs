@@ -1,4 +1,5 @@
-//! How alike two flavours of a model are: the same tokens are shown to both, and their choices compared.
+//! How alike two flavours of a model are: the same tokens are shown to both, and their choices
+//! compared.
 
 use std::ops::ControlFlow;
 
@@ -15,8 +16,9 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Makes the tokens that `request` asks for and, at each step, shows the same tokens to `other`. Returns for each
-    /// step the share, 0 to 1, of the masked positions at which both hold the same code for the most likely one.
+    /// Makes the tokens that `request` asks for and, at each step, shows the same tokens to
+    /// `other`. Returns for each step the share, 0 to 1, of the masked positions at which both hold
+    /// the same code for the most likely one.
     ///
     /// Both must be packages of the same model. Memory holds both step graphs at once.
     ///
@@ -40,9 +42,11 @@ impl Pipeline {
         let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);
         let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-        let _ = sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
+        let _ =
+            sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
         let share = |step: &[[usize; 2]]| {
-            let [same, all] = step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
+            let [same, all] =
+                step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
             same as f32 / all as f32
         };
         Ok(both.same.chunks(job.images()).map(share).collect())
@@ -75,7 +79,12 @@ impl<A: Predict<Error = Error>, B: Predict<Error = Error>> Predict for Both<A, B
         self.other.begin(step);
     }
 
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32]> {
         self.logits.clear();
         self.logits.extend_from_slice(self.reference.predict(image, tokens, positions)?);
         let theirs = self.other.predict(image, tokens, positions)?;

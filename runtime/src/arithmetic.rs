@@ -12,14 +12,16 @@ const INVERSE_FACTORIALS: [f64; 15] = {
     values
 };
 
-/// Adding and subtracting 1.5 * 2^23 rounds a small f32 to an integer, which stands in the low bits of the sum.
+/// Adding and subtracting 1.5 * 2^23 rounds a small f32 to an integer, which stands in the low bits
+/// of the sum.
 const ROUND_F32: f32 = 12_582_912.0;
 /// The same for f64: 1.5 * 2^52.
 const ROUND_F64: f64 = 6_755_399_441_055_744.0;
 
 /// `exp(x)` for `x <= 0`, within 2 units in the last place; 0 below -87; NaN for NaN.
 ///
-/// Written so that a loop over it becomes vector code: no branch, no call. For `x > 0` the value is meaningless.
+/// Written so that a loop over it becomes vector code: no branch, no call. For `x > 0` the value is
+/// meaningless.
 #[inline]
 pub(crate) fn exp(x: f32) -> f32 {
     const C: [f32; 8] = {
@@ -37,7 +39,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let rounded = x * std::f32::consts::LOG2_E + ROUND_F32;
     let power = rounded - ROUND_F32;
     let r = x - power * LN_2_HIGH - power * LN_2_LOW;
-    let series = C[0] + r * (C[1] + r * (C[2] + r * (C[3] + r * (C[4] + r * (C[5] + r * (C[6] + r * C[7]))))));
+    let series = C[0]
+        + r * (C[1] + r * (C[2] + r * (C[3] + r * (C[4] + r * (C[5] + r * (C[6] + r * C[7]))))));
     let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
     let value = series * scale;
     if x < -87.0 { 0.0 } else { value }
@@ -51,7 +54,8 @@ pub(crate) fn exp_f64(x: f64) -> f64 {
     let rounded = x * std::f64::consts::LOG2_E + ROUND_F64;
     let power = rounded - ROUND_F64;
     let r = x - power * LN_2_HIGH - power * LN_2_LOW;
-    let series = INVERSE_FACTORIALS.iter().rev().fold(0.0, |sum, coefficient| sum * r + coefficient);
+    let series =
+        INVERSE_FACTORIALS.iter().rev().fold(0.0, |sum, coefficient| sum * r + coefficient);
     let scale = f64::from_bits((rounded.to_bits() << 52).wrapping_add(1023 << 52));
     let value = series * scale;
     if x < -708.0 { 0.0 } else { value }
@@ -115,11 +119,16 @@ mod tests {
         let mut x = 1e-30;
         while x < 1e30 {
             let (found, exact) = (ln(x), f64::ln(x));
-            assert!((found - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "{x}: {found} {exact}");
+            assert!(
+                (found - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(),
+                "{x}: {found} {exact}"
+            );
             x *= 1.000_123;
         }
         assert_eq!(ln(1.0), 0.0);
-        for x in [1.0 - f64::EPSILON, 1.0 + f64::EPSILON, 0.999_999, 0.5, 2.0, 3.402_823_466e38, 1e-20] {
+        for x in
+            [1.0 - f64::EPSILON, 1.0 + f64::EPSILON, 0.999_999, 0.5, 2.0, 3.402_823_466e38, 1e-20]
+        {
             let exact = f64::ln(x);
             assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "{x}");
         }

@@ -1,8 +1,10 @@
-//! What a package costs on this machine, stage by stage, and what share of the machine's own speed that is.
+//! What a package costs on this machine, stage by stage, and what share of the machine's own speed
+//! that is.
 //!
-//! Pictures are made as [`Pipeline::generate`] makes them; the operations are counted from the graphs and a profile; and the machine's
-//! own speed is that of single linear layers of the shapes that the step graph has, each as often as it is run there,
-//! through the same ONNX Runtime. Knows no operator beyond those of a linear layer.
+//! Pictures are made as [`Pipeline::generate`] makes them; the operations are counted from the
+//! graphs and a profile; and the machine's own speed is that of single linear layers of the shapes
+//! that the step graph has, each as often as it is run there, through the same ONNX Runtime. Knows
+//! no operator beyond those of a linear layer.
 
 mod machine;
 mod operations;
@@ -49,7 +51,8 @@ pub struct Bench {
     pub flavour: Flavour,
     /// The request, with every default filled in.
     pub request: Request,
-    /// Pictures that the medians are of; the first picture, from files not in memory, comes before them.
+    /// Pictures that the medians are of; the first picture, from files not in memory, comes before
+    /// them.
     pub runs: usize,
     /// The stages in the order they run.
     pub stages: Vec<StageBench>,
@@ -64,8 +67,8 @@ pub struct Bench {
 pub struct StageBench {
     /// The stage's name.
     pub name: &'static str,
-    /// The first load, which reads and checks files that the system did not hold in memory; `None` where the system
-    /// cannot be asked to forget them.
+    /// The first load, which reads and checks files that the system did not hold in memory; `None`
+    /// where the system cannot be asked to forget them.
     pub cold_load: Option<Duration>,
     /// Median of the later loads, which check the files' digests.
     pub warm_load: Duration,
@@ -75,7 +78,8 @@ pub struct StageBench {
     pub run: Duration,
     /// Operations of all these runs: two for each multiply-add of a matrix product or convolution.
     pub operations: u64,
-    /// The most memory the process held while the stage was there, in any run; `None` where the system does not tell.
+    /// The most memory the process held while the stage was there, in any run; `None` where the
+    /// system does not tell.
     pub peak_rss_bytes: Option<u64>,
     /// As above without the pages of mapped files.
     pub peak_anonymous_bytes: Option<u64>,
@@ -88,7 +92,8 @@ impl StageBench {
     }
 }
 
-/// How fast the machine multiplies: operations per second over the linear layers of the step graph, one by one.
+/// How fast the machine multiplies: operations per second over the linear layers of the step graph,
+/// one by one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peak {
     /// `DynamicQuantizeLinear` and `MatMulInteger`, fused.
@@ -117,14 +122,15 @@ pub enum Part {
     Machine,
 }
 
-/// Measures the package at `root`: makes the picture of `request` once from files that are not in memory and `runs` times
-/// more, once again to count operations, and measures the machine.
+/// Measures the package at `root`: makes the picture of `request` once from files that are not in
+/// memory and `runs` times more, once again to count operations, and measures the machine.
 ///
 /// `watch` is called after every step and every layer; when it breaks, no further work is done.
 ///
 /// # Errors
 ///
-/// As for [`Pipeline::open_with`] and [`Pipeline::generate`]; `BadRequest` if `runs` is not 1 to [`MAX_RUNS`].
+/// As for [`Pipeline::open_with`] and [`Pipeline::generate`]; `BadRequest` if `runs` is not 1 to
+/// [`MAX_RUNS`].
 pub fn bench(
     root: &Path,
     options: &Options,
@@ -150,7 +156,8 @@ pub fn bench(
         Ok::<_, Error>(output.report)
     };
     let first = make(&pipeline)?;
-    // Each with a pipeline of its own: one that knows the prompt's text would not run the text encoder again.
+    // Each with a pipeline of its own: one that knows the prompt's text would not run the text
+    // encoder again.
     let again = (0..runs).map(|_| make(&Pipeline::open_with(root, options)?));
     let later = again.collect::<Result<Vec<_>>>()?;
     let operations = operations(root, options, &mut make)?;
@@ -181,9 +188,14 @@ fn stages(
             name: stage.name,
             cold_load: is_cold.then_some(stage.load),
             warm_load: median(runs().map(|stage| stage.load)),
-            prepared_load: known.and_then(|stage| prepared.get(&stage)).copied().unwrap_or_default(),
+            prepared_load: known
+                .and_then(|stage| prepared.get(&stage))
+                .copied()
+                .unwrap_or_default(),
             run: median(runs().map(|stage| stage.run)),
-            operations: known.and_then(|stage| operations.get(&stage)).map_or(0, |operations| operations.total),
+            operations: known
+                .and_then(|stage| operations.get(&stage))
+                .map_or(0, |operations| operations.total),
             peak_rss_bytes: runs().map(|stage| stage.peak_rss_bytes).max().flatten(),
             peak_anonymous_bytes: runs().map(|stage| stage.peak_anonymous_bytes).max().flatten(),
         }
@@ -231,10 +243,14 @@ fn operations(
     let mut found = BTreeMap::new();
     for (stage, graph) in &graphs {
         let wrong = |kind, detail| Error::new(kind, stage.name(), detail);
-        let damaged = || wrong(ErrorKind::PackageDamaged, "expected a graph, found none".to_owned());
+        let damaged =
+            || wrong(ErrorKind::PackageDamaged, "expected a graph, found none".to_owned());
         let products = Products::of(graph).ok_or_else(damaged)?;
         let profile = profile(folder.path(), *stage)?;
-        found.insert(*stage, products.count(&profile).map_err(|detail| wrong(ErrorKind::Runtime, detail))?);
+        found.insert(
+            *stage,
+            products.count(&profile).map_err(|detail| wrong(ErrorKind::Runtime, detail))?,
+        );
     }
     Ok(found)
 }
@@ -262,7 +278,8 @@ fn peak(
         if watch(Progress { part: Part::Machine, done, of: layers.len() }).is_break() {
             return Err(Error::new(ErrorKind::Cancelled, "", "the bench was cancelled"));
         }
-        operations += 2.0 * layer.iter().map(|extent| *extent as f64).product::<f64>() * *count as f64;
+        operations +=
+            2.0 * layer.iter().map(|extent| *extent as f64).product::<f64>() * *count as f64;
         int8 += time_of(pipeline, *layer, Precision::Int8)?.as_secs_f64() * *count as f64;
         f32 += time_of(pipeline, *layer, Precision::F32)?.as_secs_f64() * *count as f64;
     }

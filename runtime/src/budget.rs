@@ -22,12 +22,13 @@ pub const FALLBACK_BYTES: u64 = 2 << 30;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Budget {
-    /// Three quarters of what the process holds and the system has left, as they are when the package is opened; where
-    /// the system does not tell, [`FALLBACK_BYTES`]. A request that needs more is tried all the same.
+    /// Three quarters of what the process holds and the system has left, as they are when the
+    /// package is opened; where the system does not tell, [`FALLBACK_BYTES`]. A request that needs
+    /// more is tried all the same.
     #[default]
     Auto,
-    /// At most so many bytes, resident: anonymous memory and the pages of files that are mapped. A request that needs
-    /// more is refused before anything is loaded.
+    /// At most so many bytes, resident: anonymous memory and the pages of files that are mapped. A
+    /// request that needs more is refused before anything is loaded.
     Bytes(u64),
 }
 
@@ -36,7 +37,9 @@ impl Budget {
     pub(crate) fn bytes(self) -> u64 {
         match (self, available()) {
             (Self::Bytes(bytes), _) => bytes,
-            (Self::Auto, Some(available)) => available.saturating_add(memory::rss().unwrap_or(0)) / 4 * 3,
+            (Self::Auto, Some(available)) => {
+                available.saturating_add(memory::rss().unwrap_or(0)) / 4 * 3
+            }
             (Self::Auto, None) => FALLBACK_BYTES,
         }
     }
@@ -54,18 +57,21 @@ impl fmt::Display for Budget {
 impl FromStr for Budget {
     type Err = Error;
 
-    /// Reads `auto`, or a number of bytes with or without a unit: B, kB, MB, GB, KiB, MiB, GiB in either case.
+    /// Reads `auto`, or a number of bytes with or without a unit: B, kB, MB, GB, KiB, MiB, GiB in
+    /// either case.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            let detail = format!("expected auto or a size such as 512MB, 400MiB or 1.5GB, found {text:?}");
+            let detail =
+                format!("expected auto or a size such as 512MB, 400MiB or 1.5GB, found {text:?}");
             Error::new(ErrorKind::BadRequest, "memory", detail)
         };
         let words = text.trim().to_ascii_lowercase();
         if words == "auto" {
             return Ok(Self::Auto);
         }
-        let (number, unit) =
-            words.split_at(words.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(words.len()));
+        let (number, unit) = words.split_at(
+            words.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(words.len()),
+        );
         let unit = match unit {
             "" | "b" => 1,
             "kb" => 1_000,
@@ -85,8 +91,8 @@ impl FromStr for Budget {
     }
 }
 
-/// Memory that the system could give this process now: what is free or can be freed, less where a control group
-/// allows less. `None` where the system does not tell.
+/// Memory that the system could give this process now: what is free or can be freed, less where a
+/// control group allows less. `None` where the system does not tell.
 fn available() -> Option<u64> {
     let machine = memory::kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     Some(control_groups().into_iter().flatten().fold(machine, u64::min))
@@ -95,14 +101,17 @@ fn available() -> Option<u64> {
 /// What is left in this process' control groups, version 2 and version 1.
 fn control_groups() -> [Option<u64>; 2] {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = |controller: &str| groups.lines().find_map(|line| line.split_once(controller).map(|(_, path)| path));
+    let group = |controller: &str| {
+        groups.lines().find_map(|line| line.split_once(controller).map(|(_, path)| path))
+    };
     // Inside a container the group's path may be the one outside: its own then lies at the root.
     let first = |root: &str, path: &str, [limit, usage]: [&str; 2], files: &str| {
         let folders = [format!("{root}{path}"), root.to_owned()];
         folders.iter().find_map(|folder| left(folder, limit, usage, files))
     };
     [
-        group("0::").and_then(|path| first("/sys/fs/cgroup", path, ["memory.max", "memory.current"], "")),
+        group("0::")
+            .and_then(|path| first("/sys/fs/cgroup", path, ["memory.max", "memory.current"], "")),
         group(":memory:").and_then(|path| {
             let names = ["memory.limit_in_bytes", "memory.usage_in_bytes"];
             first("/sys/fs/cgroup/memory", path, names, "total_")
@@ -110,8 +119,8 @@ fn control_groups() -> [Option<u64>; 2] {
     ]
 }
 
-/// What the group at `folder` may still take: its limit less its usage, in which cached files do not count. `None`
-/// without a limit, which is the word `max` or a number beyond any machine.
+/// What the group at `folder` may still take: its limit less its usage, in which cached files do
+/// not count. `None` without a limit, which is the word `max` or a number beyond any machine.
 fn left(folder: &str, limit: &str, usage: &str, files: &str) -> Option<u64> {
     let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
@@ -155,7 +164,8 @@ mod tests {
     #[test]
     fn cached_files_do_not_count_as_used() {
         let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        let write =
+            |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         let path = folder.path().to_str().expect("UTF-8");
         let left = || left(path, "memory.max", "memory.current", "");
         assert_eq!(left(), None);

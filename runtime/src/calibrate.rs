@@ -1,5 +1,5 @@
-//! What a decoder does, measured on pictures that the model makes and on random ones: the ranges of its inner values, and
-//! what tokens look like. Knows not what they are for.
+//! What a decoder does, measured on pictures that the model makes and on random ones: the ranges of
+//! its inner values, and what tokens look like. Knows not what they are for.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -29,7 +29,8 @@ const PROMPTS: [&str; 10] = [
     "a brown rocket in the desert under a starry sky",
 ];
 
-/// The longest side of a picture in pixels: ranges depend little on the size, and the time goes with its square.
+/// The longest side of a picture in pixels: ranges depend little on the size, and the time goes
+/// with its square.
 const SIDE: u32 = 128;
 
 /// Pictures of random codes besides: they cost no steps, and what no prompt shows does not clip.
@@ -47,8 +48,8 @@ pub struct Sample {
     pub pictures: usize,
 }
 
-/// Makes a few pictures with `package` and measures the range of every tap of its decoder that is named as
-/// [`RANGE`] says, and what the pictures' tokens look like.
+/// Makes a few pictures with `package` and measures the range of every tap of its decoder that is
+/// named as [`RANGE`] says, and what the pictures' tokens look like.
 ///
 /// `on_sample` is called for each picture and after each of its steps; breaking cancels.
 ///
@@ -61,11 +62,15 @@ pub fn calibrate(
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
 ) -> Result<Measured> {
     let pipeline = Pipeline::open_with(package, options)?;
-    let mut predictor = Predictor::load(pipeline.package(), Loading { prepacking: false, ..Loading::of(Stage::Step) })?;
+    let mut predictor = Predictor::load(
+        pipeline.package(),
+        Loading { prepacking: false, ..Loading::of(Stage::Step) },
+    )?;
     let mut tokens = Vec::new();
     for (picture, prompt) in PROMPTS.into_iter().enumerate() {
         let sample = Sample { picture, pictures: PROMPTS.len() };
-        let request = Request { prompt: prompt.to_owned(), seed: picture as u64, ..small(&pipeline) };
+        let request =
+            Request { prompt: prompt.to_owned(), seed: picture as u64, ..small(&pipeline) };
         tokens.push(pipeline.tokens(&mut predictor, &request, || on_sample(sample))?);
     }
     let grid = small(&pipeline).resolve(pipeline.manifest())?.grid;
@@ -104,7 +109,8 @@ fn random(picture: usize, tokens: usize, codes: u32) -> Vec<i64> {
 
 /// Each range tap is `[2, channels]`: smallest values, largest values.
 fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
-    let taps = decoder.taps().iter().filter_map(|(name, tap)| Some((name.strip_prefix(RANGE)?, tap)));
+    let taps =
+        decoder.taps().iter().filter_map(|(name, tap)| Some((name.strip_prefix(RANGE)?, tap)));
     for (name, tap) in taps {
         let values = tap.as_f32()?;
         let (least, most) = values.split_at(values.len() / 2);
@@ -126,7 +132,10 @@ impl Pipeline {
         let mut model = predictor.with(&primed, &guidance, job.grid)?;
         let mut tokens = vec![None; job.grid[0] * job.grid[1]];
         let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let flow = sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| on_step())?;
+        let flow =
+            sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| {
+                on_step()
+            })?;
         if flow.is_break() {
             return Err(Error::new(ErrorKind::Cancelled, "", "the calibration was cancelled"));
         }

@@ -1,5 +1,5 @@
-//! What an edit starts from: a picture and what of it is repainted become the tokens that sampling begins with.
-//! Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
+//! What an edit starts from: a picture and what of it is repainted become the tokens that sampling
+//! begins with. Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
 
 use image::{
     GrayImage, Luma, RgbImage,
@@ -48,8 +48,8 @@ impl Source {
         Self { image, mask: None, paste: true, extended: false }
     }
 
-    /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is stretched over the
-    /// picture; brightness counts from a half on.
+    /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is
+    /// stretched over the picture; brightness counts from a half on.
     #[must_use]
     pub fn with_mask(self, mask: GrayImage) -> Self {
         Self { mask: Some(mask), ..self }
@@ -62,17 +62,21 @@ impl Source {
     /// `BadRequest` if it is empty or does not lie in the picture.
     pub fn with_box(self, [left, top, width, height]: [u32; 4]) -> Result<Self> {
         let (across, down) = self.image.dimensions();
-        let inside =
-            |first: u32, extent: u32, side| extent > 0 && first.checked_add(extent).is_some_and(|to| to <= side);
+        let inside = |first: u32, extent: u32, side| {
+            extent > 0 && first.checked_add(extent).is_some_and(|to| to <= side)
+        };
         if !(inside(left, width, across) && inside(top, height, down)) {
             let found = format!("{left},{top},{width},{height}");
             return Err(bad(
                 "box",
-                format!("expected left,top,width,height inside {across} x {down} pixels, found {found}"),
+                format!(
+                    "expected left,top,width,height inside {across} x {down} pixels, found {found}"
+                ),
             ));
         }
         let within = |at: u32, first: u32, extent: u32| (first..first + extent).contains(&at);
-        let white = |x, y| Luma([if within(x, left, width) && within(y, top, height) { 255 } else { 0 }]);
+        let white =
+            |x, y| Luma([if within(x, left, width) && within(y, top, height) { 255 } else { 0 }]);
         let mask = GrayImage::from_fn(across, down, white);
         Ok(self.with_mask(mask))
     }
@@ -84,47 +88,61 @@ impl Source {
         self.with_mask(opacity)
     }
 
-    /// Adds pixels at the left, the top, the right and the bottom, and repaints them: outpainting. They begin as copies of the
-    /// picture's border. The result has all pixels, however many, unless the request says another size.
+    /// Adds pixels at the left, the top, the right and the bottom, and repaints them: outpainting.
+    /// They begin as copies of the picture's border. The result has all pixels, however many,
+    /// unless the request says another size.
     ///
     /// # Errors
     ///
     /// `BadRequest` if nothing is added, or so much that a side has more than [`MAX_SIDE`] pixels.
     pub fn extended(self, [left, top, right, bottom]: [u32; 4]) -> Result<Self> {
         let (across, down) = self.image.dimensions();
-        let [width, height]: [u64; 2] =
-            [[left, across, right], [top, down, bottom]].map(|parts| parts.into_iter().map(u64::from).sum());
+        let [width, height]: [u64; 2] = [[left, across, right], [top, down, bottom]]
+            .map(|parts| parts.into_iter().map(u64::from).sum());
         let most = u64::from(MAX_SIDE);
-        if [left, top, right, bottom] == [0; 4] || across == 0 || down == 0 || width.max(height) > most {
-            let detail =
-                format!("expected some pixels, and sides of at most {most} with the picture, found {width} x {height}");
+        if [left, top, right, bottom] == [0; 4]
+            || across == 0
+            || down == 0
+            || width.max(height) > most
+        {
+            let detail = format!(
+                "expected some pixels, and sides of at most {most} with the picture, found {width} x {height}"
+            );
             return Err(bad("extend", detail));
         }
-        let within = |at: u32, first: u32, extent: u32| at.checked_sub(first).filter(|at| *at < extent);
+        let within =
+            |at: u32, first: u32, extent: u32| at.checked_sub(first).filter(|at| *at < extent);
         let nearest = |at: u32, first: u32, extent: u32| at.saturating_sub(first).min(extent - 1);
         let pixel = |x, y| *self.image.get_pixel(nearest(x, left, across), nearest(y, top, down));
-        let mask = self.mask.as_ref().map(|mask| imageops::resize(mask, across, down, FilterType::Lanczos3));
+        let mask = self
+            .mask
+            .as_ref()
+            .map(|mask| imageops::resize(mask, across, down, FilterType::Lanczos3));
         let white = |x, y| match (within(x, left, across), within(y, top, down)) {
             (Some(x), Some(y)) => mask.as_ref().map_or(Luma([0]), |mask| *mask.get_pixel(x, y)),
             _ => Luma([255]),
         };
-        let [width, height] = [width, height].map(|side| u32::try_from(side).expect("at most the largest side"));
-        let (image, mask) = (RgbImage::from_fn(width, height, pixel), GrayImage::from_fn(width, height, white));
+        let [width, height] =
+            [width, height].map(|side| u32::try_from(side).expect("at most the largest side"));
+        let (image, mask) =
+            (RgbImage::from_fn(width, height, pixel), GrayImage::from_fn(width, height, white));
         Ok(Self { image, mask: Some(mask), extended: true, ..self })
     }
 
-    /// Whether known pixels come back outside the mask, with an edge one token wide: they do unless this says no.
-    /// Without a mask it has no effect.
+    /// Whether known pixels come back outside the mask, with an edge one token wide: they do unless
+    /// this says no. Without a mask it has no effect.
     #[must_use]
     pub fn with_paste(self, paste: bool) -> Self {
         Self { paste, ..self }
     }
 
-    /// The request with what an edit leaves open filled in, checked: size, strength, and with a mask the linear schedule.
+    /// The request with what an edit leaves open filled in, checked: size, strength, and with a
+    /// mask the linear schedule.
     ///
-    /// The size is `height` and `width` where given; one alone brings the other by the picture's proportions. Else it is
-    /// the picture's own, or, if the model's own pictures have fewer pixels, the size with its proportions and as many as
-    /// those. Sides are rounded down to whole tokens.
+    /// The size is `height` and `width` where given; one alone brings the other by the picture's
+    /// proportions. Else it is the picture's own, or, if the model's own pictures have fewer
+    /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
+    /// tokens.
     ///
     /// # Errors
     ///
@@ -144,7 +162,8 @@ impl Source {
     }
 
     fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
-        let [across, down] = [self.image.width(), self.image.height()].map(|side| f64::from(side.max(1)));
+        let [across, down] =
+            [self.image.width(), self.image.height()].map(|side| f64::from(side.max(1)));
         let own = f64::from(model.sample_size) * f64::from(model.pixels_per_token);
         let unit = model.pixels_per_token.saturating_mul(model.grid_multiple).max(1);
         let whole = |side: f64| (side.min(f64::from(MAX_SIDE)) as u32 / unit * unit).max(unit);
@@ -153,7 +172,8 @@ impl Source {
             (Some(width), None) => [width, whole(f64::from(width) / across * down)],
             (None, Some(height)) => [whole(f64::from(height) / down * across), height],
             (None, None) => {
-                let scale = if self.extended { 1.0 } else { (own / (across * down).sqrt()).min(1.0) };
+                let scale =
+                    if self.extended { 1.0 } else { (own / (across * down).sqrt()).min(1.0) };
                 // A hair more, since a side that should be whole may come out just below.
                 [whole(across * scale + 1e-6), whole(down * scale + 1e-6)]
             }
@@ -170,15 +190,15 @@ impl Source {
         let size = [columns, rows].map(|side| side * model.pixels_per_token);
         let fit = Fit::new([self.image.width(), self.image.height()], size);
         let mask = self.mask.as_ref().map(|mask| {
-            let tokens = fit.mask(mask, [columns, rows]).iter().map(|value| *value >= REPAINT).collect();
+            let tokens =
+                fit.mask(mask, [columns, rows]).iter().map(|value| *value >= REPAINT).collect();
             let pixels = self.paste.then(|| fit.mask(mask, size));
             Mask { pixels, tokens, feather: model.pixels_per_token }
         });
         if let Some(mask) = &mask {
             let masked = mask.tokens.iter().filter(|repaint| **repaint).count();
             if masked == 0 {
-                let detail =
-                    "expected white where the picture is to be repainted, at least half of one token, found less";
+                let detail = "expected white where the picture is to be repainted, at least half of one token, found less";
                 return Err(bad("mask", detail));
             }
             job.schedule.starting_mask_ratio = masked as f32 / mask.tokens.len() as f32;
@@ -190,7 +210,9 @@ impl Source {
 impl Start {
     /// The picture as the encoder reads it: `[3, height, width]`, 0 to 1, and its height and width.
     pub(crate) fn pixels(&self) -> (Vec<f32>, [usize; 2]) {
-        let channel = |channel: usize| self.image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
+        let channel = |channel: usize| {
+            self.image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0)
+        };
         let values = (0..3).flat_map(channel).collect(); // HWC => CHW
         (values, [self.image.height() as usize, self.image.width() as usize])
     }
@@ -200,7 +222,8 @@ impl Start {
     /// With a mask, what it asks for is masked. Without, the tokens are [`noised`].
     pub(crate) fn tokens(&self, codes: &[u32], job: &Resolved, rng: &mut Rng) -> Vec<Option<u32>> {
         if let Some(mask) = &self.mask {
-            let tokens = codes.iter().zip(&mask.tokens).map(|(code, repaint)| (!repaint).then_some(*code));
+            let tokens =
+                codes.iter().zip(&mask.tokens).map(|(code, repaint)| (!repaint).then_some(*code));
             return tokens.collect::<Vec<_>>().repeat(job.images());
         }
         let codes: Vec<_> = codes.iter().copied().map(Some).collect();
@@ -232,8 +255,9 @@ impl Start {
     }
 }
 
-/// `tokens` for each of so many images, each token masked with the chance that the schedule gives the step that comes before
-/// the first. Torch mode draws once for all images, as the reference does.
+/// `tokens` for each of so many images, each token masked with the chance that the schedule gives
+/// the step that comes before the first. Torch mode draws once for all images, as the reference
+/// does.
 pub(crate) fn noised(
     tokens: &[Option<u32>],
     images: usize,
@@ -248,7 +272,9 @@ pub(crate) fn noised(
             noised.collect::<Vec<_>>().repeat(images)
         }
         Rng::Own(philox) => (0..images)
-            .flat_map(|image| tokens.iter().enumerate().map(move |(position, token)| (image, position, *token)))
+            .flat_map(|image| {
+                tokens.iter().enumerate().map(move |(position, token)| (image, position, *token))
+            })
             .map(|(image, position, token)| {
                 let uniform = philox.uniform(Purpose::Noise, image, schedule.first_step, position);
                 token.filter(|_| uniform >= f64::from(ratio))
@@ -257,8 +283,8 @@ pub(crate) fn noised(
     }
 }
 
-/// The chance of each token to be masked before the first step: 1 from scratch. The reference then masks nothing, since
-/// it takes the last step for the one before the first.
+/// The chance of each token to be masked before the first step: 1 from scratch. The reference then
+/// masks nothing, since it takes the last step for the one before the first.
 fn noise(schedule: &Schedule, as_reference: bool) -> f32 {
     match schedule.first_step {
         0 if as_reference => 0.0,

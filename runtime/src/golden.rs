@@ -43,11 +43,13 @@ impl Golden {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| bad("", format!("expected a safetensors file, found: {error}")))?;
-        let tensors = file.iter().map(|(name, view)| (name.to_owned(), Reference::read(&view))).collect();
+        let tensors =
+            file.iter().map(|(name, view)| (name.to_owned(), Reference::read(&view))).collect();
         Ok(Self { tensors })
     }
 
-    /// A float tensor of a rank: its shape, no extent 0, and its values, row-major. `None` if the file lacks it.
+    /// A float tensor of a rank: its shape, no extent 0, and its values, row-major. `None` if the
+    /// file lacks it.
     ///
     /// # Errors
     ///
@@ -76,7 +78,10 @@ impl Golden {
     fn ranked(&self, name: &str, rank: usize) -> Result<Option<&Reference>> {
         let Some(tensor) = self.tensors.get(name) else { return Ok(None) };
         if tensor.shape.len() != rank || tensor.shape.contains(&0) {
-            return Err(bad(name, format!("expected {rank} extents above 0, found {:?}", tensor.shape)));
+            return Err(bad(
+                name,
+                format!("expected {rank} extents above 0, found {:?}", tensor.shape),
+            ));
         }
         Ok(Some(tensor))
     }
@@ -86,8 +91,12 @@ impl Reference {
     fn read(view: &TensorView<'_>) -> Self {
         let data = view.data();
         let values = match view.dtype() {
-            Dtype::F32 => Values::F32(data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
-            Dtype::I64 => Values::I64(data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
+            Dtype::F32 => Values::F32(
+                data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            ),
+            Dtype::I64 => Values::I64(
+                data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect(),
+            ),
             other => Values::Other(other),
         };
         Self { shape: view.shape().to_vec(), values }
@@ -120,7 +129,8 @@ mod tests {
 
     #[test]
     fn reads_what_is_there_and_says_what_is_wrong() {
-        let golden = Golden::parse(&file(Dtype::F32, &[1, 2], &[0, 0, 128, 63, 0, 0, 0, 64])).expect("valid");
+        let golden = Golden::parse(&file(Dtype::F32, &[1, 2], &[0, 0, 128, 63, 0, 0, 0, 64]))
+            .expect("valid");
         assert_eq!(golden.f32("x", 2).expect("f32"), Some((&[1, 2][..], &[1.0, 2.0][..])));
         assert_eq!(golden.f32("y", 2).expect("absent"), None);
         let cases = [

@@ -1,4 +1,5 @@
-//! A job that survives: what is needed to go on after any step, in a file that notices changes. Knows no network.
+//! A job that survives: what is needed to go on after any step, in a file that notices changes.
+//! Knows no network.
 
 use std::{
     fs,
@@ -19,7 +20,8 @@ const FORMAT: u32 = 1;
 /// A larger file is no job; it is refused before it is parsed.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A job between two steps. Plain data: [`save`] it, and give it to [`Pipeline::resume`](crate::Pipeline::resume).
+/// A job between two steps. Plain data: [`save`] it, and give it to
+/// [`Pipeline::resume`](crate::Pipeline::resume).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -41,7 +43,8 @@ pub struct State {
 }
 
 impl State {
-    /// Checks that this is a state that `job`, run from `source` with this package and flavour, can have.
+    /// Checks that this is a state that `job`, run from `source` with this package and flavour, can
+    /// have.
     pub(crate) fn check(
         &self,
         job: &Resolved,
@@ -49,17 +52,27 @@ impl State {
         (package, flavour): (Digest, Flavour),
     ) -> Result<()> {
         let same = |name, expected: String, found: String| {
-            if expected == found { Ok(()) } else { Err(bad(format!("expected the {name} {expected}, found {found}"))) }
+            if expected == found {
+                Ok(())
+            } else {
+                Err(bad(format!("expected the {name} {expected}, found {found}")))
+            }
         };
         same("package", self.package.to_string(), package.to_string())?;
         same("flavour", self.flavour.to_string(), flavour.to_string())?;
-        let name = |source: Option<Digest>| source.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+        let name = |source: Option<Digest>| {
+            source.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
+        };
         same("picture and mask", name(self.source), name(source))?;
         same("generator", job.request.rng.to_string(), self.rng.kind().to_string())?;
         let (steps, cells) = (job.steps(), job.images() * job.cells());
-        if !(job.schedule.first_step..=steps).contains(&self.next_step) || self.tokens.len() != cells {
+        if !(job.schedule.first_step..=steps).contains(&self.next_step)
+            || self.tokens.len() != cells
+        {
             let found = format!("step {} and {} tokens", self.next_step, self.tokens.len());
-            return Err(bad(format!("expected a step up to {steps} and {cells} tokens, found {found}")));
+            return Err(bad(format!(
+                "expected a step up to {steps} and {cells} tokens, found {found}"
+            )));
         }
         let codes = job.schedule.codebook_size;
         if let Some(code) = self.tokens.iter().flatten().find(|code| **code as usize >= codes) {
@@ -81,7 +94,8 @@ struct File<T> {
     job: T,
 }
 
-/// Writes a job as JSON, whole or not at all: a reader sees the old file or the new one, whenever the process is killed.
+/// Writes a job as JSON, whole or not at all: a reader sees the old file or the new one, whenever
+/// the process is killed.
 ///
 /// # Errors
 ///
@@ -90,7 +104,8 @@ pub fn save<T: Serialize>(job: &T, path: &Path) -> Result<()> {
     let file = File { pocketmuse_job: FORMAT, sha256: digest(job), job };
     let temporary = place::neighbour(path)?;
     let mut out = BufWriter::new(temporary.as_file());
-    let written = serde_json::to_writer(&mut out, &file).map_err(Into::into).and_then(|()| out.flush());
+    let written =
+        serde_json::to_writer(&mut out, &file).map_err(Into::into).and_then(|()| out.flush());
     written.map_err(|error| Error::io(path, error))?;
     drop(out);
     place::file(temporary, path)
@@ -105,19 +120,32 @@ pub fn load<T: Serialize + DeserializeOwned>(path: &Path) -> Result<T> {
     let at = |error: Error| error.within(path.display());
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
-        return Err(at(bad(format!("expected a job file of at most {MAX_BYTES} bytes, found {found}"))));
+        let found = if metadata.is_file() {
+            format!("{} bytes", metadata.len())
+        } else {
+            "no file".to_owned()
+        };
+        return Err(at(bad(format!(
+            "expected a job file of at most {MAX_BYTES} bytes, found {found}"
+        ))));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
     let no_job = |error| at(bad(format!("expected a job saved by pocketmuse, found: {error}")));
     let version: serde_json::Value = serde_json::from_slice(&bytes).map_err(no_job)?;
-    if let Some(version) = version["pocketmuse_job"].as_u64().filter(|version| *version != u64::from(FORMAT)) {
-        return Err(at(bad(format!("expected a job of version {FORMAT}, found version {version}"))));
+    if let Some(version) =
+        version["pocketmuse_job"].as_u64().filter(|version| *version != u64::from(FORMAT))
+    {
+        return Err(at(bad(format!(
+            "expected a job of version {FORMAT}, found version {version}"
+        ))));
     }
     let file: File<T> = serde_json::from_slice(&bytes).map_err(no_job)?;
     let found = digest(&file.job);
     if found != file.sha256 {
-        return Err(at(bad(format!("expected SHA-256 {}, found {found}: the job was changed", file.sha256))));
+        return Err(at(bad(format!(
+            "expected SHA-256 {}, found {found}: the job was changed",
+            file.sha256
+        ))));
     }
     Ok(file.job)
 }
@@ -141,7 +169,11 @@ mod tests {
         State {
             package: Digest::of(b"package"),
             flavour: Flavour::F32,
-            request: Request { prompt: "ein \"Turm\" \u{1F680}".to_owned(), strength: Some(0.1), ..Request::default() },
+            request: Request {
+                prompt: "ein \"Turm\" \u{1F680}".to_owned(),
+                strength: Some(0.1),
+                ..Request::default()
+            },
             source: Some(Digest::of(b"picture")),
             next_step: 3,
             tokens: vec![Some(3), None, Some(7)],
@@ -158,7 +190,11 @@ mod tests {
             save(&state, &path).expect("written");
             assert_eq!(load::<State>(&path).expect("a job"), state);
         }
-        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "nothing else is left");
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("readable").count(),
+            1,
+            "nothing else is left"
+        );
     }
 
     #[test]
@@ -174,7 +210,10 @@ mod tests {
                 text.replace("\"pocketmuse_job\":1", "\"pocketmuse_job\":2"),
                 "expected a job of version 1, found version 2",
             ),
-            (text.replace("\"tokens\"", "\"token\""), "expected a job saved by pocketmuse, found: unknown field"),
+            (
+                text.replace("\"tokens\"", "\"token\""),
+                "expected a job saved by pocketmuse, found: unknown field",
+            ),
             (text[..text.len() / 2].to_owned(), "expected a job saved by pocketmuse, found: EOF"),
             ("{}".to_owned(), "expected a job saved by pocketmuse, found: missing field"),
             ("[1]".to_owned(), "expected a job saved by pocketmuse"),
@@ -190,7 +229,10 @@ mod tests {
         fs::write(&path, text.replace(',', ",\n ")).expect("written");
         assert!(load::<State>(&path).is_ok(), "spaces are no change");
         let error = load::<State>(folder.path()).expect_err("a folder");
-        assert!(error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"),
+            "{error}"
+        );
     }
     /// Puts `value` in place of each value inside, one at a time.
     fn changes(inside: &Value, value: &Value) -> Vec<Value> {
@@ -204,9 +246,10 @@ mod tests {
             changed.collect::<Vec<_>>()
         };
         match inside {
-            Value::Object(parts) => {
-                parts.iter().flat_map(|(name, part)| with(&|whole, part| whole[name] = part, part)).collect()
-            }
+            Value::Object(parts) => parts
+                .iter()
+                .flat_map(|(name, part)| with(&|whole, part| whole[name] = part, part))
+                .collect(),
             Value::Array(parts) => (0..)
                 .zip(parts)
                 .flat_map(|(at, part): (usize, _)| with(&|whole, part| whole[at] = part, part))
@@ -220,13 +263,25 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("job.json");
         save(&state(), &path).expect("written");
-        let saved: Value = serde_json::from_slice(&fs::read(&path).expect("written")).expect("JSON");
+        let saved: Value =
+            serde_json::from_slice(&fs::read(&path).expect("written")).expect("JSON");
         let mut tried = 0;
-        for value in [json!(null), json!(0), json!(-1), json!(1e300), json!(true), json!("x"), json!([]), json!({})] {
+        for value in [
+            json!(null),
+            json!(0),
+            json!(-1),
+            json!(1e300),
+            json!(true),
+            json!("x"),
+            json!([]),
+            json!({}),
+        ] {
             for changed in changes(&saved, &value).into_iter().filter(|changed| *changed != saved) {
                 fs::write(&path, changed.to_string()).expect("written");
                 match load::<State>(&path) {
-                    Ok(found) => assert_eq!(found, state(), "another way to write the same: {changed}"),
+                    Ok(found) => {
+                        assert_eq!(found, state(), "another way to write the same: {changed}")
+                    }
                     Err(error) => assert_eq!(error.kind(), ErrorKind::BadInput, "{error}"),
                 }
                 tried += 1;

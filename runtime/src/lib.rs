@@ -1,7 +1,7 @@
 //! Pictures from text on small machines, offline: opens a package and runs it with ONNX Runtime.
 //!
-//! A [`Pipeline`] is a package ready to run, a [`Request`] says what to make. Progress and cancel are one callback.
-//! ONNX Runtime is one library file, found as [`library`] says.
+//! A [`Pipeline`] is a package ready to run, a [`Request`] says what to make. Progress and cancel
+//! are one callback. ONNX Runtime is one library file, found as [`library`] says.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;

@@ -24,17 +24,20 @@ pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The command that brings the library, for messages.
 const SETUP: &str = "run: pocketmuse setup";
 
-/// The library's file name on this system: `libonnxruntime.so`, `libonnxruntime.dylib` or `onnxruntime.dll`.
+/// The library's file name on this system: `libonnxruntime.so`, `libonnxruntime.dylib` or
+/// `onnxruntime.dll`.
 pub fn file_name() -> String {
     format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)
 }
 
-/// The project's folder in the user's cache, whether or not it exists; `None` where a user has no home.
+/// The project's folder in the user's cache, whether or not it exists; `None` where a user has no
+/// home.
 pub fn cache_folder() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("pocketmuse"))
 }
 
-/// Where the set-up command puts the library: `onnxruntime-<version>/<file name>` in [`cache_folder`].
+/// Where the set-up command puts the library: `onnxruntime-<version>/<file name>` in
+/// [`cache_folder`].
 pub fn cached() -> Option<PathBuf> {
     Some(cache_folder()?.join(format!("onnxruntime-{PINNED_VERSION}")).join(file_name()))
 }
@@ -67,8 +70,8 @@ impl Place {
 
 /// The places to look at, in order.
 ///
-/// A path given by `explicit`, or else by [`VARIABLE`], is the only place. Without one: beside the executable, the
-/// project's cache, the system.
+/// A path given by `explicit`, or else by [`VARIABLE`], is the only place. Without one: beside the
+/// executable, the project's cache, the system.
 pub fn places(explicit: Option<&Path>) -> Vec<Place> {
     search(explicit, env::var_os(VARIABLE), env::current_exe().ok(), cached())
 }
@@ -90,7 +93,9 @@ fn search(
     // The loader wants to know the executable's folder, so without one the system is not asked.
     let system = folder.map(|_| Place::System(file_name()));
     // Distributions put the name without a version into their development packages only.
-    let versioned = folder.filter(|_| cfg!(target_os = "linux")).map(|_| Place::System(format!("{}.1", file_name())));
+    let versioned = folder
+        .filter(|_| cfg!(target_os = "linux"))
+        .map(|_| Place::System(format!("{}.1", file_name())));
     [beside, cached, system, versioned].into_iter().flatten().collect()
 }
 
@@ -104,8 +109,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether the file is an ELF library that ends before its section headers do, as a copy that stopped half way:
-/// mapping one ends the process.
+/// Whether the file is an ELF library that ends before its section headers do, as a copy that
+/// stopped half way: mapping one ends the process.
 pub(crate) fn is_truncated(path: &Path) -> bool {
     fn ends_early(path: &Path) -> io::Result<bool> {
         let mut file = File::open(path)?;
@@ -115,7 +120,8 @@ pub(crate) fn is_truncated(path: &Path) -> bool {
             return Ok(false); // not 64-bit little-endian ELF
         }
         let word = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
-        let table = header[40..48].iter().rev().fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
+        let table =
+            header[40..48].iter().rev().fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
         Ok(table.saturating_add(word(58) * word(60)) > file.metadata()?.len())
     }
     ends_early(path).unwrap_or(false)
@@ -123,9 +129,12 @@ pub(crate) fn is_truncated(path: &Path) -> bool {
 
 /// The error that says what was found at each place, and what brings the library.
 pub(crate) fn not_found(attempts: &[(Place, String)]) -> Error {
-    let looked: Vec<_> = attempts.iter().map(|(place, found)| format!("\n  {place}: {found}")).collect();
-    let detail =
-        format!("expected version {MINIMUM_VERSION} or newer, found none; looked at{}\n{SETUP}", looked.concat());
+    let looked: Vec<_> =
+        attempts.iter().map(|(place, found)| format!("\n  {place}: {found}")).collect();
+    let detail = format!(
+        "expected version {MINIMUM_VERSION} or newer, found none; looked at{}\n{SETUP}",
+        looked.concat()
+    );
     Error::new(ErrorKind::Runtime, "ONNX Runtime", detail)
 }
 
@@ -146,14 +155,25 @@ mod tests {
     #[test]
     fn looks_in_order() {
         let cached = std::path::absolute("cache").expect("a folder").join(file_name());
-        let places = search(None, Some(OsString::new()), Some("bin/pocketmuse".into()), Some(cached.clone()));
-        let first = [Place::File(Path::new("bin").join(file_name())), Place::File(cached), Place::System(file_name())];
+        let places = search(
+            None,
+            Some(OsString::new()),
+            Some("bin/pocketmuse".into()),
+            Some(cached.clone()),
+        );
+        let first = [
+            Place::File(Path::new("bin").join(file_name())),
+            Place::File(cached),
+            Place::System(file_name()),
+        ];
         assert_eq!(places[..3], first);
     }
 
     #[test]
     fn a_named_path_is_the_only_place_and_the_argument_wins() {
-        let named = |text: &str, by| vec![Place::Named { path: std::path::absolute(text).expect("a path"), by }];
+        let named = |text: &str, by| {
+            vec![Place::Named { path: std::path::absolute(text).expect("a path"), by }]
+        };
         let (variable, executable) = (Some(OsString::from("b.so")), Some(PathBuf::from("bin/x")));
         let found = search(Some("a.so".as_ref()), variable.clone(), executable.clone(), None);
         assert_eq!(found, named("a.so", "given"));

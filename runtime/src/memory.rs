@@ -10,12 +10,14 @@ use std::{
 /// How often the anonymous memory is looked at: reading it takes about 20 us.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// The most memory that the process held while it was watched; `None` where the system does not tell.
+/// The most memory that the process held while it was watched; `None` where the system does not
+/// tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peak {
     /// Resident: anonymous memory and the pages of files that are mapped.
     pub(crate) rss_bytes: Option<u64>,
-    /// Anonymous: what the system cannot take back. Sampled, so a peak shorter than [`INTERVAL`] may be missed.
+    /// Anonymous: what the system cannot take back. Sampled, so a peak shorter than [`INTERVAL`]
+    /// may be missed.
     pub(crate) anonymous_bytes: Option<u64>,
 }
 
@@ -41,7 +43,8 @@ impl Watch {
                 }
             }
         };
-        let sampler = is_told().then(|| thread::Builder::new().name("memory".to_owned()).spawn(sample));
+        let sampler =
+            is_told().then(|| thread::Builder::new().name("memory".to_owned()).spawn(sample));
         Self { resets, stop, sampler: sampler.and_then(Result::ok) }
     }
 
@@ -79,8 +82,9 @@ pub(crate) fn kib(text: &str, name: &str) -> Option<u64> {
 
 /// Asks the allocator to return the pages it keeps of freed memory.
 ///
-/// glibc keeps freed blocks of up to 32 MiB, which is what most weights are: without this the peak of a stage is its
-/// own memory and most of its predecessor's. Other systems' allocators return such pages by themselves.
+/// glibc keeps freed blocks of up to 32 MiB, which is what most weights are: without this the peak
+/// of a stage is its own memory and most of its predecessor's. Other systems' allocators return
+/// such pages by themselves.
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     trim();
@@ -89,7 +93,8 @@ pub(crate) fn give_back() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
 fn trim() {
-    // SAFETY: malloc_trim may be called at any time from any thread and changes no block that is in use.
+    // SAFETY: malloc_trim may be called at any time from any thread and changes no block that is in
+    // use.
     unsafe { libc::malloc_trim(0) };
 }
 

@@ -18,8 +18,8 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// From the request to its pictures.
     pub total: Duration,
-    /// The most memory the process ever held, as far as the system tells: since it started, or since the request
-    /// before this one.
+    /// The most memory the process ever held, as far as the system tells: since it started, or
+    /// since the request before this one.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -28,14 +28,16 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name.
     pub name: &'static str,
-    /// From opening its files, digests included where they were not checked before, until it could run. Zero if it was
-    /// still loaded.
+    /// From opening its files, digests included where they were not checked before, until it could
+    /// run. Zero if it was still loaded.
     pub load: Duration,
     /// All its runs. Zero if what it would have made was there already.
     pub run: Duration,
-    /// The most memory the process held while the stage was there; `None` where the system does not tell.
+    /// The most memory the process held while the stage was there; `None` where the system does not
+    /// tell.
     pub peak_rss_bytes: Option<u64>,
-    /// As above without the pages of mapped files, which the system can take back. Sampled every few milliseconds.
+    /// As above without the pages of mapped files, which the system can take back. Sampled every
+    /// few milliseconds.
     pub peak_anonymous_bytes: Option<u64>,
 }
 
@@ -52,8 +54,8 @@ impl Meter {
         Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: memory::peak_rss() }
     }
 
-    /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says. What is dropped is
-    /// given back to the system before this returns.
+    /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says.
+    /// What is dropped is given back to the system before this returns.
     ///
     /// # Errors
     ///
@@ -87,7 +89,10 @@ impl Meter {
 
     fn add(&mut self, stage: Stage, [load, run]: [Duration; 2], peak: Peak) {
         let Peak { rss_bytes, anonymous_bytes } = peak;
-        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB", rss_bytes.unwrap_or(0) >> 20);
+        log::debug!(
+            "{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB",
+            rss_bytes.unwrap_or(0) >> 20
+        );
         self.stages.push(StageReport {
             name: stage.name(),
             load,
@@ -125,7 +130,9 @@ mod tests {
                 Ok(Loaded(&alive))
             };
             let plan = StagePlan::alone(stage);
-            meter.stage(&plan, &mut Slot::default(), load, |_loaded| Ok(())).expect("nothing fails");
+            meter
+                .stage(&plan, &mut Slot::default(), load, |_loaded| Ok(()))
+                .expect("nothing fails");
         }
         let names: Vec<_> = meter.finish().stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["step", "decoder"]);

@@ -1,4 +1,5 @@
-//! An opened package: its manifest, the flavour in use, and the check of its files before they are used. Runs nothing.
+//! An opened package: its manifest, the flavour in use, and the check of its files before they are
+//! used. Runs nothing.
 
 use std::{
     fs,
@@ -27,18 +28,20 @@ pub struct Options {
     pub library: Option<PathBuf>,
     /// How much memory may be used; see [`Plan`](crate::Plan).
     pub memory: Budget,
-    /// Whether every stage is dropped before the next one is loaded, even where the budget would let it stay: right for
-    /// a process that makes one picture.
+    /// Whether every stage is dropped before the next one is loaded, even where the budget would
+    /// let it stay: right for a process that makes one picture.
     pub staged: bool,
-    /// A folder for what is found out about a package once and holds until its files change, made if need be: with it
-    /// only the first process reads all of a package to check it. See [`prepared`](crate::prepared).
+    /// A folder for what is found out about a package once and holds until its files change, made
+    /// if need be: with it only the first process reads all of a package to check it. See
+    /// [`prepared`](crate::prepared).
     pub prepared: Option<PathBuf>,
 }
 
 impl Options {
     /// The flavour to run of a package with `manifest`.
     pub(crate) fn flavour_of(&self, manifest: &Manifest) -> Flavour {
-        let best = || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
+        let best =
+            || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
         self.flavour.or_else(best).unwrap_or(Flavour::F32)
     }
 
@@ -65,14 +68,18 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads; `Runtime` without
-    /// ONNX Runtime.
+    /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
+    /// `Runtime` without ONNX Runtime.
     pub(crate) fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
         manifest.flavour(flavour)?;
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
-            return Err(Error::new(ErrorKind::BadRequest, "threads", format!("expected 1 to 1024, found {threads}")));
+            return Err(Error::new(
+                ErrorKind::BadRequest,
+                "threads",
+                format!("expected 1 to 1024, found {threads}"),
+            ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
@@ -94,7 +101,8 @@ impl Package {
         Self { taps: Some(wanted), ..self }
     }
 
-    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named after its stage.
+    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named
+    /// after its stage.
     pub(crate) fn with_profiles(self, folder: &Path) -> Self {
         Self { profiles: Some(folder.to_owned()), ..self }
     }
@@ -114,7 +122,8 @@ impl Package {
     /// `BadRequest` if the package was exported without it.
     pub(crate) fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
-            let detail = format!("expected a package with the stage {stage}, found none: export it again");
+            let detail =
+                format!("expected a package with the stage {stage}, found none: export it again");
             Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
         })
     }
@@ -123,27 +132,47 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime` if it does not load.
+    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
+    /// if it does not load.
     pub(crate) fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         self.load_tapped(stage, loading, self.taps)
     }
 
-    /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the package's own say.
-    pub(crate) fn load_tapped(&self, stage: Stage, loading: Loading, taps: Option<Taps>) -> Result<Session> {
+    /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the
+    /// package's own say.
+    pub(crate) fn load_tapped(
+        &self,
+        stage: Stage,
+        loading: Loading,
+        taps: Option<Taps>,
+    ) -> Result<Session> {
         let entry = self.entry(stage)?;
-        std::iter::once(&entry.graph).chain(&entry.weights).try_for_each(|file| self.prepared.check(file))?;
+        std::iter::once(&entry.graph)
+            .chain(&entry.weights)
+            .try_for_each(|file| self.prepared.check(file))?;
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let settings =
-            Settings { threads: self.threads, loading, form: Form::Exported, taps, profile: profile.as_deref() };
-        let optimised = if taps.is_none() && profile.is_none() { self.load_optimised(entry, settings) } else { None };
+        let settings = Settings {
+            threads: self.threads,
+            loading,
+            form: Form::Exported,
+            taps,
+            profile: profile.as_deref(),
+        };
+        let optimised = if taps.is_none() && profile.is_none() {
+            self.load_optimised(entry, settings)
+        } else {
+            None
+        };
         self.prepared.save();
         optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
     }
 
-    /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now. `None` if neither can be
-    /// done: then it is loaded as it was exported, which also says what is wrong with it.
+    /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
+    /// `None` if neither can be done: then it is loaded as it was exported, which also says what is
+    /// wrong with it.
     fn load_optimised(&self, entry: &StageEntry, settings: Settings<'_>) -> Option<Session> {
-        let load = |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
+        let load =
+            |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
             match load(Settings { form: Form::Optimised(&graph), ..settings }) {
                 Ok(session) => return Some(session),
@@ -178,7 +207,9 @@ impl Package {
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        Preview::parse(&bytes, &self.manifest).map_err(|error| error.within(path.display())).map(Some)
+        Preview::parse(&bytes, &self.manifest)
+            .map_err(|error| error.within(path.display()))
+            .map(Some)
     }
 
     /// A linear layer by itself, run as the graphs of this package are.
@@ -188,7 +219,13 @@ impl Package {
     /// `Runtime` if ONNX Runtime refuses.
     pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
         let loading = Loading { arena: true, prepacking: true };
-        let settings = Settings { threads: self.threads, loading, form: Form::Exported, taps: None, profile: None };
+        let settings = Settings {
+            threads: self.threads,
+            loading,
+            form: Form::Exported,
+            taps: None,
+            profile: None,
+        };
         Session::linear_layer(self.runtime, layer, precision, settings)
     }
 

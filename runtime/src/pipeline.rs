@@ -1,4 +1,5 @@
-//! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded and dropped.
+//! The conductor: the order of the stages, progress and cancel. The plan says when each is loaded
+//! and dropped.
 
 mod looking;
 
@@ -34,8 +35,8 @@ use crate::{
     warm::{Slot, Warm},
 };
 
-/// A package, ready to make pictures. Can be shared between threads: requests take turns, so the memory in use is that
-/// of one.
+/// A package, ready to make pictures. Can be shared between threads: requests take turns, so the
+/// memory in use is that of one.
 pub struct Pipeline {
     package: Package,
     options: Options,
@@ -55,12 +56,13 @@ pub(crate) struct Turn<'a> {
 pub struct Step<'a> {
     /// Which, from 0.
     pub step: usize,
-    /// How many there are: those of the request, and for a variation those that are run anew after them.
+    /// How many there are: those of the request, and for a variation those that are run anew after
+    /// them.
     pub num_inference_steps: usize,
     /// The tokens of all pictures, picture after picture, row after row; `None` where still masked.
     pub tokens: &'a [Option<u32>],
-    /// What all tokens would be if the pictures were finished now: tokens as the step drew them, before the unsure ones were
-    /// masked again. `None` where nothing was drawn yet.
+    /// What all tokens would be if the pictures were finished now: tokens as the step drew them,
+    /// before the unsure ones were masked again. `None` where nothing was drawn yet.
     pub guess: &'a [Option<u32>],
     /// Pictures in the making.
     pub images: usize,
@@ -83,7 +85,8 @@ pub struct Output {
     pub images: Vec<RgbImage>,
     /// Time and memory.
     pub report: Report,
-    /// What of a prompt did not fit the model and had no effect: for people, a line for each prompt.
+    /// What of a prompt did not fit the model and had no effect: for people, a line for each
+    /// prompt.
     pub truncated: Vec<String>,
     /// The request with every default filled in: it makes the same pictures again.
     pub request: Request,
@@ -99,15 +102,21 @@ impl Pipeline {
         Self::open_with(package, &Options::default())
     }
 
-    /// Opens a package folder and starts ONNX Runtime. Cheap: reads the manifest and every file's size, loads no graph.
+    /// Opens a package folder and starts ONNX Runtime. Cheap: reads the manifest and every file's
+    /// size, loads no graph.
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it, `Runtime` if ONNX
-    /// Runtime is not found or too old.
+    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
+    /// `Runtime` if ONNX Runtime is not found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
-        Ok(Self { package, options: options.clone(), budget_bytes: options.memory.bytes(), warm: Mutex::default() })
+        Ok(Self {
+            package,
+            options: options.clone(),
+            budget_bytes: options.memory.bytes(),
+            warm: Mutex::default(),
+        })
     }
 
     /// What the package says about itself.
@@ -124,8 +133,8 @@ impl Pipeline {
         &self.package
     }
 
-    /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since it was exported before they
-    /// were possible.
+    /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
+    /// it was exported before they were possible.
     ///
     /// # Errors
     ///
@@ -147,25 +156,32 @@ impl Pipeline {
         Plan::within(self.manifest(), job, &self.options, self.budget_bytes)
     }
 
-    /// Makes pictures. A stage is loaded, used and dropped before the next one is loaded, or stays for the next picture
-    /// where the budget allows it (see [`Self::plan`]).
+    /// Makes pictures. A stage is loaded, used and dropped before the next one is loaded, or stays
+    /// for the next picture where the budget allows it (see [`Self::plan`]).
     ///
     /// `on_step` is called after every step; when it breaks, no further work is done.
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a value out of range or a size that does not fit the model; `NotEnoughMemory` if the budget is
-    /// too small; `PackageDamaged` if a file was changed; `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
-    pub fn generate(&self, request: &Request, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<Output> {
+    /// `BadRequest` for a value out of range or a size that does not fit the model;
+    /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
+    /// `Runtime` if a graph fails; `Cancelled` if `on_step` broke.
+    pub fn generate(
+        &self,
+        request: &Request,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
         request.check_starts_from_nothing()?;
         self.run(&request.resolve(self.manifest())?, None, None, None, on_step)
     }
 
-    /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as [`Self::generate`].
+    /// Makes pictures from a picture: the whole of it or what its mask says. Otherwise as
+    /// [`Self::generate`].
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a mask that asks for nothing and for a package without encoder.
+    /// As for [`Self::generate`]; `BadRequest` too for a mask that asks for nothing and for a
+    /// package without encoder.
     pub fn edit(
         &self,
         request: &Request,
@@ -183,15 +199,17 @@ impl Pipeline {
         Ok((job, start))
     }
 
-    /// Makes a video: the first frame as [`Self::generate`] makes a picture, every other from the tokens of the one before.
+    /// Makes a video: the first frame as [`Self::generate`] makes a picture, every other from the
+    /// tokens of the one before.
     ///
-    /// `on_moment` is given every frame when it is finished, and told of every step; when it breaks, no further work is
-    /// done. A frame is planned and made as a picture is, so a video takes the memory of one picture, however long it is.
+    /// `on_moment` is given every frame when it is finished, and told of every step; when it
+    /// breaks, no further work is done. A frame is planned and made as a picture is, so a video
+    /// takes the memory of one picture, however long it is.
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a motion that moves everything out of view in one frame, and for
-    /// several pictures at once.
+    /// As for [`Self::generate`]; `BadRequest` too for a motion that moves everything out of view
+    /// in one frame, and for several pictures at once.
     pub fn video(
         &self,
         request: &Request,
@@ -202,20 +220,28 @@ impl Pipeline {
         let mut job = video.resolve(request, self.manifest())?;
         let pixels_per_token = self.manifest().model.pixels_per_token;
         let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = video.end.as_ref().map(|end| self.codes_of(end, &mut job, &mut warm)).transpose()?;
+        let end =
+            video.end.as_ref().map(|end| self.codes_of(end, &mut job, &mut warm)).transpose()?;
         let mut rng = Rng::new(request.rng, request.seed);
         let (mut tokens, mut truncated) = (vec![None; job.cells()], Vec::new());
         for frame in 0..video.frames {
             let mut now = job.clone();
             if frame > 0 {
                 rng = video::frame_rng(rng, request.seed, frame);
-                tokens = video.begin(frame, &tokens, end.as_deref(), (job.grid, pixels_per_token), &mut rng);
+                tokens = video.begin(
+                    frame,
+                    &tokens,
+                    end.as_deref(),
+                    (job.grid, pixels_per_token),
+                    &mut rng,
+                );
                 now = video::frame_job(&job, &tokens);
             }
             let mut turn = self.turn(&now, &mut warm)?;
             let mut images;
             let step = |step: &Step<'_>| on_moment(Moment::Step { frame, step: *step });
-            (images, truncated) = self.draw(&mut turn, &now, None, (&mut tokens, &mut rng), None, step)?;
+            (images, truncated) =
+                self.draw(&mut turn, &now, None, (&mut tokens, &mut rng), None, step)?;
             let image = images.pop().expect("one picture was asked for");
             if on_moment(Moment::Frame { frame, image }).is_break() {
                 return Err(cancelled());
@@ -243,13 +269,13 @@ impl Pipeline {
         }
     }
 
-    /// Goes on after the step at which `state` was taken: the pictures are those of a job that was never stopped.
-    /// An edit needs its `source` again.
+    /// Goes on after the step at which `state` was taken: the pictures are those of a job that was
+    /// never stopped. An edit needs its `source` again.
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadInput` if the state is of another package, flavour, picture or mask, or is one
-    /// that no job can have.
+    /// As for [`Self::generate`]; `BadInput` if the state is of another package, flavour, picture
+    /// or mask, or is one that no job can have.
     pub fn resume(
         &self,
         state: &State,
@@ -261,7 +287,11 @@ impl Pipeline {
     }
 
     /// What is left of a job, what it started from, and how many steps it has made.
-    fn resumed(&self, state: &State, source: Option<&Source>) -> Result<(Resolved, Option<Start>, usize)> {
+    fn resumed(
+        &self,
+        state: &State,
+        source: Option<&Source>,
+    ) -> Result<(Resolved, Option<Start>, usize)> {
         let (mut job, start) = match source {
             Some(source) => {
                 let (job, start) = self.started(&state.request, source)?;
@@ -291,13 +321,15 @@ impl Pipeline {
             Some(state) => (state.tokens.clone(), state.rng.clone()),
             None => self.begin(&mut turn, job, start)?,
         };
-        let (images, truncated) = self.draw(&mut turn, job, source, (&mut tokens, &mut rng), tracer, on_step)?;
+        let (images, truncated) =
+            self.draw(&mut turn, job, source, (&mut tokens, &mut rng), tracer, on_step)?;
         let known = |image| if let Some(start) = start { start.paste(image) } else { image };
         let images = images.into_iter().map(known).collect();
         Ok(Output { images, report: turn.meter.finish(), truncated, request: job.request.clone() })
     }
 
-    /// Chooses the masked tokens and decodes all. Returns the pictures and what of the prompts did not fit.
+    /// Chooses the masked tokens and decodes all. Returns the pictures and what of the prompts did
+    /// not fit.
     fn draw(
         &self,
         turn: &mut Turn<'_>,
@@ -310,7 +342,8 @@ impl Pipeline {
         let prompts = self.tokenize(job)?;
         let text = self.encode(turn, &prompts)?;
         let primed = self.prime(turn, text, job)?;
-        let (plan, mut traced, is_traced) = (turn.plan.stage(Stage::Step), Slot::default(), tracer.is_some());
+        let (plan, mut traced, is_traced) =
+            (turn.plan.stage(Stage::Step), Slot::default(), tracer.is_some());
         turn.meter.stage(
             &plan,
             if is_traced { &mut traced } else { &mut turn.warm.step },
@@ -321,16 +354,27 @@ impl Pipeline {
             |predictor| {
                 let surrounded = Surrounded::of(job);
                 let model = predictor.with(&primed, &prompts.guidance, surrounded.outer())?;
-                let (model, guess) = (model.guided(job.guidance_scales()), RefCell::new(tokens.to_vec()));
-                let mut model = Wrapping { model: Traced { model, tracer, guess: &guess }, surrounded };
+                let (model, guess) =
+                    (model.guided(job.guidance_scales()), RefCell::new(tokens.to_vec()));
+                let mut model =
+                    Wrapping { model: Traced { model, tracer, guess: &guess }, surrounded };
                 let mut watch = |step, tokens: &[_], rng: &Rng| {
                     on_step(&job.step(step, [tokens, guess.borrow().as_slice()], rng, source))
                 };
                 let flow = match job.redone_from {
                     Some(first) => {
-                        variation::sample(&mut model, tokens, (job, first), |step, tokens| watch(step, tokens, rng))?
+                        variation::sample(&mut model, tokens, (job, first), |step, tokens| {
+                            watch(step, tokens, rng)
+                        })?
                     }
-                    None => sampler::sample(&mut model, tokens, job.images(), &job.schedule, rng, watch)?,
+                    None => sampler::sample(
+                        &mut model,
+                        tokens,
+                        job.images(),
+                        &job.schedule,
+                        rng,
+                        watch,
+                    )?,
                 };
                 match flow {
                     ControlFlow::Continue(()) => Ok(()),
@@ -343,21 +387,29 @@ impl Pipeline {
             &turn.plan.stage(Stage::Decoder),
             &mut turn.warm.decoder,
             |loading| Decoder::load(&self.package, loading),
-            |decoder| tokens.chunks(job.cells()).map(|tokens| decode(decoder, tokens, job)).collect(),
+            |decoder| {
+                tokens.chunks(job.cells()).map(|tokens| decode(decoder, tokens, job)).collect()
+            },
         )?;
         Ok((images, prompts.truncated))
     }
 
-    /// The tokens and the generator before the first step. The tokens are all masked, or what the encoder makes of the
-    /// picture to start from.
-    fn begin(&self, turn: &mut Turn<'_>, job: &Resolved, start: Option<&Start>) -> Result<(Vec<Option<u32>>, Rng)> {
+    /// The tokens and the generator before the first step. The tokens are all masked, or what the
+    /// encoder makes of the picture to start from.
+    fn begin(
+        &self,
+        turn: &mut Turn<'_>,
+        job: &Resolved,
+        start: Option<&Start>,
+    ) -> Result<(Vec<Option<u32>>, Rng)> {
         let mut rng = Rng::new(job.request.rng, job.request.seed);
         let Some(start) = start else { return Ok((vec![None; job.images() * job.cells()], rng)) };
         let codes = self.codes(turn, start)?;
         Ok((start.tokens(&codes, job, &mut rng), rng))
     }
 
-    /// What the encoder makes of a picture. That of the last one is kept, since often the same is edited again.
+    /// What the encoder makes of a picture. That of the last one is kept, since often the same is
+    /// edited again.
     fn codes(&self, turn: &mut Turn<'_>, start: &Start) -> Result<Vec<u32>> {
         let picture = start.picture_digest();
         if let Some((_, codes)) = turn.warm.codes.as_ref().filter(|(known, _)| *known == picture) {
@@ -387,7 +439,8 @@ impl Pipeline {
         Prompts::new(job, &Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?)
     }
 
-    /// Each prompt is encoded by itself, so that its text does not depend on others and can be used again.
+    /// Each prompt is encoded by itself, so that its text does not depend on others and can be used
+    /// again.
     pub(crate) fn encode(&self, turn: &mut Turn<'_>, prompts: &Prompts) -> Result<Text> {
         let Turn { plan, warm: Warm { texts, text_encoder, .. }, meter } = turn;
         let needed = prompts.needed();
@@ -433,7 +486,18 @@ impl Resolved {
     ) -> Step<'a> {
         let ([height, width], num_inference_steps) = (self.grid, self.steps());
         let (images, request) = (self.images(), &self.request);
-        Step { step, num_inference_steps, tokens, guess, images, height, width, rng, request, source }
+        Step {
+            step,
+            num_inference_steps,
+            tokens,
+            guess,
+            images,
+            height,
+            width,
+            rng,
+            request,
+            source,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Pixels become a picture file, and the request that made it is read back; pictures to edit are read and fitted.
-//! The only module that decodes or encodes: elsewhere `image` is but a name for pixels. Knows no network.
+//! Pixels become a picture file, and the request that made it is read back; pictures to edit are
+//! read and fitted. The only module that decodes or encodes: elsewhere `image` is but a name for
+//! pixels. Knows no network.
 
 mod animation;
 mod container;
@@ -58,8 +59,10 @@ impl Format {
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::Webp),
             _ => {
-                let found = if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
-                let detail = format!("expected a file ending in .png, .jpg, .jpeg or .webp, found {found}");
+                let found =
+                    if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
+                let detail =
+                    format!("expected a file ending in .png, .jpg, .jpeg or .webp, found {found}");
                 Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
             }
         }
@@ -82,9 +85,15 @@ impl Format {
 /// ```
 pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage> {
     let wrong = |detail| Error::new(ErrorKind::Runtime, "pixels", detail);
-    let plane = height.checked_mul(width).filter(|plane| *plane > 0 && plane.checked_mul(3) == Some(pixels.len()));
-    let (Some(plane), Ok(rows), Ok(columns)) = (plane, u32::try_from(height), u32::try_from(width)) else {
-        return Err(wrong(format!("expected [1, 3, {height}, {width}], found {} numbers", pixels.len())));
+    let plane = height
+        .checked_mul(width)
+        .filter(|plane| *plane > 0 && plane.checked_mul(3) == Some(pixels.len()));
+    let (Some(plane), Ok(rows), Ok(columns)) = (plane, u32::try_from(height), u32::try_from(width))
+    else {
+        return Err(wrong(format!(
+            "expected [1, 3, {height}, {width}], found {} numbers",
+            pixels.len()
+        )));
     };
     if let Some(index) = pixels.iter().position(|value| value.is_nan()) {
         let (y, x) = (index % plane / width, index % width);
@@ -109,22 +118,32 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     let format = Format::of(path)?;
     let folder = place::parent(path);
     if !folder.is_dir() {
-        let detail = if folder.exists() { "expected a folder, found a file" } else { "the folder does not exist" };
+        let detail = if folder.exists() {
+            "expected a folder, found a file"
+        } else {
+            "the folder does not exist"
+        };
         return Err(Error::new(ErrorKind::Io, folder.display().to_string(), detail));
     }
     Ok(format)
 }
 
-/// Writes a picture in the format of the path's ending; a PNG holds the request, too, and `notes`: text under keywords
-/// of the caller's own, 1 to 79 Latin-1 characters.
+/// Writes a picture in the format of the path's ending; a PNG holds the request, too, and `notes`:
+/// text under keywords of the caller's own, 1 to 79 Latin-1 characters.
 ///
 /// It is written beside its place under another name and moved there when it is whole, in place of
 /// what was there.
 ///
 /// # Errors
 ///
-/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to, or the disk is full.
-pub fn write(image: &RgbImage, path: &Path, request: &Request, notes: &[(&str, String)]) -> Result<()> {
+/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to,
+/// or the disk is full.
+pub fn write(
+    image: &RgbImage,
+    path: &Path,
+    request: &Request,
+    notes: &[(&str, String)],
+) -> Result<()> {
     let format = check_destination(path)?;
     let temporary = place::neighbour(path)?;
     let mut writer = BufWriter::new(temporary.as_file());
@@ -138,11 +157,14 @@ pub fn write(image: &RgbImage, path: &Path, request: &Request, notes: &[(&str, S
 ///
 /// # Errors
 ///
-/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request that this version knows.
+/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request
+/// that this version knows.
 pub fn read_request(path: &Path) -> Result<Request> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     let text = read_note(path, KEYWORD)?;
-    let json = text.ok_or_else(|| bad("expected a picture made by pocketmuse, found no request in it".to_owned()))?;
+    let json = text.ok_or_else(|| {
+        bad("expected a picture made by pocketmuse, found no request in it".to_owned())
+    })?;
     serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
 }
 
@@ -158,15 +180,17 @@ pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
     }
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
     let limits = png::Limits { bytes: MAX_READ_BYTES };
-    let reader =
-        png::Decoder::new_with_limits(BufReader::new(file), limits).read_info().map_err(|error| match error {
+    let reader = png::Decoder::new_with_limits(BufReader::new(file), limits).read_info().map_err(
+        |error| match error {
             png::DecodingError::IoError(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 Error::io(path, error)
             }
             error => bad(format!("expected a PNG, found: {error}")),
-        })?;
+        },
+    )?;
     let text = reader.info().utf8_text.iter().find(|text| text.keyword == keyword);
-    let read = text.map(|text| text.get_text().map_err(|error| bad(format!("expected text, found: {error}"))));
+    let read = text
+        .map(|text| text.get_text().map_err(|error| bad(format!("expected text, found: {error}"))));
     read.transpose()
 }
 
@@ -186,8 +210,12 @@ fn encode(
             png::EncodingError::IoError(error) => error,
             error => io::Error::other(error),
         }),
-        Format::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(writer, JPEG_QUALITY)).map_err(io_error),
-        Format::Webp => image.write_with_encoder(WebPEncoder::new_lossless(writer)).map_err(io_error),
+        Format::Jpeg => image
+            .write_with_encoder(JpegEncoder::new_with_quality(writer, JPEG_QUALITY))
+            .map_err(io_error),
+        Format::Webp => {
+            image.write_with_encoder(WebPEncoder::new_lossless(writer)).map_err(io_error)
+        }
     }
 }
 
@@ -261,8 +289,18 @@ mod tests {
         for (pixels, height, width, expected) in [
             (vec![0.0; 5], 1, 2, "pixels: expected [1, 3, 1, 2], found 5 numbers"),
             (vec![], 0, 0, "pixels: expected [1, 3, 0, 0], found 0 numbers"),
-            (vec![], usize::MAX, 2, "pixels: expected [1, 3, 18446744073709551615, 2], found 0 numbers"),
-            (vec![0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0], 2, 1, "pixels: expected numbers, found NaN at row 1, column 0"),
+            (
+                vec![],
+                usize::MAX,
+                2,
+                "pixels: expected [1, 3, 18446744073709551615, 2], found 0 numbers",
+            ),
+            (
+                vec![0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0],
+                2,
+                1,
+                "pixels: expected numbers, found NaN at row 1, column 0",
+            ),
         ] {
             assert_eq!(to_image(&pixels, height, width).expect_err(expected).to_string(), expected);
         }
@@ -275,8 +313,12 @@ mod tests {
             let path = folder.path().join(name);
             write(&picture(), &path, &request(), &[]).expect(name);
             let read = image::open(&path).expect(name).into_rgb8();
-            let worst = read.as_raw().iter().zip(picture().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
-            assert!(worst <= Some(if name.starts_with("a.j") { 40 } else { 0 }), "{name}: {worst:?}");
+            let worst =
+                read.as_raw().iter().zip(picture().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(
+                worst <= Some(if name.starts_with("a.j") { 40 } else { 0 }),
+                "{name}: {worst:?}"
+            );
         }
         let names = fs::read_dir(folder.path()).expect("a folder").count();
         assert_eq!(names, 4, "nothing else is left");
@@ -300,7 +342,10 @@ mod tests {
         let plain = folder.path().join("plain.png");
         picture().save(&plain).expect("written");
         let cases = [
-            (fs::read(&plain).expect("written"), "expected a picture made by pocketmuse, found no request in it"),
+            (
+                fs::read(&plain).expect("written"),
+                "expected a picture made by pocketmuse, found no request in it",
+            ),
             (b"GIF89a".to_vec(), "expected a PNG, found"),
             (vec![], "expected a PNG, found"),
             (whole[..60].to_vec(), "expected a PNG, found"),
@@ -312,7 +357,10 @@ mod tests {
             assert!(error.detail().starts_with(expected), "expected {expected}, found {error}");
         }
         assert_eq!(read_request(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
-        assert_eq!(read_request(&folder.path().join("none")).expect_err("missing").kind(), ErrorKind::Io);
+        assert_eq!(
+            read_request(&folder.path().join("none")).expect_err("missing").kind(),
+            ErrorKind::Io
+        );
     }
 
     #[test]
@@ -334,12 +382,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("file"), "").expect("written");
         for (name, kind, expected) in [
-            ("a.gif", ErrorKind::BadRequest, "expected a file ending in .png, .jpg, .jpeg or .webp, found .gif"),
-            ("a", ErrorKind::BadRequest, "expected a file ending in .png, .jpg, .jpeg or .webp, found none"),
+            (
+                "a.gif",
+                ErrorKind::BadRequest,
+                "expected a file ending in .png, .jpg, .jpeg or .webp, found .gif",
+            ),
+            (
+                "a",
+                ErrorKind::BadRequest,
+                "expected a file ending in .png, .jpg, .jpeg or .webp, found none",
+            ),
             ("none/a.png", ErrorKind::Io, "the folder does not exist"),
             ("file/a.png", ErrorKind::Io, "expected a folder, found a file"),
         ] {
-            let error = write(&picture(), &folder.path().join(name), &request(), &[]).expect_err(name);
+            let error =
+                write(&picture(), &folder.path().join(name), &request(), &[]).expect_err(name);
             assert_eq!((error.kind(), error.detail()), (kind, expected), "{name}");
         }
         assert_eq!(check_destination(Path::new("a.png")).expect("here"), Format::Png);

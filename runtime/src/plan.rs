@@ -1,5 +1,5 @@
-//! The memory policy: which stages stay loaded, how each is loaded, and the memory that will take. Computed from the
-//! manifest before anything is loaded; knows no graph.
+//! The memory policy: which stages stay loaded, how each is loaded, and the memory that will take.
+//! Computed from the manifest before anything is loaded; knows no graph.
 
 use std::fmt;
 
@@ -21,15 +21,16 @@ const BASE_BYTES: u64 = 24 << 20;
 const GRAPH_BYTES: u64 = 26 << 20;
 /// What a thread takes: its stack and a kernel's scratch memory.
 const THREAD_BYTES: u64 = 1 << 20;
-/// Intermediate values of the step graph alive at once, in rows of the network's width for each token and branch.
+/// Intermediate values of the step graph alive at once, in rows of the network's width for each
+/// token and branch.
 const STEP_ROWS: f64 = 6.0;
 /// As [`STEP_ROWS`], of the text encoder.
 const TEXT_ROWS: f64 = 24.0;
 /// The width of an attention head, of which a copy of the scores is held while another is made.
 const HEAD_WIDTH: f64 = 64.0;
 const F32_BYTES: f64 = 4.0;
-/// Intermediate values of a network of the VQ-GAN. Weights grow with the square of a network's width, intermediate values
-/// with the width.
+/// Intermediate values of a network of the VQ-GAN. Weights grow with the square of a network's
+/// width, intermediate values with the width.
 struct Pixels {
     /// Bytes for each pixel: so many,
     least: f64,
@@ -59,7 +60,8 @@ pub struct Plan {
 pub struct StagePlan {
     /// Which.
     pub stage: Stage,
-    /// Whether it stays loaded between pictures; else it is dropped before the next stage is loaded.
+    /// Whether it stays loaded between pictures; else it is dropped before the next stage is
+    /// loaded.
     pub warm: bool,
     /// How it is loaded.
     pub loading: Loading,
@@ -76,37 +78,49 @@ pub struct StagePlan {
 impl Plan {
     /// Plans `request` for the package with `manifest`, opened with `options`.
     ///
-    /// It starts with the least memory (every stage loaded alone, weights left in their files) and spends what the
-    /// budget allows on time: stages that stay loaded, the largest first, and weights packed for the processor, which
-    /// makes them anonymous memory, so that may come to half of the budget.
+    /// It starts with the least memory (every stage loaded alone, weights left in their files) and
+    /// spends what the budget allows on time: stages that stay loaded, the largest first, and
+    /// weights packed for the processor, which makes them anonymous memory, so that may come to
+    /// half of the budget.
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if it is not
-    /// [`Budget::Auto`] and too small.
+    /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if
+    /// it is not [`Budget::Auto`] and too small.
     pub fn new(manifest: &Manifest, request: &Request, options: &Options) -> Result<Self> {
         Self::within(manifest, &request.resolve(manifest)?, options, options.memory.bytes())
     }
 
     /// As [`Self::new`], for a budget that comes to `budget_bytes`.
-    pub(crate) fn within(manifest: &Manifest, job: &Resolved, options: &Options, budget_bytes: u64) -> Result<Self> {
+    pub(crate) fn within(
+        manifest: &Manifest,
+        job: &Resolved,
+        options: &Options,
+        budget_bytes: u64,
+    ) -> Result<Self> {
         let flavour = options.flavour_of(manifest);
         let entries = &manifest.flavour(flavour)?.stages;
         let demand = Demand::of(manifest, flavour, entries.get(&Stage::Step), job);
         // An edit begins with the encoder; nothing else needs it.
         let is_edit = job.request.strength.is_some();
-        let order = [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
+        let order =
+            [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
         let order = order.into_iter().filter(|stage| is_edit || *stage != Stage::Encoder);
-        let stages = order.filter_map(|stage| Some(demand.stage(stage, entries.get(&stage)?))).collect();
+        let stages =
+            order.filter_map(|stage| Some(demand.stage(stage, entries.get(&stage)?))).collect();
         let mut plan = Self { budget_bytes, threads: options.threads(), stages };
         plan.predict();
         if plan.peak_rss_bytes() > budget_bytes {
-            let [smallest, budget] = [plan.peak_rss_bytes(), budget_bytes].map(|bytes| bytes.div_ceil(1 << 20));
+            let [smallest, budget] =
+                [plan.peak_rss_bytes(), budget_bytes].map(|bytes| bytes.div_ceil(1 << 20));
             let [height, width] = job.size();
-            let detail =
-                format!("expected a budget of at least {smallest}MiB for {width} x {height} pixels, found {budget}MiB");
+            let detail = format!(
+                "expected a budget of at least {smallest}MiB for {width} x {height} pixels, found {budget}MiB"
+            );
             match options.memory {
-                Budget::Bytes(_) => return Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)),
+                Budget::Bytes(_) => {
+                    return Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail));
+                }
                 Budget::Auto => log::warn!("memory: {detail}: trying all the same"),
             }
         }
@@ -149,22 +163,29 @@ impl Plan {
         }
     }
 
-    /// Whether packed weights bring a stage above half of the budget: what is mapped the system can take back, so a plan
-    /// keeps some of it.
+    /// Whether packed weights bring a stage above half of the budget: what is mapped the system can
+    /// take back, so a plan keeps some of it.
     fn is_too_anonymous(&self, before: &Self) -> bool {
-        let packed = |plan: &Self| plan.stages.iter().filter(|stage| stage.loading.prepacking).count();
+        let packed =
+            |plan: &Self| plan.stages.iter().filter(|stage| stage.loading.prepacking).count();
         let mut peaks = self
             .stages
             .iter()
             .zip(&before.stages)
             .map(|(now, before)| (now.peak_anonymous_bytes, before.peak_anonymous_bytes));
-        packed(self) > packed(before) && peaks.any(|(now, before)| now > before && now > self.budget_bytes / 2)
+        packed(self) > packed(before)
+            && peaks.any(|(now, before)| now > before && now > self.budget_bytes / 2)
     }
 
-    /// Fills in the peaks. Before the first picture less is held: the peaks are those of the pictures after it.
+    /// Fills in the peaks. Before the first picture less is held: the peaks are those of the
+    /// pictures after it.
     fn predict(&mut self) {
         let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES;
-        let kept: Vec<_> = self.stages.iter().map(|stage| if stage.warm { stage.kept() } else { [0, 0] }).collect();
+        let kept: Vec<_> = self
+            .stages
+            .iter()
+            .map(|stage| if stage.warm { stage.kept() } else { [0, 0] })
+            .collect();
         for (index, stage) in self.stages.iter_mut().enumerate() {
             let others = kept.iter().enumerate().filter(|(other, _)| *other != index);
             let others = others.fold([0, 0], |sum, (_, kept)| [sum[0] + kept[0], sum[1] + kept[1]]);
@@ -181,7 +202,15 @@ impl StagePlan {
         let (weights_bytes, working_bytes) = (0, 0);
         let (peak_rss_bytes, peak_anonymous_bytes) = (0, 0);
         let loading = Loading::of(stage);
-        Self { stage, warm: false, loading, weights_bytes, working_bytes, peak_rss_bytes, peak_anonymous_bytes }
+        Self {
+            stage,
+            warm: false,
+            loading,
+            weights_bytes,
+            working_bytes,
+            peak_rss_bytes,
+            peak_anonymous_bytes,
+        }
     }
 
     /// Resident and anonymous memory of the loaded stage, before it runs.
@@ -200,7 +229,8 @@ impl StagePlan {
 /// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
 const ABSURD_BYTES: u64 = 1 << 56;
 
-/// The sizes that decide what a stage's intermediate values take. Estimates, so they may be as large as they like.
+/// The sizes that decide what a stage's intermediate values take. Estimates, so they may be as
+/// large as they like.
 struct Demand {
     flavour: Flavour,
     tokens: f64,
@@ -218,7 +248,12 @@ struct Demand {
 }
 
 impl Demand {
-    fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Resolved) -> Self {
+    fn of(
+        manifest: &Manifest,
+        flavour: Flavour,
+        step: Option<&StageEntry>,
+        job: &Resolved,
+    ) -> Self {
         let model = &manifest.model;
         let [rows, columns] = Surrounded::of(job).outer();
         let tokens = rows as f64 * columns as f64;
@@ -227,8 +262,10 @@ impl Demand {
         let inputs = step.map_or(&[][..], |step| &step.inputs);
         // Guidance has a value for each branch, what the prologue makes has rows.
         let primed = inputs.iter().map(|spec| (&spec.shape.0[..], spec.dtype.bytes() as f64));
-        let primed = primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
-        let modulations = primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
+        let primed =
+            primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
+        let modulations =
+            primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
         Self {
             flavour,
             tokens,
@@ -251,8 +288,9 @@ impl Demand {
         StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) }
     }
 
-    /// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats copy them at load all
-    /// the same, and without packing the kernels of 4-bit layers take more memory than the copy does.
+    /// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
+    /// copy them at load all the same, and without packing the kernels of 4-bit layers take more
+    /// memory than the copy does.
     fn is_copied(&self, stage: Stage) -> bool {
         match stage {
             Stage::Encoder => true,
@@ -268,8 +306,10 @@ impl Demand {
             Stage::TextEncoder => prompt,
             Stage::Prologue => self.branches * prompt + self.primed_bytes,
             Stage::Step => {
-                let scores = 2.0 * self.branches * (self.width / HEAD_WIDTH).ceil() * self.attending.powi(2);
-                let rows = self.tokens * (self.codebook_size + self.branches * self.width * STEP_ROWS);
+                let scores =
+                    2.0 * self.branches * (self.width / HEAD_WIDTH).ceil() * self.attending.powi(2);
+                let rows =
+                    self.tokens * (self.codebook_size + self.branches * self.width * STEP_ROWS);
                 F32_BYTES * (rows + scores) + self.primed_bytes
             }
             Stage::Decoder | Stage::Encoder => {
@@ -288,7 +328,10 @@ impl Demand {
 
 /// Values of one branch.
 fn row(shape: &[Dim]) -> f64 {
-    shape.iter().map(|dim| if let Dim::Fixed(extent) = dim { *extent as f64 } else { 1.0 }).product()
+    shape
+        .iter()
+        .map(|dim| if let Dim::Fixed(extent) = dim { *extent as f64 } else { 1.0 })
+        .product()
 }
 
 impl fmt::Display for Plan {
@@ -298,7 +341,13 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
-            "stage", "weights MiB", "working MiB", "loaded", "weights are", "peak MiB", "anonymous MiB"
+            "stage",
+            "weights MiB",
+            "working MiB",
+            "loaded",
+            "weights are",
+            "peak MiB",
+            "anonymous MiB"
         )?;
         for stage in &self.stages {
             writeln!(
@@ -360,7 +409,11 @@ mod tests {
 
     fn plan(side: u32, memory: Budget, staged: bool) -> Result<Plan> {
         let request = Request { height: Some(side), width: Some(side), ..Request::default() };
-        Plan::new(&full_size(), &request, &Options { memory, staged, threads: Some(2), ..Options::default() })
+        Plan::new(
+            &full_size(),
+            &request,
+            &Options { memory, staged, threads: Some(2), ..Options::default() },
+        )
     }
 
     /// The peaks are those of docs/memory.md, in MiB, each stage alone and packed.
@@ -370,7 +423,10 @@ mod tests {
             let plan = plan(side, Budget::Bytes(1800 << 20), true).expect("it fits");
             for (stage, measured) in plan.stages.iter().zip(measured) {
                 let predicted = stage.peak_rss_bytes >> 20;
-                let what = format!("{} at {side}: {predicted} MiB predicted, {measured} taken", stage.stage);
+                let what = format!(
+                    "{} at {side}: {predicted} MiB predicted, {measured} taken",
+                    stage.stage
+                );
                 assert!((measured..measured * 27 / 20).contains(&predicted), "{what}");
             }
         }
@@ -387,9 +443,17 @@ mod tests {
             };
             [names(|stage| stage.warm), names(|stage| stage.loading.prepacking)]
         };
-        assert_eq!(said(600, true), ["", "text_encoder prologue decoder"], "packed as far as half of the budget");
+        assert_eq!(
+            said(600, true),
+            ["", "text_encoder prologue decoder"],
+            "packed as far as half of the budget"
+        );
         assert_eq!(said(600, false), ["", "text_encoder prologue decoder"], "no stage may stay");
-        assert_eq!(said(800, false), ["step", "text_encoder prologue decoder"], "the largest stays");
+        assert_eq!(
+            said(800, false),
+            ["step", "text_encoder prologue decoder"],
+            "the largest stays"
+        );
         assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
         let all = "text_encoder prologue step decoder";
         assert_eq!(said(8000, false), [all, all]);
@@ -398,10 +462,15 @@ mod tests {
     #[test]
     fn an_edit_needs_the_encoder_too() {
         let request = Request { strength: Some(0.5), ..Request::default() };
-        let options = Options { memory: Budget::Bytes(8 << 30), threads: Some(2), ..Options::default() };
+        let options =
+            Options { memory: Budget::Bytes(8 << 30), threads: Some(2), ..Options::default() };
         let plan = Plan::new(&full_size(), &request, &options).expect("it fits");
         let StagePlan { stage, warm, peak_rss_bytes, .. } = plan.stages[0];
-        assert_eq!((stage, warm, plan.stages.len()), (Stage::Encoder, false, 5), "first, and dropped after use");
+        assert_eq!(
+            (stage, warm, plan.stages.len()),
+            (Stage::Encoder, false, 5),
+            "first, and dropped after use"
+        );
         let others: u64 = plan.stages[1..].iter().map(|stage| stage.kept()[0]).sum();
         let alone = (peak_rss_bytes - others) >> 20;
         assert!((878..878 * 5 / 4).contains(&alone), "{alone} MiB predicted, 878 taken");
@@ -416,7 +485,10 @@ mod tests {
     fn the_smallest_budget_is_said_and_is_enough() {
         let error = plan(512, Budget::Bytes(512 << 20), true).expect_err("too small");
         assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
-        let said = error.detail().strip_prefix("expected a budget of at least ").and_then(|rest| rest.split_once(' '));
+        let said = error
+            .detail()
+            .strip_prefix("expected a budget of at least ")
+            .and_then(|rest| rest.split_once(' '));
         let (smallest, rest) = said.expect("a size");
         assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
         let plan = plan(512, smallest.parse().expect("a size"), false).expect("enough");

@@ -1,10 +1,12 @@
-//! What was found out about a package once and holds until its files change: which of them are whole, and its graphs as ONNX
-//! Runtime optimised them. Kept in a folder of the caller's choice, so that the next process need not read gigabytes and
-//! rewrite graphs again. Knows files, not what is in a graph.
+//! What was found out about a package once and holds until its files change: which of them are
+//! whole, and its graphs as ONNX Runtime optimised them. Kept in a folder of the caller's choice,
+//! so that the next process need not read gigabytes and rewrite graphs again. Knows files, not what
+//! is in a graph.
 //!
-//! A record is one small JSON file for each package folder, with a small file for each graph beside it; the weights stay
-//! in the package. All are written to a temporary neighbour and renamed, so two processes at once leave one of two good
-//! files. A record holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
+//! A record is one small JSON file for each package folder, with a small file for each graph beside
+//! it; the weights stay in the package. All are written to a temporary neighbour and renamed, so
+//! two processes at once leave one of two good files. A record holds its own digest and those of
+//! its graphs: whatever is wrong with one, it is made again.
 
 mod graph;
 
@@ -21,8 +23,9 @@ use pocketmuse_package::{Digest, Error, FileEntry, Result, StageEntry, place};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-/// A file that was changed less than this before it was read might be changed again without a new time: the coarsest
-/// clock of a file system ticks every two seconds. It is read again in the next process.
+/// A file that was changed less than this before it was read might be changed again without a new
+/// time: the coarsest clock of a file system ticks every two seconds. It is read again in the next
+/// process.
 const SETTLING: Duration = Duration::from_secs(2);
 
 /// A record larger than this is none.
@@ -70,8 +73,8 @@ struct Record {
     /// The versions of this library and of ONNX Runtime, and the processor's features.
     made_for: String,
     files: BTreeMap<String, Whole>,
-    /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its weights are others than
-    /// the package's.
+    /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its
+    /// weights are others than the package's.
     #[serde(default)]
     graphs: BTreeMap<String, Option<Digest>>,
 }
@@ -90,7 +93,8 @@ struct Whole {
 struct Stamp {
     bytes: u64,
     modified: u64,
-    /// When the file or its name was last changed, which no program can set; elsewhere than on Unix, when it was made.
+    /// When the file or its name was last changed, which no program can set; elsewhere than on
+    /// Unix, when it was made.
     changed: u64,
     inode: u64,
 }
@@ -103,18 +107,22 @@ struct Sealed {
 }
 
 impl Prepared {
-    /// The record of the package at `root` in `folder`, or an empty one if there is none that holds.
+    /// The record of the package at `root` in `folder`, or an empty one if there is none that
+    /// holds.
     ///
     /// `digest` is the manifest's, `runtime` says which ONNX Runtime this is.
     pub(crate) fn open(folder: Option<&Path>, root: &Path, digest: Digest, runtime: &str) -> Self {
         let package = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         let path = folder.map(|folder| folder.join(format!("{}.json", name(&package))));
-        let made_for = format!("pocketmuse {}; {runtime}; {}", env!("CARGO_PKG_VERSION"), processor());
+        let made_for =
+            format!("pocketmuse {}; {runtime}; {}", env!("CARGO_PKG_VERSION"), processor());
         let empty = Record { package, digest: digest.to_string(), made_for, ..Record::default() };
         let kept = path.as_deref().and_then(read).filter(|kept| {
-            (&kept.package, &kept.digest, &kept.made_for) == (&empty.package, &empty.digest, &empty.made_for)
+            (&kept.package, &kept.digest, &kept.made_for)
+                == (&empty.package, &empty.digest, &empty.made_for)
         });
-        let state = State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
+        let state =
+            State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
         Self { root: root.to_path_buf(), path, state: Mutex::new(state) }
     }
 
@@ -134,7 +142,8 @@ impl Prepared {
         }
         file.check(&self.root)?;
         log::debug!("{}: {} bytes checked in {:.1?}", file.path, file.bytes, started.0.elapsed());
-        let stamp = stamp.filter(|stamp| fs::metadata(&path).is_ok_and(|now| Stamp::of(&now) == *stamp));
+        let stamp =
+            stamp.filter(|stamp| fs::metadata(&path).is_ok_and(|now| Stamp::of(&now) == *stamp));
         if let Some(stamp) = stamp {
             let whole = Whole { sha256: file.sha256, stamp, settled: stamp.is_settled(started.1) };
             state.is_new |= whole.settled;
@@ -143,8 +152,8 @@ impl Prepared {
         Ok(())
     }
 
-    /// Writes the record if there is anything new in it. Where that fails the package works as well, and loads slower
-    /// the next time: a warning says so, once.
+    /// Writes the record if there is anything new in it. Where that fails the package works as
+    /// well, and loads slower the next time: a warning says so, once.
     pub(crate) fn save(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = self.path.as_deref().filter(|_| state.is_new) else { return };
@@ -152,7 +161,9 @@ impl Prepared {
         let files = state.record.files.iter().filter(|(_, whole)| whole.settled);
         let files = files.map(|(name, whole)| (name.clone(), whole.clone())).collect();
         if let Err(error) = write(path, Record { files, ..state.record.clone() }) {
-            log::warn!("the package is checked again the next time, since that it is whole cannot be kept: {error}");
+            log::warn!(
+                "the package is checked again the next time, since that it is whole cannot be kept: {error}"
+            );
         }
     }
 
@@ -168,7 +179,8 @@ impl Prepared {
         fs::read(path).ok().filter(|bytes| Digest::of(bytes) == sha256)
     }
 
-    /// Where ONNX Runtime is to save what it makes of the graph of `stage`; `None` if nothing of it is kept.
+    /// Where ONNX Runtime is to save what it makes of the graph of `stage`; `None` if nothing of it
+    /// is kept.
     pub(crate) fn workspace(&self, stage: &StageEntry) -> Option<Workspace> {
         let path = self.path.as_deref()?;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,8 +191,8 @@ impl Prepared {
         workspace(path).map_err(|error| self.keep_no_graphs(&error)).ok()
     }
 
-    /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that graphs are optimised
-    /// whenever they are loaded.
+    /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that
+    /// graphs are optimised whenever they are loaded.
     pub(crate) fn keep(&self, stage: &StageEntry, saved: Result<Workspace, &Error>) {
         let Some(path) = &self.path else { return };
         let kept = saved.map(|saved| self.write_graph(&graph_path(path, stage), stage, &saved));
@@ -198,18 +210,28 @@ impl Prepared {
     fn keep_no_graphs(&self, error: &Error) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut state.keeps_graphs) {
-            log::warn!("graphs are optimised again the next time, since what was made of them cannot be kept: {error}");
+            log::warn!(
+                "graphs are optimised again the next time, since what was made of them cannot be kept: {error}"
+            );
         }
     }
 
-    fn write_graph(&self, path: &Path, stage: &StageEntry, saved: &Workspace) -> Result<Option<Digest>> {
+    fn write_graph(
+        &self,
+        path: &Path,
+        stage: &StageEntry,
+        saved: &Workspace,
+    ) -> Result<Option<Digest>> {
         let read = |path: &Path| fs::read(path).map_err(|error| Error::io(path, error));
         let exported = graph::Model {
             graph: read(&stage.graph.locate(&self.root))?,
             weights: stage.weights.as_ref().map(|weights| weights.locate(&self.root)),
         };
         let weights = saved.graph().with_extension("data");
-        let saved = graph::Model { graph: read(&saved.graph())?, weights: weights.exists().then_some(weights) };
+        let saved = graph::Model {
+            graph: read(&saved.graph())?,
+            weights: weights.exists().then_some(weights),
+        };
         let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
         let mut file = place::neighbour(path)?;
         file.write_all(&bytes).map_err(|error| Error::io(path, error))?;
@@ -221,8 +243,9 @@ impl Prepared {
 /// A new folder beside the record at `path`.
 fn workspace(path: &Path) -> Result<Workspace> {
     let folder = place::parent(path);
-    let made = fs::create_dir_all(folder)
-        .and_then(|()| tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder));
+    let made = fs::create_dir_all(folder).and_then(|()| {
+        tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder)
+    });
     made.map(Workspace).map_err(|error| Error::io(folder, error))
 }
 
@@ -238,7 +261,8 @@ impl Stamp {
         #[cfg(unix)]
         let (changed, inode) = {
             use std::os::unix::fs::MetadataExt as _;
-            let nanoseconds = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+            let nanoseconds =
+                i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
             (u64::try_from(nanoseconds).unwrap_or(0), metadata.ino())
         };
         #[cfg(not(unix))]
@@ -303,14 +327,16 @@ fn write(path: &Path, record: Record) -> Result<()> {
     let folder = place::parent(path);
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let sealed = Sealed { sha256: seal(&record), record };
-    let json = serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
+    let json =
+        serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
     let mut file = place::neighbour(path)?;
     file.write_all(&json).map_err(|error| Error::io(path, error))?;
     place::file(file, path)?;
     forget_the_gone(folder)
 }
 
-/// Removes what is kept of packages that are there no more, and what killed processes left long ago.
+/// Removes what is kept of packages that are there no more, and what killed processes left long
+/// ago.
 fn forget_the_gone(folder: &Path) -> Result<()> {
     for entry in list(folder)? {
         let is_gone = match &entry.package {
@@ -334,7 +360,8 @@ fn is_abandoned(path: &Path) -> bool {
 pub struct Entry {
     /// The record's file.
     pub path: PathBuf,
-    /// The package it is about; `None` if the record is damaged or missing, or this is what a process that was killed left.
+    /// The package it is about; `None` if the record is damaged or missing, or this is what a
+    /// process that was killed left.
     pub package: Option<PathBuf>,
     /// Files of the package that were found whole.
     pub files: usize,
@@ -349,15 +376,24 @@ impl Entry {
         let record = read(&path);
         let files = record.as_ref().map_or(0, |record| record.files.len());
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self { path, package: record.map(|record| record.package), files, graphs: Vec::new(), bytes }
+        Self {
+            path,
+            package: record.map(|record| record.package),
+            files,
+            graphs: Vec::new(),
+            bytes,
+        }
     }
 
     /// Removes all of it; another process may have done so meanwhile.
     fn remove(&self) -> Result<()> {
         for path in std::iter::once(&self.path).chain(&self.graphs) {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             match removed {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(path, error));
+                }
                 _ => {}
             }
         }
@@ -373,7 +409,9 @@ impl Entry {
 pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     let at = |error| Error::io(folder, error);
     let paths = match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at)?.path())).collect::<Result<Vec<_>>>()?,
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry.map_err(at)?.path())).collect::<Result<Vec<_>>>()?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(at(error)),
     };
@@ -392,7 +430,8 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     Ok(found.into_values().collect())
 }
 
-/// Removes all that is kept in `folder`, leftovers of killed processes too, and nothing else. Returns of how many packages.
+/// Removes all that is kept in `folder`, leftovers of killed processes too, and nothing else.
+/// Returns of how many packages.
 ///
 /// # Errors
 ///
@@ -406,7 +445,8 @@ pub fn clean(folder: &Path) -> Result<usize> {
 /// The record that a file belongs to: itself, or that of a graph; `None` for what is not ours.
 fn record_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
-    let digest = name.strip_suffix(".json").or_else(|| name.strip_suffix(".onnx")?.split('-').next())?;
+    let digest =
+        name.strip_suffix(".json").or_else(|| name.strip_suffix(".onnx")?.split('-').next())?;
     digest.parse::<Digest>().is_ok().then(|| path.with_file_name(format!("{digest}.json")))
 }
 

@@ -1,4 +1,5 @@
-//! Pictures in the making without the decoder: every code has a small patch of colours. Knows no network.
+//! Pictures in the making without the decoder: every code has a small patch of colours. Knows no
+//! network.
 
 use image::RgbImage;
 use pocketmuse_package::{Error, ErrorKind, Manifest, PATCH, PATCH_VALUES, Result};
@@ -25,15 +26,20 @@ impl Preview {
         let (patches, rest) = bytes.as_chunks();
         let codes = manifest.model.codebook_size as usize;
         if patches.len() != codes || !rest.is_empty() {
-            let detail =
-                format!("expected {PATCH_VALUES} bytes for each of {codes} codes, found {} bytes", bytes.len());
+            let detail = format!(
+                "expected {PATCH_VALUES} bytes for each of {codes} codes, found {} bytes",
+                bytes.len()
+            );
             return Err(Error::new(ErrorKind::PackageDamaged, "preview", detail));
         }
-        Ok(Self { patches: patches.to_vec(), pixels_per_token: manifest.model.pixels_per_token as usize })
+        Ok(Self {
+            patches: patches.to_vec(),
+            pixels_per_token: manifest.model.pixels_per_token as usize,
+        })
     }
 
-    /// What the picture `image` of a step would be if it were finished now, in its own size: see [`Step::guess`]. Grey where
-    /// there is no guess yet.
+    /// What the picture `image` of a step would be if it were finished now, in its own size: see
+    /// [`Step::guess`]. Grey where there is no guess yet.
     ///
     /// # Panics
     ///
@@ -55,7 +61,10 @@ impl Preview {
     /// # Ok::<(), pocketmuse::Error>(())
     /// ```
     pub fn image(&self, step: &Step<'_>, image: usize) -> RgbImage {
-        self.draw(&step.guess[image * step.height * step.width..][..step.height * step.width], step.width)
+        self.draw(
+            &step.guess[image * step.height * step.width..][..step.height * step.width],
+            step.width,
+        )
     }
 
     /// The picture of row-major tokens, `columns` in a row.
@@ -89,7 +98,8 @@ impl Preview {
     fn line(&self, token: Option<u32>, row: usize, bytes: &mut Vec<u8>) {
         let patch = token.and_then(|code| self.patches.get(code as usize)).unwrap_or(&MASKED);
         let pixels: &[[u8; 3]] = patch[3 * PATCH * row..][..3 * PATCH].as_chunks().0;
-        (0..self.pixels_per_token).for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / self.pixels_per_token]));
+        (0..self.pixels_per_token)
+            .for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / self.pixels_per_token]));
     }
 }
 
@@ -110,7 +120,8 @@ mod tests {
             for (x, y, pixel) in image.enumerate_pixels() {
                 let [x, y] = [x as usize, y as usize];
                 let place = 3 * (y % side * PATCH / side * PATCH + x % side * PATCH / side);
-                let expected = |code: usize| [0, 1, 2].map(|channel| (100 * code + place + channel) as u8);
+                let expected =
+                    |code: usize| [0, 1, 2].map(|channel| (100 * code + place + channel) as u8);
                 let expected = match (y / side, x / side) {
                     (0, 0) => expected(0),
                     (1, 0) => expected(1),

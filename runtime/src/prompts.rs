@@ -1,11 +1,12 @@
-//! The prompts of a request as token ids, and what their weights do to the texts that the text encoder makes of them.
-//! Knows no graph.
+//! The prompts of a request as token ids, and what their weights do to the texts that the text
+//! encoder makes of them. Knows no graph.
 //!
-//! A token of weight `w` gets the hidden state `e + w (h - e)`, where `h` is its own and `e` that of the empty prompt at
-//! its place: scaling `h` itself would do nothing, since the prologue normalises each token's state. What sums up the
-//! whole prompt, the pooled embedding and the states of the end and the padding, has no token to weigh; it becomes
-//! `t + (w - 1) (t - u)` with `u` the same of the prompt without the weighted words, for every run of tokens of one weight.
-//! So a weight of 0 leaves the pooled embedding of the prompt without the words, and 1 changes no bit.
+//! A token of weight `w` gets the hidden state `e + w (h - e)`, where `h` is its own and `e` that
+//! of the empty prompt at its place: scaling `h` itself would do nothing, since the prologue
+//! normalises each token's state. What sums up the whole prompt, the pooled embedding and the
+//! states of the end and the padding, has no token to weigh; it becomes `t + (w - 1) (t - u)` with
+//! `u` the same of the prompt without the weighted words, for every run of tokens of one weight. So
+//! a weight of 0 leaves the pooled embedding of the prompt without the words, and 1 changes no bit.
 
 use std::ops::Range;
 
@@ -32,10 +33,14 @@ struct Branch {
 impl Prompts {
     /// The prompt, and the negative prompt before it if there is guidance.
     pub(crate) fn new(job: &Resolved, tokenizer: &Tokenizer) -> Result<Self> {
-        let (prompt, negative) = (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
+        let (prompt, negative) =
+            (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
         let g = job.guidance_scale;
-        let (texts, guidance) =
-            if job.is_guided() { (vec![negative, prompt], vec![1.0 - g, g]) } else { (vec![prompt], vec![1.0]) };
+        let (texts, guidance) = if job.is_guided() {
+            (vec![negative, prompt], vec![1.0 - g, g])
+        } else {
+            (vec![prompt], vec![1.0])
+        };
         let (mut branches, mut truncated) = (Vec::new(), Vec::new());
         for (name, text) in texts {
             let weighted = job.request.weighted(name, text)?;
@@ -52,7 +57,8 @@ impl Prompts {
         let mut needed: Vec<_> = self.branches.iter().map(|branch| branch.ids.clone()).collect();
         for branch in self.branches.iter().filter(|branch| branch.is_weighted()) {
             needed.push(self.empty.clone());
-            needed.extend(branch.runs().into_iter().map(|(run, _)| branch.without(run, &self.empty)));
+            needed
+                .extend(branch.runs().into_iter().map(|(run, _)| branch.without(run, &self.empty)));
         }
         needed
     }
@@ -63,7 +69,8 @@ impl Prompts {
     ///
     /// `Runtime` if one is missing or of another size.
     pub(crate) fn text(&self, texts: &Texts) -> Result<Text> {
-        let all = texts.join(&self.branches.iter().map(|branch| &branch.ids[..]).collect::<Vec<_>>())?;
+        let all =
+            texts.join(&self.branches.iter().map(|branch| &branch.ids[..]).collect::<Vec<_>>())?;
         if !self.branches.iter().any(Branch::is_weighted) {
             return Ok(all);
         }
@@ -109,7 +116,13 @@ impl Branch {
     }
 
     /// Weighs hidden states and the pooled embedding, `values`, of this prompt's `text`.
-    fn weigh(&self, text: &Text, texts: &Texts, empty: &[u32], [hidden, pooled]: &mut [Vec<f32>; 2]) -> Result<()> {
+    fn weigh(
+        &self,
+        text: &Text,
+        texts: &Texts,
+        empty: &[u32],
+        [hidden, pooled]: &mut [Vec<f32>; 2],
+    ) -> Result<()> {
         let nothing = texts.join(&[empty])?;
         let (width, nothing) = (hidden.len() / self.ids.len(), nothing.hidden.as_f32()?);
         for (at, weight) in (1..).zip(&self.weights).filter(|(_, weight)| **weight != 1.0) {
@@ -119,7 +132,12 @@ impl Branch {
         let end = (1 + self.weights.len()) * width;
         for (run, weight) in self.runs() {
             let without = texts.join(&[&self.without(run, empty)])?;
-            grow(&mut hidden[end..], &text.hidden.as_f32()?[end..], &without.hidden.as_f32()?[end..], weight);
+            grow(
+                &mut hidden[end..],
+                &text.hidden.as_f32()?[end..],
+                &without.hidden.as_f32()?[end..],
+                weight,
+            );
             grow(pooled, text.pooled.as_f32()?, without.pooled.as_f32()?, weight);
         }
         Ok(())
@@ -129,14 +147,18 @@ impl Branch {
 /// Adds to `values` what a weight changes: `(weight - 1) (with - without)`.
 fn grow(values: &mut [f32], with: &[f32], without: &[f32], weight: f32) {
     let differences = with.iter().zip(without).map(|(with, without)| with - without);
-    values.iter_mut().zip(differences).for_each(|(value, difference)| *value += (weight - 1.0) * difference);
+    values
+        .iter_mut()
+        .zip(differences)
+        .for_each(|(value, difference)| *value += (weight - 1.0) * difference);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A text encoder of two numbers a token: the id, and the sum of the ids up to it; the sum of all is pooled.
+    /// A text encoder of two numbers a token: the id, and the sum of the ids up to it; the sum of
+    /// all is pooled.
     fn encoded(ids: &[u32]) -> Text {
         let mut sum = 0.0;
         let states = ids.iter().flat_map(|id| {
@@ -155,7 +177,10 @@ mod tests {
         let mut texts = Texts::default();
         prompts.needed().iter().for_each(|ids| texts.keep(ids, encoded(ids)));
         let text = prompts.text(&texts).expect("all are there");
-        [text.hidden.as_f32().expect("numbers").to_vec(), text.pooled.as_f32().expect("numbers").to_vec()]
+        [
+            text.hidden.as_f32().expect("numbers").to_vec(),
+            text.pooled.as_f32().expect("numbers").to_vec(),
+        ]
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The few bytes of ONNX protobuf that the runtime writes: further outputs for a graph. Reads none.
 //!
-//! Protobuf merges messages that follow one another, so these bytes appended to a model add to its graph's outputs.
+//! Protobuf merges messages that follow one another, so these bytes appended to a model add to its
+//! graph's outputs.
 
 use pocketmuse_package::{TensorSpec, wire::Message};
 
@@ -16,7 +17,8 @@ pub(crate) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
 }
 
 fn value_info(spec: &TensorSpec) -> Message {
-    let (mut tensor, mut kind, mut value) = (Message::default(), Message::default(), Message::default());
+    let (mut tensor, mut kind, mut value) =
+        (Message::default(), Message::default(), Message::default());
     tensor.number(1, spec.dtype.onnx().cast_unsigned()); // TypeProto.Tensor.elem_type
     kind.message(1, &tensor); // TypeProto.tensor_type
     value.text(1, &spec.name).message(2, &kind); // ValueInfoProto.name, type
@@ -33,7 +35,8 @@ mod tests {
     fn writes_what_onnx_writes() {
         // v = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, None)
         // print(onnx.ModelProto(graph=onnx.GraphProto(output=[v])).SerializeToString().hex())
-        let spec = TensorSpec { name: "x".to_owned(), dtype: Dtype::F32, shape: Default::default() };
+        let spec =
+            TensorSpec { name: "x".to_owned(), dtype: Dtype::F32, shape: Default::default() };
         let hex: String = more_outputs(&[&spec]).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "3a0b62090a017812040a020801");
     }

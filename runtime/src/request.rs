@@ -36,15 +36,17 @@ pub const MAX_SIDE: u32 = 4096;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
-    /// What the picture shows. At most [`MAX_PROMPT_BYTES`]; what does not fit the model's tokens is cut off.
+    /// What the picture shows. At most [`MAX_PROMPT_BYTES`]; what does not fit the model's tokens
+    /// is cut off.
     pub prompt: String,
     /// What the picture is guided away from. Empty by default; has no effect without guidance.
     pub negative_prompt: String,
-    /// Whether `(word:1.3)` gives a word weight in both prompts. Set by default; a stored request without it is from before
-    /// there were weights, and its brackets are text.
+    /// Whether `(word:1.3)` gives a word weight in both prompts. Set by default; a stored request
+    /// without it is from before there were weights, and its brackets are text.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prompt_weighting: bool,
-    /// How strongly the prompt steers, finite and at least 0. Up to 1 guidance is off and a step costs half.
+    /// How strongly the prompt steers, finite and at least 0. Up to 1 guidance is off and a step
+    /// costs half.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_scale: Option<f32>,
     /// Steps from all masked to all chosen, 1 to [`MAX_STEPS`].
@@ -65,37 +67,44 @@ pub struct Request {
     pub seed: u64,
     /// Which generator draws.
     pub rng: RngKind,
-    /// The aesthetic score that the model is told its picture has, about 0 to 10. Finite; 6 by default.
+    /// The aesthetic score that the model is told its picture has, about 0 to 10. Finite; 6 by
+    /// default.
     pub aesthetic_score: f32,
-    /// The left and top corner in pixels that the model is told its picture was cropped at. (0, 0) by default.
+    /// The left and top corner in pixels that the model is told its picture was cropped at. (0, 0)
+    /// by default.
     pub crop_coordinates: [u32; 2],
-    /// Which tokens are chosen in a step. The Halton order takes no heed of `temperature` and cannot draw as torch does.
+    /// Which tokens are chosen in a step. The Halton order takes no heed of `temperature` and
+    /// cannot draw as torch does.
     #[serde(skip_serializing_if = "is_default")]
     pub sampler: Sampler,
     /// How guidance grows over the steps.
     #[serde(skip_serializing_if = "is_default")]
     pub guidance_schedule: GuidanceSchedule,
-    /// How the number of masked tokens falls: the package's schedule, or linear where a mask is given.
+    /// How the number of masked tokens falls: the package's schedule, or linear where a mask is
+    /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masking_schedule: Option<MaskingSchedule>,
-    /// Of an edit alone: the part of the steps that is run, 0 to 1. 1 starts from scratch; 0 only encodes and decodes.
-    /// 0.5 by default, 1 with a mask.
+    /// Of an edit alone: the part of the steps that is run, 0 to 1. 1 starts from scratch; 0 only
+    /// encodes and decodes. 0.5 by default, 1 with a mask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
-    /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity. Not by default.
+    /// Whether strength 1 without a mask masks nothing, as in the reference pipeline, for parity.
+    /// Not by default.
     #[serde(skip_serializing_if = "is_default")]
     pub reference_strength: bool,
-    /// Which edges of the picture meet, so that copies of it can lie side by side. None by default. The networks then see 8 tokens
-    /// more at each of these edges, which takes time and memory.
+    /// Which edges of the picture meet, so that copies of it can lie side by side. None by default.
+    /// The networks then see 8 tokens more at each of these edges, which takes time and memory.
     #[serde(skip_serializing_if = "is_default")]
     pub tileable: Tileable,
-    /// How much of the work on the picture is done anew, 0 to 1: for pictures that resemble it. The picture that the request
-    /// makes without this is made again, as tokens; then this share of the steps is run once more as in an edit of that
-    /// `strength`, with other random numbers for each of `num_images_per_prompt`. 0 is the picture itself, and so is less than
-    /// a step; 1 has nothing of it. Wants the own generator.
+    /// How much of the work on the picture is done anew, 0 to 1: for pictures that resemble it. The
+    /// picture that the request makes without this is made again, as tokens; then this share of the
+    /// steps is run once more as in an edit of that `strength`, with other random numbers for each
+    /// of `num_images_per_prompt`. 0 is the picture itself, and so is less than a step; 1 has
+    /// nothing of it. Wants the own generator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variation: Option<f64>,
-    /// Which of the pictures that the request makes without `variation` is varied, from 0, below [`MAX_IMAGES`].
+    /// Which of the pictures that the request makes without `variation` is varied, from 0, below
+    /// [`MAX_IMAGES`].
     #[serde(skip_serializing_if = "is_default")]
     pub variation_of: u32,
 }
@@ -168,11 +177,15 @@ impl FromStr for Temperature {
 
     /// Reads one number, or two with a comma between: `0.7`, `2,0`.
     fn from_str(text: &str) -> Result<Self> {
-        let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        let numbers: Result<Vec<f32>, _> =
+            text.split(',').map(|number| number.trim().parse()).collect();
         match numbers.as_deref() {
             Ok([first]) => Ok(Self::Decaying(*first)),
             Ok([first, last]) => Ok(Self::Range([*first, *last])),
-            _ => Err(bad("temperature", format!("expected a number or two with a comma between, found {text:?}"))),
+            _ => Err(bad(
+                "temperature",
+                format!("expected a number or two with a comma between, found {text:?}"),
+            )),
         }
     }
 }
@@ -228,7 +241,8 @@ impl Resolved {
 
     /// Width, height, the crop's two numbers and the aesthetic score, as the model is told.
     pub fn micro_conds(&self) -> [f32; 5] {
-        let Request { width, height, crop_coordinates: [left, top], aesthetic_score, .. } = self.request;
+        let Request { width, height, crop_coordinates: [left, top], aesthetic_score, .. } =
+            self.request;
         let side = |side: Option<u32>| side.unwrap_or_default() as f32;
         [side(width), side(height), left as f32, top as f32, aesthetic_score]
     }
@@ -238,7 +252,10 @@ impl Request {
     /// One of the prompts and its weights, if it is one that can be.
     pub(crate) fn weighted(&self, name: &str, prompt: &str) -> Result<Weighted> {
         if prompt.len() > MAX_PROMPT_BYTES {
-            return Err(bad(name, format!("expected at most {MAX_PROMPT_BYTES} bytes, found {}", prompt.len())));
+            return Err(bad(
+                name,
+                format!("expected at most {MAX_PROMPT_BYTES} bytes, found {}", prompt.len()),
+            ));
         }
         if !self.prompt_weighting {
             return Ok(Weighted::plain(prompt));
@@ -250,9 +267,10 @@ impl Request {
     pub(crate) fn check_starts_from_nothing(&self) -> Result<()> {
         match self.strength {
             None => Ok(()),
-            Some(strength) => {
-                Err(bad("strength", format!("expected a picture to edit, found strength {strength} alone")))
-            }
+            Some(strength) => Err(bad(
+                "strength",
+                format!("expected a picture to edit, found strength {strength} alone"),
+            )),
         }
     }
 
@@ -260,11 +278,15 @@ impl Request {
         let Some(variation) = self.variation else { return Ok(()) };
         is_share("variation", variation)?;
         if self.variation_of >= MAX_IMAGES {
-            let detail = format!("expected a picture below {MAX_IMAGES}, found {}", self.variation_of);
+            let detail =
+                format!("expected a picture below {MAX_IMAGES}, found {}", self.variation_of);
             return Err(bad("variation_of", detail));
         }
         if self.strength.is_some() {
-            return Err(bad("variation", "expected a picture that a prompt made, found one to edit"));
+            return Err(bad(
+                "variation",
+                "expected a picture that a prompt made, found one to edit",
+            ));
         }
         if self.rng == RngKind::Torch {
             return Err(bad("variation", "expected the generator own, found torch"));
@@ -289,13 +311,19 @@ impl Request {
         temperature.range().into_iter().try_for_each(|value| not_negative("temperature", value))?;
         in_range("num_images_per_prompt", self.num_images_per_prompt, MAX_IMAGES)?;
         if !self.aesthetic_score.is_finite() {
-            return Err(bad("aesthetic_score", format!("expected a finite number, found {}", self.aesthetic_score)));
+            return Err(bad(
+                "aesthetic_score",
+                format!("expected a finite number, found {}", self.aesthetic_score),
+            ));
         }
         let strength = self.strength.unwrap_or(1.0);
         is_share("strength", strength)?;
         self.check_variation()?;
         if self.tileable != Tileable::No && self.strength.is_some() {
-            return Err(bad("tileable", "expected a picture that a prompt makes, found one to edit"));
+            return Err(bad(
+                "tileable",
+                "expected a picture that a prompt makes, found one to edit",
+            ));
         }
         if self.sampler == Sampler::Halton && self.rng == RngKind::Torch {
             return Err(bad("sampler", "expected confidence with torch's numbers, found halton"));
@@ -327,14 +355,16 @@ impl Request {
                 starting_mask_ratio: 1.0,
                 first_step: first_step(steps, strength),
                 codebook_size: model.codebook_size as usize,
-                halton: (self.sampler == Sampler::Halton).then_some([tokens(height), tokens(width)]),
+                halton: (self.sampler == Sampler::Halton)
+                    .then_some([tokens(height), tokens(width)]),
             },
             redone_from: self.variation.map(|variation| first_step(steps, variation)),
         })
     }
 }
 
-/// The first step if so much of the steps is run: the part is cut off to whole steps, as Python's `int()` does.
+/// The first step if so much of the steps is run: the part is cut off to whole steps, as Python's
+/// `int()` does.
 fn first_step(steps: u32, part: f64) -> usize {
     (steps - (f64::from(steps) * part) as u32) as usize
 }
@@ -373,7 +403,10 @@ fn check_side(name: &str, side: u32, unit: u32) -> Result<()> {
         below if below == most => format!("the nearest is {most}"),
         below => format!("the nearest are {below} and {}", below + unit),
     };
-    Err(bad(name, format!("expected a multiple of {unit} pixels up to {most}, found {side}: {nearest}")))
+    Err(bad(
+        name,
+        format!("expected a multiple of {unit} pixels up to {most}, found {side}: {nearest}"),
+    ))
 }
 
 fn bad(at: &str, detail: impl Into<String>) -> Error {

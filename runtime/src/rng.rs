@@ -1,4 +1,5 @@
-//! Random numbers: our own counter-based generator, and the stream of torch for parity. Knows no sampler.
+//! Random numbers: our own counter-based generator, and the stream of torch for parity. Knows no
+//! sampler.
 
 mod mt19937;
 mod philox;
@@ -46,7 +47,11 @@ impl FromStr for RngKind {
         match text {
             "own" => Ok(Self::Own),
             "torch" => Ok(Self::Torch),
-            _ => Err(Error::new(ErrorKind::BadRequest, "rng", format!("expected own or torch, found {text:?}"))),
+            _ => Err(Error::new(
+                ErrorKind::BadRequest,
+                "rng",
+                format!("expected own or torch, found {text:?}"),
+            )),
         }
     }
 }
@@ -64,7 +69,8 @@ pub enum Rng {
 }
 
 impl Rng {
-    /// A generator at the start of its numbers. Torch mode uses the low 32 bits of the seed, as torch does.
+    /// A generator at the start of its numbers. Torch mode uses the low 32 bits of the seed, as
+    /// torch does.
     pub fn new(kind: RngKind, seed: u64) -> Self {
         match kind {
             RngKind::Own => Self::Own(Philox::new(seed)),

@@ -26,16 +26,22 @@ pub trait Predict {
 
     /// The logits of one image at the positions asked for, guidance applied.
     ///
-    /// `tokens` are the image's tokens, `None` where masked; `positions` are indices into them, ascending, at least
-    /// one. Returns `[positions, codebook_size]`, row-major.
+    /// `tokens` are the image's tokens, `None` where masked; `positions` are indices into them,
+    /// ascending, at least one. Returns `[positions, codebook_size]`, row-major.
     ///
     /// # Errors
     ///
     /// Whatever the model fails with; it ends the sampling.
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], Self::Error>;
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], Self::Error>;
 
-    /// Told what was drawn from its last prediction, before any of it is masked again: an image's tokens, and the
-    /// probability of each, `f32::MAX` where none was drawn since it was known before or its turn has not come.
+    /// Told what was drawn from its last prediction, before any of it is masked again: an image's
+    /// tokens, and the probability of each, `f32::MAX` where none was drawn since it was known
+    /// before or its turn has not come.
     fn drawn(&mut self, _image: usize, _tokens: &[Option<u32>], _probabilities: &[f32]) {}
 }
 
@@ -60,20 +66,26 @@ impl std::error::Error for BadLogits {}
 
 impl From<BadLogits> for Error {
     fn from(bad: BadLogits) -> Self {
-        Self::new(ErrorKind::Runtime, format!("logits of image {} at step {}", bad.image, bad.step), bad.detail)
+        Self::new(
+            ErrorKind::Runtime,
+            format!("logits of image {} at step {}", bad.image, bad.step),
+            bad.detail,
+        )
     }
 }
 
 /// Chooses every masked token of some images, `schedule.steps - schedule.first_step` steps long.
 ///
-/// `tokens` are `images` times as many tokens as an image has, image-major, `None` where masked. They are changed in
-/// place: after a step they are what the next step sees. `on_step` is told the step that was just finished (the first is
-/// `schedule.first_step`), the tokens and the generator, which is all that going on later needs; when it breaks, sampling
-/// stops and the tokens stay as they are. After the last step no token is masked.
+/// `tokens` are `images` times as many tokens as an image has, image-major, `None` where masked.
+/// They are changed in place: after a step they are what the next step sees. `on_step` is told the
+/// step that was just finished (the first is `schedule.first_step`), the tokens and the generator,
+/// which is all that going on later needs; when it breaks, sampling stops and the tokens stay as
+/// they are. After the last step no token is masked.
 ///
 /// # Errors
 ///
-/// What the model failed with, or [`BadLogits`] if there are too few or too many or they are not numbers.
+/// What the model failed with, or [`BadLogits`] if there are too few or too many or they are not
+/// numbers.
 ///
 /// # Panics
 ///
@@ -88,8 +100,13 @@ pub fn sample<P: Predict>(
 ) -> Result<ControlFlow<()>, P::Error> {
     let cells = tokens.len().checked_div(images).unwrap_or(0);
     assert_eq!(cells * images, tokens.len(), "every image has as many tokens");
-    let mut run =
-        Run { schedule, rng, probabilities: vec![0.0; tokens.len()], positions: vec![], drawer: Drawer::default() };
+    let mut run = Run {
+        schedule,
+        rng,
+        probabilities: vec![0.0; tokens.len()],
+        positions: vec![],
+        drawer: Drawer::default(),
+    };
     for step in schedule.first_step..schedule.steps {
         model.begin(step);
         let masked = run.choose(model, tokens, cells, step)?;
@@ -107,7 +124,8 @@ pub fn sample<P: Predict>(
 struct Run<'a> {
     schedule: &'a Schedule,
     rng: &'a mut Rng,
-    /// Of every token: the probability it was drawn with in this step, `f32::MAX` if it was known before.
+    /// Of every token: the probability it was drawn with in this step, `f32::MAX` if it was known
+    /// before.
     probabilities: Vec<f32>,
     positions: Vec<usize>,
     drawer: Drawer,
@@ -137,7 +155,11 @@ impl Run<'_> {
                 self.keep_next(image, step, grid);
             }
             let logits = model.predict(image, tokens, &self.positions)?;
-            self.draw(image, step, logits, tokens, first).map_err(|detail| BadLogits { step, image, detail })?;
+            self.draw(image, step, logits, tokens, first).map_err(|detail| BadLogits {
+                step,
+                image,
+                detail,
+            })?;
             model.drawn(image, tokens, &self.probabilities[first..first + cells]);
         }
         Ok(masked)
@@ -147,7 +169,9 @@ impl Run<'_> {
     fn keep_next(&mut self, image: usize, step: usize, grid: [usize; 2]) {
         let (cells, masked) = (grid[0] * grid[1], self.positions.len());
         let roll = match self.rng {
-            Rng::Own(philox) => (philox.uniform(Purpose::Order, image, 0, 0) * cells as f64) as usize,
+            Rng::Own(philox) => {
+                (philox.uniform(Purpose::Order, image, 0, 0) * cells as f64) as usize
+            }
             Rng::Torch(_) => 0,
         };
         let mut is_masked = vec![false; cells];
@@ -171,7 +195,10 @@ impl Run<'_> {
         let expected = self.positions.len().saturating_mul(columns);
         if logits.len() != expected || columns == 0 {
             let rows = self.positions.len();
-            return Err(format!("expected {rows} rows of {columns}, found {} numbers", logits.len()));
+            return Err(format!(
+                "expected {rows} rows of {columns}, found {} numbers",
+                logits.len()
+            ));
         }
         let mut next = 0;
         for (index, row) in logits.chunks_exact(columns).enumerate() {
@@ -185,7 +212,9 @@ impl Run<'_> {
                 }
                 Rng::Torch(twister) => self.drawer.race(row, twister),
             };
-            let drawn = drawn.ok_or_else(|| format!("expected finite numbers, found others at position {position}"))?;
+            let drawn = drawn.ok_or_else(|| {
+                format!("expected finite numbers, found others at position {position}")
+            })?;
             tokens[position] = Some(drawn.code);
             self.probabilities[first + position] = drawn.probability;
         }
@@ -201,7 +230,13 @@ impl Run<'_> {
     }
 
     /// Masks the least confident tokens of every image.
-    fn mask_again(&mut self, tokens: &mut [Option<u32>], cells: usize, step: usize, masked: &[usize]) {
+    fn mask_again(
+        &mut self,
+        tokens: &mut [Option<u32>],
+        cells: usize,
+        step: usize,
+        masked: &[usize],
+    ) {
         let temperature = self.schedule.temperature(step);
         let mut order = Vec::with_capacity(cells);
         for (image, masked) in masked.iter().enumerate() {
@@ -209,13 +244,18 @@ impl Run<'_> {
             let confidences = &mut self.probabilities[image_at..image_at + cells];
             for (position, value) in confidences.iter_mut().enumerate() {
                 let noise = match self.rng {
-                    Rng::Own(philox) => remask::gumbel(philox.uniform(Purpose::Confidence, image, step, position)),
+                    Rng::Own(philox) => {
+                        remask::gumbel(philox.uniform(Purpose::Confidence, image, step, position))
+                    }
                     Rng::Torch(twister) => remask::gumbel_as_torch(twister.uniform()),
                 };
                 *value = remask::confidence(*value, temperature, noise);
             }
-            let cut = remask::cut(confidences, self.schedule.mask_len(step, cells, *masked), &mut order);
-            for (token, confidence) in tokens[image_at..image_at + cells].iter_mut().zip(confidences) {
+            let cut =
+                remask::cut(confidences, self.schedule.mask_len(step, cells, *masked), &mut order);
+            for (token, confidence) in
+                tokens[image_at..image_at + cells].iter_mut().zip(confidences)
+            {
                 if *confidence < cut {
                     *token = None;
                 }

@@ -1,4 +1,5 @@
-//! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's meaning.
+//! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's
+//! meaning.
 
 mod layer;
 mod value;
@@ -38,14 +39,15 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Finds and loads ONNX Runtime; the first call in a process decides which, later ones return the same.
+    /// Finds and loads ONNX Runtime; the first call in a process decides which, later ones return
+    /// the same.
     ///
     /// `explicit` is a library file; without one the [`library::places`] are tried in order.
     ///
     /// # Errors
     ///
-    /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if this process
-    /// already uses another library than `explicit`.
+    /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if
+    /// this process already uses another library than `explicit`.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -58,12 +60,15 @@ impl Runtime {
             }
         };
         match explicit {
-            Some(wanted) if !same_file(&runtime.path, wanted) => Err(library::in_use(&runtime.path, wanted)),
+            Some(wanted) if !same_file(&runtime.path, wanted) => {
+                Err(library::in_use(&runtime.path, wanted))
+            }
             _ => Ok(runtime),
         }
     }
 
-    /// As [`Self::start`], with a library that is brought if there is none: unit tests are the first that a machine runs.
+    /// As [`Self::start`], with a library that is brought if there is none: unit tests are the
+    /// first that a machine runs.
     #[cfg(test)]
     pub(crate) fn for_tests() -> &'static Self {
         Self::start(None).unwrap_or_else(|_| {
@@ -78,7 +83,8 @@ impl Runtime {
         &self.path
     }
 
-    /// ONNX Runtime itself, of which a process has one: for this project's tests, which run graphs of their own.
+    /// ONNX Runtime itself, of which a process has one: for this project's tests, which run graphs
+    /// of their own.
     #[doc(hidden)]
     pub fn environment(&self) -> &Environment {
         &self.environment
@@ -101,9 +107,11 @@ impl Runtime {
     }
 
     fn build(path: PathBuf, builder: ort::environment::EnvironmentBuilder) -> Result<Self> {
-        let builder = builder.with_name("pocketmuse").with_telemetry(false).with_logger(Arc::new(forward));
-        let environment =
-            builder.build().map_err(|error| failed(format!("ONNX Runtime: {}", path.display()), &error))?;
+        let builder =
+            builder.with_name("pocketmuse").with_telemetry(false).with_logger(Arc::new(forward));
+        let environment = builder
+            .build()
+            .map_err(|error| failed(format!("ONNX Runtime: {}", path.display()), &error))?;
         environment.set_log_level(LogLevel::Warning);
         log::debug!("using ONNX Runtime at {}: {}", path.display(), ort::info());
         Ok(Self { path, environment })
@@ -142,8 +150,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
     canonical(a) == canonical(b)
 }
 
-/// Passes ONNX Runtime's messages to `log`, each a level lower: what fails also becomes an error, and whoever gets it
-/// decides how loud it is.
+/// Passes ONNX Runtime's messages to `log`, each a level lower: what fails also becomes an error,
+/// and whoever gets it decides how loud it is.
 fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
     let level = match level {
         LogLevel::Fatal | LogLevel::Error => log::Level::Warn,
@@ -162,8 +170,8 @@ pub(crate) type Taps = fn(&str) -> bool;
 pub(crate) enum Form<'a> {
     /// As it was exported; ONNX Runtime optimises it.
     Exported,
-    /// As it was exported, and what ONNX Runtime makes of it is saved as this file, its weights in one with the ending
-    /// `data` beside it.
+    /// As it was exported, and what ONNX Runtime makes of it is saved as this file, its weights in
+    /// one with the ending `data` beside it.
     Saved(&'a Path),
     /// What was saved, its weights where the package has them. Goes with no taps and no profile.
     Optimised(&'a [u8]),
@@ -178,8 +186,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) form: Form<'a>,
     /// Which of the values that the manifest lists as taps are outputs too.
     pub(crate) taps: Option<Taps>,
-    /// Where to write what every node was given and made, and how long it took: what the file's name begins with. The
-    /// nodes are then those of the graph as exported, none replaced by a faster one. Written when the session is dropped.
+    /// Where to write what every node was given and made, and how long it took: what the file's
+    /// name begins with. The nodes are then those of the graph as exported, none replaced by a
+    /// faster one. Written when the session is dropped.
     pub(crate) profile: Option<&'a Path>,
 }
 
@@ -194,27 +203,40 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Loads the graph of `entry` from the package at `root`. The files' digests are the caller's to check.
+    /// Loads the graph of `entry` from the package at `root`. The files' digests are the caller's
+    /// to check.
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if ONNX Runtime refuses.
-    pub(crate) fn load(runtime: &Runtime, root: &Path, entry: &StageEntry, settings: Settings<'_>) -> Result<Self> {
+    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if
+    /// ONNX Runtime refuses.
+    pub(crate) fn load(
+        runtime: &Runtime,
+        root: &Path,
+        entry: &StageEntry,
+        settings: Settings<'_>,
+    ) -> Result<Self> {
         let at = entry.graph.path.clone();
         let file = entry.graph.locate(root);
         let is_wanted = |name: &str| settings.taps.is_some_and(|wanted| wanted(name));
-        let taps: Vec<_> = entry.taps.iter().filter(|(name, _)| is_wanted(name)).map(|(_, spec)| spec).collect();
+        let taps: Vec<_> =
+            entry.taps.iter().filter(|(name, _)| is_wanted(name)).map(|(_, spec)| spec).collect();
         let from_memory = |model: &[u8]| {
             let folder = file.parent().unwrap_or(root).to_string_lossy().into_owned();
             builder(runtime, settings)
                 .and_then(|builder| {
-                    Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
+                    Ok(builder.with_config_entry(
+                        "session.model_external_initializers_file_folder_path",
+                        folder,
+                    )?)
                 })
                 .and_then(|mut builder| builder.commit_from_memory(model))
         };
         let inner = match settings.form {
             Form::Optimised(model) => from_memory(model),
-            _ if taps.is_empty() => builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file)),
+            _ if taps.is_empty() => {
+                builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
+            }
             _ => {
                 let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
                 model.extend(proto::more_outputs(&taps));
@@ -222,14 +244,17 @@ impl Session {
             }
         };
         let inner = inner.map_err(|error| failed(at.as_str(), &error))?;
-        check_signature("input", &entry.inputs, inner.inputs()).map_err(|error| error.within(&at))?;
+        check_signature("input", &entry.inputs, inner.inputs())
+            .map_err(|error| error.within(&at))?;
         let outputs = &inner.outputs()[..inner.outputs().len().saturating_sub(taps.len())];
         check_signature("output", &entry.outputs, outputs).map_err(|error| error.within(&at))?;
-        let tap_names = entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
+        let tap_names =
+            entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         Ok(Self { inner, at, outputs: entry.outputs.clone(), tap_names, taps: BTreeMap::new() })
     }
 
-    /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next run.
+    /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
+    /// run.
     ///
     /// # Errors
     ///
@@ -257,11 +282,15 @@ impl Session {
     }
 }
 
-fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::session::builder::SessionBuilder> {
+fn builder(
+    runtime: &Runtime,
+    settings: Settings<'_>,
+) -> ort::Result<ort::session::builder::SessionBuilder> {
     let Loading { arena, prepacking } = settings.loading;
     let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
     let builder = ort::session::Session::builder(&runtime.environment)?
-        // The default policy may choose an accelerator: another provider is another flavour, never a surprise.
+        // The default policy may choose an accelerator: another provider is another flavour, never
+        // a surprise.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_execution_providers([cpu])?
         .with_log_level(LogLevel::Warning)?
@@ -269,10 +298,13 @@ fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::sessio
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
         .with_prepacking(prepacking)?
-        // A pattern holds for one shape of all inputs, and the positions asked for change from run to run.
+        // A pattern holds for one shape of all inputs, and the positions asked for change from run
+        // to run.
         .with_memory_pattern(false)?;
     let builder = match settings.profile {
-        Some(path) => builder.with_profiling(path)?.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        Some(path) => builder
+            .with_profiling(path)?
+            .with_optimization_level(GraphOptimizationLevel::Disable)?,
         None => builder,
     };
     match settings.form {
@@ -282,27 +314,39 @@ fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<ort::sessio
             let weights = weights.file_name().unwrap_or_default().to_string_lossy();
             Ok(builder
                 .with_optimized_model_path(path)?
-                .with_config_entry("session.optimized_model_external_initializers_file_name", weights)?
-                .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")?)
+                .with_config_entry(
+                    "session.optimized_model_external_initializers_file_name",
+                    weights,
+                )?
+                .with_config_entry(
+                    "session.optimized_model_external_initializers_min_size_in_bytes",
+                    "1024",
+                )?)
         }
         Form::Optimised(_) => Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?),
     }
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
-    let wrong = |found: String| Error::new(ErrorKind::Runtime, at, format!("expected {spec}, found {found}"));
+    let wrong = |found: String| {
+        Error::new(ErrorKind::Runtime, at, format!("expected {spec}, found {found}"))
+    };
     let value = value.ok_or_else(|| wrong("none".to_owned()))?;
-    let (dtype, extents) = signature(value.dtype()).ok_or_else(|| wrong(format!("{}", value.dtype())))?;
-    let extents: Vec<_> = extents.iter().map(|&extent| usize::try_from(extent).unwrap_or(usize::MAX)).collect();
+    let (dtype, extents) =
+        signature(value.dtype()).ok_or_else(|| wrong(format!("{}", value.dtype())))?;
+    let extents: Vec<_> =
+        extents.iter().map(|&extent| usize::try_from(extent).unwrap_or(usize::MAX)).collect();
     if dtype != spec.dtype || !spec.shape.admits(&extents) {
         return Err(wrong(format!("{dtype} {extents:?}")));
     }
     Ok(Tensor { at: format!("{at}: {}", spec.name), value })
 }
 
-/// Compares what the manifest says with what the graph says: names, order, types, and every extent both know.
+/// Compares what the manifest says with what the graph says: names, order, types, and every extent
+/// both know.
 fn check_signature(what: &str, expected: &[TensorSpec], found: &[Outlet]) -> Result<()> {
-    let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let names =
+        |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let damaged = |detail| Error::new(ErrorKind::PackageDamaged, "", detail);
     if !expected.iter().map(|spec| spec.name.as_str()).eq(found.iter().map(Outlet::name)) {
         let expected = names(expected.iter().map(|spec| spec.name.as_str()).collect());
@@ -314,7 +358,9 @@ fn check_signature(what: &str, expected: &[TensorSpec], found: &[Outlet]) -> Res
             dtype == spec.dtype
                 && extents.len() == spec.shape.0.len()
                 && spec.shape.0.iter().zip(extents).all(|(dim, &extent)| match dim {
-                    Dim::Fixed(fixed) => extent < 0 || usize::try_from(extent).is_ok_and(|extent| extent == *fixed),
+                    Dim::Fixed(fixed) => {
+                        extent < 0 || usize::try_from(extent).is_ok_and(|extent| extent == *fixed)
+                    }
                     Dim::Named(_) => extent < 0,
                 })
         });
@@ -325,7 +371,8 @@ fn check_signature(what: &str, expected: &[TensorSpec], found: &[Outlet]) -> Res
     Ok(())
 }
 
-/// The type and extents of a tensor, -1 where unknown; `None` for anything that a package cannot hold.
+/// The type and extents of a tensor, -1 where unknown; `None` for anything that a package cannot
+/// hold.
 fn signature(value: &ValueType) -> Option<(Dtype, &[i64])> {
     let ValueType::Tensor { ty, shape, .. } = value else { return None };
     let dtype = match ty {
@@ -354,9 +401,10 @@ mod tests {
 
     use super::*;
 
-    // g = make_graph([make_node("Add", ["x", "x"], ["y"]), make_node("Mul", ["y", "y"], ["z"])], "g",
-    //     [make_tensor_value_info("x", 1, ["n", 2])], [make_tensor_value_info("z", 1, ["n", 2])])
-    // print(make_model(g, opset_imports=[make_opsetid("", 17)], ir_version=9).SerializeToString().hex())
+    // g = make_graph([make_node("Add", ["x", "x"], ["y"]), make_node("Mul", ["y", "y"], ["z"])],
+    // "g", [make_tensor_value_info("x", 1, ["n", 2])], [make_tensor_value_info("z", 1, ["n", 2])])
+    // print(make_model(g, opset_imports=[make_opsetid("", 17)],
+    // ir_version=9).SerializeToString().hex())
     const MODEL: &str = "080912003a4f0a0e0a01780a017812017922034164640a0e0a01790a017912017a22034d756c1201675a140a0178120f\
         0a0d080112090a0312016e0a02080262140a017a120f0a0d080112090a0312016e0a02080242040a001011";
 
@@ -411,13 +459,19 @@ mod tests {
     #[test]
     fn taps_are_there_when_asked_for() {
         let (folder, entry) = doubler();
-        let cases: [(Option<Taps>, bool); 3] =
-            [(None, false), (Some(|name| name == "doubler.sum"), true), (Some(|name| name == "y"), false)];
+        let cases: [(Option<Taps>, bool); 3] = [
+            (None, false),
+            (Some(|name| name == "doubler.sum"), true),
+            (Some(|name| name == "y"), false),
+        ];
         for (taps, expected) in cases {
             let mut session = load(&folder, &entry, taps).expect("a graph");
             let outputs = session.run(&[("x", Input::F32(&[1, 2], &[1.0, -3.0]))]).expect("runs");
             assert_eq!(outputs.len(), 1);
-            let tapped = session.taps().get("doubler.sum").map(|tensor| tensor.as_f32().expect("f32").to_vec());
+            let tapped = session
+                .taps()
+                .get("doubler.sum")
+                .map(|tensor| tensor.as_f32().expect("f32").to_vec());
             assert_eq!(tapped, expected.then(|| vec![2.0, -6.0]));
         }
     }
@@ -429,7 +483,9 @@ mod tests {
             ("expected the inputs w, found x", |entry| entry.inputs[0].name = "w".to_owned()),
             ("expected the outputs none, found z", |entry| entry.outputs.clear()),
             ("expected the input x: i64 [n, 2], found", |entry| entry.inputs[0].dtype = Dtype::I64),
-            ("expected the output z: f32 [n, 3], found", |entry| entry.outputs[0].shape.0[1] = 3.into()),
+            ("expected the output z: f32 [n, 3], found", |entry| {
+                entry.outputs[0].shape.0[1] = 3.into()
+            }),
             ("expected the output z: f32 [n], found", |entry| entry.outputs[0].shape.0.truncate(1)),
         ];
         for (expected, change) in cases {
@@ -452,12 +508,19 @@ mod tests {
             ("w", Input::F32(&[1, 2], &[1.0; 2])),
         ];
         for (index, input) in cases.into_iter().enumerate() {
-            assert_eq!(session.run(&[input]).err().expect("refused").kind(), ErrorKind::Runtime, "case {index}");
+            assert_eq!(
+                session.run(&[input]).err().expect("refused").kind(),
+                ErrorKind::Runtime,
+                "case {index}"
+            );
         }
         assert!(session.run(&[]).is_err());
         fs::write(folder.path().join("doubler.onnx"), b"not a graph").expect("written");
         assert_eq!(load(&folder, &entry, None).err().expect("refused").kind(), ErrorKind::Runtime);
-        assert_eq!(load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(
+            load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(),
+            ErrorKind::Runtime
+        );
     }
 
     #[test]
@@ -465,7 +528,8 @@ mod tests {
         let used = Runtime::for_tests();
         let same = Runtime::start(Some(used.path()));
         assert!(std::ptr::eq(same.expect("the one in use"), used));
-        let error = Runtime::start(Some("/another/libonnxruntime.so".as_ref())).err().expect("another");
+        let error =
+            Runtime::start(Some("/another/libonnxruntime.so".as_ref())).err().expect("another");
         assert!(error.to_string().contains("which this process already uses"), "{error}");
     }
 
@@ -473,15 +537,27 @@ mod tests {
     fn says_what_is_wrong_with_a_library() {
         let folder = tempfile::tempdir().expect("a folder");
         for path in [folder.path().to_path_buf(), folder.path().join("none.so")] {
-            assert_eq!(load_library(&Place::File(path.clone())).err().expect("none"), "no such file");
-            assert_eq!(load_library(&Place::Named { path, by: "test" }).err().expect("none"), "no such file");
+            assert_eq!(
+                load_library(&Place::File(path.clone())).err().expect("none"),
+                "no such file"
+            );
+            assert_eq!(
+                load_library(&Place::Named { path, by: "test" }).err().expect("none"),
+                "no such file"
+            );
         }
-        let old = ort::LoadDynamicError::BadVersion { version_str: "1.20.1".to_owned(), path: "x.so".into() };
+        let old = ort::LoadDynamicError::BadVersion {
+            version_str: "1.20.1".to_owned(),
+            path: "x.so".into(),
+        };
         let cut = folder.path().join("cut.so");
         let header = [b"\x7fELF\x02\x01".as_slice(), &[0; 35], &[1], &[0; 22]].concat();
         fs::write(&cut, header).expect("written");
         if cfg!(target_os = "linux") {
-            assert_eq!(load_library(&Place::File(cut)).err().expect("no library"), "a library cut short");
+            assert_eq!(
+                load_library(&Place::File(cut)).err().expect("no library"),
+                "a library cut short"
+            );
         }
         assert_eq!(found(old), "version 1.20.1, older than 1.22");
         let other = ort::LoadDynamicError::MissingApi { path: "x.so".into() };

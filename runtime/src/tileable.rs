@@ -1,5 +1,5 @@
-//! Pictures whose edges meet: the networks see the grid of tokens with a margin of those from the other side around it. Knows
-//! no network; see [`Request::tileable`](crate::Request::tileable).
+//! Pictures whose edges meet: the networks see the grid of tokens with a margin of those from the
+//! other side around it. Knows no network; see [`Request::tileable`](crate::Request::tileable).
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{request::Resolved, sampler::Predict};
 
-/// Tokens of a margin, at least. With fewer the decoder still draws an edge where the picture ends (docs/tileable.md).
+/// Tokens of a margin, at least. With fewer the decoder still draws an edge where the picture ends
+/// (docs/tileable.md).
 const MARGIN: usize = 8;
 
 /// Which edges of a picture meet, so that copies of it can lie side by side.
@@ -40,11 +41,15 @@ impl Tileable {
         }
     }
 
-    /// Rows above and below, and columns left and right, that the networks see besides a picture's own.
+    /// Rows above and below, and columns left and right, that the networks see besides a picture's
+    /// own.
     pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
         let whole = MARGIN.next_multiple_of((model.grid_multiple as usize).max(1));
         let if_any = |wanted| if wanted { whole } else { 0 };
-        [if_any(matches!(self, Self::Down | Self::Both)), if_any(matches!(self, Self::Across | Self::Both))]
+        [
+            if_any(matches!(self, Self::Down | Self::Both)),
+            if_any(matches!(self, Self::Across | Self::Both)),
+        ]
     }
 }
 
@@ -59,7 +64,11 @@ impl FromStr for Tileable {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|tileable| tileable.name() == text).ok_or_else(|| {
-            Error::new(ErrorKind::BadRequest, "tileable", format!("expected no, across, down or both, found {text:?}"))
+            Error::new(
+                ErrorKind::BadRequest,
+                "tileable",
+                format!("expected no, across, down or both, found {text:?}"),
+            )
         })
     }
 }
@@ -81,7 +90,8 @@ impl Surrounded {
         [0, 1].map(|axis| self.grid[axis] + 2 * self.margin[axis])
     }
 
-    /// The tokens of the grid and, in the margin, those that lie there when the grid goes on at its other side.
+    /// The tokens of the grid and, in the margin, those that lie there when the grid goes on at its
+    /// other side.
     pub(crate) fn wrapped<T: Copy>(self, tokens: &[T]) -> Vec<T> {
         let [rows, columns] = self.outer();
         // One grid further, so that nothing is below 0 where the margin is the wider.
@@ -95,7 +105,8 @@ impl Surrounded {
 
     /// Where a token of the grid lies in the outer one.
     fn place(self, position: usize) -> usize {
-        let [row, column] = [position / self.grid[1] + self.margin[0], position % self.grid[1] + self.margin[1]];
+        let [row, column] =
+            [position / self.grid[1] + self.margin[0], position % self.grid[1] + self.margin[1]];
         row * self.outer()[1] + column
     }
 
@@ -126,11 +137,17 @@ impl<P: Predict> Predict for Wrapping<P> {
     }
 
     /// Positions keep their order, so logits do.
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], P::Error> {
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], P::Error> {
         if self.surrounded.margin == [0; 2] {
             return self.model.predict(image, tokens, positions);
         }
-        let positions: Vec<_> = positions.iter().map(|position| self.surrounded.place(*position)).collect();
+        let positions: Vec<_> =
+            positions.iter().map(|position| self.surrounded.place(*position)).collect();
         self.model.predict(image, &self.surrounded.wrapped(tokens), &positions)
     }
 
@@ -164,7 +181,10 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         for tileable in Tileable::ALL {
             assert_eq!(tileable.to_string().parse::<Tileable>().expect("a name"), tileable);
-            assert_eq!(serde_json::to_string(&tileable).expect("a name"), format!("\"{tileable}\""));
+            assert_eq!(
+                serde_json::to_string(&tileable).expect("a name"),
+                format!("\"{tileable}\"")
+            );
         }
         let error = "x".parse::<Tileable>().expect_err("no name").to_string();
         assert_eq!(error, "tileable: expected no, across, down or both, found \"x\"");
@@ -176,9 +196,17 @@ mod tests {
     impl Predict for Echo {
         type Error = BadLogits;
 
-        fn predict(&mut self, _: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+        fn predict(
+            &mut self,
+            _: usize,
+            tokens: &[Option<u32>],
+            positions: &[usize],
+        ) -> Result<&[f32], BadLogits> {
             assert!(positions.is_sorted());
-            self.0 = positions.iter().map(|position| tokens[*position].map_or(-1.0, |token| token as f32)).collect();
+            self.0 = positions
+                .iter()
+                .map(|position| tokens[*position].map_or(-1.0, |token| token as f32))
+                .collect();
             Ok(&self.0)
         }
     }

@@ -37,8 +37,8 @@ pub struct Word {
     pub bytes: Range<usize>,
     /// Which of the prompt's [`Encoded::ids`] stand for it; none if it did not fit.
     pub tokens: Range<usize>,
-    /// What the tokenizer made of it, a piece for each token, those that did not fit included. Several pieces mean that the
-    /// vocabulary does not hold the word.
+    /// What the tokenizer made of it, a piece for each token, those that did not fit included.
+    /// Several pieces mean that the vocabulary does not hold the word.
     pub pieces: Vec<String>,
 }
 
@@ -47,7 +47,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read, `PackageDamaged` if it is not a tokenizer or lacks an id of the manifest.
+    /// `Io` if it cannot be read, `PackageDamaged` if it is not a tokenizer or lacks an id of the
+    /// manifest.
     pub fn load(root: &Path, manifest: &Manifest) -> Result<Self> {
         let path = manifest.tokenizer.file.locate(root);
         let size = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
@@ -65,10 +66,13 @@ impl Tokenizer {
     ///
     /// `PackageDamaged` if it is not a tokenizer or lacks an id of `entry`.
     pub fn parse(json: &[u8], entry: &package::Tokenizer) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|error| damaged("", format!("expected a tokenizer, found: {error}")).with_source(error))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
+            damaged("", format!("expected a tokenizer, found: {error}")).with_source(error)
+        })?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| damaged("truncation", error.to_string()).with_source(error))?;
+        inner
+            .with_truncation(None)
+            .map_err(|error| damaged("truncation", error.to_string()).with_source(error))?;
         let &package::Tokenizer { bos, eos, pad, max_tokens, .. } = entry;
         for (name, id) in [("bos", bos), ("eos", eos), ("pad", pad)] {
             if inner.id_to_token(id).is_none() {
@@ -79,7 +83,8 @@ impl Tokenizer {
     }
 
     fn encoding(&self, prompt: &str) -> Result<tokenizers::Encoding> {
-        let failed = |error: tokenizers::Error| damaged("tokenizer", error.to_string()).with_source(error);
+        let failed =
+            |error: tokenizers::Error| damaged("tokenizer", error.to_string()).with_source(error);
         self.inner.encode(prompt, false).map_err(failed)
     }
 
@@ -93,7 +98,8 @@ impl Tokenizer {
         let last = self.max_tokens - 1; // of the end
         let mut words: Vec<Word> = Vec::new();
         let mut of = None;
-        let tokens = encoding.get_offsets().iter().zip(encoding.get_word_ids()).zip(encoding.get_tokens());
+        let tokens =
+            encoding.get_offsets().iter().zip(encoding.get_word_ids()).zip(encoding.get_tokens());
         for (token, (((start, end), word), piece)) in (1..).zip(tokens) {
             let known = words.last_mut().filter(|_| word.is_some() && of == *word);
             of = *word;
@@ -112,9 +118,9 @@ impl Tokenizer {
                 }),
             }
         }
-        words
-            .iter_mut()
-            .for_each(|word| word.text = prompt.get(word.bytes.clone()).unwrap_or_default().trim().to_owned());
+        words.iter_mut().for_each(|word| {
+            word.text = prompt.get(word.bytes.clone()).unwrap_or_default().trim().to_owned()
+        });
         Ok(words)
     }
 
@@ -122,7 +128,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the tokenizer has no id for a part of the prompt and none for the unknown.
+    /// `PackageDamaged` if the tokenizer has no id for a part of the prompt and none for the
+    /// unknown.
     pub fn encode(&self, prompt: &str) -> Result<Encoded> {
         let encoding = self.encoding(prompt)?;
         let room = self.max_tokens - 2;
@@ -158,7 +165,8 @@ mod tests {
     }
 
     fn entry() -> package::Tokenizer {
-        let file = FileEntry { path: "tokenizer.json".to_owned(), bytes: 0, sha256: Digest::of(b"") };
+        let file =
+            FileEntry { path: "tokenizer.json".to_owned(), bytes: 0, sha256: Digest::of(b"") };
         package::Tokenizer { file, bos: 710, eos: 711, pad: 711, max_tokens: 77 }
     }
 
@@ -203,14 +211,20 @@ mod tests {
     #[test]
     fn words_know_their_place_and_their_tokens() {
         let prompt = "A red lighthouse, by the Ünïcode sea";
-        let (words, ids) =
-            (tokenizer().words(prompt).expect("words"), tokenizer().encode(prompt).expect("encoded").ids);
+        let (words, ids) = (
+            tokenizer().words(prompt).expect("words"),
+            tokenizer().encode(prompt).expect("encoded").ids,
+        );
         let texts: Vec<_> = words.iter().map(|word| word.text.as_str()).collect();
         assert_eq!(texts, ["A", "red", "lighthouse", ",", "by", "the", "Ünïcode", "sea"]);
         let mut next = 1;
         for word in &words {
             assert_eq!(&prompt[word.bytes.clone()], word.text);
-            assert_eq!((word.tokens.start, word.tokens.len()), (next, word.pieces.len()), "{word:?}");
+            assert_eq!(
+                (word.tokens.start, word.tokens.len()),
+                (next, word.pieces.len()),
+                "{word:?}"
+            );
             next = word.tokens.end;
         }
         assert_eq!(ids[next], 711, "the end comes after the last word");
@@ -223,33 +237,45 @@ mod tests {
         let words = tokenizer().words(&prompt).expect("words");
         let [unknown, by] = words.last_chunk().expect("two");
         assert!(unknown.pieces.len() > 1, "{unknown:?}");
-        assert_eq!((unknown.tokens.clone(), by.tokens.clone()), (75..76, 76..76), "the 77th is the end");
+        assert_eq!(
+            (unknown.tokens.clone(), by.tokens.clone()),
+            (75..76, 76..76),
+            "the 77th is the end"
+        );
         assert_eq!((by.text.as_str(), by.pieces.len()), ("by", 1));
     }
 
     #[test]
     fn the_files_own_truncation_and_padding_are_not_used() {
-        let json = fs::read_to_string(fixture("tiny-256/tokenizer/tokenizer.json")).expect("the fixture");
-        let truncation =
-            r#""truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}"#;
+        let json =
+            fs::read_to_string(fixture("tiny-256/tokenizer/tokenizer.json")).expect("the fixture");
+        let truncation = r#""truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}"#;
         let padding = r#""padding": {"strategy": {"Fixed": 90}, "direction": "Right", "pad_to_multiple_of": null,
             "pad_id": 3, "pad_type_id": 0, "pad_token": "$"}"#;
-        let json = json.replace("\"truncation\": null", truncation).replace("\"padding\": null", padding);
+        let json =
+            json.replace("\"truncation\": null", truncation).replace("\"padding\": null", padding);
         assert!(json.contains("LongestFirst") && json.contains("Fixed"));
         let changed = Tokenizer::parse(json.as_bytes(), &entry()).expect("a tokenizer");
         let prompt = "a red lighthouse by the sea at sunset with a boat and a bird";
-        assert_eq!(changed.encode(prompt).expect("encoded"), tokenizer().encode(prompt).expect("encoded"));
+        assert_eq!(
+            changed.encode(prompt).expect("encoded"),
+            tokenizer().encode(prompt).expect("encoded")
+        );
     }
 
     #[test]
     fn a_damaged_tokenizer_is_an_error() {
-        for json in ["", "{}", "[1]", r#"{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}"#] {
+        for json in
+            ["", "{}", "[1]", r#"{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}"#]
+        {
             let error = Tokenizer::parse(json.as_bytes(), &entry()).err().expect(json);
             assert_eq!(error.kind(), ErrorKind::PackageDamaged);
             assert!(error.to_string().starts_with("expected a tokenizer, found"), "{error}");
         }
         let json = fs::read(fixture("tiny-256/tokenizer/tokenizer.json")).expect("the fixture");
-        let error = Tokenizer::parse(&json, &package::Tokenizer { pad: 5000, ..entry() }).err().expect("no such id");
+        let error = Tokenizer::parse(&json, &package::Tokenizer { pad: 5000, ..entry() })
+            .err()
+            .expect("no such id");
         assert_eq!(error.to_string(), "pad: expected an id of the tokenizer, found 5000");
     }
 
@@ -261,9 +287,10 @@ mod tests {
 
     #[test]
     fn the_longest_prompt_is_read() {
-        for prompt in
-            ["a".repeat(crate::request::MAX_PROMPT_BYTES), "\u{301}".repeat(crate::request::MAX_PROMPT_BYTES / 2)]
-        {
+        for prompt in [
+            "a".repeat(crate::request::MAX_PROMPT_BYTES),
+            "\u{301}".repeat(crate::request::MAX_PROMPT_BYTES / 2),
+        ] {
             assert_eq!(tokenizer().encode(&prompt).expect("encoded").ids.len(), 77);
         }
     }

@@ -1,5 +1,6 @@
-//! Looking inside: what was chosen at every step, how sure the model was, and which words it looked at. Collects plain
-//! values while a picture is made; knows no file. See [`Pipeline::trace`](crate::Pipeline::trace).
+//! Looking inside: what was chosen at every step, how sure the model was, and which words it looked
+//! at. Collects plain values while a picture is made; knows no file. See
+//! [`Pipeline::trace`](crate::Pipeline::trace).
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -25,11 +26,14 @@ pub struct Trace {
     pub words: Vec<Word>,
     /// Rows of tokens in a picture, and tokens in a row.
     pub grid: [usize; 2],
-    /// Rows and columns of the maps of attention: the grid's, or half of each where the model works on half the grid.
+    /// Rows and columns of the maps of attention: the grid's, or half of each where the model works
+    /// on half the grid.
     pub attention_grid: [usize; 2],
-    /// Whether the package lets attention be looked at. Packages exported before it was possible do not.
+    /// Whether the package lets attention be looked at. Packages exported before it was possible do
+    /// not.
     pub has_attention: bool,
-    /// Steps that a resumed job had made before this trace began: what they fixed and looked at is not in it. Else 0.
+    /// Steps that a resumed job had made before this trace began: what they fixed and looked at is
+    /// not in it. Else 0.
     pub unseen_steps: usize,
     /// The steps of each picture.
     pub pictures: Vec<Vec<TracedStep>>,
@@ -42,13 +46,15 @@ pub struct TracedStep {
     pub step: usize,
     /// The tokens after the step, `None` where masked.
     pub tokens: Vec<Option<u32>>,
-    /// The probability that each token drawn in this step had; `None` where none was drawn. Drawn tokens that are masked
-    /// after the step were too unsure.
+    /// The probability that each token drawn in this step had; `None` where none was drawn. Drawn
+    /// tokens that are masked after the step were too unsure.
     pub confidence: Vec<Option<f32>>,
-    /// How undecided the model was, in bits, from 0 to the logarithm of the number of codes; `None` as above.
+    /// How undecided the model was, in bits, from 0 to the logarithm of the number of codes; `None`
+    /// as above.
     pub entropy: Vec<Option<f32>>,
-    /// How much of their attention the positions of `attention_grid` give to each word: the mean of all cross-attentions
-    /// and heads. With the rest, what a position gives sums to 1. Empty without attention.
+    /// How much of their attention the positions of `attention_grid` give to each word: the mean of
+    /// all cross-attentions and heads. With the rest, what a position gives sums to 1. Empty
+    /// without attention.
     pub words: Vec<Vec<f32>>,
     /// What goes to no word, the mean over the positions.
     pub rest: Rest,
@@ -66,24 +72,28 @@ pub struct Rest {
 }
 
 impl Trace {
-    /// How much attention a picture gave to a word: 1 is as much as to the prompt's words on average. `None` if there was
-    /// no attention to look at, no step, or the word was cut off.
+    /// How much attention a picture gave to a word: 1 is as much as to the prompt's words on
+    /// average. `None` if there was no attention to look at, no step, or the word was cut off.
     pub fn share(&self, picture: usize, word: usize) -> Option<f32> {
         let kept = self.words.iter().filter(|word| !word.tokens.is_empty()).count();
         let all: f64 = (0..self.words.len()).filter_map(|word| self.total(picture, word)).sum();
-        let own = self.total(picture, word).filter(|_| !self.words[word].tokens.is_empty() && all > 0.0)?;
+        let own = self
+            .total(picture, word)
+            .filter(|_| !self.words[word].tokens.is_empty() && all > 0.0)?;
         Some((own * kept as f64 / all) as f32)
     }
 
-    /// The mean map of attention to a word over all steps of a picture. `None` as for [`Self::share`].
+    /// The mean map of attention to a word over all steps of a picture. `None` as for
+    /// [`Self::share`].
     pub fn map(&self, picture: usize, word: usize) -> Option<Vec<f32>> {
         let maps: Vec<_> = self.maps(picture, word).collect();
-        let mean = |position: usize| maps.iter().map(|map| map[position]).sum::<f32>() / maps.len() as f32;
+        let mean =
+            |position: usize| maps.iter().map(|map| map[position]).sum::<f32>() / maps.len() as f32;
         (!maps.is_empty()).then(|| (0..maps[0].len()).map(mean).collect())
     }
 
-    /// The step, from 0, after which each token of a picture was never masked again; `None` if it was known before the
-    /// first step that is seen.
+    /// The step, from 0, after which each token of a picture was never masked again; `None` if it
+    /// was known before the first step that is seen.
     pub fn fixed(&self, picture: usize) -> Vec<Option<usize>> {
         let steps = self.pictures.get(picture).map_or(&[][..], Vec::as_slice);
         let fixed = |position: usize| {
@@ -94,7 +104,11 @@ impl Trace {
     }
 
     fn maps(&self, picture: usize, word: usize) -> impl Iterator<Item = &Vec<f32>> {
-        self.pictures.get(picture).into_iter().flatten().filter_map(move |step| step.words.get(word))
+        self.pictures
+            .get(picture)
+            .into_iter()
+            .flatten()
+            .filter_map(move |step| step.words.get(word))
     }
 
     fn total(&self, picture: usize, word: usize) -> Option<f64> {
@@ -111,10 +125,22 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    pub(crate) fn new(words: Vec<Word>, job: &Resolved, model: &Model, unseen_steps: usize) -> Self {
+    pub(crate) fn new(
+        words: Vec<Word>,
+        job: &Resolved,
+        model: &Model,
+        unseen_steps: usize,
+    ) -> Self {
         let attention_grid = job.grid.map(|side| side / (model.grid_multiple as usize).max(1));
         let pictures = vec![Vec::new(); job.images()];
-        let trace = Trace { words, grid: job.grid, attention_grid, has_attention: false, unseen_steps, pictures };
+        let trace = Trace {
+            words,
+            grid: job.grid,
+            attention_grid,
+            has_attention: false,
+            unseen_steps,
+            pictures,
+        };
         Self { trace, cells: job.grid[0] * job.grid[1] }
     }
 
@@ -178,8 +204,10 @@ impl Tracer {
         let words: Vec<_> = self.trace.words.iter().map(|word| word.tokens.clone()).collect();
         let end = words.last().map_or(1, |last| last.end);
         let step = self.step(image);
-        step.words =
-            words.into_iter().map(|tokens| rows.iter().map(|row| sum(row, tokens.clone())).collect()).collect();
+        step.words = words
+            .into_iter()
+            .map(|tokens| rows.iter().map(|row| sum(row, tokens.clone())).collect())
+            .collect();
         let over_positions = |tokens: std::ops::Range<usize>| {
             rows.iter().map(|row| sum(row, tokens.clone())).sum::<f32>() / rows.len() as f32
         };
@@ -272,8 +300,15 @@ impl Predict for Traced<'_, '_> {
         }
     }
 
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
-        let Some(tracer) = &mut self.tracer else { return self.model.predict(image, tokens, positions) };
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32]> {
+        let Some(tracer) = &mut self.tracer else {
+            return self.model.predict(image, tokens, positions);
+        };
         self.model.predict(image, tokens, positions)?;
         tracer.attended(image, self.model.taps())?;
         let logits = self.model.logits()?;
@@ -303,7 +338,11 @@ mod tests {
             // p = numpy.array([.5, .25, .25]); print(-(p * numpy.log2(p)).sum())
             (&[std::f32::consts::LN_2, 0.0, 0.0], 1.5),
         ] {
-            assert!((entropy(logits) - bits).abs() < 1e-6, "{logits:?}: expected {bits}, found {}", entropy(logits));
+            assert!(
+                (entropy(logits) - bits).abs() < 1e-6,
+                "{logits:?}: expected {bits}, found {}",
+                entropy(logits)
+            );
         }
     }
 
@@ -311,7 +350,8 @@ mod tests {
     fn attention_is_the_mean_of_the_prompts_branch() {
         let mut mean = Mean::default();
         // Two branches, two heads, one position, two tokens; then one head of another layer.
-        mean.add(&[2, 2, 1, 2], &[9.0, 9.0, 9.0, 9.0, 0.2, 0.8, 0.4, 0.6], 1).expect("as the format says");
+        mean.add(&[2, 2, 1, 2], &[9.0, 9.0, 9.0, 9.0, 0.2, 0.8, 0.4, 0.6], 1)
+            .expect("as the format says");
         mean.add(&[2, 1, 1, 2], &[9.0, 9.0, 0.9, 0.1], 1).expect("as the format says");
         assert_eq!(mean.rows(), [[0.5, 0.5]]);
         for (shape, weights) in [
@@ -322,7 +362,10 @@ mod tests {
             (&[0, 1, 1, 2], &[]),
         ] {
             let error = mean.add(shape, weights, 1).expect_err("another shape");
-            assert!(error.detail().starts_with("expected f32 [branches, heads, 1, tokens], found"), "{error}");
+            assert!(
+                error.detail().starts_with("expected f32 [branches, heads, 1, tokens], found"),
+                "{error}"
+            );
         }
     }
 
@@ -352,11 +395,16 @@ mod tests {
             has_attention: true,
             unseen_steps: 0,
             pictures: vec![
-                vec![step(0, [Some(0.5), None], [0.1, 0.2, 0.0]), step(1, [Some(0.9), None], [0.0, 0.1, 0.0])],
+                vec![
+                    step(0, [Some(0.5), None], [0.1, 0.2, 0.0]),
+                    step(1, [Some(0.9), None], [0.0, 0.1, 0.0]),
+                ],
                 vec![],
             ],
         };
-        let close = |found: Option<f32>, expected: f32| found.is_some_and(|found| (found - expected).abs() < 1e-6);
+        let close = |found: Option<f32>, expected: f32| {
+            found.is_some_and(|found| (found - expected).abs() < 1e-6)
+        };
         assert!(close(trace.share(0, 0), 0.5), "{:?}", trace.share(0, 0));
         assert!(close(trace.share(0, 1), 1.5));
         assert_eq!((trace.share(0, 2), trace.share(1, 0)), (None, None), "cut off, and no step");

@@ -1,5 +1,6 @@
-//! Variations: the picture of a request is made again as tokens, and a share of that work is done anew with other random
-//! numbers for each variation, as an edit does it. Knows no network; see [`Request::variation`].
+//! Variations: the picture of a request is made again as tokens, and a share of that work is done
+//! anew with other random numbers for each variation, as an edit does it. Knows no network; see
+//! [`Request::variation`].
 //!
 //! [`Request::variation`]: crate::Request::variation
 
@@ -12,11 +13,12 @@ use crate::{
     sampler::{self, Predict, Schedule},
 };
 
-/// As [`sampler::sample`], for a job that varies a picture: all steps of the picture, which is one for all variations, and
-/// then those from `redone_from` on once more.
+/// As [`sampler::sample`], for a job that varies a picture: all steps of the picture, which is one
+/// for all variations, and then those from `redone_from` on once more.
 ///
-/// `tokens` are those of all variations; while the picture is made they are the same for each. `on_step` is told the number
-/// of the step among all that the job has; `job.schedule.first_step` counts like that, too.
+/// `tokens` are those of all variations; while the picture is made they are the same for each.
+/// `on_step` is told the number of the step among all that the job has; `job.schedule.first_step`
+/// counts like that, too.
 pub(crate) fn sample<P: Predict>(
     model: &mut P,
     tokens: &mut [Option<u32>],
@@ -59,7 +61,12 @@ impl<P: Predict> Predict for OneForAll<'_, P> {
         self.model.begin(step);
     }
 
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], P::Error> {
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], P::Error> {
         self.model.predict(image, tokens, positions)
     }
 
@@ -94,7 +101,12 @@ mod tests {
             self.begun += 1;
         }
 
-        fn predict(&mut self, _: usize, _: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+        fn predict(
+            &mut self,
+            _: usize,
+            _: &[Option<u32>],
+            positions: &[usize],
+        ) -> Result<&[f32], BadLogits> {
             let row = |_| (0..CODES).map(|code| if code + 1 == self.begun { 1e4 } else { 0.0 });
             self.logits = positions.iter().flat_map(row).collect();
             Ok(&self.logits)
@@ -125,11 +137,24 @@ mod tests {
         };
         let grid = [16, CELLS / 16];
         let (margin, guidance_scale) = ([0; 2], 1.0);
-        (Resolved { request, guidance_scale, grid, margin, schedule, redone_from: Some(redone_from) }, redone_from)
+        (
+            Resolved {
+                request,
+                guidance_scale,
+                grid,
+                margin,
+                schedule,
+                redone_from: Some(redone_from),
+            },
+            redone_from,
+        )
     }
 
     /// The tokens after every step.
-    fn run((job, redone_from): &(Resolved, usize), tokens: &mut [Option<u32>]) -> Vec<Vec<Option<u32>>> {
+    fn run(
+        (job, redone_from): &(Resolved, usize),
+        tokens: &mut [Option<u32>],
+    ) -> Vec<Vec<Option<u32>>> {
         let (mut steps, mut next) = (Vec::new(), job.schedule.first_step);
         let flow = sample(&mut Counting::default(), tokens, (job, *redone_from), |step, tokens| {
             assert_eq!(step, next, "every step has its number");
@@ -144,7 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_masked_is_drawn_anew_and_the_rest_is_kept() {
-        let chance = |uniform: f64| uniform < f64::from((std::f32::consts::PI / 2.0 * 9.0 / 12.0).cos());
+        let chance =
+            |uniform: f64| uniform < f64::from((std::f32::consts::PI / 2.0 * 9.0 / 12.0).cos());
         let job = job(0.3, 3, MaskingSchedule::Cosine); // three of twelve steps, so a chance of cos(pi / 2 * 9 / 12)
         let mut tokens = vec![None; 3 * CELLS];
         let steps = run(&job, &mut tokens);
@@ -159,9 +185,17 @@ mod tests {
                 assert_eq!(code as usize >= STEPS, is_redone, "image {image}, position {position}");
                 assert!(is_redone || picture[position] == *token);
             }
-            kept.push(variation.iter().filter(|code| code.is_some_and(|code| (code as usize) < STEPS)).count());
+            kept.push(
+                variation
+                    .iter()
+                    .filter(|code| code.is_some_and(|code| (code as usize) < STEPS))
+                    .count(),
+            );
         }
-        assert!(kept.iter().all(|kept| kept.abs_diff(158) < 24) && kept[0] != kept[1], "{kept:?} of {CELLS}"); // three sigma
+        assert!(
+            kept.iter().all(|kept| kept.abs_diff(158) < 24) && kept[0] != kept[1],
+            "{kept:?} of {CELLS}"
+        ); // three sigma
     }
 
     #[test]
@@ -170,7 +204,10 @@ mod tests {
             for (variation, redone) in [(0.0, 0), (0.08, 0), (1.0, 2 * CELLS)] {
                 let mut tokens = vec![None; 2 * CELLS];
                 let steps = run(&job(variation, 2, masking), &mut tokens);
-                let found = tokens.iter().filter(|code| code.is_some_and(|code| code as usize >= STEPS)).count();
+                let found = tokens
+                    .iter()
+                    .filter(|code| code.is_some_and(|code| code as usize >= STEPS))
+                    .count();
                 assert_eq!(found, redone, "{variation}");
                 assert!(redone > 0 || tokens == steps[STEPS - 1]);
             }
@@ -185,8 +222,17 @@ mod tests {
             let (mut rest, mut tokens) = (job.clone(), tokens);
             rest.0.schedule.first_step = made;
             let mut model = Counting { begun: made, ..Counting::default() };
-            let flow = sample(&mut model, &mut tokens, (&rest.0, rest.1), |_, _| ControlFlow::Continue(()));
-            assert!(flow.expect("good logits").is_continue() && tokens == whole, "after {made} steps");
+            let flow =
+                sample(
+                    &mut model,
+                    &mut tokens,
+                    (&rest.0, rest.1),
+                    |_, _| ControlFlow::Continue(()),
+                );
+            assert!(
+                flow.expect("good logits").is_continue() && tokens == whole,
+                "after {made} steps"
+            );
         }
     }
 

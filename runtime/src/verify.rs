@@ -1,9 +1,11 @@
-//! Runs every stage of a package on reference inputs and compares what comes out with the reference.
+//! Runs every stage of a package on reference inputs and compares what comes out with the
+//! reference.
 //!
-//! The reference file is safetensors. `text.ids` `[n, 77]` gives `text.hidden` and `text.pooled`; these with
-//! `micro_conds` `[n, 5]` give `prologue.*`; with `step.ids` `[n, h, w]`, no guidance and all positions they give
-//! `step.*`; `decode.ids` gives `decode.pixels`, and `encode.pixels` gives `encode.latents` and `encode.ids`. Every
-//! stage is fed from the file, so an error shows at the stage that makes it.
+//! The reference file is safetensors. `text.ids` `[n, 77]` gives `text.hidden` and `text.pooled`;
+//! these with `micro_conds` `[n, 5]` give `prologue.*`; with `step.ids` `[n, h, w]`, no guidance
+//! and all positions they give `step.*`; `decode.ids` gives `decode.pixels`, and `encode.pixels`
+//! gives `encode.latents` and `encode.ids`. Every stage is fed from the file, so an error shows at
+//! the stage that makes it.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -18,8 +20,8 @@ use crate::{
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
 };
 
-/// How far a float may be from its reference, and how far more for each unit of the reference. Sums over thousands of
-/// f32 products in another order differ by about a tenth of this.
+/// How far a float may be from its reference, and how far more for each unit of the reference. Sums
+/// over thousands of f32 products in another order differ by about a tenth of this.
 pub const TOLERANCE: f32 = 1e-4;
 
 /// One tensor, compared with its reference.
@@ -82,20 +84,22 @@ impl fmt::Display for Check {
                 f,
                 "{name} {shape:?}: {verdict}, largest error {max_abs_error:.3e}, {worst_ratio:.3} of what is allowed"
             ),
-            Outcome::Exact { shape, different } => write!(f, "{name} {shape:?}: {verdict}, {different} differ"),
+            Outcome::Exact { shape, different } => {
+                write!(f, "{name} {shape:?}: {verdict}, {different} differ")
+            }
             Outcome::NotInFile => write!(f, "{name}: not in this file"),
             Outcome::NotInPackage => write!(f, "{name}: not in this package"),
         }
     }
 }
 
-/// Compares every stage of the package with the reference file `golden`, one check for each tensor, in the order of
-/// the data.
+/// Compares every stage of the package with the reference file `golden`, one check for each tensor,
+/// in the order of the data.
 ///
 /// # Errors
 ///
-/// What opening a package fails with; `Io` or `BadInput` for the reference file: not safetensors, of other sizes than
-/// the model, or with nothing to compare.
+/// What opening a package fails with; `Io` or `BadInput` for the reference file: not safetensors,
+/// of other sizes than the model, or with nothing to compare.
 pub fn verify(package: &Path, golden: &Path, options: &Options) -> Result<Vec<Check>> {
     let package = Package::open(package, options)?.with_taps(|name| !name.starts_with(ATTENTION));
     let checks = Verifier { package: &package, golden: &Golden::open(golden)?, checks: Vec::new() }
@@ -133,7 +137,8 @@ impl Verifier<'_> {
             self.expect(Stage::TextEncoder, "input_ids", "text.ids", shape)?;
             let ids = tokens("text.ids", ids, u32::MAX)?;
             let prompts: Vec<_> = ids.chunks(shape[1]).map(<[u32]>::to_vec).collect();
-            let text = TextEncoder::load(self.package, Loading::of(Stage::TextEncoder))?.encode(&prompts)?;
+            let text = TextEncoder::load(self.package, Loading::of(Stage::TextEncoder))?
+                .encode(&prompts)?;
             found.insert("text.hidden".to_owned(), text.hidden.as_f32()?.to_vec());
             found.insert("text.pooled".to_owned(), text.pooled.as_f32()?.to_vec());
         }
@@ -166,10 +171,14 @@ impl Verifier<'_> {
 
     /// Runs the prologue for each sample on its own.
     fn prime(&self, found: &mut Found) -> Result<Option<Vec<Primed>>> {
-        let (hidden, pooled) = (self.golden.f32("text.hidden", 3)?, self.golden.f32("text.pooled", 2)?);
+        let (hidden, pooled) =
+            (self.golden.f32("text.hidden", 3)?, self.golden.f32("text.pooled", 2)?);
         let micro_conds = self.golden.f32("micro_conds", 2)?;
-        let (Some((hidden_shape, hidden)), Some((pooled_shape, pooled)), Some((micro_shape, micro_conds))) =
-            (hidden, pooled, micro_conds)
+        let (
+            Some((hidden_shape, hidden)),
+            Some((pooled_shape, pooled)),
+            Some((micro_shape, micro_conds)),
+        ) = (hidden, pooled, micro_conds)
         else {
             return Ok(None);
         };
@@ -186,8 +195,10 @@ impl Verifier<'_> {
                 let row = values.chunks(values.len() / samples).nth(sample).unwrap_or_default();
                 Tensor::f32(name, &[&[1], &shape[1..]].concat(), row.to_vec())
             };
-            let text =
-                Text { hidden: row("hidden", hidden_shape, hidden)?, pooled: row("pooled", pooled_shape, pooled)? };
+            let text = Text {
+                hidden: row("hidden", hidden_shape, hidden)?,
+                pooled: row("pooled", pooled_shape, pooled)?,
+            };
             let micro_conds = micro_conds.as_chunks().0.get(sample).copied().unwrap_or_default();
             primed.push(prologue.prime(&text, micro_conds)?);
             collect(prologue.taps(), found)?;
@@ -195,7 +206,13 @@ impl Verifier<'_> {
         Ok(Some(primed))
     }
 
-    fn step(&self, shape: &[usize], ids: &[i64], primed: &[Primed], found: &mut Found) -> Result<()> {
+    fn step(
+        &self,
+        shape: &[usize],
+        ids: &[i64],
+        primed: &[Primed],
+        found: &mut Found,
+    ) -> Result<()> {
         let model = &self.package.manifest().model;
         same_samples("step.ids", shape, primed.len())?;
         let grid = self.grid("step.ids", shape)?;
@@ -203,9 +220,13 @@ impl Verifier<'_> {
         let positions: Vec<usize> = (0..grid[0] * grid[1]).collect();
         let mut predictor = Predictor::load(self.package, Loading::of(Stage::Step))?;
         for (ids, primed) in ids.chunks(positions.len()).zip(primed) {
-            let ids: Vec<_> = ids.iter().map(|&id| Some(id).filter(|&id| id != model.mask_token_id)).collect();
+            let ids: Vec<_> =
+                ids.iter().map(|&id| Some(id).filter(|&id| id != model.mask_token_id)).collect();
             let mut prompted = predictor.with(primed, &vec![1.0; primed.branches], grid)?;
-            let logits = channels_first(prompted.predict(0, &ids, &positions)?, model.codebook_size as usize);
+            let logits = channels_first(
+                prompted.predict(0, &ids, &positions)?,
+                model.codebook_size as usize,
+            );
             found.entry("step.logits".to_owned()).or_default().extend(logits);
             collect(prompted.taps(), found)?;
         }
@@ -243,7 +264,8 @@ impl Verifier<'_> {
         let outcome = match self.golden.i64("encode.ids", 3)? {
             Some((shape, reference)) if pixels.is_some() && has_encoder => {
                 same_length("encode.ids", shape, reference.len(), ids.len())?;
-                let different = ids.iter().zip(reference).filter(|(id, reference)| id != reference).count();
+                let different =
+                    ids.iter().zip(reference).filter(|(id, reference)| id != reference).count();
                 Outcome::Exact { shape: shape.to_vec(), different }
             }
             Some(_) if pixels.is_some() => Outcome::NotInPackage,
@@ -284,7 +306,10 @@ impl Verifier<'_> {
         let multiple = self.package.manifest().model.grid_multiple as usize;
         let grid = [shape[1], shape[2]];
         if grid.iter().any(|extent| extent % multiple != 0) {
-            return Err(bad(name, format!("expected rows and columns in multiples of {multiple}, found {grid:?}")));
+            return Err(bad(
+                name,
+                format!("expected rows and columns in multiples of {multiple}, found {grid:?}"),
+            ));
         }
         Ok(grid)
     }
@@ -296,7 +321,9 @@ impl Verifier<'_> {
         if !fits {
             return Err(bad(
                 name,
-                format!("expected f32 [n, 3, H, W], sides multiples of {multiple}, found {shape:?}"),
+                format!(
+                    "expected f32 [n, 3, H, W], sides multiples of {multiple}, found {shape:?}"
+                ),
             ));
         }
         Ok([shape[2], shape[3]])
@@ -324,7 +351,10 @@ fn same_length(name: &str, shape: &[usize], reference: usize, found: usize) -> R
     if reference == found {
         return Ok(());
     }
-    Err(bad(name, format!("expected {found} numbers, as the model makes, found {reference} {shape:?}")))
+    Err(bad(
+        name,
+        format!("expected {found} numbers, as the model makes, found {reference} {shape:?}"),
+    ))
 }
 
 /// Adds one sample's taps. Step taps on a grid are channels-last, their references channels-first.
@@ -344,10 +374,13 @@ fn collect(taps: &BTreeMap<String, Tensor>, found: &mut Found) -> Result<()> {
 
 /// `[positions, channels]` to `[channels, positions]`.
 fn channels_first(values: &[f32], channels: usize) -> Vec<f32> {
-    (0..channels).flat_map(|channel| values.iter().copied().skip(channel).step_by(channels)).collect()
+    (0..channels)
+        .flat_map(|channel| values.iter().copied().skip(channel).step_by(channels))
+        .collect()
 }
 
-/// The largest error, and the largest in units of what is allowed. Not a number is infinitely far from anything.
+/// The largest error, and the largest in units of what is allowed. Not a number is infinitely far
+/// from anything.
 fn distance(found: &[f32], reference: &[f32]) -> (f32, f32) {
     found.iter().zip(reference).fold((0.0, 0.0), |(error, ratio): (f32, f32), (a, b)| {
         let off = if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
@@ -388,7 +421,10 @@ mod tests {
         let check = |outcome| Check { name: "x".to_owned(), outcome };
         let close = check(Outcome::Close { shape: vec![2], max_abs_error: 2e-4, worst_ratio: 1.5 });
         assert!(!close.holds());
-        assert_eq!(close.to_string(), "x [2]: FAILS, largest error 2.000e-4, 1.500 of what is allowed");
+        assert_eq!(
+            close.to_string(),
+            "x [2]: FAILS, largest error 2.000e-4, 1.500 of what is allowed"
+        );
         let missing = check(Outcome::NotInFile);
         assert!(missing.holds() && !missing.is_compared());
         assert_eq!(missing.to_string(), "x: not in this file");

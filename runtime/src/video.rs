@@ -1,5 +1,6 @@
-//! A picture that moves: each frame begins with the tokens of the one before, shifted by whole tokens, and what came into
-//! view is drawn. Knows no network; see [`Pipeline::video`](crate::Pipeline::video).
+//! A picture that moves: each frame begins with the tokens of the one before, shifted by whole
+//! tokens, and what came into view is drawn. Knows no network; see
+//! [`Pipeline::video`](crate::Pipeline::video).
 
 use std::time::Duration;
 
@@ -21,12 +22,15 @@ pub const MAX_FRAMES: u32 = 10_000;
 pub struct Video {
     /// How many frames, 1 to [`MAX_FRAMES`].
     pub frames: u32,
-    /// How far the view moves from frame to frame, right and down, in pixels: the picture moves the other way. Whole
-    /// tokens are what a frame is shifted by; the rest counts for the frames after it.
+    /// How far the view moves from frame to frame, right and down, in pixels: the picture moves the
+    /// other way. Whole tokens are what a frame is shifted by; the rest counts for the frames after
+    /// it.
     pub motion: [f32; 2],
-    /// The part of the tokens that is drawn anew in every frame, 0 to 1, besides what came into view.
+    /// The part of the tokens that is drawn anew in every frame, 0 to 1, besides what came into
+    /// view.
     pub remask: f32,
-    /// A picture that the video becomes: the last frame is made of its tokens. Of any size, as for an edit.
+    /// A picture that the video becomes: the last frame is made of its tokens. Of any size, as for
+    /// an edit.
     pub end: Option<RgbImage>,
 }
 
@@ -72,8 +76,8 @@ impl Video {
     ///
     /// # Errors
     ///
-    /// As for [`Request::resolve`]; `BadRequest` too for a value of the video out of its range, a motion that moves
-    /// everything out of view in one frame, and several pictures at once.
+    /// As for [`Request::resolve`]; `BadRequest` too for a value of the video out of its range, a
+    /// motion that moves everything out of view in one frame, and several pictures at once.
     pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Resolved> {
         request.check_starts_from_nothing()?;
         let job = request.resolve(manifest)?;
@@ -83,19 +87,31 @@ impl Video {
 
     fn check(&self, job: &Resolved, pixels_per_token: u32) -> Result<()> {
         if !(1..=MAX_FRAMES).contains(&self.frames) {
-            return Err(bad("frames", format!("expected 1 to {MAX_FRAMES}, found {}", self.frames)));
+            return Err(bad(
+                "frames",
+                format!("expected 1 to {MAX_FRAMES}, found {}", self.frames),
+            ));
         }
         if !(0.0..=1.0).contains(&self.remask) {
-            return Err(bad("remask", format!("expected a number of 0 to 1, found {}", self.remask)));
+            return Err(bad(
+                "remask",
+                format!("expected a number of 0 to 1, found {}", self.remask),
+            ));
         }
         if job.redone_from.is_some() {
             return Err(bad("variation", "expected none for a video, found one".to_owned()));
         }
         if job.margin != [0; 2] {
-            return Err(bad("tileable", format!("expected no for a video, found {}", job.request.tileable)));
+            return Err(bad(
+                "tileable",
+                format!("expected no for a video, found {}", job.request.tileable),
+            ));
         }
         if job.images() != 1 {
-            return Err(bad("num_images_per_prompt", format!("expected 1 for a video, found {}", job.images())));
+            return Err(bad(
+                "num_images_per_prompt",
+                format!("expected 1 for a video, found {}", job.images()),
+            ));
         }
         let [rows, columns] = job.grid;
         for (motion, tokens) in self.motion.into_iter().zip([columns, rows]) {
@@ -112,15 +128,17 @@ impl Video {
         Ok(())
     }
 
-    /// How many whole tokens, columns and rows, the view of a frame is away from that of the first: as for the author of
-    /// aMUSEd, who counts from the middle of a pixel.
+    /// How many whole tokens, columns and rows, the view of a frame is away from that of the first:
+    /// as for the author of aMUSEd, who counts from the middle of a pixel.
     pub(crate) fn place(&self, frame: u32, pixels_per_token: u32) -> [i64; 2] {
-        let tokens = |motion: f32| (f64::from(motion) * f64::from(frame) - 0.5) / f64::from(pixels_per_token);
+        let tokens = |motion: f32| {
+            (f64::from(motion) * f64::from(frame) - 0.5) / f64::from(pixels_per_token)
+        };
         self.motion.map(|motion| (tokens(motion) + 0.5).floor() as i64)
     }
 
-    /// What a frame begins with: the tokens of the frame before, moved, some of them masked or those of the end.
-    /// `rng` draws one number for each token.
+    /// What a frame begins with: the tokens of the frame before, moved, some of them masked or
+    /// those of the end. `rng` draws one number for each token.
     pub(crate) fn begin(
         &self,
         frame: u32,
@@ -142,7 +160,8 @@ impl Video {
                 Rng::Own(philox) => philox.uniform(Purpose::Noise, 0, 0, position),
                 Rng::Torch(twister) => twister.uniform().into(),
             };
-            let wanted = end.as_ref().and_then(|end| end[position]).filter(|_| uniform >= 1.0 - share);
+            let wanted =
+                end.as_ref().and_then(|end| end[position]).filter(|_| uniform >= 1.0 - share);
             if wanted.is_some() {
                 *token = wanted;
             } else if uniform < f64::from(self.remask) {
@@ -153,15 +172,24 @@ impl Video {
     }
 }
 
-/// The grid as it looks when the view has moved right and down by `by` tokens; `None` for what came into view.
-pub(crate) fn shifted(tokens: &[Option<u32>], [rows, columns]: [usize; 2], by: [i64; 2]) -> Vec<Option<u32>> {
-    let source = |at: usize, by: i64, side: usize| at.checked_add_signed(by as isize).filter(|at| *at < side);
-    let cell =
-        |row: usize, column: usize| tokens[source(row, by[1], rows)? * columns + source(column, by[0], columns)?];
+/// The grid as it looks when the view has moved right and down by `by` tokens; `None` for what came
+/// into view.
+pub(crate) fn shifted(
+    tokens: &[Option<u32>],
+    [rows, columns]: [usize; 2],
+    by: [i64; 2],
+) -> Vec<Option<u32>> {
+    let source = |at: usize, by: i64, side: usize| {
+        at.checked_add_signed(by as isize).filter(|at| *at < side)
+    };
+    let cell = |row: usize, column: usize| {
+        tokens[source(row, by[1], rows)? * columns + source(column, by[0], columns)?]
+    };
     (0..rows).flat_map(|row| (0..columns).map(move |column| cell(row, column))).collect()
 }
 
-/// The job of a frame after the first: linear, as the author of aMUSEd does, and with so many tokens masked at first.
+/// The job of a frame after the first: linear, as the author of aMUSEd does, and with so many
+/// tokens masked at first.
 pub(crate) fn frame_job(job: &Resolved, tokens: &[Option<u32>]) -> Resolved {
     let masked = tokens.iter().filter(|token| token.is_none()).count();
     let schedule = Schedule {
@@ -222,12 +250,14 @@ mod tests {
         assert_eq!(places(0.0), [0; 9]);
     }
 
-    /// Where the author's frame after the first takes its columns from, for motions of -40 to 40 pixels, tokens of 16:
-    /// `print([{round(j + m / 16 - 1 / 32) - j for j in range(32)} for m in range(-40, 41)])` in Python, which rounds half to even.
+    /// Where the author's frame after the first takes its columns from, for motions of -40 to 40
+    /// pixels, tokens of 16: `print([{round(j + m / 16 - 1 / 32) - j for j in range(32)} for m in
+    /// range(-40, 41)])` in Python, which rounds half to even.
     const AUTHOR: [i64; 81] = [
-        -3, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-        -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-        1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+        -3, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -1, -1, -1, -1, -1, -1,
+        -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+        2,
     ];
 
     #[test]
@@ -237,12 +267,17 @@ mod tests {
             for axis in [0, 1] {
                 let mut video = Video { remask: 0.0, ..Video::default() };
                 video.motion[axis] = motion.into();
-                let next = video.begin(1, &before, None, ([32, 32], 16), &mut Rng::new(RngKind::Own, 5));
+                let next =
+                    video.begin(1, &before, None, ([32, 32], 16), &mut Rng::new(RngKind::Own, 5));
                 for (at, token) in (0..).zip(&next) {
                     let mut source = [at % 32, at / 32];
                     source[axis] += shift;
                     let inside = source.iter().all(|at| (0..32).contains(at));
-                    assert_eq!(*token, inside.then(|| (source[1] * 32 + source[0]) as u32), "{motion} px, axis {axis}");
+                    assert_eq!(
+                        *token,
+                        inside.then(|| (source[1] * 32 + source[0]) as u32),
+                        "{motion} px, axis {axis}"
+                    );
                 }
             }
         }
@@ -257,7 +292,9 @@ mod tests {
             let last = video.begin(4, &before, Some(&end), ([3, 4], 16), rng);
             assert_eq!(last, end.map(Some));
             let earlier = video.begin(3, &before, Some(&end), ([3, 4], 16), rng);
-            for (at, token) in earlier.iter().enumerate().filter(|(_, token)| token.is_some_and(|token| token > 1)) {
+            for (at, token) in
+                earlier.iter().enumerate().filter(|(_, token)| token.is_some_and(|token| token > 1))
+            {
                 assert!(
                     at % 4 > 0 && *token == Some(end[at - 1]),
                     "one token further right than at the end: {earlier:?}"

@@ -1,4 +1,5 @@
-//! What stays between pictures: stages that the plan keeps loaded, and what was encoded last. Knows no order of things.
+//! What stays between pictures: stages that the plan keeps loaded, and what was encoded last. Knows
+//! no order of things.
 
 use std::collections::VecDeque;
 
@@ -13,7 +14,8 @@ use crate::{
 /// Texts that are kept: a few prompts and the empty one, a quarter of a MiB each.
 const TEXTS: usize = 8;
 
-/// The stages that are loaded, the last texts, and the codes of the last picture by the digest of its pixels.
+/// The stages that are loaded, the last texts, and the codes of the last picture by the digest of
+/// its pixels.
 #[derive(Default)]
 pub(crate) struct Warm {
     pub(crate) texts: Texts,
@@ -49,10 +51,11 @@ impl<S> Slot<S> {
         self.0.take().map(|(_, stage)| stage)
     }
 
-    /// Keeps the stage if the plan says so and its run came to a good end. Being cancelled is one; a stage that failed
-    /// is dropped, so that the next request begins anew.
+    /// Keeps the stage if the plan says so and its run came to a good end. Being cancelled is one;
+    /// a stage that failed is dropped, so that the next request begins anew.
     pub(crate) fn keep<T>(&mut self, stage: S, plan: &StagePlan, result: &Result<T>) {
-        let is_sound = result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled);
+        let is_sound =
+            result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled);
         self.0 = (plan.warm && is_sound).then_some((plan.loading, stage));
     }
 
@@ -98,7 +101,8 @@ impl Texts {
     ///
     /// `Runtime` if they are of different sizes.
     pub(crate) fn join(&self, prompts: &[&[u32]]) -> Result<Text> {
-        let text = |ids: &&[u32]| self.kept.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
+        let text =
+            |ids: &&[u32]| self.kept.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
         Text::join(prompts.iter().filter_map(text))
     }
 }
@@ -131,7 +135,9 @@ mod tests {
 
     #[test]
     fn another_plan_drops_what_it_does_not_want() {
-        for (next, stays) in [(plan(true, true), true), (plan(false, true), false), (plan(true, false), false)] {
+        for (next, stays) in
+            [(plan(true, true), true), (plan(false, true), false), (plan(true, false), false)]
+        {
             let mut slot = Slot::default();
             slot.keep(7, &plan(true, true), &Ok(()));
             slot.fit(&next);
@@ -151,9 +157,15 @@ mod tests {
             texts.keep(&[id], text(id));
             assert!(texts.touch(&[0]), "used again");
         }
-        assert_eq!((0..20).filter(|id| texts.touch(&[*id])).collect::<Vec<_>>(), [0, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!(
+            (0..20).filter(|id| texts.touch(&[*id])).collect::<Vec<_>>(),
+            [0, 13, 14, 15, 16, 17, 18, 19]
+        );
         let joined = texts.join(&[&[19], &[0], &[19]]).expect("of one size");
-        assert_eq!(joined.hidden.shaped(&[3, 2]).expect("three"), [19.0, 19.0, 0.0, 0.0, 19.0, 19.0]);
+        assert_eq!(
+            joined.hidden.shaped(&[3, 2]).expect("three"),
+            [19.0, 19.0, 0.0, 0.0, 19.0, 19.0]
+        );
         assert_eq!(joined.pooled.shaped(&[3, 1]).expect("three"), [19.0, 0.0, 19.0]);
     }
 }

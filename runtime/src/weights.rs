@@ -1,5 +1,5 @@
-//! Weights written into a prompt, `(word:1.3)`: a prompt becomes plain text and what each of its bytes weighs.
-//! Knows no tokens.
+//! Weights written into a prompt, `(word:1.3)`: a prompt becomes plain text and what each of its
+//! bytes weighs. Knows no tokens.
 //!
 //! | written | weight of `word` |
 //! |---|---|
@@ -8,8 +8,9 @@
 //! | `[word]`, `[[word]]` | 1 / 1.1, 1 / 1.21 |
 //! | `\(word\)` | 1, in brackets |
 //!
-//! Weights inside one another multiply. What is none of these is text: a bracket without its partner, a colon without a
-//! number after it, a backslash before anything but a bracket or a backslash.
+//! Weights inside one another multiply. What is none of these is text: a bracket without its
+//! partner, a colon without a number after it, a backslash before anything but a bracket or a
+//! backslash.
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
@@ -47,12 +48,15 @@ impl Weighted {
             from = at + bytes;
             match change {
                 Change::None => continue,
-                Change::Open(factor) => weights.push(weights.last().map_or(factor, |outer| outer * factor)),
+                Change::Open(factor) => {
+                    weights.push(weights.last().map_or(factor, |outer| outer * factor))
+                }
                 Change::Close => drop(weights.pop()),
             }
             let weight = weights.last().copied().unwrap_or(1.0);
             if !(0.0..=MAX_WEIGHT).contains(&weight) {
-                let detail = format!("expected weights of 0 to {MAX_WEIGHT}, found {weight} at byte {at}");
+                let detail =
+                    format!("expected weights of 0 to {MAX_WEIGHT}, found {weight} at byte {at}");
                 return Err(Error::new(ErrorKind::BadRequest, "", detail));
             }
             read.starts.push((read.text.len(), weight));
@@ -97,10 +101,15 @@ fn marks(prompt: &str) -> Vec<Mark> {
             bracket @ (b'(' | b'[') => open.push(bracket, at),
             b')' => {
                 if let Some(first) = open.pop(b'(') {
-                    let number =
-                        Some(colon).filter(|colon| *colon > first).and_then(|from| number(&prompt[from + 1..at]));
+                    let number = Some(colon)
+                        .filter(|colon| *colon > first)
+                        .and_then(|from| number(&prompt[from + 1..at]));
                     let last = if number.is_some() { colon } else { at };
-                    marks.push(Mark { at: first, bytes: 1, change: Change::Open(number.unwrap_or(STEP)) });
+                    marks.push(Mark {
+                        at: first,
+                        bytes: 1,
+                        change: Change::Open(number.unwrap_or(STEP)),
+                    });
                     marks.push(Mark { at: last, bytes: at + 1 - last, change: Change::Close });
                 }
             }
@@ -131,7 +140,8 @@ impl Open {
         self.brackets.push((bracket, at));
     }
 
-    /// Where the last bracket of this kind was opened. Those opened after it have no partner any more.
+    /// Where the last bracket of this kind was opened. Those opened after it have no partner any
+    /// more.
     fn pop(&mut self, bracket: u8) -> Option<usize> {
         let waiting = if bracket == b'(' { self.round } else { self.brackets.len() - self.round };
         if waiting == 0 {
@@ -202,7 +212,8 @@ mod tests {
             ("(\u{1F680}ü:2)ö", &[("\u{1F680}ü", 2.0), ("ö", 1.0)]),
         ];
         for (prompt, expected) in cases {
-            let expected: Vec<_> = expected.iter().map(|(text, weight)| ((*text).to_owned(), *weight)).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(text, weight)| ((*text).to_owned(), *weight)).collect();
             assert_eq!(runs(prompt), expected, "{prompt}");
         }
     }

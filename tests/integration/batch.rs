@@ -1,4 +1,5 @@
-//! Several jobs in one command: each picture is the one it would be alone, and a job that fails loses no other.
+//! Several jobs in one command: each picture is the one it would be alone, and a job that fails
+//! loses no other.
 
 use std::fs;
 
@@ -7,8 +8,11 @@ use crate::support::{self, names, package};
 fn run(words: &[&str]) -> u8 {
     support::runtime();
     let package = package("tiny-world").to_string_lossy().into_owned();
-    let common = ["--package", &package, "--num-inference-steps", "2", "--height", "32", "--width", "32"];
-    pocketmuse_cli::run(["pocketmuse", "generate"].iter().chain(words).chain(&common).map(Into::into))
+    let common =
+        ["--package", &package, "--num-inference-steps", "2", "--height", "32", "--width", "32"];
+    pocketmuse_cli::run(
+        ["pocketmuse", "generate"].iter().chain(words).chain(&common).map(Into::into),
+    )
 }
 
 #[test]
@@ -18,7 +22,11 @@ fn every_line_and_seed_gives_its_picture_and_one_that_fails_loses_no_other() {
     fs::write(path("prompts.txt"), b"a tree\n\na (red:99) car\n\xff\na car\n").expect("written");
     fs::create_dir(path("pictures")).expect("a folder");
     let output = path("pictures/a.png");
-    assert_eq!(run(&["--prompts", &path("prompts.txt"), "--seeds", "3,4", "-o", &output]), 1, "two lines fail");
+    assert_eq!(
+        run(&["--prompts", &path("prompts.txt"), "--seeds", "3,4", "-o", &output]),
+        1,
+        "two lines fail"
+    );
     let made = ["a-1-3.png", "a-1-4.png", "a-5-3.png", "a-5-4.png"];
     assert_eq!(names(&folder.path().join("pictures")), made);
 
@@ -30,7 +38,11 @@ fn every_line_and_seed_gives_its_picture_and_one_that_fails_loses_no_other() {
     assert_eq!(run(&["a car", "--seeds", "4,5", "-o", &path("b.png")]), 0);
     assert_eq!(bytes("alone.png"), bytes("b-4.png"));
     assert_eq!(run(&["--prompts", &path("none.txt")]), 1);
-    for words in [&["a", "--seeds", "1", "--seed", "2"][..], &["a", "--prompts", "x"], &["a", "--seeds", "1,x"]] {
+    for words in [
+        &["a", "--seeds", "1", "--seed", "2"][..],
+        &["a", "--prompts", "x"],
+        &["a", "--seeds", "1,x"],
+    ] {
         assert_eq!(run(words), 2, "{words:?}");
     }
 }

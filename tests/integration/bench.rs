@@ -10,7 +10,8 @@ use pocketmuse_package::ErrorKind;
 
 use crate::support::{self, flavoured_package};
 
-/// The configs of models/tiny-world, and what a picture of 128 x 128 pixels with guidance makes of them.
+/// The configs of models/tiny-world, and what a picture of 128 x 128 pixels with guidance makes of
+/// them.
 mod sizes {
     pub(super) const BRANCHES: u64 = 2;
     pub(super) const TEXT_TOKENS: u64 = 77;
@@ -55,7 +56,8 @@ fn step(positions: u64) -> u64 {
     let layer = itself + cross(HIDDEN) + TOKENS * 3 * HIDDEN * INNER;
     let resample = TOKENS * 4 * CHANNELS * CHANNELS;
     let projections = TOKENS * 2 * CHANNELS * HIDDEN;
-    let branch = 4 * block + projections + LAYERS * layer + resample + positions * CHANNELS * CHANNELS;
+    let branch =
+        4 * block + projections + LAYERS * layer + resample + positions * CHANNELS * CHANNELS;
     // Before the first modulation the branches are one.
     BRANCHES * branch - residual + resample + positions * CHANNELS * CODES
 }
@@ -77,7 +79,12 @@ fn decoder() -> u64 {
 fn request() -> Request {
     // Of two equal prompts one would be encoded.
     let prompt = "a tree".to_owned();
-    Request { prompt, num_inference_steps: Some(3), guidance_scale: Some(5.0), ..Request::default() }
+    Request {
+        prompt,
+        num_inference_steps: Some(3),
+        guidance_scale: Some(5.0),
+        ..Request::default()
+    }
 }
 
 #[test]
@@ -95,7 +102,11 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
             ControlFlow::Continue(())
         });
         let found = found.expect("measured");
-        let schedule = found.request.resolve(&Manifest::read(&package).expect("a manifest")).expect("fits").schedule;
+        let schedule = found
+            .request
+            .resolve(&Manifest::read(&package).expect("a manifest"))
+            .expect("fits")
+            .schedule;
         let mut masked = CELLS as usize;
         let mut steps = 0;
         for at in 0..3 {
@@ -108,17 +119,31 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
             ("step", steps),
             ("decoder", decoder()),
         ];
-        let operations: Vec<_> = found.stages.iter().map(|stage| (stage.name, stage.operations)).collect();
+        let operations: Vec<_> =
+            found.stages.iter().map(|stage| (stage.name, stage.operations)).collect();
         assert_eq!(operations, expected.map(|(name, products)| (name, 2 * products)), "{flavour}");
         assert_eq!((found.flavour, found.runs, pictures), (flavour, 2, 12));
-        assert!(layers > 10 && found.peak.int8 > 0.0 && found.peak.f32 > 0.0, "{layers} {:?}", found.peak);
+        assert!(
+            layers > 10 && found.peak.int8 > 0.0 && found.peak.f32 > 0.0,
+            "{layers} {:?}",
+            found.peak
+        );
         for stage in &found.stages {
-            assert!(!stage.run.is_zero() && !stage.warm_load.is_zero() && stage.speed() > 0.0, "{stage:?}");
+            assert!(
+                !stage.run.is_zero() && !stage.warm_load.is_zero() && stage.speed() > 0.0,
+                "{stage:?}"
+            );
             assert!(!stage.prepared_load.is_zero(), "{stage:?}");
-            assert_eq!(stage.peak_anonymous_bytes.is_some(), cfg!(target_os = "linux"), "{stage:?}");
+            assert_eq!(
+                stage.peak_anonymous_bytes.is_some(),
+                cfg!(target_os = "linux"),
+                "{stage:?}"
+            );
             assert_eq!(stage.cold_load.is_some(), cfg!(target_os = "linux"), "{stage:?}");
         }
-        assert!(found.stages.iter().map(|stage| stage.run).sum::<std::time::Duration>() < found.total);
+        assert!(
+            found.stages.iter().map(|stage| stage.run).sum::<std::time::Duration>() < found.total
+        );
     }
 }
 
@@ -138,6 +163,9 @@ fn stops_when_asked_and_refuses_nothing_to_do() {
     assert_eq!(asked, 1 + 9 + 1);
     for runs in [0, 1001] {
         let error = bench(&package, &options, &request(), runs, |_| ControlFlow::Continue(()));
-        assert_eq!(error.expect_err("out of range").to_string(), format!("runs: expected 1 to 1000, found {runs}"));
+        assert_eq!(
+            error.expect_err("out of range").to_string(),
+            format!("runs: expected 1 to 1000, found {runs}")
+        );
     }
 }

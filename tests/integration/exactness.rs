@@ -29,7 +29,8 @@ fn every_stage_agrees_with_the_reference() {
     support::runtime();
     for name in TINY {
         let golden = fixture(name).join("golden.safetensors");
-        let checks = verify::verify(&package(name), &golden, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        let checks = verify::verify(&package(name), &golden, &Options::default())
+            .unwrap_or_else(|e| panic!("{e}"));
         for check in &checks {
             println!("{name}: {check}");
             assert!(check.is_compared() && check.holds(), "{name}: {check}");
@@ -49,15 +50,21 @@ fn the_bundled_model_reads_text_as_the_reference_does() {
         let checks = verify::verify(&package("tiny-world"), &golden, &Options::default());
         let checks = checks.unwrap_or_else(|error| panic!("{error}"));
         let text: Vec<_> = checks.iter().filter(|check| check.name.starts_with("text.")).collect();
-        assert!(text.len() == 2 && text.iter().all(|check| check.is_compared() && check.holds()), "{checks:?}");
+        assert!(
+            text.len() == 2 && text.iter().all(|check| check.is_compared() && check.holds()),
+            "{checks:?}"
+        );
     }
 }
 
 /// The request that a transcript's arguments describe.
 fn request(arguments: &Value) -> Request {
     let number = |key: &str| arguments[key].as_f64().expect("a number");
-    let temperature =
-        arguments["temperature"].as_array().expect("two").iter().map(|t| t.as_f64().expect("a number") as f32);
+    let temperature = arguments["temperature"]
+        .as_array()
+        .expect("two")
+        .iter()
+        .map(|t| t.as_f64().expect("a number") as f32);
     let temperature: Vec<f32> = temperature.collect();
     Request {
         prompt: arguments["prompt"].as_str().expect("a prompt").to_owned(),
@@ -75,7 +82,9 @@ fn request(arguments: &Value) -> Request {
 
 /// What an edit's transcript starts from; `None` for a run from scratch.
 fn source(run: &str) -> Option<Source> {
-    let file = |what: &str| Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists());
+    let file = |what: &str| {
+        Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists())
+    };
     let picture = pixels::read(&file("input")?).expect("a picture");
     let source = Source::new(picture.image).with_paste(false); // the reference returns the whole reconstruction
     Some(match file("mask") {
@@ -88,7 +97,8 @@ fn check_picture(run: &str, index: usize, made: &image::RgbImage) {
     let path = fixture("tiny-world").join(format!("{run}.{index}.png"));
     let wanted = image::open(path).expect("a picture").to_rgb8();
     assert_eq!(made.dimensions(), wanted.dimensions(), "{run}");
-    let difference = made.iter().zip(wanted.iter()).map(|(a, b)| a.abs_diff(*b)).max().expect("pixels");
+    let difference =
+        made.iter().zip(wanted.iter()).map(|(a, b)| a.abs_diff(*b)).max().expect("pixels");
     println!("{run}: picture {index} differs by at most {difference}/255");
     assert!(difference <= 1, "{run}: picture {index} differs by {difference}/255");
 }
@@ -97,13 +107,17 @@ fn check_run(pipeline: &Pipeline, run: &str) {
     let folder = fixture("tiny-world");
     let arguments = fs::read(folder.join(format!("{run}.json"))).expect("arguments");
     let request = request(&serde_json::from_slice(&arguments).expect("JSON"));
-    let steps = read_tensors(&folder.join(format!("{run}.safetensors"))).remove("steps").expect("a transcript").i64s();
+    let steps = read_tensors(&folder.join(format!("{run}.safetensors")))
+        .remove("steps")
+        .expect("a transcript")
+        .i64s();
     let mask = pipeline.manifest().model.mask_token_id;
     let mut seen = 0;
     let watch = |step: &Step<'_>| {
         let wanted = &steps[seen * step.tokens.len()..][..step.tokens.len()];
-        let different =
-            (0..wanted.len()).filter(|at| i64::from(step.tokens[*at].unwrap_or(mask)) != wanted[*at]).count();
+        let different = (0..wanted.len())
+            .filter(|at| i64::from(step.tokens[*at].unwrap_or(mask)) != wanted[*at])
+            .count();
         assert_eq!(different, 0, "{run}: tokens that differ after step {}", step.step);
         seen += 1;
         ControlFlow::Continue(())
@@ -131,7 +145,8 @@ fn whole_runs_agree_token_by_token() {
 fn the_fixtures_are_all_there() {
     let runs = fs::read_dir(fixture("tiny-world")).expect("fixtures").filter(|entry| {
         let path = entry.as_ref().expect("an entry").path();
-        let generated = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("generate-"));
+        let generated =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("generate-"));
         generated && path.extension() == Some(Path::new("json").as_os_str())
     });
     assert_eq!(runs.count(), 7);

@@ -12,10 +12,20 @@ fn every_picture_of_a_grid_is_the_one_made_alone() {
     support::runtime();
     let (folder, package) = (tempfile::tempdir().expect("a folder"), package("tiny-world"));
     let path = folder.path().join("grid.png");
-    let (output, package) = (path.to_string_lossy().into_owned(), package.to_string_lossy().into_owned());
+    let (output, package) =
+        (path.to_string_lossy().into_owned(), package.to_string_lossy().into_owned());
     let run = |more: &[&str]| {
-        let words = ["pocketmuse", "grid", "a tree", "--columns", "sampler=confidence,halton", "-o", &output];
-        let common = ["--seed", "7", "--with", "height=64", "--with", "width=96", "--package", &package];
+        let words = [
+            "pocketmuse",
+            "grid",
+            "a tree",
+            "--columns",
+            "sampler=confidence,halton",
+            "-o",
+            &output,
+        ];
+        let common =
+            ["--seed", "7", "--with", "height=64", "--with", "width=96", "--package", &package];
         pocketmuse_cli::run(words.iter().chain(more).chain(&common).map(Into::into))
     };
     assert_eq!(run(&["--rows", "num-inference-steps=2,3"]), 0);
@@ -48,6 +58,10 @@ fn find(whole: &RgbImage, part: &RgbImage) -> Option<(u32, u32)> {
         .flat_map(|y| (0..=whole.width().saturating_sub(width)).map(move |x| (x, y)));
     corners.into_iter().find(|&(x, y)| {
         whole.get_pixel(x, y) == part.get_pixel(0, 0)
-            && whole.view(x, y, width, height).pixels().zip(part.pixels()).all(|((.., found), wanted)| found == *wanted)
+            && whole
+                .view(x, y, width, height)
+                .pixels()
+                .zip(part.pixels())
+                .all(|((.., found), wanted)| found == *wanted)
     })
 }

@@ -1,4 +1,5 @@
-//! A job that is stopped after any step, stored, and resumed elsewhere gives the pictures of one that was never stopped.
+//! A job that is stopped after any step, stored, and resumed elsewhere gives the pictures of one
+//! that was never stopped.
 
 use std::ops::ControlFlow;
 
@@ -81,7 +82,11 @@ fn a_stop_after_any_step_changes_nothing() {
             });
             let resumed = resumed.unwrap_or_else(|error| panic!("{error}"));
             assert!(steps.into_iter().eq(stop + 1..STEPS), "only what is left is run");
-            assert_eq!((&resumed.images, &resumed.request), (&whole.images, &whole.request), "after step {stop}");
+            assert_eq!(
+                (&resumed.images, &resumed.request),
+                (&whole.images, &whole.request),
+                "after step {stop}"
+            );
         }
     }
 }
@@ -92,22 +97,36 @@ fn a_state_that_does_not_belong_here_is_refused() {
     let source = Source::new(picture());
     let state = stopped(&pipeline, &request(RngKind::Own), Some(&source), STEPS - 1);
     let refused = |pipeline: &Pipeline, state: &State, source: Option<&Source>, expected: &str| {
-        let error = pipeline.resume(state, source, |_| ControlFlow::Continue(())).map(|_| ()).expect_err(expected);
+        let error = pipeline
+            .resume(state, source, |_| ControlFlow::Continue(()))
+            .map(|_| ())
+            .expect_err(expected);
         assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
     };
     refused(&pipeline, &state, None, "expected the picture and mask");
-    refused(&pipeline, &state, Some(&Source::new(RgbImage::new(96, 128))), "expected the picture and mask");
+    refused(
+        &pipeline,
+        &state,
+        Some(&Source::new(RgbImage::new(96, 128))),
+        "expected the picture and mask",
+    );
     let other = open("tiny-256");
-    let state_of_another =
-        State { request: Request { height: None, width: None, ..state.request.clone() }, ..state.clone() };
+    let state_of_another = State {
+        request: Request { height: None, width: None, ..state.request.clone() },
+        ..state.clone()
+    };
     refused(&other, &state_of_another, Some(&source), "expected the package");
     type Change = fn(&mut State);
     let cases: [(&str, Change); 7] = [
         ("expected a step up to 3", |s| s.next_step = 4),
         ("expected a step up to 3", |s| s.tokens.push(None)),
         ("expected codes below 2048, found 2048", |s| s.tokens[3] = Some(2048)),
-        ("expected no masked token after the last step", |s| (s.next_step, s.tokens[0]) = (STEPS, None)),
-        ("expected the generator own, found torch", |s| s.rng = pocketmuse::rng::Rng::new(RngKind::Torch, 1)),
+        ("expected no masked token after the last step", |s| {
+            (s.next_step, s.tokens[0]) = (STEPS, None)
+        }),
+        ("expected the generator own, found torch", |s| {
+            s.rng = pocketmuse::rng::Rng::new(RngKind::Torch, 1)
+        }),
         ("num_inference_steps: expected 1 to", |s| s.request.num_inference_steps = Some(0)),
         ("expected the picture and mask", |s| s.request.width = Some(64)),
     ];

@@ -1,4 +1,5 @@
-//! What ONNX Runtime makes of the int8 graphs: the fused integer kernels run, and no weight becomes f32 again.
+//! What ONNX Runtime makes of the int8 graphs: the fused integer kernels run, and no weight becomes
+//! f32 again.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -48,11 +49,20 @@ fn every_linear_layer_runs_the_fused_integer_kernel() {
         let written = fs::read(entry.graph.locate(&package)).expect("a graph");
         let layers = count(&written, &["MatMulInteger"])["MatMulInteger"];
         let model = optimized(&entry.graph.locate(&package));
-        let kernels = ["DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "DynamicQuantizeLinear"];
+        let kernels = [
+            "DynamicQuantizeMatMul",
+            "MatMulIntegerToFloat",
+            "MatMulInteger",
+            "DynamicQuantizeLinear",
+        ];
         let found = count(&model, &kernels);
         println!("{stage}: {layers} linear layers, run as {found:?}");
         assert!(layers > 0, "{stage}");
-        assert_eq!(found["DynamicQuantizeMatMul"] + found["MatMulIntegerToFloat"], layers, "{stage}: all are fused");
+        assert_eq!(
+            found["DynamicQuantizeMatMul"] + found["MatMulIntegerToFloat"],
+            layers,
+            "{stage}: all are fused"
+        );
         assert_eq!(found["MatMulInteger"], 0, "{stage}: none is left alone");
         assert_no_weight_grew(entry, &model, stage);
     }
@@ -64,7 +74,8 @@ fn assert_no_weight_grew(entry: &StageEntry, optimized: &[u8], what: impl std::f
     assert!(growth < 1.1, "{what}: {growth:.2} times as large when optimized: a weight became f32");
 }
 
-/// Every operator of `kernel` in the graph as it is written is one when it is optimized, and nothing grew into f32.
+/// Every operator of `kernel` in the graph as it is written is one when it is optimized, and
+/// nothing grew into f32.
 fn keeps(flavour: Flavour, stage: Stage, kernel: &str) {
     let package = flavoured_package(flavour);
     let manifest = Manifest::read(&package).expect("a package");
@@ -73,7 +84,10 @@ fn keeps(flavour: Flavour, stage: Stage, kernel: &str) {
     let model = optimized(&entry.graph.locate(&package));
     let [before, after] = [&written, &model].map(|model| count(model, &[kernel])[kernel]);
     println!("{flavour} {stage}: {before} {kernel}, run as {after}");
-    assert!(before > 0 && before == after, "{flavour} {stage}: {before} {kernel}, {after} of them run");
+    assert!(
+        before > 0 && before == after,
+        "{flavour} {stage}: {before} {kernel}, {after} of them run"
+    );
     assert_no_weight_grew(entry, &model, format!("{flavour} {stage}"));
 }
 
@@ -102,7 +116,10 @@ const COLUMNS: usize = 32;
 
 fn matrix(name: &str, ty: TensorElementType, extents: [usize; 2]) -> Outlet {
     let shape = Shape::new(extents.map(|extent| extent as i64));
-    Outlet::new(name, ValueType::Tensor { ty, shape, dimension_symbols: SymbolicDimensions::empty(2) })
+    Outlet::new(
+        name,
+        ValueType::Tensor { ty, shape, dimension_symbols: SymbolicDimensions::empty(2) },
+    )
 }
 
 /// One `MatMulInteger` of u8 activations with constant s8 weights.
@@ -111,9 +128,11 @@ fn product(weight: &[i8]) -> Session {
     let mut graph = Graph::new().expect("a graph");
     graph.set_inputs([matrix("a", TensorElementType::Uint8, [ROWS, INNER])]).expect("an input");
     graph.set_outputs([matrix("c", TensorElementType::Int32, [ROWS, COLUMNS])]).expect("an output");
-    let node = Node::new("MatMulInteger", ONNX_DOMAIN, "product", ["a", "b"], ["c"], []).expect("a node");
+    let node =
+        Node::new("MatMulInteger", ONNX_DOMAIN, "product", ["a", "b"], ["c"], []).expect("a node");
     graph.add_node(node).expect("a node");
-    let mut constant = Tensor::<i8>::new(&Allocator::default(), [INNER as i64, COLUMNS as i64]).expect("memory");
+    let mut constant =
+        Tensor::<i8>::new(&Allocator::default(), [INNER as i64, COLUMNS as i64]).expect("memory");
     constant.extract_tensor_mut().1.copy_from_slice(weight);
     graph.add_initializer("b", constant, false).expect("a constant");
     let mut model = Model::new([Opset::new(ONNX_DOMAIN, 21).expect("an opset")]).expect("a model");
@@ -129,12 +148,17 @@ fn wrong_sums(weight: &[i8], activations: &[u8]) -> usize {
     let found = session.run(ort::inputs!["a" => input]).expect("sums");
     let (_, found) = found["c"].try_extract_tensor::<i32>().expect("integers");
     let exact = |row: usize, column: usize| -> i32 {
-        (0..INNER).map(|k| i32::from(activations[row * INNER + k]) * i32::from(weight[k * COLUMNS + column])).sum()
+        (0..INNER)
+            .map(|k| {
+                i32::from(activations[row * INNER + k]) * i32::from(weight[k * COLUMNS + column])
+            })
+            .sum()
     };
     found.iter().enumerate().filter(|(at, sum)| **sum != exact(at / COLUMNS, at % COLUMNS)).count()
 }
 
-/// x86 before VNNI clips sums of pairs of products; the weights are scaled so that no pair can be clipped.
+/// x86 before VNNI clips sums of pairs of products; the weights are scaled so that no pair can be
+/// clipped.
 #[test]
 fn sums_are_exact_on_this_processor_even_at_the_extremes() {
     support::runtime();
@@ -146,9 +170,11 @@ fn sums_are_exact_on_this_processor_even_at_the_extremes() {
         ("alternating pairs", |at| if (at / COLUMNS / 2).is_multiple_of(2) { 1.0 } else { -1.0 }),
         ("alternating", |at| if (at / COLUMNS).is_multiple_of(2) { 1.0 } else { -1.0 }),
     ];
-    let activations = [vec![255u8; ROWS * INNER], (0..ROWS * INNER).map(|at| (at * 37 % 256) as u8).collect()];
+    let activations =
+        [vec![255u8; ROWS * INNER], (0..ROWS * INNER).map(|at| (at * 37 % 256) as u8).collect()];
     let waves: Vec<f32> = (0..INNER * COLUMNS).map(wave).collect();
-    let weights = kinds.iter().map(|(name, of)| (*name, (0..INNER * COLUMNS).map(of).collect::<Vec<_>>()));
+    let weights =
+        kinds.iter().map(|(name, of)| (*name, (0..INNER * COLUMNS).map(of).collect::<Vec<_>>()));
     for (name, weight) in weights.chain([("waves", waves)]) {
         let bytes = columns(&weight, &pair_safe_scales(&weight, COLUMNS));
         let bytes: Vec<i8> = bytes.into_iter().map(u8::cast_signed).collect();

@@ -1,10 +1,12 @@
-//! The memory policy as a caller sees it: what stays loaded changes time and memory and never a picture, and a budget is
-//! kept or refused.
+//! The memory policy as a caller sees it: what stays loaded changes time and memory and never a
+//! picture, and a budget is kept or refused.
 
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
 use image::{Rgb, RgbImage};
-use pocketmuse::{Budget, ErrorKind, Flavour, Options, Output, Pipeline, Request, Source, prepared};
+use pocketmuse::{
+    Budget, ErrorKind, Flavour, Options, Output, Pipeline, Request, Source, prepared,
+};
 
 use crate::support::{self, flavoured_package, package};
 
@@ -45,10 +47,14 @@ const ALL: [&str; 4] = ["text_encoder", "prologue", "step", "decoder"];
 #[test]
 fn the_second_picture_loads_nothing_and_is_the_same() {
     for flavour in [Flavour::F32, Flavour::Int8] {
-        let (warm, cold) = (open(&flavoured_package(flavour), PLENTY), || open(&flavoured_package(flavour), PLENTY));
+        let (warm, cold) = (open(&flavoured_package(flavour), PLENTY), || {
+            open(&flavoured_package(flavour), PLENTY)
+        });
         let first = generate(&warm, &request(7));
         assert_eq!(loaded(&first), ALL);
-        for request in [request(7), Request { prompt: "a green robot".to_owned(), ..request(8) }, request(7)] {
+        for request in
+            [request(7), Request { prompt: "a green robot".to_owned(), ..request(8) }, request(7)]
+        {
             let again = generate(&warm, &request);
             assert!(loaded(&again).is_empty(), "{:?}", again.report);
             assert_eq!(again.images, generate(&cold(), &request).images, "{flavour}");
@@ -59,7 +65,8 @@ fn the_second_picture_loads_nothing_and_is_the_same() {
 #[test]
 fn a_picture_that_is_edited_again_is_encoded_once() {
     for budget in [PLENTY, Budget::Bytes(400 << 20)] {
-        let (warm, cold) = (open(&package("tiny-world"), budget), || open(&package("tiny-world"), budget));
+        let (warm, cold) =
+            (open(&package("tiny-world"), budget), || open(&package("tiny-world"), budget));
         let picture = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 90]));
         let (other, whole) = (RgbImage::new(48, 64), Source::new(picture));
         let part = whole.clone().with_box([0, 0, 32, 32]).expect("inside");
@@ -76,7 +83,12 @@ fn a_picture_that_is_edited_again_is_encoded_once() {
                 output.unwrap_or_else(|error| panic!("{error}"))
             };
             let found = edit(&warm);
-            assert_eq!(loaded(&found).contains(&"encoder"), is_encoded, "{budget:?}: {:?}", found.report);
+            assert_eq!(
+                loaded(&found).contains(&"encoder"),
+                is_encoded,
+                "{budget:?}: {:?}",
+                found.report
+            );
             assert_eq!(found.images, edit(&cold()).images, "{budget:?}");
         }
     }
@@ -88,11 +100,20 @@ fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
     let small = open(&package, smallest(&package, &request(7)));
     let plan = small.plan(&request(7)).expect("it fits");
     assert!(plan.stages.iter().all(|stage| !stage.warm), "{plan}");
-    let packed = plan.stages.iter().filter(|stage| stage.loading.prepacking).map(|stage| stage.stage.name());
-    assert_eq!(packed.collect::<Vec<_>>(), ["decoder"], "convolutions are laid out anew in any case");
+    let packed =
+        plan.stages.iter().filter(|stage| stage.loading.prepacking).map(|stage| stage.stage.name());
+    assert_eq!(
+        packed.collect::<Vec<_>>(),
+        ["decoder"],
+        "convolutions are laid out anew in any case"
+    );
     let first = generate(&small, &request(7));
     assert_eq!(loaded(&first), ALL);
-    assert_eq!(loaded(&generate(&small, &request(8))), ALL[1..], "the texts of the prompts are kept");
+    assert_eq!(
+        loaded(&generate(&small, &request(8))),
+        ALL[1..],
+        "the texts of the prompts are kept"
+    );
     let plenty = open(&package, PLENTY);
     let plan = plenty.plan(&request(7)).expect("it fits");
     assert!(plan.stages.iter().all(|stage| stage.warm && stage.loading.prepacking), "{plan}");
@@ -105,11 +126,14 @@ fn more_memory_is_never_slower() {
     let Budget::Bytes(smallest) = smallest(&package, &request(7)) else { panic!("a size") };
     let mut before = Vec::new();
     for step in 0..12 {
-        let plan = open(&package, Budget::Bytes(smallest + step * (4 << 20))).plan(&request(7)).expect("it fits");
+        let plan = open(&package, Budget::Bytes(smallest + step * (4 << 20)))
+            .plan(&request(7))
+            .expect("it fits");
         let mut stages: Vec<_> = plan.stages.iter().collect();
         stages.sort_by_key(|stage| std::cmp::Reverse(stage.weights_bytes));
         let stay = stages.iter().map(|stage| stage.warm);
-        let spent: Vec<bool> = stay.chain(stages.iter().map(|stage| stage.loading.prepacking)).collect();
+        let spent: Vec<bool> =
+            stay.chain(stages.iter().map(|stage| stage.loading.prepacking)).collect();
         assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
         assert!(spent >= before, "the largest first: {plan}");
         before = spent;
@@ -122,7 +146,10 @@ fn a_budget_is_refused_before_anything_is_loaded() {
     let package = package("tiny-world");
     let Budget::Bytes(bytes) = smallest(&package, &request(7)) else { panic!("a size") };
     let below = open(&package, Budget::Bytes(bytes - (2 << 20)));
-    let refused = below.generate(&request(7), |_| ControlFlow::Continue(())).map(|_| ()).expect_err("too small");
+    let refused = below
+        .generate(&request(7), |_| ControlFlow::Continue(()))
+        .map(|_| ())
+        .expect_err("too small");
     assert_eq!((refused.kind(), refused.at()), (ErrorKind::NotEnoughMemory, "memory"));
     let small = Request { width: Some(64), height: Some(64), ..request(7) };
     generate(&below, &small); // a smaller picture fits
@@ -150,15 +177,21 @@ fn a_repeated_prompt_is_not_encoded_again() {
     let pipeline = open(&package("tiny-world"), PLENTY);
     let run = |output: &Output| output.report.stages[0].run > Duration::ZERO;
     let other = Request { prompt: "a green robot".to_owned(), ..request(8) };
-    let ran =
-        [request(7), request(8), other.clone(), request(9), other].map(|request| run(&generate(&pipeline, &request)));
+    let ran = [request(7), request(8), other.clone(), request(9), other]
+        .map(|request| run(&generate(&pipeline, &request)));
     assert_eq!(ran, [true, false, true, false, false]);
     for seed in 0..9 {
         // The empty prompt and this one in turn are the oldest that are kept.
         let prompt = format!("a house, number {seed}");
         generate(
             &pipeline,
-            &Request { prompt, num_inference_steps: Some(1), height: Some(64), width: Some(64), ..request(1) },
+            &Request {
+                prompt,
+                num_inference_steps: Some(1),
+                height: Some(64),
+                width: Some(64),
+                ..request(1)
+            },
         );
     }
     assert!(run(&generate(&pipeline, &request(7))), "it was dropped");
@@ -168,13 +201,16 @@ fn a_repeated_prompt_is_not_encoded_again() {
 fn a_package_is_checked_and_optimised_by_the_first_process_only() {
     // ONNX Runtime lays the weights of f32 convolutions out anew: a second copy, which is not kept.
     for (flavour, graphs) in [(Flavour::F32, 3), (Flavour::Int8, 4)] {
-        let (folder, package) = (tempfile::tempdir().expect("a folder"), flavoured_package(flavour));
-        let options = Options { prepared: Some(folder.path().join("made/for/it")), ..Options::default() };
+        let (folder, package) =
+            (tempfile::tempdir().expect("a folder"), flavoured_package(flavour));
+        let options =
+            Options { prepared: Some(folder.path().join("made/for/it")), ..Options::default() };
         let prepared = options.prepared.as_deref().expect("a folder");
         std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
         support::runtime();
         let picture = || {
-            let pipeline = Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"));
+            let pipeline =
+                Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"));
             generate(&pipeline, &request(7)).images
         };
         let without = Options { prepared: None, ..options.clone() };
@@ -188,19 +224,26 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
 
         // A graph that does not load would be made again: as another file.
         let stamps = || -> Vec<_> {
-            let modified = |path: &std::path::PathBuf| std::fs::metadata(path).and_then(|file| file.modified());
+            let modified = |path: &std::path::PathBuf| {
+                std::fs::metadata(path).and_then(|file| file.modified())
+            };
             entry.graphs.iter().map(|path| modified(path).expect("a file")).collect()
         };
         let before = stamps();
         assert_eq!(picture(), unprepared);
         assert_eq!(stamps(), before);
 
-        for (graph, damage) in entry.graphs.iter().zip([&b""[..], b"not a graph"].into_iter().cycle()) {
+        for (graph, damage) in
+            entry.graphs.iter().zip([&b""[..], b"not a graph"].into_iter().cycle())
+        {
             let whole = std::fs::read(graph).expect("a graph");
             std::fs::write(graph, [damage, &whole[..whole.len() / 2]].concat()).expect("written");
         }
         assert_eq!(picture(), unprepared);
-        assert!(stamps().iter().zip(&before).all(|(now, before)| now != before), "all were made again");
+        assert!(
+            stamps().iter().zip(&before).all(|(now, before)| now != before),
+            "all were made again"
+        );
         let before = stamps();
         std::fs::remove_file(&entry.path).expect("removed");
         assert_eq!(
@@ -209,7 +252,10 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
             "graphs without a record"
         );
         assert_eq!(picture(), unprepared);
-        assert!(stamps().iter().zip(&before).all(|(now, before)| now != before), "without a record none is trusted");
+        assert!(
+            stamps().iter().zip(&before).all(|(now, before)| now != before),
+            "without a record none is trusted"
+        );
 
         let left = || std::fs::read_dir(prepared).expect("readable").count();
         assert_eq!(left(), graphs + 1);

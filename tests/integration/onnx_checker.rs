@@ -1,5 +1,5 @@
-//! Every graph passes the official ONNX checker, and shape inference in strict mode. Needs Python with `onnx`, which
-//! the test installs into the build folder.
+//! Every graph passes the official ONNX checker, and shape inference in strict mode. Needs Python
+//! with `onnx`, which the test installs into the build folder.
 
 use std::{
     io::Write,
@@ -41,10 +41,23 @@ fn python() -> Result<PathBuf, String> {
     if venv().is_err() {
         // A bare Debian has no Python, or one without venv.
         run(Command::new("apt-get").args(["update", "-q"]))?;
-        run(Command::new("apt-get").args(["install", "-y", "-q", "--no-install-recommends", "python3-venv"]))?;
+        run(Command::new("apt-get").args([
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            "python3-venv",
+        ]))?;
         venv()?;
     }
-    run(Command::new(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check", ONNX]))?;
+    run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        ONNX,
+    ]))?;
     ready()?;
     Ok(python)
 }
@@ -62,7 +75,10 @@ fn every_graph_passes_the_official_checker() {
         // Straight to the terminal: the test runner keeps what a passing test prints.
         Err(why) => return writeln!(std::io::stderr(), "skipped: {why}").expect("a terminal"),
     };
-    let float = TINY.into_iter().chain(["tiny-world"]).flat_map(|name| graphs(&package(name), Flavour::F32));
+    let float = TINY
+        .into_iter()
+        .chain(["tiny-world"])
+        .flat_map(|name| graphs(&package(name), Flavour::F32));
     let quantized = [Flavour::Int8, Flavour::Int4].into_iter();
     let quantized = quantized.flat_map(|flavour| graphs(&flavoured_package(flavour), flavour));
     let graphs: Vec<_> = float.chain(quantized).collect();

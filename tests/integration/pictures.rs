@@ -1,5 +1,5 @@
-//! Damaged pictures are errors, whatever is damaged. Here and not beside the reader, since a changed size may take memory
-//! that the tests of memory there would see.
+//! Damaged pictures are errors, whatever is damaged. Here and not beside the reader, since a
+//! changed size may take memory that the tests of memory there would see.
 
 use std::{fs, io::Cursor};
 
@@ -11,7 +11,13 @@ fn no_changed_byte_makes_reading_panic() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("picture");
     let image = RgbImage::from_fn(24, 16, |x, y| Rgb([(9 * x) as u8, (9 * y) as u8, 200]));
-    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Tiff, ImageFormat::Gif, ImageFormat::WebP] {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::Tiff,
+        ImageFormat::Gif,
+        ImageFormat::WebP,
+    ] {
         let mut whole = Cursor::new(Vec::new());
         image.write_to(&mut whole, format).expect("encoded");
         let whole = whole.into_inner();

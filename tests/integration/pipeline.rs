@@ -1,11 +1,11 @@
-//! What a caller relies on: the same seed gives the same picture, cancel is answered, threads are safe, bad packages
-//! and bad requests say what is wrong.
+//! What a caller relies on: the same seed gives the same picture, cancel is answered, threads are
+//! safe, bad packages and bad requests say what is wrong.
 
 use std::{fs, ops::ControlFlow, path::Path, thread};
 
 use pocketmuse::{
-    Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Output, Pipeline, Request, Sampler,
-    Temperature,
+    Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Output, Pipeline,
+    Request, Sampler, Temperature,
 };
 use tempfile::TempDir;
 
@@ -59,9 +59,13 @@ fn two_threads_share_a_pipeline() {
 #[test]
 fn what_came_out_can_be_made_again() {
     let pipeline = open(2);
-    let request = Request { num_images_per_prompt: 2, height: Some(64), width: Some(96), ..request(3) };
+    let request =
+        Request { num_images_per_prompt: 2, height: Some(64), width: Some(96), ..request(3) };
     let output = generate(&pipeline, &request);
-    assert_eq!(output.images.iter().map(|image| image.dimensions()).collect::<Vec<_>>(), [(96, 64), (96, 64)]);
+    assert_eq!(
+        output.images.iter().map(|image| image.dimensions()).collect::<Vec<_>>(),
+        [(96, 64), (96, 64)]
+    );
     assert_ne!(output.images[0], output.images[1]);
     assert_eq!(output.request.guidance_scale, Some(1.5), "the package's default is filled in");
     assert_eq!(generate(&pipeline, &output.request).images, output.images);
@@ -74,13 +78,19 @@ fn cancel_is_answered_between_steps() {
     let pipeline = open(1);
     let mut steps = Vec::new();
     let result = pipeline.generate(&request(1), |step| {
-        assert_eq!((step.num_inference_steps, step.images, step.height, step.width), (4, 1, 16, 16));
+        assert_eq!(
+            (step.num_inference_steps, step.images, step.height, step.width),
+            (4, 1, 16, 16)
+        );
         steps.push(step.tokens.iter().filter(|token| token.is_none()).count());
         if step.step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(result.map(|_| ()).expect_err("cancelled").kind(), ErrorKind::Cancelled);
     assert_eq!(steps.len(), 3, "no step after the one that was refused");
-    assert!(steps.is_sorted_by(|before, after| before > after), "fewer masked after each step: {steps:?}");
+    assert!(
+        steps.is_sorted_by(|before, after| before > after),
+        "fewer masked after each step: {steps:?}"
+    );
 }
 
 #[test]
@@ -103,20 +113,34 @@ fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
     let with = |prompt: &str| Request { prompt: prompt.to_owned(), ..request(5) };
     let picture = |request: &Request| generate(&pipeline, request).images;
     let plain = picture(&with("a red lighthouse by the sea at sunset"));
-    assert_eq!(picture(&with("a (red:1.0) lighthouse by the (sea:1) at sunset")), plain, "weights of one");
+    assert_eq!(
+        picture(&with("a (red:1.0) lighthouse by the (sea:1) at sunset")),
+        plain,
+        "weights of one"
+    );
     let weighted = with("a (red:1.6) lighthouse by the [sea] at (sunset:0)");
     assert_ne!(picture(&weighted), plain);
     assert_eq!(picture(&weighted), picture(&weighted), "with texts that were kept");
-    assert_ne!(picture(&Request { prompt_weighting: false, ..weighted.clone() }), picture(&weighted));
+    assert_ne!(
+        picture(&Request { prompt_weighting: false, ..weighted.clone() }),
+        picture(&weighted)
+    );
     let escaped = picture(&with(r"a \(red\) lighthouse"));
-    assert_eq!(escaped, picture(&Request { prompt_weighting: false, ..with("a (red) lighthouse") }));
+    assert_eq!(
+        escaped,
+        picture(&Request { prompt_weighting: false, ..with("a (red) lighthouse") })
+    );
     let many: String = (0..40).map(|index| format!("red (sea:1.{index}1) ")).collect();
     let against = Request { negative_prompt: "fog (sea:0.5)".to_owned(), ..with(&many) };
     assert_eq!(picture(&against), picture(&against), "more texts than are kept");
     let traced = pipeline.trace(&weighted, None, |_| ControlFlow::Continue(()));
     let (output, trace) = traced.unwrap_or_else(|error| panic!("{error}"));
     let words: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
-    assert_eq!(words, ["a", "red", "lighthouse", "by", "the", "sea", "at", "sunset"], "as the model reads them");
+    assert_eq!(
+        words,
+        ["a", "red", "lighthouse", "by", "the", "sea", "at", "sunset"],
+        "as the model reads them"
+    );
     assert_eq!(output.images, picture(&weighted));
     let error = refused(&pipeline, &with("a (red:11) house"));
     assert_eq!(error.to_string(), "prompt: expected weights of 0 to 10, found 11 at byte 2");
@@ -156,7 +180,9 @@ fn a_request_that_cannot_be_served_names_the_field() {
     let cases: [(&str, Change); 6] = [
         ("num_inference_steps: expected 1 to", |r| r.num_inference_steps = Some(0)),
         ("guidance_scale: expected a finite number", |r| r.guidance_scale = Some(f32::INFINITY)),
-        ("temperature: expected a finite number", |r| r.temperature = Some(Temperature::Decaying(f32::NAN))),
+        ("temperature: expected a finite number", |r| {
+            r.temperature = Some(Temperature::Decaying(f32::NAN))
+        }),
         ("height: expected a multiple of 16 pixels", |r| r.height = Some(100)),
         ("width: expected a multiple of 16 pixels", |r| r.width = Some(0)),
         ("num_images_per_prompt: expected 1 to", |r| r.num_images_per_prompt = 0),
@@ -209,7 +235,10 @@ fn a_changed_byte_anywhere_is_found() {
         });
         let error = made.expect_err(file);
         assert_eq!(error.kind(), ErrorKind::PackageDamaged, "{error}");
-        assert!(error.to_string().contains(file) && error.to_string().contains("the file was changed"), "{error}");
+        assert!(
+            error.to_string().contains(file) && error.to_string().contains("the file was changed"),
+            "{error}"
+        );
     }
 }
 
@@ -217,12 +246,22 @@ fn a_changed_byte_anywhere_is_found() {
 fn a_damaged_package_says_what_is_wrong() {
     type Change = fn(&Path);
     let cases: [(&str, Change); 6] = [
-        ("decoder.data: expected a file of", |p| fs::remove_file(p.join("f32/decoder.data")).expect("removed")),
-        ("step.onnx: expected a file of", |p| fs::write(p.join("f32/step.onnx"), "short").expect("written")),
-        ("written by a newer PocketMuse", |p| change_json(&p.join("manifest.json"), |m| m["format"] = 9.into())),
-        ("expected a manifest, found", |p| fs::write(p.join("manifest.json"), "{").expect("written")),
+        ("decoder.data: expected a file of", |p| {
+            fs::remove_file(p.join("f32/decoder.data")).expect("removed")
+        }),
+        ("step.onnx: expected a file of", |p| {
+            fs::write(p.join("f32/step.onnx"), "short").expect("written")
+        }),
+        ("written by a newer PocketMuse", |p| {
+            change_json(&p.join("manifest.json"), |m| m["format"] = 9.into())
+        }),
+        ("expected a manifest, found", |p| {
+            fs::write(p.join("manifest.json"), "{").expect("written")
+        }),
         ("expected a path inside the package", |p| {
-            change_json(&p.join("manifest.json"), |m| m["tokenizer"]["file"]["path"] = "../tokenizer.json".into());
+            change_json(&p.join("manifest.json"), |m| {
+                m["tokenizer"]["file"]["path"] = "../tokenizer.json".into()
+            });
         }),
         ("mask_token_id: expected 0 < codebook_size", |p| {
             change_json(&p.join("manifest.json"), |m| m["model"]["mask_token_id"] = 1.into());
@@ -233,8 +272,9 @@ fn a_damaged_package_says_what_is_wrong() {
         assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
         assert_eq!(error.kind(), ErrorKind::PackageDamaged, "{error}");
     }
-    let error =
-        with_package(|p| fs::remove_file(p.join("manifest.json")).expect("removed")).1.expect_err("no manifest");
+    let error = with_package(|p| fs::remove_file(p.join("manifest.json")).expect("removed"))
+        .1
+        .expect_err("no manifest");
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
 
@@ -242,12 +282,17 @@ fn a_damaged_package_says_what_is_wrong() {
 fn a_manifest_that_lies_about_its_graphs_is_refused() {
     type Change = fn(&mut serde_json::Value);
     let cases: [(&str, Change); 3] = [
-        ("expected the input", |m| m["flavours"]["f32"]["stages"]["step"]["inputs"][0]["dtype"] = "f32".into()),
-        ("expected the outputs", |m| m["flavours"]["f32"]["stages"]["decoder"]["outputs"][0]["name"] = "x".into()),
+        ("expected the input", |m| {
+            m["flavours"]["f32"]["stages"]["step"]["inputs"][0]["dtype"] = "f32".into()
+        }),
+        ("expected the outputs", |m| {
+            m["flavours"]["f32"]["stages"]["decoder"]["outputs"][0]["name"] = "x".into()
+        }),
         ("expected", |m| m["model"]["codebook_size"] = 47.into()),
     ];
     for (expected, change) in cases {
-        let error = with_package(|p| change_json(&p.join("manifest.json"), change)).1.expect_err(expected);
+        let error =
+            with_package(|p| change_json(&p.join("manifest.json"), change)).1.expect_err(expected);
         assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
     }
 }
@@ -255,6 +300,12 @@ fn a_manifest_that_lies_about_its_graphs_is_refused() {
 #[test]
 fn a_flavour_that_is_not_there_is_named() {
     let manifest = Manifest::read(&package("tiny-512")).expect("a package");
-    assert!("f64".parse::<pocketmuse::Flavour>().expect_err("unknown").to_string().contains("found \"f64\""));
+    assert!(
+        "f64"
+            .parse::<pocketmuse::Flavour>()
+            .expect_err("unknown")
+            .to_string()
+            .contains("found \"f64\"")
+    );
     assert!(manifest.flavours.contains_key(&pocketmuse::Flavour::F32));
 }

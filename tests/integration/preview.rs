@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::support::{self, checkpoint, fixture, flavoured_package, package};
 
-/// The mean distance of a preview's tokens from the decoded picture's, of 255, over pictures that the table was not fitted
-/// to. One colour for each code, read off pictures of that code alone, is 38 off, and a grey picture 60.
+/// The mean distance of a preview's tokens from the decoded picture's, of 255, over pictures that
+/// the table was not fitted to. One colour for each code, read off pictures of that code alone, is
+/// 38 off, and a grey picture 60.
 const TOLERANCE: f64 = 11.0;
 /// No one picture is farther off.
 const WORST: f64 = 25.0;
@@ -19,35 +20,48 @@ const WORST: f64 = 25.0;
 fn distance(a: &RgbImage, b: &RgbImage) -> f64 {
     assert_eq!(a.dimensions(), b.dimensions());
     let mean = |image: &RgbImage, column: u32, row: u32, channel: usize| {
-        let pixels = (0..64).map(|at| image.get_pixel(8 * column + at % 8, 8 * row + at / 8).0[channel]);
+        let pixels =
+            (0..64).map(|at| image.get_pixel(8 * column + at % 8, 8 * row + at / 8).0[channel]);
         pixels.map(f64::from).sum::<f64>() / 64.0
     };
     let (columns, rows) = (a.width() / 8, a.height() / 8);
     let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (column, row)));
-    let off = cells.flat_map(|(x, y)| [0, 1, 2].map(|channel| (mean(a, x, y, channel) - mean(b, x, y, channel)).abs()));
+    let off = cells.flat_map(|(x, y)| {
+        [0, 1, 2].map(|channel| (mean(a, x, y, channel) - mean(b, x, y, channel)).abs())
+    });
     off.sum::<f64>() / f64::from(3 * columns * rows)
 }
 
 fn open(package: &Path) -> Pipeline {
     support::runtime();
-    Pipeline::open_with(package, &Options { threads: Some(1), ..Options::default() }).unwrap_or_else(|e| panic!("{e}"))
+    Pipeline::open_with(package, &Options { threads: Some(1), ..Options::default() })
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
 fn a_preview_is_near_the_picture_and_nearer_with_every_step() {
     let pipeline = open(&package("tiny-world"));
-    let preview =
-        pipeline.preview().unwrap_or_else(|error| panic!("{error}")).expect("the bundled model brings a table");
-    let prompts: Value = serde_json::from_slice(&fs::read(fixture("prompts.json")).expect("a fixture")).expect("JSON");
+    let preview = pipeline
+        .preview()
+        .unwrap_or_else(|error| panic!("{error}"))
+        .expect("the bundled model brings a table");
+    let prompts: Value =
+        serde_json::from_slice(&fs::read(fixture("prompts.json")).expect("a fixture"))
+            .expect("JSON");
     let mut found = Vec::new();
     let mut first = 0.0;
     for prompt in prompts["prompts"].as_array().expect("a list").iter().step_by(8) {
         let text = prompt["prompt"].as_str().expect("a prompt").to_owned();
-        let request = Request { prompt: text, seed: 5, num_inference_steps: Some(6), ..Request::default() };
+        let request =
+            Request { prompt: text, seed: 5, num_inference_steps: Some(6), ..Request::default() };
         let mut previews = Vec::new();
         let output = pipeline.generate(&request, |step| {
             assert!(step.guess.iter().all(Option::is_some), "every token has a guess after a step");
-            let kept = step.tokens.iter().zip(step.guess).all(|(token, guess)| token.is_none() || token == guess);
+            let kept = step
+                .tokens
+                .iter()
+                .zip(step.guess)
+                .all(|(token, guess)| token.is_none() || token == guess);
             assert!(kept, "what is fixed is what was guessed");
             previews.push(preview.image(step, 0));
             ControlFlow::Continue(())
@@ -73,13 +87,16 @@ fn an_export_fits_a_table_of_its_own() {
     let (_folder, copy) = support::changed("tiny-world");
     fs::remove_file(copy.join("preview.rgb")).expect("the bundled one");
     let target = copy.with_file_name("package");
-    support::export_flavours(&copy, &target, &[Flavour::F32]).unwrap_or_else(|error| panic!("{error}"));
+    support::export_flavours(&copy, &target, &[Flavour::F32])
+        .unwrap_or_else(|error| panic!("{error}"));
     let fitted = fs::read(target.join("preview.rgb")).expect("a table");
     let shipped = fs::read(checkpoint("tiny-world").join("preview.rgb")).expect("a table");
-    let off = fitted.iter().zip(&shipped).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / fitted.len() as f64;
+    let off = fitted.iter().zip(&shipped).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
+        / fitted.len() as f64;
     assert_eq!(fitted.len(), shipped.len());
     assert!(off < 1.0, "the one that is shipped was made so: {off}");
-    let folders = fs::read_dir(&target).expect("a package").map(|entry| entry.expect("an entry").path());
+    let folders =
+        fs::read_dir(&target).expect("a package").map(|entry| entry.expect("an entry").path());
     let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
     assert_eq!(folders, [target.join("f32")], "nothing is left of the draft");
     // Quantized flavours have it, too.
@@ -110,7 +127,8 @@ fn a_checkpoints_table_of_another_size_is_refused() {
     let target = copy.with_file_name("package");
     let options = pocketmuse_export::Options { flavours: vec![Flavour::F32], ..Default::default() };
     let measure = |_: &Path| Ok(Measured::default());
-    let refused = pocketmuse_export::export(&copy, &target, &options, measure, |_| ControlFlow::Continue(()));
+    let refused =
+        pocketmuse_export::export(&copy, &target, &options, measure, |_| ControlFlow::Continue(()));
     let error = refused.expect_err("another size");
     assert!(error.to_string().contains("preview.rgb: expected a file of"), "{error}");
     assert!(!target.exists());

@@ -1,5 +1,5 @@
-//! Quantized flavours make pictures as good as the f32 flavour's: scored by an attribute classifier over 200 prompts,
-//! step by step on the same tokens, and pixel by pixel in the decoder.
+//! Quantized flavours make pictures as good as the f32 flavour's: scored by an attribute classifier
+//! over 200 prompts, step by step on the same tokens, and pixel by pixel in the decoder.
 
 use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
 
@@ -21,7 +21,8 @@ pub(crate) fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
     // One thread: tests run side by side, and threads that wait for each other waste the processor.
     let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options).unwrap_or_else(|error| panic!("{error}"))
+    Pipeline::open_with(flavoured_package(flavour), &options)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(crate) fn prompts() -> &'static Value {
@@ -43,7 +44,13 @@ impl Judge {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
         let builder = Session::builder(runtime.environment()).expect("a session");
         // One thread, as for the pipelines.
-        Self(builder.with_intra_threads(1).expect("threads").commit_from_file(path).expect("a graph"))
+        Self(
+            builder
+                .with_intra_threads(1)
+                .expect("threads")
+                .commit_from_file(path)
+                .expect("a graph"),
+        )
     }
 
     /// How many of the attributes the picture shows as the labels say.
@@ -51,11 +58,13 @@ impl Judge {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let plane = |channel| image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
         let pixels: Vec<f32> = (0..3).flat_map(plane).collect(); // HWC => CHW
-        let input = TensorRef::from_array_view(([1, 3, height, width], pixels.as_slice())).expect("a picture");
+        let input = TensorRef::from_array_view(([1, 3, height, width], pixels.as_slice()))
+            .expect("a picture");
         let found = self.0.run(ort::inputs!["pixels" => input]).expect("a score");
         let right = |attribute: &str| {
             let (_, logits) = found[attribute].try_extract_tensor::<f32>().expect("logits");
-            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("classes").0;
+            let best =
+                logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("classes").0;
             prompts()["classes"][attribute][best] == labels[attribute]
         };
         ATTRIBUTES.into_iter().filter(|attribute| right(attribute)).count()
@@ -82,27 +91,42 @@ fn score(flavour: Flavour) -> f64 {
 #[test]
 fn quantized_pictures_show_what_f32_pictures_show() {
     let scores = thread::scope(|scope| {
-        let runs = [Flavour::F32, Flavour::Int8, Flavour::Int4].map(|flavour| scope.spawn(move || score(flavour)));
+        let runs = [Flavour::F32, Flavour::Int8, Flavour::Int4]
+            .map(|flavour| scope.spawn(move || score(flavour)));
         runs.map(|run| run.join().expect("a score"))
     });
     let [f32, int8, int4] = scores.map(|score| 100.0 * score);
-    println!("attributes shown as asked, over 200 prompts: f32 {f32:.1}%, int8 {int8:.1}%, int4 {int4:.1}%");
+    println!(
+        "attributes shown as asked, over 200 prompts: f32 {f32:.1}%, int8 {int8:.1}%, int4 {int4:.1}%"
+    );
     let [f32, quantized @ ..] = scores;
-    assert!(f32 >= 0.97, "the reference pipeline scores 98.4% with its own random numbers; found {f32}");
+    assert!(
+        f32 >= 0.97,
+        "the reference pipeline scores 98.4% with its own random numbers; found {f32}"
+    );
     for (found, (flavour, loss)) in quantized.into_iter().zip(MAX_LOSS) {
-        assert!(found >= f32 - loss, "expected {flavour} within {loss} of f32 {f32}, found {found}");
+        assert!(
+            found >= f32 - loss,
+            "expected {flavour} within {loss} of f32 {f32}, found {found}"
+        );
     }
 }
 
-/// The mean share of positions, by step, at which `flavour` holds the same code for the most likely one as f32.
+/// The mean share of positions, by step, at which `flavour` holds the same code for the most likely
+/// one as f32.
 fn agreement(flavour: Flavour) -> Vec<f32> {
     let (f32, quantized) = (open(Flavour::F32), open(flavour));
     let all = prompts()["prompts"].as_array().expect("a list");
-    let shares = |prompt| f32.agreement(&quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
+    let shares = |prompt| {
+        f32.agreement(&quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"))
+    };
     let shares: Vec<Vec<f32>> = all.iter().step_by(10).map(shares).collect();
     let mean = |step: usize| shares.iter().map(|run| run[step]).sum::<f32>() / shares.len() as f32;
     let means: Vec<f32> = (0..shares[0].len()).map(mean).collect();
-    println!("{flavour}: same most likely code as f32, by step, over {} prompts: {means:.3?}", shares.len());
+    println!(
+        "{flavour}: same most likely code as f32, by step, over {} prompts: {means:.3?}",
+        shares.len()
+    );
     means
 }
 
@@ -114,7 +138,10 @@ fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
     for (flavour, least) in [(Flavour::Int8, 0.85), (Flavour::Int4, 0.7)] {
         let means = agreement(flavour);
         let worst = means.iter().copied().fold(1.0, f32::min);
-        assert!(worst >= least, "expected {flavour} at least {least} at every step, found {means:?}");
+        assert!(
+            worst >= least,
+            "expected {flavour} at least {least} at every step, found {means:?}"
+        );
     }
 }
 
@@ -124,7 +151,10 @@ fn decoder(flavour: Flavour) -> Session {
     let manifest = Manifest::read(&package).expect("a package");
     let graph = manifest.flavours[&flavour].stages[&Stage::Decoder].graph.locate(&package);
     let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-    Session::builder(runtime.environment()).expect("a session").commit_from_file(graph).expect("a graph")
+    Session::builder(runtime.environment())
+        .expect("a session")
+        .commit_from_file(graph)
+        .expect("a graph")
 }
 
 /// Decoded pixels, clipped to 0..=1.
@@ -144,7 +174,10 @@ fn psnr(a: &[f32], b: &[f32]) -> f64 {
 fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
     let mut last = (Vec::new(), [0; 2]);
     let output = pipeline.generate(request, |step| {
-        last = (step.tokens.iter().flatten().map(|token| i64::from(*token)).collect(), [step.height, step.width]);
+        last = (
+            step.tokens.iter().flatten().map(|token| i64::from(*token)).collect(),
+            [step.height, step.width],
+        );
         ControlFlow::Continue(())
     });
     output.unwrap_or_else(|error| panic!("{error}"));
@@ -164,8 +197,10 @@ fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
             psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size))
         })
         .collect();
-    let (mean, least) =
-        (found.iter().sum::<f64>() / found.len() as f64, found.iter().copied().fold(f64::MAX, f64::min));
+    let (mean, least) = (
+        found.iter().sum::<f64>() / found.len() as f64,
+        found.iter().copied().fold(f64::MAX, f64::min),
+    );
     println!(
         "decoder, int8 against f32, {} pictures: PSNR {mean:.1} dB in the mean, {least:.1} dB at least",
         found.len()
@@ -175,5 +210,8 @@ fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
     let wide = Request { height: Some(48), width: Some(176), ..request(&all[0]) };
     let (tokens, size) = tokens(&pipeline, &wide);
     let found = psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size));
-    assert!(found >= MIN_PSNR, "expected at least {MIN_PSNR} dB at {size:?} tokens, found {found:.1}");
+    assert!(
+        found >= MIN_PSNR,
+        "expected at least {MIN_PSNR} dB at {size:?} tokens, found {found:.1}"
+    );
 }

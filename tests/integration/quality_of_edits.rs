@@ -1,5 +1,6 @@
-//! Quantized flavours edit as well as the f32 flavour does: the judge of `quality` over 200 pictures that the f32 flavour
-//! made, remade as a whole towards another prompt and repainted in part.
+//! Quantized flavours edit as well as the f32 flavour does: the judge of `quality` over 200
+//! pictures that the f32 flavour made, remade as a whole towards another prompt and repainted in
+//! part.
 
 use std::{cmp::Ordering, ops::ControlFlow, sync::OnceLock, thread};
 
@@ -15,16 +16,19 @@ use crate::{
 /// How much lower int8 may score, of 1: as for pictures from nothing.
 const MAX_LOSS: f64 = 0.01;
 
-/// What f32 scores at least: something of the source stays, so less than from nothing. Pictures that heed no prompt score 0.3.
+/// What f32 scores at least: something of the source stays, so less than from nothing. Pictures
+/// that heed no prompt score 0.3.
 const LEAST: f64 = 0.75;
 
-/// Steps of a picture to start from and of a part that is repainted: fewer than by default, since there are many.
+/// Steps of a picture to start from and of a part that is repainted: fewer than by default, since
+/// there are many.
 const STEPS: u32 = 6;
 
 /// Steps of a whole picture that is remade: with fewer it hardly turns into another.
 const WHOLE_STEPS: u32 = 8;
 
-/// How far a picture is remade: most of it, so that its prompt's words show and something of it stays.
+/// How far a picture is remade: most of it, so that its prompt's words show and something of it
+/// stays.
 const STRENGTH: f64 = 0.9;
 
 /// The box that is repainted, where the thing is that a picture shows: 10 x 10 of 16 x 16 tokens.
@@ -62,7 +66,11 @@ const KINDS: [(&str, Edit); 2] = [("image to image", remade), ("inpainting", rep
 
 fn remade(index: usize, picture: &RgbImage) -> (&'static Value, Request, Source) {
     let asked = &all()[(index + 1) % all().len()]; // another prompt than the picture's own
-    let request = Request { strength: Some(STRENGTH), num_inference_steps: Some(WHOLE_STEPS), ..request(asked) };
+    let request = Request {
+        strength: Some(STRENGTH),
+        num_inference_steps: Some(WHOLE_STEPS),
+        ..request(asked)
+    };
     (asked, request, Source::new(picture.clone()))
 }
 
@@ -73,8 +81,8 @@ fn repainted(index: usize, picture: &RgbImage) -> (&'static Value, Request, Sour
     (asked, request, Source::new(picture.clone()).with_box(AREA).expect("inside the picture"))
 }
 
-/// How many attributes each edited picture shows as asked, by kind. All edits of a picture follow each other, so that it is
-/// encoded once.
+/// How many attributes each edited picture shows as asked, by kind. All edits of a picture follow
+/// each other, so that it is encoded once.
 fn scores(flavour: Flavour) -> Vec<[usize; KINDS.len()]> {
     let pipeline = open(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
@@ -83,15 +91,21 @@ fn scores(flavour: Flavour) -> Vec<[usize; KINDS.len()]> {
         let output = pipeline.edit(&request, &source, |_| ControlFlow::Continue(()));
         judge.score(&output.unwrap_or_else(|error| panic!("{error}")).images[0], &asked["labels"])
     };
-    sources().iter().enumerate().map(|(index, picture)| KINDS.map(|(_, edit)| score(index, picture, edit))).collect()
+    sources()
+        .iter()
+        .enumerate()
+        .map(|(index, picture)| KINDS.map(|(_, edit)| score(index, picture, edit)))
+        .collect()
 }
 
-/// The shares of attributes shown as asked, f32's and int8's, printed with how many pictures differ.
+/// The shares of attributes shown as asked, f32's and int8's, printed with how many pictures
+/// differ.
 fn shares(kind: &str, [f32, int8]: [Vec<usize>; 2]) -> [f64; 2] {
-    let count = |wanted| f32.iter().zip(&int8).filter(|(f32, int8)| int8.cmp(f32) == wanted).count();
+    let count =
+        |wanted| f32.iter().zip(&int8).filter(|(f32, int8)| int8.cmp(f32) == wanted).count();
     let (more, less) = (count(Ordering::Greater), count(Ordering::Less));
-    let shares =
-        [&f32, &int8].map(|right| right.iter().sum::<usize>() as f64 / (right.len() * ATTRIBUTES.len()) as f64);
+    let shares = [&f32, &int8]
+        .map(|right| right.iter().sum::<usize>() as f64 / (right.len() * ATTRIBUTES.len()) as f64);
     let [f32, int8] = shares.map(|share| 100.0 * share);
     println!(
         "{kind}, attributes shown as asked: f32 {f32:.1}%, int8 {int8:.1}%, more in {more} of 200 edits, less in {less}"
@@ -102,15 +116,24 @@ fn shares(kind: &str, [f32, int8]: [Vec<usize>; 2]) -> [f64; 2] {
 #[test]
 fn int8_edits_pictures_as_f32_does() {
     let scores = thread::scope(|scope| {
-        let runs = [Flavour::F32, Flavour::Int8].map(|flavour| scope.spawn(move || scores(flavour)));
+        let runs =
+            [Flavour::F32, Flavour::Int8].map(|flavour| scope.spawn(move || scores(flavour)));
         runs.map(|run| run.join().expect("scores"))
     });
     assert!(scores.iter().all(|scores| scores.len() == 200));
-    let of_kind = |index: usize| scores.each_ref().map(|scores| scores.iter().map(|scores| scores[index]).collect());
-    let found: Vec<_> =
-        KINDS.iter().enumerate().map(|(index, (kind, _))| (kind, shares(kind, of_kind(index)))).collect();
+    let of_kind = |index: usize| {
+        scores.each_ref().map(|scores| scores.iter().map(|scores| scores[index]).collect())
+    };
+    let found: Vec<_> = KINDS
+        .iter()
+        .enumerate()
+        .map(|(index, (kind, _))| (kind, shares(kind, of_kind(index))))
+        .collect();
     for (kind, [f32, int8]) in found {
         assert!(f32 >= LEAST, "{kind}: expected pictures that follow the prompt, found {f32}");
-        assert!(int8 >= f32 - MAX_LOSS, "{kind}: expected int8 within {MAX_LOSS} of f32 {f32}, found {int8}");
+        assert!(
+            int8 >= f32 - MAX_LOSS,
+            "{kind}: expected int8 within {MAX_LOSS} of f32 {f32}, found {int8}"
+        );
     }
 }

@@ -17,7 +17,10 @@ use tempfile::TempDir;
 pub(crate) const TINY: [&str; 3] = ["tiny-256", "tiny-512", "tiny-512-f16"];
 
 pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the workspace")
+        .to_owned()
 }
 
 /// A file or folder of `tests/fixtures`.
@@ -33,13 +36,21 @@ pub(crate) fn checkpoint(name: &str) -> PathBuf {
 pub(crate) fn export(checkpoint: &Path, package: &Path) -> Result<Summary> {
     let options = Options { flavours: vec![Flavour::F32], ..Options::default() };
     let no_preview = |_: &Path| Ok(Measured::default());
-    pocketmuse_export::export(checkpoint, package, &options, no_preview, |_| ControlFlow::Continue(()))
+    pocketmuse_export::export(checkpoint, package, &options, no_preview, |_| {
+        ControlFlow::Continue(())
+    })
 }
 
 /// Exports as the command does.
-pub(crate) fn export_flavours(checkpoint: &Path, package: &Path, flavours: &[Flavour]) -> Result<Summary> {
+pub(crate) fn export_flavours(
+    checkpoint: &Path,
+    package: &Path,
+    flavours: &[Flavour],
+) -> Result<Summary> {
     let options = Options { flavours: flavours.to_vec(), ..Options::default() };
-    pocketmuse_export::export(checkpoint, package, &options, calibrate, |_| ControlFlow::Continue(()))
+    pocketmuse_export::export(checkpoint, package, &options, calibrate, |_| {
+        ControlFlow::Continue(())
+    })
 }
 
 /// Measures a draft on one thread: tests run side by side.
@@ -109,7 +120,10 @@ pub(crate) struct Tensor {
 impl Tensor {
     pub(crate) fn i64s(&self) -> Vec<i64> {
         assert_eq!(self.dtype, Dtype::I64);
-        self.bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().expect("eight"))).collect()
+        self.bytes
+            .chunks_exact(8)
+            .map(|eight| i64::from_le_bytes(eight.try_into().expect("eight")))
+            .collect()
     }
 }
 
@@ -128,7 +142,8 @@ pub(crate) fn read_tensors(path: &Path) -> Tensors {
 
 pub(crate) fn write_tensors(path: &Path, tensors: &Tensors) {
     let views = tensors.iter().map(|(name, tensor)| {
-        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).expect("a tensor");
+        let view =
+            TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).expect("a tensor");
         (name.clone(), view)
     });
     fs::write(path, safetensors::serialize(views, None).expect("tensors")).expect("written");
@@ -149,8 +164,9 @@ pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Valu
 /// Names in a folder, sorted: what must not change when something fails.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }

@@ -10,7 +10,8 @@ use crate::support::{self, flavoured_package};
 fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
     let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options).unwrap_or_else(|error| panic!("{error}"))
+    Pipeline::open_with(flavoured_package(flavour), &options)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn request(prompt: &str, tileable: Tileable) -> Request {
@@ -23,24 +24,33 @@ fn picture(pipeline: &Pipeline, request: &Request) -> RgbImage {
     output.unwrap_or_else(|error| panic!("{error}")).images.remove(0)
 }
 
-/// How much a column differs from the next, or a row: where the picture meets its copy, and on average in the four pairs
-/// beside that, so that a thing that lies across the edge counts in both.
+/// How much a column differs from the next, or a row: where the picture meets its copy, and on
+/// average in the four pairs beside that, so that a thing that lies across the edge counts in both.
 fn differences(image: &RgbImage, is_across: bool) -> [f64; 2] {
     let turned = if is_across { image.clone() } else { image::imageops::rotate90(image) };
     let (width, height) = turned.dimensions();
     let difference = |x: u32| {
-        let pair = |y| turned.get_pixel(x, y).0.into_iter().zip(turned.get_pixel((x + 1) % width, y).0);
-        (0..height).flat_map(pair).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>() / f64::from(3 * height)
+        let pair =
+            |y| turned.get_pixel(x, y).0.into_iter().zip(turned.get_pixel((x + 1) % width, y).0);
+        (0..height).flat_map(pair).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>()
+            / f64::from(3 * height)
     };
     [difference(width - 1), [width - 3, width - 2, 0, 1].map(difference).iter().sum::<f64>() / 4.0]
 }
 
 /// As above, the mean over some pictures.
 fn seam(pipeline: &Pipeline, tileable: Tileable, is_across: bool) -> [f64; 2] {
-    let prompts =
-        ["a red house in a meadow on a sunny day", "a boat on the sea", "mountains at night", "a castle in the desert"];
-    let found = prompts.map(|prompt| differences(&picture(pipeline, &request(prompt, tileable)), is_across));
-    [0, 1].map(|which| found.iter().map(|differences| differences[which]).sum::<f64>() / found.len() as f64)
+    let prompts = [
+        "a red house in a meadow on a sunny day",
+        "a boat on the sea",
+        "mountains at night",
+        "a castle in the desert",
+    ];
+    let found = prompts
+        .map(|prompt| differences(&picture(pipeline, &request(prompt, tileable)), is_across));
+    [0, 1].map(|which| {
+        found.iter().map(|differences| differences[which]).sum::<f64>() / found.len() as f64
+    })
 }
 
 #[test]
@@ -57,9 +67,15 @@ fn edges_meet_where_they_are_asked_to() {
             (Tileable::Both, false, Some(true)),
         ] {
             let [seam, beside] = seam(&pipeline, tileable, is_across);
-            println!("{flavour}, {tileable}, across {is_across}: {seam:.2} at the seam, {beside:.2} beside it");
-            let holds = meets.is_none_or(|meets| if meets { seam < 1.5 * beside } else { seam > 4.0 * beside });
-            assert!(holds, "{flavour}, {tileable}, across {is_across}: {seam} at the seam, {beside} beside it");
+            println!(
+                "{flavour}, {tileable}, across {is_across}: {seam:.2} at the seam, {beside:.2} beside it"
+            );
+            let holds = meets
+                .is_none_or(|meets| if meets { seam < 1.5 * beside } else { seam > 4.0 * beside });
+            assert!(
+                holds,
+                "{flavour}, {tileable}, across {is_across}: {seam} at the seam, {beside} beside it"
+            );
         }
     }
 }
@@ -80,11 +96,15 @@ fn any_size_and_every_way_to_make_a_picture_can_be_tileable() {
         assert!(output.images.iter().all(|image| image.dimensions() == (width, height)));
         let resumed = pipeline.resume(&states[2], None, |_| ControlFlow::Continue(()));
         assert!(resumed.unwrap_or_else(|error| panic!("{error}")).images == output.images);
-        let varied = Request { variation: Some(0.0), variation_of: 1, num_images_per_prompt: 1, ..small };
+        let varied =
+            Request { variation: Some(0.0), variation_of: 1, num_images_per_prompt: 1, ..small };
         assert!(picture(&pipeline, &varied) == output.images[1]);
     }
     let plan = |request: &Request| pipeline.plan(request).expect("it fits").peak_rss_bytes();
-    assert!(plan(&base) > plan(&Request { tileable: Tileable::No, ..base }), "the margin is counted");
+    assert!(
+        plan(&base) > plan(&Request { tileable: Tileable::No, ..base }),
+        "the margin is counted"
+    );
 }
 
 #[test]

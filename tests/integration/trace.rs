@@ -62,21 +62,40 @@ fn check(trace: &Trace, codes: f32) {
         for step in steps {
             let drawn = step.confidence.iter().flatten();
             assert!(drawn.clone().all(|value| (0.0..=1.0).contains(value) && *value > 0.0));
-            assert!(step.entropy.iter().flatten().all(|bits| (0.0..=codes.log2() + 1e-3).contains(bits)));
-            let asked = |values: &[Option<f32>]| values.iter().map(Option::is_some).collect::<Vec<_>>();
-            assert_eq!(asked(&step.confidence), asked(&step.entropy), "what is drawn was asked for");
+            assert!(
+                step.entropy
+                    .iter()
+                    .flatten()
+                    .all(|bits| (0.0..=codes.log2() + 1e-3).contains(bits))
+            );
+            let asked =
+                |values: &[Option<f32>]| values.iter().map(Option::is_some).collect::<Vec<_>>();
+            assert_eq!(
+                asked(&step.confidence),
+                asked(&step.entropy),
+                "what is drawn was asked for"
+            );
             if let Some(masked) = masked {
                 assert_eq!(drawn.count(), masked, "what was masked is drawn");
             }
             masked = Some(step.tokens.iter().filter(|token| token.is_none()).count());
             assert_eq!(step.words.len(), trace.words.len());
-            let words = step.words.iter().map(|map| map.iter().sum::<f32>() / map.len() as f32).sum::<f32>();
+            let words = step
+                .words
+                .iter()
+                .map(|map| map.iter().sum::<f32>() / map.len() as f32)
+                .sum::<f32>();
             let whole = words + step.rest.begin + step.rest.end + step.rest.padding;
             assert!((whole - 1.0).abs() < 1e-4, "attention sums to 1: {whole}");
-            assert!(step.words.iter().all(|map| map.len() == trace.attention_grid[0] * trace.attention_grid[1]));
+            assert!(
+                step.words
+                    .iter()
+                    .all(|map| map.len() == trace.attention_grid[0] * trace.attention_grid[1])
+            );
         }
         assert_eq!(trace.fixed(picture).len(), cells);
-        let mean = (0..trace.words.len()).filter_map(|word| trace.share(picture, word)).sum::<f32>();
+        let mean =
+            (0..trace.words.len()).filter_map(|word| trace.share(picture, word)).sum::<f32>();
         assert!((mean - trace.words.len() as f32).abs() < 1e-3, "shares are 1 on average: {mean}");
     }
 }
@@ -92,7 +111,10 @@ fn a_trace_changes_no_picture_in_any_flavour() {
         let share = |word| trace.share(0, word).expect("a share");
         let texts: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
         assert_eq!(texts, ["a", "red", "lighthouse", "by", "the", "sea", ",", "at", "sunset"]);
-        assert!(share(2) > 2.0 * share(0), "{flavour}: the object counts for more than its article");
+        assert!(
+            share(2) > 2.0 * share(0),
+            "{flavour}: the object counts for more than its article"
+        );
     }
 }
 
@@ -101,8 +123,12 @@ fn every_way_to_make_a_picture_can_be_traced() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
     let unguided = Request { guidance_scale: Some(1.0), ..request() };
     check(&traced(&pipeline, &unguided, None), 2048.0);
-    let growing =
-        Request { guidance_schedule: GuidanceSchedule::Linear, height: Some(64), width: Some(96), ..request() };
+    let growing = Request {
+        guidance_schedule: GuidanceSchedule::Linear,
+        height: Some(64),
+        width: Some(96),
+        ..request()
+    };
     let trace = traced(&pipeline, &growing, None);
     assert_eq!((trace.grid, trace.attention_grid), ([8, 12], [4, 6]));
     check(&trace, 2048.0);
@@ -118,24 +144,33 @@ fn every_way_to_make_a_picture_can_be_traced() {
     let drawn = halton.pictures[0].iter().map(|step| step.confidence.iter().flatten().count());
     assert_eq!(drawn.sum::<usize>(), 256, "each token is drawn once");
 
-    let picture = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
+    let picture =
+        pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
     let source = Source::new(picture).with_box([32, 32, 64, 64]).expect("inside");
-    let trace = traced(&pipeline, &Request { prompt: "a balloon".to_owned(), ..request() }, Some(&source));
+    let trace =
+        traced(&pipeline, &Request { prompt: "a balloon".to_owned(), ..request() }, Some(&source));
     let fixed = trace.fixed(0).into_iter().flatten().count();
     assert_eq!(fixed, 64, "what was not repainted was known before");
     check(&trace, 2048.0);
     let nothing = traced(
         &pipeline,
         &Request { strength: Some(0.0), ..request() },
-        Some(&Source::new(pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image)),
+        Some(&Source::new(
+            pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image,
+        )),
     );
-    assert_eq!((nothing.pictures[0].len(), nothing.share(0, 0)), (0, None), "no step, nothing to see");
+    assert_eq!(
+        (nothing.pictures[0].len(), nothing.share(0, 0)),
+        (0, None),
+        "no step, nothing to see"
+    );
 }
 
 #[test]
 fn what_is_left_of_a_job_is_traced_as_it_would_have_been() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
-    let picture = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
+    let picture =
+        pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
     for source in [None, Some(Source::new(picture))] {
         let (mut states, source) = (Vec::new(), source.as_ref());
         let whole = pipeline.trace(&request(), source, |step| {
@@ -162,7 +197,9 @@ fn stops_when_asked_and_fails_as_generate_does() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
     let stopped = pipeline.trace(&request(), None, |_| ControlFlow::Break(()));
     assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
-    for wrong in [Request { height: Some(17), ..request() }, Request { strength: Some(0.5), ..request() }] {
+    for wrong in
+        [Request { height: Some(17), ..request() }, Request { strength: Some(0.5), ..request() }]
+    {
         let refused = pipeline.trace(&wrong, None, |_| ControlFlow::Continue(()));
         assert_eq!(refused.expect_err("wrong").kind(), ErrorKind::BadRequest);
     }
@@ -174,10 +211,13 @@ fn a_package_without_attention_is_traced_without_maps() {
     let package = folder.path().join("package");
     support::copy_folder(&flavoured_package(Flavour::F32), &package);
     support::change_json(&package.join("manifest.json"), |manifest| {
-        let taps = manifest["flavours"]["f32"]["stages"]["step"]["taps"].as_object_mut().expect("taps");
+        let taps =
+            manifest["flavours"]["f32"]["stages"]["step"]["taps"].as_object_mut().expect("taps");
         taps.retain(|name, _| !name.starts_with("attention."));
     });
-    assert!(!fs::read_to_string(package.join("manifest.json")).expect("read").contains("attention."));
+    assert!(
+        !fs::read_to_string(package.join("manifest.json")).expect("read").contains("attention.")
+    );
     let trace = traced(&open(&package, Flavour::F32), &request(), None);
     assert!(!trace.has_attention && trace.share(0, 0).is_none());
     let step = &trace.pictures[1][3];

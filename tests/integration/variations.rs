@@ -3,14 +3,17 @@
 use std::ops::ControlFlow;
 
 use image::RgbImage;
-use pocketmuse::{ErrorKind, Flavour, Options, Pipeline, Request, Sampler, Source, Video, job::State};
+use pocketmuse::{
+    ErrorKind, Flavour, Options, Pipeline, Request, Sampler, Source, Video, job::State,
+};
 
 use crate::support::{self, flavoured_package};
 
 fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
     let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options).unwrap_or_else(|error| panic!("{error}"))
+    Pipeline::open_with(flavoured_package(flavour), &options)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn request() -> Request {
@@ -62,8 +65,12 @@ fn no_variation_is_the_picture_itself() {
         Request { sampler: Sampler::Halton, ..request() },
         Request { guidance_scale: Some(1.0), height: Some(64), width: Some(96), ..request() },
     ] {
-        let second = images(&pipeline, &Request { num_images_per_prompt: 2, ..other.clone() }).remove(1);
-        assert!(images(&pipeline, &Request { variation: Some(0.0), variation_of: 1, ..other }) == [second]);
+        let second =
+            images(&pipeline, &Request { num_images_per_prompt: 2, ..other.clone() }).remove(1);
+        assert!(
+            images(&pipeline, &Request { variation: Some(0.0), variation_of: 1, ..other })
+                == [second]
+        );
     }
 }
 
@@ -76,27 +83,41 @@ fn a_share_of_the_tokens_is_drawn_anew() {
         let (pictures, states) = run(&pipeline, &varied(variation, 3));
         assert_eq!(states.len(), 8 + steps);
         let picture = &states[7].tokens;
-        assert!(picture.chunks(cells).all(|tokens| tokens == &picture[..cells] && !tokens.contains(&None)));
+        assert!(
+            picture
+                .chunks(cells)
+                .all(|tokens| tokens == &picture[..cells] && !tokens.contains(&None))
+        );
         let last = &states.last().expect("steps").tokens;
         let mut all = 0;
         for (image, tokens) in last.chunks(cells).enumerate() {
             // Only what was masked before the first of them, each token with this chance.
             let differ = tokens.iter().zip(picture).filter(|(now, before)| now != before).count();
             let chance = (std::f64::consts::PI / 2.0 * (8 - steps) as f64 / 8.0).cos();
-            let most = chance * cells as f64 + 4.0 * (chance * (1.0 - chance) * cells as f64).sqrt();
-            assert!(differ > 0 && differ as f64 <= most, "{variation}: {differ} of at most {most} in {image}");
+            let most =
+                chance * cells as f64 + 4.0 * (chance * (1.0 - chance) * cells as f64).sqrt();
+            assert!(
+                differ > 0 && differ as f64 <= most,
+                "{variation}: {differ} of at most {most} in {image}"
+            );
             all += differ;
         }
         changed.push(all);
-        assert!(pictures[0] != pictures[1] && pictures[1] != pictures[2] && pictures[0] != pictures[2]);
+        assert!(
+            pictures[0] != pictures[1] && pictures[1] != pictures[2] && pictures[0] != pictures[2]
+        );
         let alone = images(&pipeline, &varied(variation, 1));
         assert!(alone == pictures[..1], "a variation does not depend on how many there are");
         assert!(pictures == images(&pipeline, &varied(variation, 3)), "and comes again");
     }
-    assert!(changed.is_sorted() && changed[2] > 2 * changed[0], "the more, the less it resembles: {changed:?}");
+    assert!(
+        changed.is_sorted() && changed[2] > 2 * changed[0],
+        "the more, the less it resembles: {changed:?}"
+    );
     let other = images(&pipeline, &Request { seed: 8, ..varied(1.0, 1) });
     assert!(
-        other != images(&pipeline, &varied(1.0, 1)) && other != images(&pipeline, &Request { seed: 8, ..request() })
+        other != images(&pipeline, &varied(1.0, 1))
+            && other != images(&pipeline, &Request { seed: 8, ..request() })
     );
 }
 
@@ -113,11 +134,15 @@ fn a_stop_after_any_step_changes_nothing() {
             next += 1;
             ControlFlow::Continue(())
         });
-        assert!(resumed.unwrap_or_else(|error| panic!("{error}")).images == pictures, "after {made} steps");
+        assert!(
+            resumed.unwrap_or_else(|error| panic!("{error}")).images == pictures,
+            "after {made} steps"
+        );
         assert_eq!(next, 6);
     }
     let wrong = State { next_step: 7, ..states[5].clone() };
-    let error = pipeline.resume(&wrong, None, |_| ControlFlow::Continue(())).expect_err("no such step");
+    let error =
+        pipeline.resume(&wrong, None, |_| ControlFlow::Continue(())).expect_err("no such step");
     assert_eq!(error.kind(), ErrorKind::BadInput);
 }
 

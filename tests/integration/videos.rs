@@ -1,4 +1,5 @@
-//! What a video promises: a first frame that is the picture, tokens that move exactly, an end that is reached, and cancel.
+//! What a video promises: a first frame that is the picture, tokens that move exactly, an end that
+//! is reached, and cancel.
 
 use std::ops::ControlFlow;
 
@@ -14,7 +15,14 @@ fn open() -> Pipeline {
 
 fn request() -> Request {
     let prompt = "a red house in a meadow on a sunny day".to_owned();
-    Request { prompt, seed: 2, num_inference_steps: Some(3), height: Some(64), width: Some(64), ..Request::default() }
+    Request {
+        prompt,
+        seed: 2,
+        num_inference_steps: Some(3),
+        height: Some(64),
+        width: Some(64),
+        ..Request::default()
+    }
 }
 
 /// The frames, and the tokens of each.
@@ -29,7 +37,11 @@ fn film(pipeline: &Pipeline, request: &Request, video: &Video) -> (Vec<RgbImage>
             }
             Moment::Step { frame, step } if step.step + 1 == step.num_inference_steps => {
                 assert_eq!(frame as usize, tokens.len());
-                last = step.tokens.iter().map(|token| token.expect("the last step")).collect::<Vec<_>>();
+                last = step
+                    .tokens
+                    .iter()
+                    .map(|token| token.expect("the last step"))
+                    .collect::<Vec<_>>();
             }
             Moment::Step { .. } => {}
         }
@@ -46,10 +58,12 @@ fn frames_are_the_picture_moved_and_the_same_again() {
         let request = Request { rng, ..request() };
         let video = Video { frames: 5, motion: [-6.0, 3.0], remask: 0.0, ..Video::default() };
         let (frames, tokens) = film(&pipeline, &request, &video);
-        let picture =
-            pipeline.generate(&request, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+        let picture = pipeline
+            .generate(&request, |_| ControlFlow::Continue(()))
+            .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((frames.len(), &frames[0]), (5, &picture.images[0]));
-        // Places in tokens of 8 pixels: 0.75 and 0.375 a frame, less half a pixel, to the nearest whole.
+        // Places in tokens of 8 pixels: 0.75 and 0.375 a frame, less half a pixel, to the nearest
+        // whole.
         let places = [(0, 0), (-1, 0), (-2, 1), (-2, 1), (-3, 1)];
         for (frame, (tokens, places)) in tokens.windows(2).zip(places.windows(2)).enumerate() {
             let (x, y) = (places[1].0 - places[0].0, places[1].1 - places[0].1);
@@ -78,7 +92,8 @@ fn a_video_ends_with_its_end() {
     let video = Video { frames: 3, motion: [8.0, 0.0], end: Some(end.clone()), ..Video::default() };
     let (frames, _) = film(&pipeline, &request(), &video);
     let whole = Request { strength: Some(0.0), ..request() };
-    let encoded = pipeline.edit(&whole, &pocketmuse::Source::new(end), |_| ControlFlow::Continue(()));
+    let encoded =
+        pipeline.edit(&whole, &pocketmuse::Source::new(end), |_| ControlFlow::Continue(()));
     assert_eq!(frames[2], encoded.unwrap_or_else(|error| panic!("{error}")).images[0]);
     assert_ne!(frames[1], frames[2]);
 }
@@ -93,7 +108,10 @@ fn a_video_can_be_stopped_between_steps_and_frames() {
             moments += 1;
             if moments == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!((made.map(|_| ()).expect_err("stopped").kind(), moments), (ErrorKind::Cancelled, stop));
+        assert_eq!(
+            (made.map(|_| ()).expect_err("stopped").kind(), moments),
+            (ErrorKind::Cancelled, stop)
+        );
     }
 }
 
@@ -102,21 +120,33 @@ fn a_video_that_cannot_be_made_says_why() {
     let pipeline = open();
     type Change = fn(&mut Video, &mut Request);
     let cases: [(&str, Change); 8] = [
-        ("motion: expected at most 56 of 64 pixels a frame, found 60,0: nothing of the frame before", |v, _| {
-            v.motion = [60.0, 0.0];
+        (
+            "motion: expected at most 56 of 64 pixels a frame, found 60,0: nothing of the frame before",
+            |v, _| {
+                v.motion = [60.0, 0.0];
+            },
+        ),
+        ("motion: expected at most 56 of 64 pixels a frame, found 0,-1", |v, _| {
+            v.motion = [0.0, -1e9]
         }),
-        ("motion: expected at most 56 of 64 pixels a frame, found 0,-1", |v, _| v.motion = [0.0, -1e9]),
-        ("motion: expected at most 56 of 64 pixels a frame, found NaN,0", |v, _| v.motion = [f32::NAN, 0.0]),
+        ("motion: expected at most 56 of 64 pixels a frame, found NaN,0", |v, _| {
+            v.motion = [f32::NAN, 0.0]
+        }),
         ("frames: expected 1 to 10000, found 0", |v, _| v.frames = 0),
         ("frames: expected 1 to 10000, found 10001", |v, _| v.frames = 10_001),
         ("remask: expected a number of 0 to 1, found -0.1", |v, _| v.remask = -0.1),
-        ("num_images_per_prompt: expected 1 for a video, found 2", |_, r| r.num_images_per_prompt = 2),
+        ("num_images_per_prompt: expected 1 for a video, found 2", |_, r| {
+            r.num_images_per_prompt = 2
+        }),
         ("strength: expected a picture to edit", |_, r| r.strength = Some(0.5)),
     ];
     for (expected, change) in cases {
         let (mut video, mut request) = (Video::default(), request());
         change(&mut video, &mut request);
-        let error = pipeline.video(&request, &video, |_| ControlFlow::Continue(())).map(|_| ()).expect_err(expected);
+        let error = pipeline
+            .video(&request, &video, |_| ControlFlow::Continue(()))
+            .map(|_| ())
+            .expect_err(expected);
         assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
         assert_eq!(error.kind(), ErrorKind::BadRequest);
     }

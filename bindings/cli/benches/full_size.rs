@@ -1,5 +1,6 @@
-//! What aMUSEd-512 costs on this machine, in one table: `cargo bench -p pocketmuse-cli --bench full_size`. Makes a full-size
-//! checkpoint of random weights, exports it and runs the command as people do. Takes about ten minutes and 12 GB of disk.
+//! What aMUSEd-512 costs on this machine, in one table: `cargo bench -p pocketmuse-cli --bench
+//! full_size`. Makes a full-size checkpoint of random weights, exports it and runs the command as
+//! people do. Takes about ten minutes and 12 GB of disk.
 //!
 //! `POCKETMUSE_PEER_PYTHON` names a Python with torch, diffusers and transformers, to compare with.
 //! `POCKETMUSE_CHECKPOINT` names a checkpoint to use instead.
@@ -50,7 +51,9 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
         command.args(words).current_dir(&self.folder);
         // What is prepared once goes where the bench's files go.
-        command.env("XDG_CACHE_HOME", self.folder.join("cache")).env("ORT_DYLIB_PATH", &self.library);
+        command
+            .env("XDG_CACHE_HOME", self.folder.join("cache"))
+            .env("ORT_DYLIB_PATH", &self.library);
         let started = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let peaks = Peaks::of(&mut child);
@@ -64,16 +67,35 @@ impl Bench {
 
     /// The peaks of a picture of a package that is prepared.
     fn generate(&self, [package, flavour]: [&str; 2], memory: &str) -> Result<Peaks> {
-        let words =
-            ["generate", "a red lighthouse", "--seed=7", "--threads=2", "--json", "-o=picture.png", "--package"];
-        let words =
-            [&words[..], &[package, "--flavour", flavour, "--memory", memory, "--num-inference-steps"]].concat();
+        let words = [
+            "generate",
+            "a red lighthouse",
+            "--seed=7",
+            "--threads=2",
+            "--json",
+            "-o=picture.png",
+            "--package",
+        ];
+        let words = [
+            &words[..],
+            &[package, "--flavour", flavour, "--memory", memory, "--num-inference-steps"],
+        ]
+        .concat();
         self.run(&[&words[..], &["1"]].concat())?; // prepares
         Ok(self.run(&[&words[..], &["12"]].concat())?.peaks)
     }
 
     fn measure(&self, [package, flavour]: [&str; 2]) -> Result<Value> {
-        let words = ["bench", "--threads=2", "--runs=1", "--json", "--package", package, "--flavour", flavour];
+        let words = [
+            "bench",
+            "--threads=2",
+            "--runs=1",
+            "--json",
+            "--package",
+            package,
+            "--flavour",
+            flavour,
+        ];
         Ok(serde_json::from_str(self.run(&words)?.stdout.trim())?)
     }
 }
@@ -113,24 +135,47 @@ fn main() -> Result<()> {
         machine.threads
     );
     let mb = |bytes: u64| format!("{} MB", bytes / 1_000_000);
-    let row = |figure: &str, must: &str, aim: &str, found: &str| println!("| {figure} | {must} | {aim} | {found} |");
+    let row = |figure: &str, must: &str, aim: &str, found: &str| {
+        println!("| {figure} | {must} | {aim} | {found} |")
+    };
     println!("| figure | must | aim | found |\n|---|---|---|---|");
-    row("package, int8, without the encoder", "830 MB", "800 MB", &mb(size(&bench.folder.join("int8"), Flavour::Int8)));
+    row(
+        "package, int8, without the encoder",
+        "830 MB",
+        "800 MB",
+        &mb(size(&bench.folder.join("int8"), Flavour::Int8)),
+    );
     row("peak memory, int8, prepared, staged", "560 MB", "480 MB", &mb(int8_peaks.rss));
     row("of it anonymous, at its peak", "320 MB", "200 MB", &mb(int8_peaks.anonymous));
     row("peak memory, int4", "400 MB", "300 MB", &mb(int4_peaks.rss));
     let share = number(stage(&int8, "step"), "share_of_int8_peak")?;
-    row("step graph, share of the machine's MatMulInteger peak", "45%", "60%", &format!("{:.0}%", 100.0 * share));
-    let load = |bench| Ok::<_, Box<dyn Error>>(format!("{:.0} ms", number(stage(bench, "step"), "prepared_load_ms")?));
+    row(
+        "step graph, share of the machine's MatMulInteger peak",
+        "45%",
+        "60%",
+        &format!("{:.0}%", 100.0 * share),
+    );
+    let load = |bench| {
+        Ok::<_, Box<dyn Error>>(format!(
+            "{:.0} ms",
+            number(stage(bench, "step"), "prepared_load_ms")?
+        ))
+    };
     row("load of the step graph, prepared, packed", "", "", &load(&int8)?);
     let seconds = |bench: &Value, at: &str| Ok::<_, Box<dyn Error>>(number(bench, at)? / 1000.0);
-    let against = |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
+    let against =
+        |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
     let total = seconds(&int8, "total_ms")?;
     let pictures = against(total, seconds(&f32, "total_ms")?);
     row("int8 against f32, whole picture", asked("5x", "2.2x"), asked("8x", "3x"), &pictures);
-    let decoders = against(seconds(stage(&int8, "decoder"), "run_ms")?, seconds(stage(&f32, "decoder"), "run_ms")?);
+    let decoders = against(
+        seconds(stage(&int8, "decoder"), "run_ms")?,
+        seconds(stage(&f32, "decoder"), "run_ms")?,
+    );
     row("int8 against f32, decoder", asked("3x", "2x"), asked("5x", "3x"), &decoders);
-    for (precision, mode) in [("f32", "eager"), ("f32", "compiled"), ("bf16", "eager"), ("bf16", "compiled")] {
+    for (precision, mode) in
+        [("f32", "eager"), ("f32", "compiled"), ("bf16", "eager"), ("bf16", "compiled")]
+    {
         let found = match peer(precision, mode)? {
             Ok(peer) => against(total, peer),
             Err(why) => why,
@@ -144,11 +189,15 @@ fn main() -> Result<()> {
 
 fn stage<'a>(bench: &'a Value, name: &str) -> &'a Value {
     let stages = bench["stages"].as_array();
-    stages.and_then(|stages| stages.iter().find(|stage| stage["name"] == name)).unwrap_or(&Value::Null)
+    stages
+        .and_then(|stages| stages.iter().find(|stage| stage["name"] == name))
+        .unwrap_or(&Value::Null)
 }
 
 fn number(from: &Value, name: &str) -> Result<f64> {
-    from[name].as_f64().ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
+    from[name]
+        .as_f64()
+        .ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
 }
 
 /// The seconds that diffusers takes for a picture, without loading; or why there are none.
@@ -158,7 +207,11 @@ fn peer(precision: &str, mode: &str) -> Result<std::result::Result<f64, String>>
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/diffusers_peer.py");
     let mut command = Command::new(python);
-    command.arg(script).args([precision, mode, &PEER_STEPS.to_string()]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .arg(script)
+        .args([precision, mode, &PEER_STEPS.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     eprintln!("diffusers {precision} {mode}");
     let (mut child, started) = (command.spawn()?, Instant::now());
     while child.try_wait()?.is_none() {
@@ -171,6 +224,10 @@ fn peer(precision: &str, mode: &str) -> Result<std::result::Result<f64, String>>
     }
     let mut found = String::new();
     child.stdout.take().ok_or("no stdout")?.read_to_string(&mut found)?;
-    let Ok(found) = serde_json::from_str::<Value>(found.trim()) else { return Ok(Err("failed".to_owned())) };
-    Ok(Ok(number(&found, "text_s")? + STEPS * number(&found, "step_s")? + number(&found, "decoder_s")?))
+    let Ok(found) = serde_json::from_str::<Value>(found.trim()) else {
+        return Ok(Err("failed".to_owned()));
+    };
+    Ok(Ok(number(&found, "text_s")?
+        + STEPS * number(&found, "step_s")?
+        + number(&found, "decoder_s")?))
 }

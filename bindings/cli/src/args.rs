@@ -73,11 +73,13 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Run every stage of a package on reference tensors and compare
     Verify(VerifyArgs),
-    /// Measure a package on this machine: time, operations, share of the machine's own speed, memory
+    /// Measure a package on this machine: time, operations, share of the machine's own speed,
+    /// memory
     Bench(BenchArgs),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
-    /// List or remove what the cache has of packages: which files were checked, and their optimised graphs
+    /// List or remove what the cache has of packages: which files were checked, and their optimised
+    /// graphs
     Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
@@ -127,7 +129,8 @@ pub struct SetupArgs {
 }
 
 fn parse_numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
-    let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    let numbers: Result<Vec<u32>, _> =
+        text.split(',').map(|number| number.trim().parse()).collect();
     numbers.ok()?.try_into().ok()
 }
 

@@ -53,7 +53,8 @@ pub const FILES: &[(&str, &[u8])] = files![
 pub fn write_checkpoint(folder: &Path) -> Result<()> {
     FILES.iter().try_for_each(|(name, bytes)| {
         let path = folder.join(name);
-        let written = fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, bytes));
+        let written =
+            fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, bytes));
         written.map_err(|error| Error::io(&path, error))
     })
 }
@@ -66,14 +67,17 @@ pub fn write_checkpoint(folder: &Path) -> Result<()> {
 pub fn cache_folder() -> Result<PathBuf> {
     let cache = pocketmuse::library::cache_folder();
     cache.map(|cache| cache.join(NAME)).ok_or_else(|| {
-        let detail = "expected a cache folder of this user, found no home: set XDG_CACHE_HOME to a folder";
+        let detail =
+            "expected a cache folder of this user, found no home: set XDG_CACHE_HOME to a folder";
         Error::new(ErrorKind::Io, "cache", detail)
     })
 }
 
-/// The package of this model in `cache` (see [`cache_folder`]), exported first if it is not there or not whole.
+/// The package of this model in `cache` (see [`cache_folder`]), exported first if it is not there
+/// or not whole.
 ///
-/// Two processes at once wait for each other, and one that is killed leaves nothing that another would use.
+/// Two processes at once wait for each other, and one that is killed leaves nothing that another
+/// would use.
 ///
 /// # Errors
 ///
@@ -95,11 +99,18 @@ pub fn package(
         return Ok(package);
     }
     remove_leftovers(cache)?;
-    let checkpoint = tempfile::Builder::new().prefix(".checkpoint-").suffix(".part").tempdir_in(cache);
+    let checkpoint =
+        tempfile::Builder::new().prefix(".checkpoint-").suffix(".part").tempdir_in(cache);
     let checkpoint = checkpoint.map_err(|error| Error::io(cache, error))?;
     write_checkpoint(checkpoint.path())?;
     let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
-    pocketmuse_export::export(checkpoint.path(), &package, &options, runtime::calibrate, on_progress)?;
+    pocketmuse_export::export(
+        checkpoint.path(),
+        &package,
+        &options,
+        runtime::calibrate,
+        on_progress,
+    )?;
     Ok(package)
 }
 
@@ -121,17 +132,19 @@ pub fn discard(cache: &Path, flavour: Flavour) -> Result<()> {
 
 /// Whether every file is there with its size; the runtime checks their contents as it uses them.
 fn is_whole(package: &Path) -> bool {
-    Manifest::read(package).is_ok_and(|manifest| manifest.files().all(|file| file.check_size(package).is_ok()))
+    Manifest::read(package)
+        .is_ok_and(|manifest| manifest.files().all(|file| file.check_size(package).is_ok()))
 }
 
-/// Removes what a killed export left: everything with a temporary name, which nobody else can have while this process
-/// holds the lock, and a package that is not whole.
+/// Removes what a killed export left: everything with a temporary name, which nobody else can have
+/// while this process holds the lock, and a package that is not whole.
 fn remove_leftovers(cache: &Path) -> Result<()> {
     let at = |error| Error::io(cache, error);
     for entry in fs::read_dir(cache).map_err(at)? {
         let path = entry.map_err(at)?.path();
         let temporary = path.extension().is_some_and(|ending| ending == "part");
-        let torn = path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEY));
+        let torn = path.is_dir()
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEY));
         if temporary || (torn && !is_whole(&path)) {
             fs::remove_dir_all(&path).map_err(|error| Error::io(&path, error))?;
         }
@@ -147,7 +160,8 @@ mod tests {
     fn the_checkpoint_is_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         write_checkpoint(folder.path()).expect("written");
-        let checkpoint = pocketmuse_export::checkpoint::Checkpoint::open(folder.path()).expect("a checkpoint");
+        let checkpoint =
+            pocketmuse_export::checkpoint::Checkpoint::open(folder.path()).expect("a checkpoint");
         assert!(checkpoint.network("transformer").expect("a network").tensors().count() > 100);
     }
 
@@ -169,7 +183,11 @@ mod tests {
         fs::create_dir(cache.path().join(".killed.part")).expect("made");
         fs::write(path.join("tokenizer.json"), "").expect("written");
         assert_eq!(exports(cache.path()), (path, true));
-        assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 2, "the package and the lock");
+        assert_eq!(
+            fs::read_dir(cache.path()).expect("readable").count(),
+            2,
+            "the package and the lock"
+        );
     }
 
     #[test]

@@ -6,9 +6,15 @@ use image::{Rgb, RgbImage};
 /// The width and the height of a letter in pixels.
 pub(crate) const LETTER: u32 = 8;
 
-/// Writes `text` with its first letter's corner at `x`, `y`. What does not fit `width` pixels is cut and ends in two dots;
-/// what the font lacks is a question mark.
-pub(crate) fn write(image: &mut RgbImage, [x, y]: [u32; 2], width: u32, text: &str, colour: Rgb<u8>) {
+/// Writes `text` with its first letter's corner at `x`, `y`. What does not fit `width` pixels is
+/// cut and ends in two dots; what the font lacks is a question mark.
+pub(crate) fn write(
+    image: &mut RgbImage,
+    [x, y]: [u32; 2],
+    width: u32,
+    text: &str,
+    colour: Rgb<u8>,
+) {
     let room = (width / LETTER) as usize;
     let count = text.chars().count();
     let kept = if count > room { room.saturating_sub(2) } else { count };
@@ -17,7 +23,9 @@ pub(crate) fn write(image: &mut RgbImage, [x, y]: [u32; 2], width: u32, text: &s
     for (index, letter) in (0..).zip(letters) {
         for (row, bits) in (0..).zip(glyph(letter)) {
             for column in (0..LETTER).filter(|column| bits >> column & 1 == 1) {
-                if let Some(pixel) = image.get_pixel_mut_checked(x + index * LETTER + column, y + row) {
+                if let Some(pixel) =
+                    image.get_pixel_mut_checked(x + index * LETTER + column, y + row)
+                {
                     *pixel = colour;
                 }
             }
@@ -39,7 +47,11 @@ mod tests {
     fn written(text: &str, width: u32) -> String {
         let mut image = RgbImage::from_pixel(width, LETTER, Rgb([255; 3]));
         write(&mut image, [0, 0], width, text, BLACK);
-        let row = |y| (0..width).map(|x| if image.get_pixel(x, y) == &BLACK { '#' } else { '.' }).collect::<String>();
+        let row = |y| {
+            (0..width)
+                .map(|x| if image.get_pixel(x, y) == &BLACK { '#' } else { '.' })
+                .collect::<String>()
+        };
         (0..LETTER).map(row).collect::<Vec<_>>().join("\n")
     }
 

@@ -36,7 +36,9 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             match error.kind() {
-                DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion => drop(error.print()),
+                DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion => {
+                    drop(error.print())
+                }
                 _ => terminal::note(terminal::usage_line(&error.to_string())),
             }
             return u8::try_from(error.exit_code()).unwrap_or(2);

@@ -75,13 +75,18 @@ mod tests {
     fn model() -> Vec<u8> {
         let unpacked = [0x08, 2, 0x08, 3, 0x10, 1]; // dims 2, 3; f32
         let packed = [&message(1, &[0x80, 1, 2])[..], &[0x10, 10]].concat(); // dims 128, 2; f16
-        let graph = [message(2, b"g"), message(5, &unpacked), message(5, &packed), message(5, &unpacked)].concat();
+        let graph =
+            [message(2, b"g"), message(5, &unpacked), message(5, &packed), message(5, &unpacked)]
+                .concat();
         [&[0x08, 10][..], &message(7, &graph)].concat()
     }
 
     #[test]
     fn counts_by_type() {
-        assert_eq!(constants(&model()), Some(Constants { tensors: 3, by_type: [("f32", 12), ("f16", 256)].into() }));
+        assert_eq!(
+            constants(&model()),
+            Some(Constants { tensors: 3, by_type: [("f32", 12), ("f16", 256)].into() })
+        );
         assert_eq!(constants(&[]), Some(Constants::default()));
     }
 

@@ -9,8 +9,8 @@ use pocketmuse_package::{Result, place};
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;
 
-/// What tells a job's files from those of others: the prompt they are named after, and with several jobs in one command
-/// its line and its seed.
+/// What tells a job's files from those of others: the prompt they are named after, and with several
+/// jobs in one command its line and its seed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Name<'a> {
     pub(crate) prompt: &'a str,
@@ -26,7 +26,8 @@ impl Name<'_> {
     }
 }
 
-/// The files of `images` pictures: the path given, or one named after the prompt that does not exist.
+/// The files of `images` pictures: the path given, or one named after the prompt that does not
+/// exist.
 ///
 /// `output` may be a file with a picture's ending, or an existing folder.
 ///
@@ -39,7 +40,9 @@ pub(crate) fn plan(output: Option<&Path>, name: Name<'_>, images: usize) -> Resu
             Format::of(path)?;
             numbered(&marked(path, &name.suffix()), images)
         }
-        folder => unused(folder.unwrap_or(Path::new("")), &(slug(name.prompt) + &name.suffix()), images),
+        folder => {
+            unused(folder.unwrap_or(Path::new("")), &(slug(name.prompt) + &name.suffix()), images)
+        }
     };
     if let Some(first) = files.first() {
         place::neighbour(first)?; // removed again at once: now is the time to know
@@ -66,15 +69,20 @@ fn marked(path: &Path, suffix: &str) -> PathBuf {
 
 /// The first of `NAME.png`, `NAME-2.png`, `NAME-3.png`… that is free for all pictures.
 fn unused(folder: &Path, name: &str, images: usize) -> Vec<PathBuf> {
-    let names = (1..).map(|try_| if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") });
+    let names = (1..)
+        .map(|try_| if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") });
     let mut files = names.map(|file| numbered(&folder.join(file), images));
-    files.find(|files| files.iter().all(|file| file.symlink_metadata().is_err())).expect("names do not run out")
+    files
+        .find(|files| files.iter().all(|file| file.symlink_metadata().is_err()))
+        .expect("names do not run out")
 }
 
-/// A prompt as a file name: its letters and digits in lower case, everything else one dash, cut at a word.
+/// A prompt as a file name: its letters and digits in lower case, everything else one dash, cut at
+/// a word.
 pub(crate) fn slug(prompt: &str) -> String {
     let lower = prompt.to_lowercase();
-    let words = lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words =
+        lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut name = String::new();
     for word in words {
         if name.len() + 1 + word.len() > MAX_NAME {
@@ -135,8 +143,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         let name = Name { prompt: "a tree", line: Some(7), seed: Some(3) };
-        assert_eq!(plan(Some(&root.join("b.webp")), name, 1).expect("planned"), [root.join("b-7-3.webp")]);
-        let several = plan(Some(&root.join("b.webp")), Name { line: None, ..name }, 2).expect("planned");
+        assert_eq!(
+            plan(Some(&root.join("b.webp")), name, 1).expect("planned"),
+            [root.join("b-7-3.webp")]
+        );
+        let several =
+            plan(Some(&root.join("b.webp")), Name { line: None, ..name }, 2).expect("planned");
         assert_eq!(several, [root.join("b-3-0.webp"), root.join("b-3-1.webp")]);
         assert_eq!(plan(Some(root), name, 1).expect("planned"), [root.join("a-tree-7-3.png")]);
     }
@@ -145,7 +157,11 @@ mod tests {
     fn says_early_why_nothing_can_be_written() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("file"), "").expect("written");
-        let cases = [("a.gif", ErrorKind::BadRequest), ("none/a.png", ErrorKind::Io), ("file/a.png", ErrorKind::Io)];
+        let cases = [
+            ("a.gif", ErrorKind::BadRequest),
+            ("none/a.png", ErrorKind::Io),
+            ("file/a.png", ErrorKind::Io),
+        ];
         for (name, kind) in cases {
             assert_eq!(
                 plan(Some(&folder.path().join(name)), Name::default(), 1).expect_err(name).kind(),

@@ -8,7 +8,8 @@ use pocketmuse::{Request, pixels};
 use pocketmuse_package::{Digest, Flavour, Result};
 use serde::{Deserialize, Serialize};
 
-/// The keyword of the PNG text chunk that holds an [`Origin`] as JSON; the request has a chunk of its own.
+/// The keyword of the PNG text chunk that holds an [`Origin`] as JSON; the request has a chunk of
+/// its own.
 pub(crate) const KEYWORD: &str = "pocketmuse-origin";
 
 /// What made a picture, beside its request.
@@ -27,13 +28,20 @@ pub(crate) struct Origin {
     pub(crate) image: u32,
 }
 
-/// Writes a picture in the format of the path's ending, in place of what was there, once it is whole.
+/// Writes a picture in the format of the path's ending, in place of what was there, once it is
+/// whole.
 ///
 /// # Errors
 ///
 /// `BadRequest` for an unknown ending; `Io` if the folder cannot be written to or the disk is full.
-pub(crate) fn write(image: &RgbImage, path: &Path, request: &Request, origin: &Origin) -> Result<()> {
-    let origin = serde_json::to_string(origin).expect("plain data with string keys always serializes");
+pub(crate) fn write(
+    image: &RgbImage,
+    path: &Path,
+    request: &Request,
+    origin: &Origin,
+) -> Result<()> {
+    let origin =
+        serde_json::to_string(origin).expect("plain data with string keys always serializes");
     pixels::write(image, path, request, &[(KEYWORD, origin)])
 }
 
@@ -46,7 +54,8 @@ pub(crate) fn read(path: &Path) -> Result<(Request, Option<Origin>)> {
     Ok((pixels::read_request(path)?, read_origin(path)))
 }
 
-/// Where a picture came from matters less than that it can be made again: what cannot be read is as good as absent.
+/// Where a picture came from matters less than that it can be made again: what cannot be read is as
+/// good as absent.
 fn read_origin(path: &Path) -> Option<Origin> {
     serde_json::from_str(&pixels::read_note(path, KEYWORD).ok()??).ok()
 }
@@ -59,7 +68,13 @@ mod tests {
 
     fn origin() -> Origin {
         let package = Digest::of(b"abc");
-        Origin { version: "1".to_owned(), model: "tiny".to_owned(), package, flavour: Some(Flavour::F32), image: 2 }
+        Origin {
+            version: "1".to_owned(),
+            model: "tiny".to_owned(),
+            package,
+            flavour: Some(Flavour::F32),
+            image: 2,
+        }
     }
 
     #[test]
@@ -67,7 +82,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
         let image = RgbImage::from_fn(4, 3, |x, y| image::Rgb([x as u8, y as u8, 9]));
-        let request = Request { prompt: "ein \"roter\" Leuchtturm \u{1F680}".to_owned(), ..Request::default() };
+        let request = Request {
+            prompt: "ein \"roter\" Leuchtturm \u{1F680}".to_owned(),
+            ..Request::default()
+        };
         for _ in 0..2 {
             write(&image, &path, &request, &origin()).expect("written");
             assert_eq!(read(&path).expect("inside"), (request.clone(), Some(origin())));

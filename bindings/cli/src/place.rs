@@ -1,5 +1,5 @@
-//! Putting finished folders where they belong, as [`pocketmuse_package::place`] does with files: a reader sees the old
-//! one or the new one and never a half. Knows nothing of what is being written.
+//! Putting finished folders where they belong, as [`pocketmuse_package::place`] does with files: a
+//! reader sees the old one or the new one and never a half. Knows nothing of what is being written.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,12 +25,14 @@ impl NewFolder {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if `path` exists and `overwrite` is false; `Io` if its parent cannot be written to.
+    /// `BadRequest` if `path` exists and `overwrite` is false; `Io` if its parent cannot be written
+    /// to.
     pub fn begin(path: &Path, overwrite: bool) -> Result<Self> {
         refuse_existing(path, overwrite)?;
         let folder = parent(path);
         fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-        let prefix: OsString = [OsStr::new("."), name_of(path)?, OsStr::new("-")].into_iter().collect();
+        let prefix: OsString =
+            [OsStr::new("."), name_of(path)?, OsStr::new("-")].into_iter().collect();
         let temporary = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempdir_in(folder);
         let temporary = temporary.map_err(|error| Error::io(folder, error))?;
         #[cfg(unix)]
@@ -52,7 +54,8 @@ impl NewFolder {
     pub fn finish(self) -> Result<()> {
         let at = |error| Error::io(&self.path, error);
         refuse_existing(&self.path, self.overwrite)?;
-        let old = tempfile::Builder::new().prefix(".old-").suffix(".part").tempdir_in(parent(&self.path));
+        let old =
+            tempfile::Builder::new().prefix(".old-").suffix(".part").tempdir_in(parent(&self.path));
         let old = old.map_err(at)?;
         match fs::rename(&self.path, old.path().join("old")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
@@ -66,13 +69,18 @@ fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
     if overwrite || path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let detail = "expected a new folder, found something there: choose another name or give --force";
+    let detail =
+        "expected a new folder, found something there: choose another name or give --force";
     Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
 }
 
 fn name_of(path: &Path) -> Result<&OsStr> {
     path.file_name().ok_or_else(|| {
-        Error::new(ErrorKind::BadRequest, path.display().to_string(), "expected a path that ends in a name")
+        Error::new(
+            ErrorKind::BadRequest,
+            path.display().to_string(),
+            "expected a path that ends in a name",
+        )
     })
 }
 
@@ -81,7 +89,9 @@ mod tests {
     use super::*;
 
     fn entries(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+        let entries = fs::read_dir(folder)
+            .expect("readable")
+            .map(|entry| entry.expect("an entry").file_name());
         entries.map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
@@ -98,7 +108,10 @@ mod tests {
         let begun = NewFolder::begin(&path, false).expect("begun");
         fs::write(begun.path().join("a"), "1").expect("written");
         begun.finish().expect("finished");
-        assert_eq!((entries(root.path()), entries(&path)), (vec!["model".to_owned()], vec!["a".to_owned()]));
+        assert_eq!(
+            (entries(root.path()), entries(&path)),
+            (vec!["model".to_owned()], vec!["a".to_owned()])
+        );
     }
 
     #[test]
@@ -112,6 +125,9 @@ mod tests {
         let begun = NewFolder::begin(&path, true).expect("begun");
         fs::write(begun.path().join("new"), "1").expect("written");
         begun.finish().expect("finished");
-        assert_eq!((entries(root.path()), entries(&path)), (vec!["model".to_owned()], vec!["new".to_owned()]));
+        assert_eq!(
+            (entries(root.path()), entries(&path)),
+            (vec!["model".to_owned()], vec!["new".to_owned()])
+        );
     }
 }

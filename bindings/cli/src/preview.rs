@@ -1,5 +1,5 @@
-//! `--preview`: the pictures in the making after every step, in place in a terminal that can show them, else as files beside
-//! the pictures. Knows not where the colours come from.
+//! `--preview`: the pictures in the making after every step, in place in a terminal that can show
+//! them, else as files beside the pictures. Knows not where the colours come from.
 
 mod art;
 mod screen;
@@ -36,15 +36,22 @@ enum Place {
 struct Canvas {
     art: Art,
     screen: Screen,
-    /// What kitty knows the picture by, so that another command's or another job's stays where it is.
+    /// What kitty knows the picture by, so that another command's or another job's stays where it
+    /// is.
     id: u32,
     /// How many lines the last picture has, 0 if there is none yet.
     drawn: u32,
 }
 
 impl Previewer {
-    /// Shows previews as wanted, and if they become files, beside `files`. In doubt they do if `is_quiet`.
-    pub(crate) fn new(preview: Preview, files: Vec<(usize, PathBuf)>, show: Show, is_quiet: bool) -> Self {
+    /// Shows previews as wanted, and if they become files, beside `files`. In doubt they do if
+    /// `is_quiet`.
+    pub(crate) fn new(
+        preview: Preview,
+        files: Vec<(usize, PathBuf)>,
+        show: Show,
+        is_quiet: bool,
+    ) -> Self {
         let art = match show {
             Show::Auto if is_quiet => None,
             Show::Auto => screen::art(),
@@ -61,7 +68,8 @@ impl Previewer {
         Self { preview, place }
     }
 
-    /// Shows a step, the cursor at the start of a line before and after; returns the files it wrote.
+    /// Shows a step, the cursor at the start of a line before and after; returns the files it
+    /// wrote.
     ///
     /// # Errors
     ///
@@ -69,7 +77,8 @@ impl Previewer {
     pub(crate) fn show(&mut self, step: &Step<'_>) -> Result<Vec<PathBuf>> {
         match &mut self.place {
             Place::Terminal(canvas) => {
-                let images: Vec<_> = (0..step.images).map(|image| self.preview.image(step, image)).collect();
+                let images: Vec<_> =
+                    (0..step.images).map(|image| self.preview.image(step, image)).collect();
                 let text = canvas.draw(&side_by_side(&images));
                 let mut stderr = io::stderr().lock();
                 let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()); // a terminal that went away is no failure
@@ -133,7 +142,9 @@ fn png(image: &RgbImage) -> Vec<u8> {
 
 fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
     let temporary = place::neighbour(path)?;
-    BufWriter::new(temporary.as_file()).write_all(&png(image)).map_err(|error| Error::io(path, error))?;
+    BufWriter::new(temporary.as_file())
+        .write_all(&png(image))
+        .map_err(|error| Error::io(path, error))?;
     place::file(temporary, path)
 }
 
@@ -151,7 +162,9 @@ fn side_by_side(images: &[RgbImage]) -> RgbImage {
 /// The picture as large as the limits allow, not larger than it is.
 fn within(image: &RgbImage, [columns, rows]: [u32; 2]) -> RgbImage {
     let (width, height) = (image.width().max(1), image.height().max(1));
-    let scale = f64::min(f64::from(columns) / f64::from(width), f64::from(rows) / f64::from(height)).min(1.0);
+    let scale =
+        f64::min(f64::from(columns) / f64::from(width), f64::from(rows) / f64::from(height))
+            .min(1.0);
     let side = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
     imageops::thumbnail(image, side(width), side(height))
 }
@@ -188,7 +201,8 @@ mod tests {
 
     #[test]
     fn kitty_tells_the_pictures_of_two_jobs_apart() {
-        let ids: std::collections::HashSet<_> = (0..8).map(|_| Canvas::new(Art::Kitty).id).collect();
+        let ids: std::collections::HashSet<_> =
+            (0..8).map(|_| Canvas::new(Art::Kitty).id).collect();
         assert!(ids.len() > 1 && !ids.contains(&0), "{ids:?}");
     }
 

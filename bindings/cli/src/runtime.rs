@@ -18,13 +18,14 @@ pub fn is_offline() -> bool {
     env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where a user has no home.
+/// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where
+/// a user has no home.
 pub fn prepared_folder() -> Option<PathBuf> {
     Some(library::cache_folder()?.join("prepared"))
 }
 
-/// Starts ONNX Runtime. Where none is found it is brought through a package client, unless `offline`, or the
-/// environment says so, or names a library of its own.
+/// Starts ONNX Runtime. Where none is found it is brought through a package client, unless
+/// `offline`, or the environment says so, or names a library of its own.
 ///
 /// # Errors
 ///
@@ -42,7 +43,8 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     Runtime::start(None)
 }
 
-/// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX Runtime first where there is none.
+/// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX
+/// Runtime first where there is none.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Pictures in columns and rows on one sheet, a label above each column and beside each row. Knows not what they show.
+//! Pictures in columns and rows on one sheet, a label above each column and beside each row. Knows
+//! not what they show.
 
 use image::{Rgb, RgbImage, imageops};
 
@@ -12,8 +13,8 @@ const ASIDE: u32 = 17 * LETTER;
 const INK: Rgb<u8> = Rgb([20, 20, 20]);
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 
-/// Lays `pictures`, row after row, on a sheet. Columns are as many as their labels; without labels of rows there is no room
-/// for them.
+/// Lays `pictures`, row after row, on a sheet. Columns are as many as their labels; without labels
+/// of rows there is no room for them.
 pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) -> RgbImage {
     let most = |of: fn(&RgbImage) -> u32| pictures.iter().map(of).max().unwrap_or(1);
     let (width, height) = (most(RgbImage::width).max(8 * LETTER), most(RgbImage::height));
@@ -29,7 +30,10 @@ pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) ->
             label::write(&mut sheet, [corner[0], corner[1] + line * LINE], width, text, INK);
         }
     };
-    above.iter().enumerate().for_each(|(column, lines)| write([across(column), GAP / 2], width, lines));
+    above
+        .iter()
+        .enumerate()
+        .for_each(|(column, lines)| write([across(column), GAP / 2], width, lines));
     for (row, lines) in beside.iter().enumerate() {
         let room = (height / LINE) as usize;
         write([GAP, down(row)], ASIDE, &lines[..lines.len().min(room)]);
@@ -41,7 +45,8 @@ pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) ->
     sheet
 }
 
-/// Breaks a text into lines of so many pixels: between words or after a hyphen where that is possible.
+/// Breaks a text into lines of so many pixels: between words or after a hyphen where that is
+/// possible.
 fn lines(text: &str, width: u32) -> Vec<String> {
     let room = (width / LETTER).max(1) as usize;
     let (mut lines, mut line) = (Vec::new(), String::new());
@@ -78,14 +83,23 @@ mod tests {
 
     #[test]
     fn pictures_do_not_cover_each_other_or_their_labels() {
-        let pictures: Vec<_> = (1..=6).map(|value| RgbImage::from_pixel(80, 40, Rgb([value; 3]))).collect();
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let pictures: Vec<_> =
+            (1..=6).map(|value| RgbImage::from_pixel(80, 40, Rgb([value; 3]))).collect();
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let columns = names(&["seed 1", "seed 2", "a label of many words in some lines"]);
         let sheet = lay(&pictures, &columns, &names(&["sampler confidence", "sampler halton"]));
-        let count = |sheet: &RgbImage, colour: Rgb<u8>| sheet.pixels().filter(|pixel| **pixel == colour).count();
+        let count = |sheet: &RgbImage, colour: Rgb<u8>| {
+            sheet.pixels().filter(|pixel| **pixel == colour).count()
+        };
         (1..=6).for_each(|value| assert_eq!(count(&sheet, Rgb([value; 3])), 80 * 40));
-        let first = sheet.enumerate_pixels().find(|(.., pixel)| pixel.0 == [5; 3]).map(|(x, y, _)| (x, y));
-        assert_eq!(first, Some((ASIDE + 2 * GAP + 80 + GAP, 4 * LINE + GAP + 40 + GAP)), "second row, second column");
+        let first =
+            sheet.enumerate_pixels().find(|(.., pixel)| pixel.0 == [5; 3]).map(|(x, y, _)| (x, y));
+        assert_eq!(
+            first,
+            Some((ASIDE + 2 * GAP + 80 + GAP, 4 * LINE + GAP + 40 + GAP)),
+            "second row, second column"
+        );
         let ink = count(&sheet, INK);
         let bare = lay(&pictures, &names(&["", "", ""]), &names(&["", ""]));
         assert!(ink > 500 && count(&bare, INK) == 0 && bare.width() == GAP + 3 * (80 + GAP));

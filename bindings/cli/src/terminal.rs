@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::stop;
 
-/// Prints a line on stdout. A reader that went away is no failure: what was asked for is still done.
+/// Prints a line on stdout. A reader that went away is no failure: what was asked for is still
+/// done.
 pub(crate) fn print(line: impl AsRef<str>) {
     let _ = writeln!(io::stdout().lock(), "{}", line.as_ref());
 }
@@ -42,7 +43,8 @@ pub(crate) fn step_bar(what: &'static str, hidden: bool) -> ProgressBar {
 }
 
 fn bar(what: &'static str, template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).expect("the templates of this file are valid");
+    let style =
+        ProgressStyle::with_template(template).expect("the templates of this file are valid");
     ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(what)
 }
 
@@ -55,10 +57,13 @@ pub(crate) fn fail(error: &Error) -> u8 {
     exit_code(error.kind())
 }
 
-/// What is wrong with a command line as one line: the parser's paragraphs before its advice to read the help.
+/// What is wrong with a command line as one line: the parser's paragraphs before its advice to read
+/// the help.
 pub(crate) fn usage_line(text: &str) -> String {
-    let lines =
-        text.lines().map(str::trim).take_while(|line| !["Usage:", "For more"].iter().any(|end| line.starts_with(end)));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !["Usage:", "For more"].iter().any(|end| line.starts_with(end)));
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -132,7 +137,8 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (603_537_664, "603,537,664")] {
+        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (603_537_664, "603,537,664")]
+        {
             assert_eq!(thousands(count), text);
         }
         assert_eq!(mebibytes(30_891_972), "29.5 MiB");
@@ -147,14 +153,19 @@ mod tests {
     fn a_wrong_command_line_is_one_line() {
         let text = "error: unexpected argument '--x' found\n\n  tip: to pass '--x' as a value, use '-- --x'\n\n\
                     Usage: pocketmuse generate [PROMPT]\n\nFor more information, try '--help'.\n";
-        let expected = "error: unexpected argument '--x' found tip: to pass '--x' as a value, use '-- --x'";
+        let expected =
+            "error: unexpected argument '--x' found tip: to pass '--x' as a value, use '-- --x'";
         assert_eq!(usage_line(text), expected);
     }
 
     #[test]
     fn exit_codes_tell_scripts_what_to_do() {
-        let cases =
-            [(ErrorKind::BadRequest, 2), (ErrorKind::Cancelled, 130), (ErrorKind::Io, 1), (ErrorKind::Runtime, 1)];
+        let cases = [
+            (ErrorKind::BadRequest, 2),
+            (ErrorKind::Cancelled, 130),
+            (ErrorKind::Io, 1),
+            (ErrorKind::Runtime, 1),
+        ];
         for (kind, code) in cases {
             let error = Error::new(kind, "height", "expected a multiple of 16, found 17");
             assert_eq!(exit_code(kind), code);

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use support::{pocketmuse, run, succeed};
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let entries =
+        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
     let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort();
     names
@@ -29,16 +30,40 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
     let cases: [(&[&str], i32, &str); 19] = [
         (&["generate"], 2, "error: the following required arguments were not provided: <PROMPT>"),
         (&["generate", "a", "--seeds", "1,18446744073709551616"], 2, "number too large to fit"),
-        (&["generate", "a", "--preview=jpeg"], 2, "[possible values: auto, kitty, iterm, sixel, blocks, files]"),
-        (&["edit", "text.png", "a", "--box", "-1,0,2,2"], 2, "expected four whole numbers with commas between"),
+        (
+            &["generate", "a", "--preview=jpeg"],
+            2,
+            "[possible values: auto, kitty, iterm, sixel, blocks, files]",
+        ),
+        (
+            &["edit", "text.png", "a", "--box", "-1,0,2,2"],
+            2,
+            "expected four whole numbers with commas between",
+        ),
         (&["draw"], 2, "error: unrecognized subcommand 'draw'"),
         (&["generate", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
         (&["generate", "a", "-o", "none/a.png"], 1, "error: none: expected a folder, found none"),
-        (&["generate", "a", "--save-tokens", "none/a.json"], 1, "error: none: expected a folder, found none"),
+        (
+            &["generate", "a", "--save-tokens", "none/a.json"],
+            1,
+            "error: none: expected a folder, found none",
+        ),
         (&["generate", "a", "--height", "17"], 2, "error: height: expected a multiple of 16"),
-        (&["generate", "a", "--num-inference-steps", "0"], 2, "error: num_inference_steps: expected 1 to"),
-        (&["generate", "a", "--guidance-scale", "nan"], 2, "error: guidance_scale: expected a finite number"),
-        (&["generate", "a", "--num-images-per-prompt", "99"], 2, "error: num_images_per_prompt: expected 1 to"),
+        (
+            &["generate", "a", "--num-inference-steps", "0"],
+            2,
+            "error: num_inference_steps: expected 1 to",
+        ),
+        (
+            &["generate", "a", "--guidance-scale", "nan"],
+            2,
+            "error: guidance_scale: expected a finite number",
+        ),
+        (
+            &["generate", "a", "--num-images-per-prompt", "99"],
+            2,
+            "error: num_images_per_prompt: expected 1 to",
+        ),
         (&["generate", "a", "--package", "none"], 1, "error: none"),
         (&["generate", "--from", "text.png"], 1, "error: text.png: expected a PNG"),
         (&["bench", "--size", "17"], 2, "error: height: expected a multiple of 16"),
@@ -65,7 +90,10 @@ fn without_onnx_runtime_and_offline_it_says_where_it_looked() {
     let output = command.env("ORT_DYLIB_PATH", &library).output().expect("started");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains(&library.display().to_string()) && stderr.contains("run: pocketmuse setup"), "{stderr}");
+    assert!(
+        stderr.contains(&library.display().to_string()) && stderr.contains("run: pocketmuse setup"),
+        "{stderr}"
+    );
     assert!(names(root.path()).is_empty());
 }
 
@@ -78,7 +106,9 @@ fn a_picture_remembers_how_it_was_made() {
     succeed(root.path(), &["generate", "--from", "a-red-house-in-the-snow.png", "-o", "again.png"]);
     assert_eq!(read("a-red-house-in-the-snow.png"), read("again.png"));
 
-    let several = [&made[..], &["--num-images-per-prompt", "2", "-o", "several.png", "--threads", "1"]].concat();
+    let several =
+        [&made[..], &["--num-images-per-prompt", "2", "-o", "several.png", "--threads", "1"]]
+            .concat();
     assert_eq!(succeed(root.path(), &several), "several-0.png\nseveral-1.png\n");
     succeed(root.path(), &["generate", "--from", "several-1.png", "-o", "second.png"]);
     assert_eq!(read("several-1.png"), read("second.png"));
@@ -92,10 +122,15 @@ fn a_damaged_package_in_the_cache_is_made_again() {
     let (root, cache) = (folder(), folder());
     let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
     let generate = |name: &str| {
-        let mut command =
-            pocketmuse(root.path(), &["generate", "a tree", "--seed", "3", "--num-inference-steps=1", "-o", name]);
-        let output =
-            command.env("XDG_CACHE_HOME", cache.path()).env("ORT_DYLIB_PATH", &library).output().expect("started");
+        let mut command = pocketmuse(
+            root.path(),
+            &["generate", "a tree", "--seed", "3", "--num-inference-steps=1", "-o", name],
+        );
+        let output = command
+            .env("XDG_CACHE_HOME", cache.path())
+            .env("ORT_DYLIB_PATH", &library)
+            .output()
+            .expect("started");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stderr).expect("UTF-8")
     };
@@ -119,40 +154,75 @@ fn a_damaged_package_in_the_cache_is_made_again() {
 fn json_is_one_object_per_line() {
     let root = folder();
     let long = "a red house and ".repeat(40);
-    let words = ["generate", &long, "--num-inference-steps=3", "--json", "-o", "a.webp", "--save-tokens", "a.json"];
+    let words = [
+        "generate",
+        &long,
+        "--num-inference-steps=3",
+        "--json",
+        "-o",
+        "a.webp",
+        "--save-tokens",
+        "a.json",
+    ];
     let stdout = succeed(root.path(), &words);
-    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
+    let events: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let kinds: Vec<_> =
+        events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
     assert_eq!(kinds, ["start", "step", "step", "step", "warning", "done"]);
     let done = events.last().expect("six");
     assert_eq!((&done["files"][0], &done["seed"]), (&Value::from("a.webp"), &events[0]["seed"]));
-    let stages: Vec<_> = done["stages"].as_array().expect("stages").iter().map(|stage| &stage["name"]).collect();
+    let stages: Vec<_> =
+        done["stages"].as_array().expect("stages").iter().map(|stage| &stage["name"]).collect();
     assert_eq!(stages, ["text_encoder", "prologue", "step", "decoder"]);
-    let tokens: Value = serde_json::from_slice(&fs::read(root.path().join("a.json")).expect("read")).expect("JSON");
-    assert_eq!((tokens["steps"].as_array().expect("steps").len(), names(root.path()).len()), (3, 2));
+    let tokens: Value =
+        serde_json::from_slice(&fs::read(root.path().join("a.json")).expect("read")).expect("JSON");
+    assert_eq!(
+        (tokens["steps"].as_array().expect("steps").len(), names(root.path()).len()),
+        (3, 2)
+    );
 
     let output = run(root.path(), &["generate", "a", "--height", "17", "--json"]);
     let event: Value = serde_json::from_slice(&output.stdout).expect("one line");
-    assert_eq!((&event["event"], &event["at"], output.status.code()), (&"error".into(), &"height".into(), Some(2)));
+    assert_eq!(
+        (&event["event"], &event["at"], output.status.code()),
+        (&"error".into(), &"height".into(), Some(2))
+    );
 }
 
 #[test]
 fn a_bench_has_a_number_for_every_stage() {
     let root = folder();
     let words = ["bench", "--steps=1", "--size=64", "--threads=1", "--runs=1"];
-    let json: Value = serde_json::from_str(&succeed(root.path(), &[&words[..], &["--json"]].concat())).expect("JSON");
+    let json: Value =
+        serde_json::from_str(&succeed(root.path(), &[&words[..], &["--json"]].concat()))
+            .expect("JSON");
     let stages = json["stages"].as_array().expect("stages");
-    let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().expect("a name")).collect();
+    let names: Vec<_> =
+        stages.iter().map(|stage| stage["name"].as_str().expect("a name")).collect();
     assert_eq!(names, ["text_encoder", "prologue", "step", "decoder"]);
     for stage in stages {
-        for name in ["warm_load_ms", "run_ms", "operations", "gops", "share_of_int8_peak", "share_of_f32_peak"] {
+        for name in [
+            "warm_load_ms",
+            "run_ms",
+            "operations",
+            "gops",
+            "share_of_int8_peak",
+            "share_of_f32_peak",
+        ] {
             assert!(stage[name].as_f64().is_some_and(|number| number > 0.0), "{name}: {stage}");
         }
     }
     for name in ["int8_peak_gops", "f32_peak_gops", "threads"] {
-        assert!(json["machine"][name].as_f64().is_some_and(|number| number > 0.0), "{name}: {json}");
+        assert!(
+            json["machine"][name].as_f64().is_some_and(|number| number > 0.0),
+            "{name}: {json}"
+        );
     }
-    assert_eq!((&json["request"]["height"], &json["request"]["num_inference_steps"]), (&64.into(), &1.into()));
+    assert_eq!(
+        (&json["request"]["height"], &json["request"]["num_inference_steps"]),
+        (&64.into(), &1.into())
+    );
 
     let table = succeed(root.path(), &words);
     assert!(names.iter().all(|name| table.lines().any(|line| line.starts_with(name))), "{table}");
@@ -163,10 +233,12 @@ fn a_bench_has_a_number_for_every_stage() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let root = folder();
-    let mut child =
-        pocketmuse(root.path(), &["generate", "a tree", "--num-inference-steps=2", "--json", "-o", "a.png"])
-            .spawn()
-            .expect("started");
+    let mut child = pocketmuse(
+        root.path(),
+        &["generate", "a tree", "--num-inference-steps=2", "--json", "-o", "a.png"],
+    )
+    .spawn()
+    .expect("started");
     drop(child.stdout.take());
     assert!(child.wait().expect("ended").success());
     assert_eq!(names(root.path()), ["a.png"]);
@@ -181,13 +253,24 @@ fn a_random_checkpoint_goes_all_the_way() {
     succeed(root.path(), &[&synth[..], &["--force", "--dtype", "bf16"]].concat());
     succeed(root.path(), &["export", "random", "-o", "package", "--name", "noise"]);
     for path in ["random", "package"] {
-        let inspected: Value = serde_json::from_str(&succeed(root.path(), &["inspect", path, "--json"])).expect("JSON");
-        assert!(inspected["networks"].as_array().is_some_and(|networks| networks.len() >= 3), "{inspected}");
+        let inspected: Value =
+            serde_json::from_str(&succeed(root.path(), &["inspect", path, "--json"]))
+                .expect("JSON");
+        assert!(
+            inspected["networks"].as_array().is_some_and(|networks| networks.len() >= 3),
+            "{inspected}"
+        );
     }
-    succeed(root.path(), &["generate", "a tree", "--package", "package", "--num-inference-steps=4", "-o", "a.png"]);
+    succeed(
+        root.path(),
+        &["generate", "a tree", "--package", "package", "--num-inference-steps=4", "-o", "a.png"],
+    );
     let picture = image::open(root.path().join("a.png")).expect("a picture").to_rgb8();
     assert_eq!(picture.dimensions(), (32, 32));
-    assert!(picture.pixels().any(|pixel| pixel != picture.get_pixel(0, 0)), "one colour everywhere");
+    assert!(
+        picture.pixels().any(|pixel| pixel != picture.get_pixel(0, 0)),
+        "one colour everywhere"
+    );
     assert_eq!(names(root.path()), ["a.png", "package", "random"]);
 }
 
@@ -197,15 +280,24 @@ fn ctrl_c_stops_between_steps_and_leaves_nothing() {
     use std::io::{BufRead, BufReader};
 
     let root = folder();
-    let words =
-        ["generate", "a tree", "--num-inference-steps=5000", "--json", "-o", "a.png", "--save-tokens", "a.json"];
+    let words = [
+        "generate",
+        "a tree",
+        "--num-inference-steps=5000",
+        "--json",
+        "-o",
+        "a.png",
+        "--save-tokens",
+        "a.json",
+    ];
     let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut interrupted = false;
     for line in lines {
         if line.expect("UTF-8").contains("\"step\"") && !interrupted {
             let pid = child.id().to_string();
-            interrupted = Command::new("kill").args(["-INT", &pid]).status().expect("started").success();
+            interrupted =
+                Command::new("kill").args(["-INT", &pid]).status().expect("started").success();
         }
     }
     assert_eq!((interrupted, child.wait().expect("ended").code()), (true, Some(130)));

@@ -49,19 +49,39 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (&["edit", "none.png", "a"], 1, "error: none.png: "),
         (&["edit", "text.png", "a"], 1, "error: text.png: expected a PNG, JPEG"),
         (&["edit", "short.png", "a"], 1, "error: short.png: expected a picture, found"),
-        (&["edit", "house.png", "a", "--strength", "1.5"], 2, "error: strength: expected a number of 0 to 1"),
-        (&["edit", "house.png", "a", "--width", "100"], 2, "error: width: expected a multiple of 16"),
+        (
+            &["edit", "house.png", "a", "--strength", "1.5"],
+            2,
+            "error: strength: expected a number of 0 to 1",
+        ),
+        (
+            &["edit", "house.png", "a", "--width", "100"],
+            2,
+            "error: width: expected a multiple of 16",
+        ),
         (&["edit", "house.png", "a", "--mask", "empty.png"], 2, "error: mask: expected white"),
-        (&["edit", "house.png", "a", "--mask", "text.png"], 1, "error: text.png: expected a PNG, JPEG"),
+        (
+            &["edit", "house.png", "a", "--mask", "text.png"],
+            1,
+            "error: text.png: expected a PNG, JPEG",
+        ),
         (
             &["edit", "house.png", "a", "--box", "100,0,64,64"],
             2,
             "error: box: expected left,top,width,height inside 128",
         ),
         (&["edit", "house.png", "a", "--box", "1,1,0,1"], 2, "error: box: expected"),
-        (&["edit", "house.png", "a", "--alpha"], 1, "error: house.png: expected a picture with an alpha channel"),
+        (
+            &["edit", "house.png", "a", "--alpha"],
+            1,
+            "error: house.png: expected a picture with an alpha channel",
+        ),
         (&["edit", "house.png", "a", "--alpha", "--box", "0,0,9,9"], 2, "cannot be used with"),
-        (&["edit", "house.png", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
+        (
+            &["edit", "house.png", "a", "-o", "a.gif"],
+            2,
+            "error: a.gif: expected a file ending in .png",
+        ),
     ];
     for (words, code, message) in cases {
         let output = run(root.path(), words);
@@ -79,15 +99,29 @@ fn strength_decides_how_much_of_the_picture_stays() {
     let original = open(root.path(), "house.png");
     let mut distances = Vec::new();
     for strength in ["0", "0.4", "1"] {
-        let words =
-            ["edit", "house.png", "a green tree at night", "--seed", "3", "--strength", strength, "-o", "a.png"];
+        let words = [
+            "edit",
+            "house.png",
+            "a green tree at night",
+            "--seed",
+            "3",
+            "--strength",
+            strength,
+            "-o",
+            "a.png",
+        ];
         assert_eq!(succeed(root.path(), &words), "a.png\n");
         let made = open(root.path(), "a.png");
-        distances.push(made.iter().zip(original.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>());
+        distances.push(
+            made.iter().zip(original.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>(),
+        );
     }
     assert!(distances.is_sorted() && distances[2] > 2 * distances[0], "{distances:?}");
     let alone = run(root.path(), &["generate", "--from", "a.png", "-o", "b.png"]);
-    assert!(String::from_utf8_lossy(&alone.stderr).contains("strength: expected a picture to edit"), "{alone:?}");
+    assert!(
+        String::from_utf8_lossy(&alone.stderr).contains("strength: expected a picture to edit"),
+        "{alone:?}"
+    );
     succeed(root.path(), &["edit", "house.png", "--from", "a.png", "-o", "b.png"]);
     assert_eq!(open(root.path(), "a.png"), open(root.path(), "b.png"), "the PNG holds the request");
 }
@@ -96,24 +130,40 @@ fn strength_decides_how_much_of_the_picture_stays() {
 fn outside_the_mask_every_byte_stays() {
     let root = folder();
     let original = open(root.path(), "house.png");
-    for (mask, size) in [(&["--mask", "left.png"][..], None), (&["--box", "0,0,64,128"], Some("80"))] {
-        let mut words = vec!["edit", "house.png", "a red robot", "--seed=1", "--num-inference-steps=4", "-o", "a.png"];
+    for (mask, size) in
+        [(&["--mask", "left.png"][..], None), (&["--box", "0,0,64,128"], Some("80"))]
+    {
+        let mut words = vec![
+            "edit",
+            "house.png",
+            "a red robot",
+            "--seed=1",
+            "--num-inference-steps=4",
+            "-o",
+            "a.png",
+        ];
         words.extend(mask);
         words.extend(size.iter().flat_map(|size| ["--width", size, "--height", size]));
         succeed(root.path(), &words);
         let made = open(root.path(), "a.png");
         if size.is_none() {
             let right = (72..128).flat_map(|x| (0..128).map(move |y| (x, y)));
-            assert!(right.into_iter().all(|(x, y)| made.get_pixel(x, y) == original.get_pixel(x, y)));
+            assert!(
+                right.into_iter().all(|(x, y)| made.get_pixel(x, y) == original.get_pixel(x, y))
+            );
         } else {
             assert_eq!(made.dimensions(), (80, 80), "not a multiple of 16 tokens");
         }
     }
-    let words = ["edit", "alpha.png", "a red robot", "--alpha", "--num-inference-steps=2", "-o", "a.png"];
+    let words =
+        ["edit", "alpha.png", "a red robot", "--alpha", "--num-inference-steps=2", "-o", "a.png"];
     succeed(root.path(), &words);
     let (made, original) = (open(root.path(), "a.png"), open(root.path(), "alpha.png"));
     assert_eq!(made.get_pixel(100, 100), original.get_pixel(100, 100));
-    succeed(root.path(), &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"]);
+    succeed(
+        root.path(),
+        &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"],
+    );
 }
 
 #[test]
@@ -132,13 +182,22 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
         ("left=20", [16, 0, 0, 0], [18, 0]), // 84 pixels are five tokens and 4 pixels, cut off at both sides evenly
     ];
     for (extend, [left, top, right, bottom], corner) in cases {
-        let words = ["edit", "small.png", "a red house", "--seed=2", "--num-inference-steps=3", "-o", "a.png"];
+        let words = [
+            "edit",
+            "small.png",
+            "a red house",
+            "--seed=2",
+            "--num-inference-steps=3",
+            "-o",
+            "a.png",
+        ];
         assert_eq!(succeed(root.path(), &[&words[..], &["--extend", extend]].concat()), "a.png\n");
         let made = open(root.path(), "a.png");
         assert_eq!(made.dimensions(), (left + across + right, top + down + bottom), "{extend}");
         let (mut kept, mut painted) = (0, 0);
         for (x, y, pixel) in made.enumerate_pixels() {
-            let [at_x, at_y] = [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
+            let [at_x, at_y] =
+                [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
             let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32); // the border, outside
             // How far from what is added: only a side that grows has an edge.
             let off = |at: i64, first: u32, extent: i64, last: u32| {
@@ -146,7 +205,8 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
                 let from_last = if last > 0 { extent - 1 - at } else { i64::MAX };
                 from_first.min(from_last)
             };
-            let off = off(at_x, left, across.into(), right).min(off(at_y, top, down.into(), bottom));
+            let off =
+                off(at_x, left, across.into(), right).min(off(at_y, top, down.into(), bottom));
             if off >= token {
                 assert_eq!(*pixel, before, "{extend}: {x}, {y}");
                 kept += 1;
@@ -155,7 +215,10 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
             }
         }
         let added = made.width() * made.height() - across * down;
-        assert!(kept >= 16 * 16 && 2 * painted > added, "{extend}: {kept} kept, {painted} of {added} painted");
+        assert!(
+            kept >= 16 * 16 && 2 * painted > added,
+            "{extend}: {kept} kept, {painted} of {added} painted"
+        );
     }
 }
 
@@ -163,17 +226,24 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
 fn absurd_sizes_around_a_picture_are_refused() {
     let root = folder();
     let before = fs::read_dir(root.path()).expect("readable").count();
-    let sides = "error: extend: expected some pixels, and sides of at most 4096 with the picture, found";
+    let sides =
+        "error: extend: expected some pixels, and sides of at most 4096 with the picture, found";
     let cases: [(&[&str], String); 9] = [
         (&["left=0"], format!("{sides} 128 x 128")),
         (&["left=3969"], format!("{sides} 4097 x 128")),
         (&["top=4294967295"], format!("{sides} 128 x 4294967423")),
         (&["top=4294967295,bottom=4294967295"], format!("{sides} 128 x 8589934718")),
         (&["left=-1"], "expected 0 to 4294967295 pixels at the left, found \"-1\"".to_owned()),
-        (&["bottom=4294967296"], "expected 0 to 4294967295 pixels at the bottom, found \"4294967296\"".to_owned()),
+        (
+            &["bottom=4294967296"],
+            "expected 0 to 4294967295 pixels at the bottom, found \"4294967296\"".to_owned(),
+        ),
         (&["right=1.5"], "expected 0 to 4294967295 pixels at the right, found \"1.5\"".to_owned()),
         (&["up=16"], "expected sides such as left=64,top=32, found \"up=16\"".to_owned()),
-        (&["left=3968,top=3968", "--memory=400MB"], "error: memory: expected a budget of at least".to_owned()),
+        (
+            &["left=3968,top=3968", "--memory=400MB"],
+            "error: memory: expected a budget of at least".to_owned(),
+        ),
     ];
     for (words, message) in cases {
         let output = run(root.path(), &[&["edit", "house.png", "a", "--extend"], words].concat());
@@ -190,9 +260,15 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
     let root = folder.path();
     let words = ["generate", "a red robot in the snow", "--seed=7", "--num-inference-steps=6"];
     succeed(root, &[&words[..], &["--num-images-per-prompt=2", "-o", "a.png"]].concat());
-    let vary = |from: &str, words: &[&str]| succeed(root, &[&["generate", "--from", from], words].concat());
+    let vary = |from: &str, words: &[&str]| {
+        succeed(root, &[&["generate", "--from", from], words].concat())
+    };
 
-    assert_eq!(vary("a-1.png", &["--variation=0", "-o", "b.png"]), "b.png\n", "one, where there were two");
+    assert_eq!(
+        vary("a-1.png", &["--variation=0", "-o", "b.png"]),
+        "b.png\n",
+        "one, where there were two"
+    );
     assert_eq!(open(root, "b.png"), open(root, "a-1.png"), "no variation is the picture itself");
     let several = ["--variation=0.5", "--num-images-per-prompt=2", "--job=job.json", "-o", "c.png"];
     assert_eq!(vary("a-1.png", &several), "c-0.png\nc-1.png\n");
@@ -202,24 +278,44 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
     vary("c-1.png", &["-o", "d.png"]);
     assert_eq!(open(root, "d.png"), second, "the PNG holds the request");
     vary("c-1.png", &["--variation=0", "-o", "e.png"]);
-    assert_eq!(open(root, "e.png"), open(root, "a-1.png"), "a variation of a variation is one of its picture");
+    assert_eq!(
+        open(root, "e.png"),
+        open(root, "a-1.png"),
+        "a variation of a variation is one of its picture"
+    );
     let made = fs::read(root.join("c-0.png")).expect("made");
     fs::remove_file(root.join("c-0.png")).expect("there");
     succeed(root, &["resume", "job.json"]);
     assert_eq!(fs::read(root.join("c-0.png")).expect("made again"), made);
-    succeed(root, &[&words[..], &["--variation=0.5", "--num-images-per-prompt=2", "-o", "f.png"]].concat());
+    succeed(
+        root,
+        &[&words[..], &["--variation=0.5", "--num-images-per-prompt=2", "-o", "f.png"]].concat(),
+    );
     vary("a-0.png", &["--variation=0.5", "--num-images-per-prompt=2", "-o", "g.png"]);
-    assert_eq!(open(root, "f-1.png"), open(root, "g-1.png"), "a prompt and a seed are as good as their picture");
+    assert_eq!(
+        open(root, "f-1.png"),
+        open(root, "g-1.png"),
+        "a prompt and a seed are as good as their picture"
+    );
 
     let cases: [(&[&str], &str); 5] = [
-        (&["generate", "a", "--variation=1.5"], "error: variation: expected a number of 0 to 1, found 1.5"),
+        (
+            &["generate", "a", "--variation=1.5"],
+            "error: variation: expected a number of 0 to 1, found 1.5",
+        ),
         (&["generate", "a", "--variation=x"], "invalid value 'x' for '--variation <SHARE>'"),
         (
             &["generate", "a", "--variation=0.3", "--rng=torch"],
             "error: variation: expected the generator own, found torch",
         ),
-        (&["edit", "a-0.png", "a", "--variation=0.3"], "error: variation: expected a picture that a prompt made"),
-        (&["generate", "--from=c-1.png", "--trace=why"], "error: variation: expected none where a trace is wanted"),
+        (
+            &["edit", "a-0.png", "a", "--variation=0.3"],
+            "error: variation: expected a picture that a prompt made",
+        ),
+        (
+            &["generate", "--from=c-1.png", "--trace=why"],
+            "error: variation: expected none where a trace is wanted",
+        ),
     ];
     for (words, message) in cases {
         let output = run(root, words);
@@ -241,9 +337,18 @@ fn a_tileable_picture_repeats_and_what_cannot_be_one_is_refused() {
     let [a, b, c, plain] = ["a.png", "b.png", "c.png", "plain.png"].map(|name| open(root, name));
     assert!(a == b && c == plain && a != plain && a.dimensions() == plain.dimensions());
     for (words, message) in [
-        (&["generate", "a", "--tileable=left"][..], "expected no, across, down or both, found \"left\""),
-        (&["edit", "a.png", "a", "--tileable=both"], "error: tileable: expected a picture that a prompt makes"),
-        (&["generate", "--from=a.png", "--trace=why"], "error: tileable: expected no where a trace is wanted"),
+        (
+            &["generate", "a", "--tileable=left"][..],
+            "expected no, across, down or both, found \"left\"",
+        ),
+        (
+            &["edit", "a.png", "a", "--tileable=both"],
+            "error: tileable: expected a picture that a prompt makes",
+        ),
+        (
+            &["generate", "--from=a.png", "--trace=why"],
+            "error: tileable: expected no where a trace is wanted",
+        ),
     ] {
         let output = run(root, words);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -272,15 +377,21 @@ fn a_huge_picture_is_refused_in_little_memory() {
     let root = folder();
     huge(&root.path().join("huge.png"));
     assert!(fs::metadata(root.path().join("huge.png")).expect("there").len() < 1 << 20);
-    for words in [&["edit", "huge.png", "a"][..], &["edit", "house.png", "a", "--mask", "huge.png"]] {
+    for words in [&["edit", "huge.png", "a"][..], &["edit", "house.png", "a", "--mask", "huge.png"]]
+    {
         // Its pixels are 400 MB. What needs more address space than 384 MiB dies of it.
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -v 393216; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pocketmuse")]).args(words);
-        let output = command.current_dir(root.path()).stdin(Stdio::null()).output().expect("started");
+        command
+            .args(["-c", "ulimit -v 393216; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pocketmuse")])
+            .args(words);
+        let output =
+            command.current_dir(root.path()).stdin(Stdio::null()).output().expect("started");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
         assert!(
-            stderr.contains("huge.png: expected pixels of at most 256 MiB, found 20000 x 20000 pixels"),
+            stderr.contains(
+                "huge.png: expected pixels of at most 256 MiB, found 20000 x 20000 pixels"
+            ),
             "{stderr}"
         );
     }
@@ -289,11 +400,14 @@ fn a_huge_picture_is_refused_in_little_memory() {
 #[test]
 fn a_picture_of_one_pixel_is_enough() {
     let root = folder();
-    RgbImage::from_pixel(1, 1, Rgb([200, 40, 40])).save(root.path().join("dot.png")).expect("written");
+    RgbImage::from_pixel(1, 1, Rgb([200, 40, 40]))
+        .save(root.path().join("dot.png"))
+        .expect("written");
     for more in [&[][..], &["--mask", "house.png"], &["--width", "64"]] {
         succeed(
             root.path(),
-            &[&["edit", "dot.png", "a red house", "--num-inference-steps=1", "-o", "a.png"], more].concat(),
+            &[&["edit", "dot.png", "a red house", "--num-inference-steps=1", "-o", "a.png"], more]
+                .concat(),
         );
         let side = if more.contains(&"64") { 64 } else { 16 };
         assert_eq!(open(root.path(), "a.png").dimensions(), (side, side), "{more:?}");
@@ -307,15 +421,26 @@ fn a_killed_job_is_resumed_to_the_same_bytes() {
 
     let root = folder();
     let words = |output| {
-        let edit = ["edit", "house.png", "a red robot", "--seed=3", "--num-inference-steps=4", "--box", "8,8,90,90"];
+        let edit = [
+            "edit",
+            "house.png",
+            "a red robot",
+            "--seed=3",
+            "--num-inference-steps=4",
+            "--box",
+            "8,8,90,90",
+        ];
         [&edit[..], &["--width=64", "--height=64", "--json", "-o", output]].concat()
     };
     succeed(root.path(), &words("whole.png"));
     // Killed after the start and after every step; "done" never comes.
     for events in 1..=5 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
-        command.current_dir(root.path()).args([&words("a.png")[..], &["--job", "job.json"]].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+        command
+            .current_dir(root.path())
+            .args([&words("a.png")[..], &["--job", "job.json"]].concat());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         assert_eq!(lines.take(events).filter(|line| line.is_ok()).count(), events);
         child.kill().expect("killed");
@@ -331,16 +456,30 @@ fn a_killed_job_is_resumed_to_the_same_bytes() {
 #[test]
 fn a_job_that_was_changed_or_whose_picture_was_is_refused() {
     let root = folder();
-    let words =
-        ["edit", "house.png", "a", "--num-inference-steps=1", "--strength=1", "--job", "job.json", "-o", "a.png"];
+    let words = [
+        "edit",
+        "house.png",
+        "a",
+        "--num-inference-steps=1",
+        "--strength=1",
+        "--job",
+        "job.json",
+        "-o",
+        "a.png",
+    ];
     succeed(root.path(), &words);
     let job = fs::read_to_string(root.path().join("job.json")).expect("kept");
     let refused = |message: &str| {
         let output = run(root.path(), &["resume", "job.json"]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), stderr.contains(message)), (Some(1), true), "{message}: {stderr}");
+        assert_eq!(
+            (output.status.code(), stderr.contains(message)),
+            (Some(1), true),
+            "{message}: {stderr}"
+        );
     };
-    fs::write(root.path().join("job.json"), job.replace("\"next_step\":1", "\"next_step\":0")).expect("written");
+    fs::write(root.path().join("job.json"), job.replace("\"next_step\":1", "\"next_step\":0"))
+        .expect("written");
     refused("the job was changed");
     fs::write(root.path().join("job.json"), "{").expect("written");
     refused("error: job.json: job: expected a job saved by pocketmuse");

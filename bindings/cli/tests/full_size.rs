@@ -1,4 +1,5 @@
-//! A full-size checkpoint is exported and run within the memory that is promised. Needs 8 GB of disk for some minutes.
+//! A full-size checkpoint is exported and run within the memory that is promised. Needs 8 GB of
+//! disk for some minutes.
 #![cfg(target_os = "linux")]
 
 #[path = "support/cost.rs"]
@@ -16,11 +17,12 @@ use self::cost::{Peaks, size};
 
 const MB: u64 = 1_000_000;
 
-/// What an export of amused-512 may take: private memory (`RLIMIT_DATA`), ONNX Runtime's while it measures included.
+/// What an export of amused-512 may take: private memory (`RLIMIT_DATA`), ONNX Runtime's while it
+/// measures included.
 const EXPORT_KIB: u64 = 1_500_000;
 
-/// What a flavour of amused-512 may take, at most, at 512 x 512 pixels, stage by stage. All are of the second picture of a
-/// package, when what the first one prepares is there.
+/// What a flavour of amused-512 may take, at most, at 512 x 512 pixels, stage by stage. All are of
+/// the second picture of a package, when what the first one prepares is there.
 struct Limits {
     /// The budget that is asked for.
     memory: &'static str,
@@ -30,8 +32,8 @@ struct Limits {
     rss_bytes: u64,
     /// Of these, memory that no file backs: `RssAnon`.
     anonymous_bytes: u64,
-    /// Address space that is private and writable, mapped weights included (`RLIMIT_DATA`): the system refuses more. The
-    /// memory in use and room for what an allocator reserves.
+    /// Address space that is private and writable, mapped weights included (`RLIMIT_DATA`): the
+    /// system refuses more. The memory in use and room for what an allocator reserves.
     hard_bytes: u64,
 }
 
@@ -51,7 +53,8 @@ fn limits(flavour: Flavour) -> Option<Limits> {
     }
 }
 
-/// The command in `folder`, ended by the system if it asks for more than the shell's `ulimit` allows.
+/// The command in `folder`, ended by the system if it asks for more than the shell's `ulimit`
+/// allows.
 fn pocketmuse(folder: &Path, limit: &str, kib: u64, words: &[&str]) -> Command {
     let mut command = Command::new("sh");
     let script = format!("ulimit {limit} {kib} && exec \"$0\" \"$@\"");
@@ -65,12 +68,29 @@ fn export(folder: &Path, words: &[&str]) {
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes a picture with the package in `folder`. Returns the peaks, as seen from outside and as the command reports.
+/// Makes a picture with the package in `folder`. Returns the peaks, as seen from outside and as the
+/// command reports.
 fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Peaks {
-    let words = ["generate", "a red lighthouse", "--package=package", "--seed=7", "--num-inference-steps", steps];
+    let words = [
+        "generate",
+        "a red lighthouse",
+        "--package=package",
+        "--seed=7",
+        "--num-inference-steps",
+        steps,
+    ];
     let words = [
         &words[..],
-        &["--flavour", flavour.name(), "--threads=2", "--memory", limits.memory, "--json", "-o", "picture.png"],
+        &[
+            "--flavour",
+            flavour.name(),
+            "--threads=2",
+            "--memory",
+            limits.memory,
+            "--json",
+            "-o",
+            "picture.png",
+        ],
     ]
     .concat();
     let mut command = pocketmuse(folder, "-d", limits.hard_bytes / 1024, &words);
@@ -98,18 +118,32 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
     let folder = folder.path();
     export(folder, &["synth", "--preset", "amused-512", "-o", "amused-512"]);
     // Both at once, so that the decoder is measured once.
-    export(folder, &["export", "amused-512", "-o", "package", "--flavour", "int8", "--flavour", "int4"]);
+    export(
+        folder,
+        &["export", "amused-512", "-o", "package", "--flavour", "int8", "--flavour", "int4"],
+    );
     export(folder, &["inspect", "package"]);
     for flavour in Flavour::ALL {
         let Some(limits) = limits(*flavour) else { continue };
         let bytes = size(&folder.join("package"), *flavour);
         println!("{flavour}: {} MB without the encoder", bytes / MB);
-        assert!(bytes <= limits.package_bytes, "{flavour}: expected {} bytes, found {bytes}", limits.package_bytes);
+        assert!(
+            bytes <= limits.package_bytes,
+            "{flavour}: expected {} bytes, found {bytes}",
+            limits.package_bytes
+        );
         generate(folder, *flavour, &limits, "1"); // prepares what is prepared once
         let Peaks { rss, anonymous } = generate(folder, *flavour, &limits, "2");
         println!("{flavour}: peak {} MB, {} MB of it anonymous", rss / MB, anonymous / MB);
-        assert!(rss <= limits.rss_bytes, "{flavour}: expected {} bytes, found {rss}", limits.rss_bytes);
+        assert!(
+            rss <= limits.rss_bytes,
+            "{flavour}: expected {} bytes, found {rss}",
+            limits.rss_bytes
+        );
         let expected = limits.anonymous_bytes;
-        assert!(0 < anonymous && anonymous <= expected, "{flavour}: expected {expected} bytes, found {anonymous}");
+        assert!(
+            0 < anonymous && anonymous <= expected,
+            "{flavour}: expected {expected} bytes, found {anonymous}"
+        );
     }
 }

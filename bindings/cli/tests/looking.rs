@@ -10,7 +10,8 @@ use std::{fs, path::Path};
 use support::{run, succeed};
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let entries =
+        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
     let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort();
     names
@@ -20,7 +21,8 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_trace_is_a_page_charts_and_data() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
-    let words = ["generate", "a <b>red</b> tree & a pyroclast", "--seed=3", "--num-inference-steps=3"];
+    let words =
+        ["generate", "a <b>red</b> tree & a pyroclast", "--seed=3", "--num-inference-steps=3"];
     succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
     let printed = succeed(root, &[&words[..], &["-o", "traced.png", "--trace", "why"]].concat());
     assert_eq!(printed, "traced.png\n", "the page is told on stderr");
@@ -41,16 +43,25 @@ fn a_trace_is_a_page_charts_and_data() {
         assert!(!page.contains(outside), "{outside}");
     }
     let first = "<p>These words may be why:</p>\n<ul>\n";
-    let missing = page.split_once(first).and_then(|(_, after)| after.split_once("</ul>")).expect("a list").0;
+    let missing =
+        page.split_once(first).and_then(|(_, after)| after.split_once("</ul>")).expect("a list").0;
     assert!(
-        missing.contains("<li><b>pyroclast</b>: The vocabulary lacks it") && !missing.contains("<b>a</b>"),
+        missing.contains("<li><b>pyroclast</b>: The vocabulary lacks it")
+            && !missing.contains("<b>a</b>"),
         "{missing}"
     );
     assert!(
-        page.contains("&lt;") && page.contains("The vocabulary lacks it") && page.contains("times an average word")
+        page.contains("&lt;")
+            && page.contains("The vocabulary lacks it")
+            && page.contains("times an average word")
     );
     let json: serde_json::Value = serde_json::from_slice(&read("why/trace.json")).expect("JSON");
-    let texts: Vec<_> = json["trace"]["words"].as_array().expect("words").iter().map(|word| &word["text"]).collect();
+    let texts: Vec<_> = json["trace"]["words"]
+        .as_array()
+        .expect("words")
+        .iter()
+        .map(|word| &word["text"])
+        .collect();
     assert!(texts.contains(&&"red".into()) && texts.contains(&&"pyroclast".into()), "{texts:?}");
     assert_eq!(json["trace"]["pictures"][0].as_array().map(Vec::len), Some(3));
     assert_eq!(json["shares"][0].as_array().map(Vec::len), Some(texts.len()));
@@ -58,10 +69,21 @@ fn a_trace_is_a_page_charts_and_data() {
 
     let events = succeed(
         root,
-        &["generate", "a tree", "--num-inference-steps=1", "--num-images-per-prompt=2", "--json", "--trace", "why"],
+        &[
+            "generate",
+            "a tree",
+            "--num-inference-steps=1",
+            "--num-images-per-prompt=2",
+            "--json",
+            "--trace",
+            "why",
+        ],
     );
     assert!(events.contains("{\"event\":\"trace\",\"page\":\"why/index.html\"}"), "{events}");
-    assert!(names(&root.join("why")).contains(&"picture-1-words.png".to_owned()), "a trace is replaced as a whole");
+    assert!(
+        names(&root.join("why")).contains(&"picture-1-words.png".to_owned()),
+        "a trace is replaced as a whole"
+    );
     assert!(!root.join("why/word-05-red.png").exists());
 }
 
@@ -75,9 +97,12 @@ fn a_resumed_job_shows_the_steps_that_were_left() {
     let words = ["generate", "a red tree at night", "--seed=3", "--num-inference-steps=20"];
     succeed(root, &[&words[..], &["--preview", "-o", "whole.png"]].concat());
     // Killed after the second step, or little later.
-    let mut child = support::pocketmuse(root, &[&words[..], &["--job=job.json", "--json", "-o", "a.png"]].concat())
-        .spawn()
-        .expect("started");
+    let mut child = support::pocketmuse(
+        root,
+        &[&words[..], &["--job=job.json", "--json", "-o", "a.png"]].concat(),
+    )
+    .spawn()
+    .expect("started");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     assert_eq!(lines.take(3).filter(|line| line.is_ok()).count(), 3);
     child.kill().expect("killed");
@@ -90,7 +115,8 @@ fn a_resumed_job_shows_the_steps_that_were_left() {
     let output = run(root, &["resume", "job.json", "--preview", "--trace=why"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && stderr.contains("those made before the job was resumed are not in it"),
+        output.status.success()
+            && stderr.contains("those made before the job was resumed are not in it"),
         "{stderr}"
     );
     assert_eq!(read("a.png"), read("whole.png"));
@@ -98,7 +124,10 @@ fn a_resumed_job_shows_the_steps_that_were_left() {
     for step in 1..=20 {
         let shown = fs::read(preview("a", step)).ok();
         let expected = (step > made).then(|| fs::read(preview("whole", step)).expect("a preview"));
-        assert!(shown == expected, "step {step}: shown if it was left, as in a job that was never killed");
+        assert!(
+            shown == expected,
+            "step {step}: shown if it was left, as in a job that was never killed"
+        );
     }
     let trace: serde_json::Value = serde_json::from_slice(&read("why/trace.json")).expect("JSON");
     assert_eq!(trace["trace"]["unseen_steps"], made);
@@ -117,7 +146,10 @@ fn a_resumed_job_shows_the_steps_that_were_left() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!String::from_utf8_lossy(&output.stderr).contains("export the package again"));
     let page = String::from_utf8(read("why/index.html")).expect("UTF-8");
-    assert!(page.contains("20 steps were made before") && page.contains("No step was run, so there is nothing to see"));
+    assert!(
+        page.contains("20 steps were made before")
+            && page.contains("No step was run, so there is nothing to see")
+    );
     let refused = run(root, &["resume", "job.json", "--trace=job.json"]);
     assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
 }
@@ -146,7 +178,13 @@ fn a_trace_replaces_nothing_else() {
 fn previews_are_files_where_there_is_no_terminal() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
-    let words = ["generate", "a red tree", "--seed=3", "--num-inference-steps=3", "--num-images-per-prompt=2"];
+    let words = [
+        "generate",
+        "a red tree",
+        "--seed=3",
+        "--num-inference-steps=3",
+        "--num-images-per-prompt=2",
+    ];
     succeed(root, &[&words[..], &["-o", "plain.png"]].concat());
     let events = succeed(root, &[&words[..], &["-o", "a.png", "--preview", "--json"]].concat());
     assert!(events.contains("\"preview\":[\"a-0.step-03.png\",\"a-1.step-03.png\"]"), "{events}");
@@ -154,7 +192,8 @@ fn previews_are_files_where_there_is_no_terminal() {
     for picture in [0, 1] {
         assert_eq!(read(&format!("plain-{picture}.png")), read(&format!("a-{picture}.png")));
         for step in 1..=3 {
-            let preview = image::open(root.join(format!("a-{picture}.step-0{step}.png"))).expect("a preview");
+            let preview =
+                image::open(root.join(format!("a-{picture}.step-0{step}.png"))).expect("a preview");
             assert_eq!((preview.width(), preview.height()), (128, 128));
         }
     }
@@ -173,12 +212,24 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
     // The flag, the environment, what the terminal answers, whether it is asked, and what it gets.
     let cases: [Case<'_>; 11] = [
         ("--preview", &[("TERM", "xterm-kitty")], None, false, kitty),
-        ("--preview", &[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")], None, false, iterm),
+        (
+            "--preview",
+            &[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")],
+            None,
+            false,
+            iterm,
+        ),
         ("--preview", &[("TERM", "xterm")], Some("\x1b[?63;1;2;4;6c"), true, sixel),
         ("--preview", &[("TERM", "xterm"), TRUE], Some("\x1b[?62;c"), true, block),
         ("--preview", &[("TERM", "xterm"), TRUE], None, true, block),
         ("--preview", &[("TERM", "xterm")], None, true, ""),
-        ("--preview", &[("TERM", "tmux-256color"), ("TMUX", "x"), TRUE], Some("\x1b[?62;4c"), false, block),
+        (
+            "--preview",
+            &[("TERM", "tmux-256color"), ("TMUX", "x"), TRUE],
+            Some("\x1b[?62;4c"),
+            false,
+            block,
+        ),
         ("--preview=sixel", &[("TERM", "xterm-kitty")], None, false, sixel),
         ("--preview=blocks", &[("TERM", "xterm")], None, false, block),
         ("--preview=files", &[("TERM", "xterm-kitty")], None, false, ""),
@@ -187,13 +238,17 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
     for (flag, environment, answer, asked, expected) in cases {
         let folder = tempfile::tempdir().expect("a folder");
         let case = format!("{flag} {environment:?} {answer:?}");
-        let shown = Terminal::new(answer).run(folder.path(), &[&WORDS[..], &[flag]].concat(), environment);
+        let shown =
+            Terminal::new(answer).run(folder.path(), &[&WORDS[..], &[flag]].concat(), environment);
         assert_eq!(shown.contains(QUESTION), asked, "{case}: {shown:?}");
         for picture in [kitty, iterm, sixel, block] {
             assert_eq!(shown.contains(picture), picture == expected, "{case}: {shown:?}");
         }
-        let files: &[&str] =
-            if expected.is_empty() { &["a.png", "a.step-01.png", "a.step-02.png"] } else { &["a.png"] };
+        let files: &[&str] = if expected.is_empty() {
+            &["a.png", "a.step-01.png", "a.step-02.png"]
+        } else {
+            &["a.png"]
+        };
         assert_eq!(names(folder.path()), files, "{case}");
     }
 }
@@ -202,9 +257,25 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
 #[cfg(target_os = "linux")]
 fn several_jobs_ask_the_terminal_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    let words = ["generate", "a tree", "--seeds=1,2", "--num-inference-steps=1", "-o", "a.png", "--preview"];
-    let shown = terminal::Terminal::new(Some("\x1b[?62;4c")).run(folder.path(), &words, &[("TERM", "xterm")]);
-    assert_eq!((shown.matches(terminal::QUESTION).count(), shown.matches("\x1bP0;1;0q").count()), (1, 2), "{shown:?}");
+    let words = [
+        "generate",
+        "a tree",
+        "--seeds=1,2",
+        "--num-inference-steps=1",
+        "-o",
+        "a.png",
+        "--preview",
+    ];
+    let shown = terminal::Terminal::new(Some("\x1b[?62;4c")).run(
+        folder.path(),
+        &words,
+        &[("TERM", "xterm")],
+    );
+    assert_eq!(
+        (shown.matches(terminal::QUESTION).count(), shown.matches("\x1bP0;1;0q").count()),
+        (1, 2),
+        "{shown:?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What `--explain` predicts is what `generate` then takes, each in a process of its own; and the cache of checked
-//! packages is never in the way.
+//! What `--explain` predicts is what `generate` then takes, each in a process of its own; and the
+//! cache of checked packages is never in the way.
 
 use std::{
     fs,
@@ -19,19 +19,23 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
+        let library =
+            pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
         let case = Self { root: tempfile::tempdir().expect("a folder"), library };
         for flavour in [pocketmuse::Flavour::F32, pocketmuse::Flavour::Int8] {
-            let package =
-                pocketmuse_cli::bundled::package(case.root.path(), flavour, |_| std::ops::ControlFlow::Continue(()));
-            fs::rename(package.expect("exported"), case.root.path().join(flavour.name())).expect("renamed");
+            let package = pocketmuse_cli::bundled::package(case.root.path(), flavour, |_| {
+                std::ops::ControlFlow::Continue(())
+            });
+            fs::rename(package.expect("exported"), case.root.path().join(flavour.name()))
+                .expect("renamed");
         }
         case
     }
 
     fn run(&self, cache: &Path, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
-        let command = command.current_dir(self.root.path()).args(words).env("ORT_DYLIB_PATH", &self.library);
+        let command =
+            command.current_dir(self.root.path()).args(words).env("ORT_DYLIB_PATH", &self.library);
         let output = command.env("XDG_CACHE_HOME", cache).output().expect("started");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
@@ -56,19 +60,37 @@ fn no_stage_takes_more_than_was_predicted_nor_half_of_it() {
         ("int8", "64", "110MiB"),
         ("f32", "256", "8GB"),
     ] {
-        let words = ["generate", "a tree", "--package", flavour, "--height", size, "--width", size, "--memory", memory];
-        let words = [&words[..], &["--num-inference-steps=2", "--threads=2", "--json", "-o", "a.png"]].concat();
+        let words = [
+            "generate",
+            "a tree",
+            "--package",
+            flavour,
+            "--height",
+            size,
+            "--width",
+            size,
+            "--memory",
+            memory,
+        ];
+        let words =
+            [&words[..], &["--num-inference-steps=2", "--threads=2", "--json", "-o", "a.png"]]
+                .concat();
         let planned = case.event(&[&words[..], &["--explain"]].concat());
         let made = case.event(&words);
-        for (planned, made) in
-            planned["stages"].as_array().expect("stages").iter().zip(made["stages"].as_array().expect("stages"))
+        for (planned, made) in planned["stages"]
+            .as_array()
+            .expect("stages")
+            .iter()
+            .zip(made["stages"].as_array().expect("stages"))
         {
             assert_eq!(planned["name"], made["name"]);
             for peak in ["peak_rss_bytes", "peak_anonymous_bytes"] {
                 let Some(found) = made[peak].as_u64() else { continue }; // the system does not tell
                 let predicted = planned[peak].as_u64().expect("a number");
-                let what =
-                    format!("{flavour} {size} {memory} {} {peak}: {predicted} predicted, {found} taken", made["name"]);
+                let what = format!(
+                    "{flavour} {size} {memory} {} {peak}: {predicted} predicted, {found} taken",
+                    made["name"]
+                );
                 println!("{what}");
                 assert!(found <= predicted, "{what}");
                 assert!(peak == "peak_anonymous_bytes" || predicted <= 2 * found, "{what}");
@@ -81,12 +103,17 @@ fn no_stage_takes_more_than_was_predicted_nor_half_of_it() {
 fn the_cache_is_listed_cleaned_and_never_in_the_way() {
     let case = Case::new();
     std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
-    let words = ["generate", "a tree", "--package", "f32", "--num-inference-steps=1", "-o", "a.png"];
+    let words =
+        ["generate", "a tree", "--package", "f32", "--num-inference-steps=1", "-o", "a.png"];
     let cache = case.root.path().join("cache");
     let listed = |words: &[&str]| String::from_utf8(case.run(&cache, words).stdout).expect("UTF-8");
     assert!(listed(&["prepared"]).starts_with("nothing in "));
     assert!(case.run(&cache, &words).status.success());
-    assert!(listed(&["prepared"]).contains("f32: 9 files checked, 3 graphs optimised"), "{}", listed(&["prepared"]));
+    assert!(
+        listed(&["prepared"]).contains("f32: 9 files checked, 3 graphs optimised"),
+        "{}",
+        listed(&["prepared"])
+    );
     assert!(listed(&["prepared", "--clean"]).contains("1 removed from "));
     assert!(listed(&["prepared"]).starts_with("nothing in "));
 
@@ -98,21 +125,34 @@ fn the_cache_is_listed_cleaned_and_never_in_the_way() {
     assert_eq!(warning.matches("graphs are optimised again the next time").count(), 1, "{warning}");
 }
 
-/// A file system without room fails as a limit on the size of files does: in the middle of a write. The picture is smaller
-/// than the limit, the record of a package is not.
+/// A file system without room fails as a limit on the size of files does: in the middle of a write.
+/// The picture is smaller than the limit, the record of a package is not.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_record_that_finds_no_room_is_done_without() {
     let case = Case::new();
     std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
-    let words =
-        ["generate", "a tree", "--package", "int8", "--height=16", "--width=16", "--num-inference-steps=1", "--seed=7"];
+    let words = [
+        "generate",
+        "a tree",
+        "--package",
+        "int8",
+        "--height=16",
+        "--width=16",
+        "--num-inference-steps=1",
+        "--seed=7",
+    ];
     let run = |limit: &str| {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_pocketmuse")]);
+        command.args([
+            "-c",
+            &format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_pocketmuse"),
+        ]);
         let command = command.args(words).args(["-o", "a.png"]).current_dir(case.root.path());
-        let command =
-            command.env("ORT_DYLIB_PATH", &case.library).env("XDG_CACHE_HOME", case.root.path().join("cache"));
+        let command = command
+            .env("ORT_DYLIB_PATH", &case.library)
+            .env("XDG_CACHE_HOME", case.root.path().join("cache"));
         let output = command.output().expect("a shell");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let picture = fs::read(case.root.path().join("a.png")).expect("a picture");

@@ -15,9 +15,11 @@ pub enum ErrorKind {
     BadCheckpoint,
     /// A package is damaged (fetch or export it again) or of a version this build cannot read.
     PackageDamaged,
-    /// The request cannot be served by any machine: a value out of range, a size that does not fit the model.
+    /// The request cannot be served by any machine: a value out of range, a size that does not fit
+    /// the model.
     BadRequest,
-    /// The memory that may be used is less than the request needs: a larger budget or a smaller picture would do.
+    /// The memory that may be used is less than the request needs: a larger budget or a smaller
+    /// picture would do.
     NotEnoughMemory,
     /// A picture or a reference file that the caller handed in is damaged.
     BadInput,
@@ -47,7 +49,8 @@ impl Error {
 
     /// An operating system error at `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
-        Self::new(ErrorKind::Io, path.as_ref().display().to_string(), source.to_string()).with_source(source)
+        Self::new(ErrorKind::Io, path.as_ref().display().to_string(), source.to_string())
+            .with_source(source)
     }
 
     /// Keeps the error that caused this one.
@@ -57,10 +60,12 @@ impl Error {
         self
     }
 
-    /// Says in which larger thing the place lies: `config.json: hidden_size: …` inside `transformer/`.
+    /// Says in which larger thing the place lies: `config.json: hidden_size: …` inside
+    /// `transformer/`.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
-        self.at = if self.at.is_empty() { outer.to_string() } else { format!("{outer}: {}", self.at) };
+        self.at =
+            if self.at.is_empty() { outer.to_string() } else { format!("{outer}: {}", self.at) };
         self
     }
 
@@ -82,7 +87,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.at.is_empty() { f.write_str(&self.detail) } else { write!(f, "{}: {}", self.at, self.detail) }
+        if self.at.is_empty() {
+            f.write_str(&self.detail)
+        } else {
+            write!(f, "{}: {}", self.at, self.detail)
+        }
     }
 }
 

@@ -18,8 +18,8 @@ pub mod wire;
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest, MaskingSchedule, Model,
-    Stage, StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
+    MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};

@@ -18,7 +18,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const FORMAT_VERSION: u32 = 1;
 
 /// What the tap of a cross-attention's weights is called before the attention's name. It is f32
-/// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the prompt sums to 1.
+/// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the
+/// prompt sums to 1.
 pub const ATTENTION: &str = "attention.";
 
 /// A manifest larger than this is not one; it is refused before it is parsed.
@@ -89,10 +90,13 @@ impl FromStr for MaskingSchedule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Cosine, Self::Linear].into_iter().find(|schedule| schedule.name() == text).ok_or_else(|| {
-            let detail = format!("expected cosine or linear, found {text:?}");
-            Error::new(ErrorKind::BadRequest, "masking_schedule", detail)
-        })
+        [Self::Cosine, Self::Linear]
+            .into_iter()
+            .find(|schedule| schedule.name() == text)
+            .ok_or_else(|| {
+                let detail = format!("expected cosine or linear, found {text:?}");
+                Error::new(ErrorKind::BadRequest, "masking_schedule", detail)
+            })
     }
 }
 
@@ -134,7 +138,8 @@ impl Default for Defaults {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Flavour {
-    /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and fast on every CPU.
+    /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and fast
+    /// on every CPU.
     Int8,
     /// As `Int8`, with the weights of linear layers in 4 bits: smallest, and slower.
     Int4,
@@ -202,7 +207,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the data.
-    pub const ALL: [Self; 5] = [Self::TextEncoder, Self::Prologue, Self::Step, Self::Decoder, Self::Encoder];
+    pub const ALL: [Self; 5] =
+        [Self::TextEncoder, Self::Prologue, Self::Step, Self::Decoder, Self::Encoder];
 
     /// The name in manifests and files.
     pub fn name(self) -> &'static str {
@@ -234,7 +240,8 @@ pub struct StageEntry {
     pub inputs: Vec<TensorSpec>,
     /// What comes out, in the graph's order.
     pub outputs: Vec<TensorSpec>,
-    /// Values inside the graph worth looking at: what they are called in reference files, and in the graph.
+    /// Values inside the graph worth looking at: what they are called in reference files, and in
+    /// the graph.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taps: BTreeMap<String, TensorSpec>,
 }
@@ -291,13 +298,23 @@ impl FileEntry {
     /// `PackageDamaged` if it is missing, no file or of another size.
     pub fn check_size(&self, root: &Path) -> Result<()> {
         let file = self.locate(root);
-        let damaged = |detail| Error::new(ErrorKind::PackageDamaged, file.display().to_string(), detail);
+        let damaged =
+            |detail| Error::new(ErrorKind::PackageDamaged, file.display().to_string(), detail);
         let metadata = match fs::metadata(&file) {
             Ok(metadata) => metadata,
-            Err(error) => return Err(damaged(format!("expected a file of {} bytes, found: {error}", self.bytes))),
+            Err(error) => {
+                return Err(damaged(format!(
+                    "expected a file of {} bytes, found: {error}",
+                    self.bytes
+                )));
+            }
         };
         if !metadata.is_file() || metadata.len() != self.bytes {
-            return Err(damaged(format!("expected a file of {} bytes, found {} bytes", self.bytes, metadata.len())));
+            return Err(damaged(format!(
+                "expected a file of {} bytes, found {} bytes",
+                self.bytes,
+                metadata.len()
+            )));
         }
         Ok(())
     }
@@ -311,8 +328,13 @@ impl FileEntry {
         self.check_size(root)?;
         let found = Digest::of_file(&self.locate(root))?;
         if found != self.sha256 {
-            let detail = format!("expected SHA-256 {}, found {found}: the file was changed", self.sha256);
-            return Err(Error::new(ErrorKind::PackageDamaged, self.locate(root).display().to_string(), detail));
+            let detail =
+                format!("expected SHA-256 {}, found {found}: the file was changed", self.sha256);
+            return Err(Error::new(
+                ErrorKind::PackageDamaged,
+                self.locate(root).display().to_string(),
+                detail,
+            ));
         }
         Ok(())
     }
@@ -323,7 +345,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or is of a newer format.
+    /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or
+    /// is of a newer format.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
         let size = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
@@ -345,11 +368,19 @@ impl Manifest {
         struct Versioned {
             format: u32,
         }
-        let json = |error: serde_json::Error| damaged("", format!("expected a manifest, found: {error}"));
+        let json =
+            |error: serde_json::Error| damaged("", format!("expected a manifest, found: {error}"));
         let Versioned { format } = serde_json::from_slice(text).map_err(json)?;
         if !(1..=FORMAT_VERSION).contains(&format) {
-            let newer = if format > FORMAT_VERSION { ": written by a newer PocketMuse, update this one" } else { "" };
-            return Err(damaged("format", format!("expected 1 to {FORMAT_VERSION}, found {format}{newer}")));
+            let newer = if format > FORMAT_VERSION {
+                ": written by a newer PocketMuse, update this one"
+            } else {
+                ""
+            };
+            return Err(damaged(
+                "format",
+                format!("expected 1 to {FORMAT_VERSION}, found {format}{newer}"),
+            ));
         }
         let manifest: Self = serde_json::from_slice(text).map_err(json)?;
         manifest.validate()?;
@@ -358,7 +389,8 @@ impl Manifest {
 
     /// The manifest as it is written, pretty JSON.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("plain data with string keys always serializes");
+        let mut text = serde_json::to_string_pretty(self)
+            .expect("plain data with string keys always serializes");
         text.push('\n');
         text
     }
@@ -376,7 +408,8 @@ impl Manifest {
     pub fn flavour(&self, flavour: Flavour) -> Result<&FlavourEntry> {
         self.flavours.get(&flavour).ok_or_else(|| {
             let found: Vec<_> = self.flavours.keys().map(|flavour| flavour.name()).collect();
-            let detail = format!("expected one of this package ({}), found {flavour}", found.join(", "));
+            let detail =
+                format!("expected one of this package ({}), found {flavour}", found.join(", "));
             Error::new(ErrorKind::BadRequest, "flavour", detail)
         })
     }
@@ -411,8 +444,9 @@ impl Manifest {
 
 impl Model {
     fn validate(&self) -> Result<()> {
-        let ordered =
-            0 < self.codebook_size && self.codebook_size <= self.mask_token_id && self.mask_token_id < self.vocab_size;
+        let ordered = 0 < self.codebook_size
+            && self.codebook_size <= self.mask_token_id
+            && self.mask_token_id < self.vocab_size;
         if !ordered {
             let detail = format!(
                 "expected 0 < codebook_size <= mask_token_id < vocab_size, found {}, {}, {}",
@@ -424,7 +458,10 @@ impl Model {
         in_range("pixels_per_token", self.pixels_per_token, 1, 1024)?;
         in_range("grid_multiple", self.grid_multiple, 1, 64)?;
         if !self.sample_size.is_multiple_of(self.grid_multiple) {
-            let detail = format!("expected a multiple of {}, found {}", self.grid_multiple, self.sample_size);
+            let detail = format!(
+                "expected a multiple of {}, found {}",
+                self.grid_multiple, self.sample_size
+            );
             return Err(damaged("sample_size", detail));
         }
         Ok(())
@@ -446,7 +483,9 @@ impl Defaults {
             ("temperature", self.temperature[1]),
         ];
         match numbers.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            Some((name, value)) => Err(damaged(name, format!("expected a finite number of at least 0, found {value}"))),
+            Some((name, value)) => {
+                Err(damaged(name, format!("expected a finite number of at least 0, found {value}")))
+            }
             None => Ok(()),
         }
     }
@@ -465,7 +504,11 @@ fn check_path(entry: &FileEntry) -> Result<()> {
     let inside = !entry.path.is_empty()
         && !entry.path.contains(['\\', '\0', ':'])
         && parts.into_iter().all(|part| matches!(part, Component::Normal(_)));
-    if inside { Ok(()) } else { Err(damaged(format!("{:?}", entry.path), "expected a path inside the package")) }
+    if inside {
+        Ok(())
+    } else {
+        Err(damaged(format!("{:?}", entry.path), "expected a path inside the package"))
+    }
 }
 
 fn damaged(at: impl Into<String>, detail: impl Into<String>) -> Error {
@@ -477,10 +520,20 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let file = |path: &str| FileEntry { path: path.to_owned(), bytes: 3, sha256: Digest::of(b"abc") };
+        let file =
+            |path: &str| FileEntry { path: path.to_owned(), bytes: 3, sha256: Digest::of(b"abc") };
         let stage = |stage: Stage| {
             let graph = file(&format!("f32/{stage}.onnx"));
-            (stage, StageEntry { graph, weights: None, inputs: vec![], outputs: vec![], taps: BTreeMap::new() })
+            (
+                stage,
+                StageEntry {
+                    graph,
+                    weights: None,
+                    inputs: vec![],
+                    outputs: vec![],
+                    taps: BTreeMap::new(),
+                },
+            )
         };
         Manifest {
             format: FORMAT_VERSION,
@@ -495,10 +548,20 @@ mod tests {
                 pixels_per_token: 4,
                 grid_multiple: 2,
             },
-            tokenizer: Tokenizer { file: file("tokenizer.json"), bos: 1, eos: 2, pad: 2, max_tokens: 77 },
+            tokenizer: Tokenizer {
+                file: file("tokenizer.json"),
+                bos: 1,
+                eos: 2,
+                pad: 2,
+                max_tokens: 77,
+            },
             defaults: Defaults::default(),
             preview: Some(file("preview.rgb")),
-            flavours: [(Flavour::F32, FlavourEntry { stages: Stage::ALL.into_iter().map(stage).collect() })].into(),
+            flavours: [(
+                Flavour::F32,
+                FlavourEntry { stages: Stage::ALL.into_iter().map(stage).collect() },
+            )]
+            .into(),
         }
     }
 
@@ -515,8 +578,12 @@ mod tests {
             ("format: expected 1 to 1, found 0", |m| m.format = 0),
             ("model: mask_token_id: expected 0 < codebook_size", |m| m.model.mask_token_id = 64),
             ("model: sample_size: expected a multiple of 2, found 5", |m| m.model.sample_size = 5),
-            ("defaults: num_inference_steps: expected 1 to 10000, found 0", |m| m.defaults.num_inference_steps = 0),
-            ("\"../x\": expected a path inside the package", |m| m.tokenizer.file.path = "../x".to_owned()),
+            ("defaults: num_inference_steps: expected 1 to 10000, found 0", |m| {
+                m.defaults.num_inference_steps = 0
+            }),
+            ("\"../x\": expected a path inside the package", |m| {
+                m.tokenizer.file.path = "../x".to_owned()
+            }),
             ("flavours: expected at least one", |m| m.flavours.clear()),
         ];
         for (expected, change) in cases {
@@ -537,7 +604,9 @@ mod tests {
         entry.check(root).expect("unchanged");
         fs::write(root.join("a"), "abd").expect("written");
         entry.check_size(root).expect("same size");
-        assert!(entry.check(root).expect_err("changed").to_string().contains("the file was changed"));
+        assert!(
+            entry.check(root).expect_err("changed").to_string().contains("the file was changed")
+        );
         fs::remove_file(root.join("a")).expect("removed");
         assert_eq!(entry.check_size(root).expect_err("gone").kind(), ErrorKind::PackageDamaged);
     }

@@ -1,5 +1,5 @@
-//! Putting a finished file where it belongs: a temporary neighbour, then a rename, so that a reader sees the old file or
-//! the new one and never a half. Knows nothing of what is being written.
+//! Putting a finished file where it belongs: a temporary neighbour, then a rename, so that a reader
+//! sees the old file or the new one and never a half. Knows nothing of what is being written.
 
 use std::path::Path;
 
@@ -29,8 +29,11 @@ pub fn neighbour(path: &Path) -> Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(permissions); // less the process's umask, as for any other new file
     builder.tempfile_in(folder).map_err(|error| {
-        let detail =
-            if folder.is_dir() { error.kind().to_string() } else { "expected a folder, found none".to_owned() };
+        let detail = if folder.is_dir() {
+            error.kind().to_string()
+        } else {
+            "expected a folder, found none".to_owned()
+        };
         Error::new(ErrorKind::Io, folder.display().to_string(), detail).with_source(error)
     })
 }

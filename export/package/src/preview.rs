@@ -1,5 +1,5 @@
-//! The colours of codes, which previews are made of: what is measured of decoded pictures, used by the exporter, and the
-//! bytes that a package holds. Knows no network.
+//! The colours of codes, which previews are made of: what is measured of decoded pictures, used by
+//! the exporter, and the bytes that a package holds. Knows no network.
 
 use crate::Ranges;
 
@@ -9,8 +9,8 @@ pub const PATCH: usize = 4;
 /// Numbers of a patch: row-major pixels of red, green and blue.
 pub const PATCH_VALUES: usize = 3 * PATCH * PATCH;
 
-/// The file that holds the patches of all codes, one after another, a byte for each number: in packages, and in checkpoints
-/// that bring it.
+/// The file that holds the patches of all codes, one after another, a byte for each number: in
+/// packages, and in checkpoints that bring it.
 pub const PREVIEW: &str = "preview.rgb";
 
 /// A token of a decoded picture and what its square looks like.
@@ -32,8 +32,8 @@ pub struct Measured {
 }
 
 impl Cell {
-    /// The cells of a picture, `[3, rows * side, columns * side]` pixels of 0 to 1, whose tokens are `codes`, row-major.
-    /// What lies outside is clipped.
+    /// The cells of a picture, `[3, rows * side, columns * side]` pixels of 0 to 1, whose tokens
+    /// are `codes`, row-major. What lies outside is clipped.
     ///
     /// # Panics
     ///
@@ -41,7 +41,11 @@ impl Cell {
     pub fn of_picture(codes: &[u32], columns: usize, pixels: &[f32]) -> Vec<Self> {
         let rows = codes.len() / columns.max(1);
         let side = (pixels.len() / 3 / codes.len().max(1)).isqrt();
-        assert_eq!(pixels.len(), 3 * rows * columns * side * side, "a square of pixels for each token");
+        assert_eq!(
+            pixels.len(),
+            3 * rows * columns * side * side,
+            "a square of pixels for each token"
+        );
         let cell = |(at, code): (usize, &u32)| {
             let corner = [at / columns * side, at % columns * side];
             let value = |index: usize| {
@@ -72,13 +76,19 @@ mod tests {
 
     #[test]
     fn a_cell_is_the_means_of_its_pixels() {
-        // One row of two tokens, 8 x 8 pixels each; red grows to the right, green downwards, blue is too much.
-        let plane = |value: fn(usize, usize) -> f32| (0..8).flat_map(move |y| (0..16).map(move |x| value(y, x)));
-        let pixels: Vec<_> =
-            plane(|_, x| x as f32 / 16.0).chain(plane(|y, _| y as f32 / 8.0)).chain(plane(|_, _| 7.0)).collect();
+        // One row of two tokens, 8 x 8 pixels each; red grows to the right, green downwards, blue
+        // is too much.
+        let plane = |value: fn(usize, usize) -> f32| {
+            (0..8).flat_map(move |y| (0..16).map(move |x| value(y, x)))
+        };
+        let pixels: Vec<_> = plane(|_, x| x as f32 / 16.0)
+            .chain(plane(|y, _| y as f32 / 8.0))
+            .chain(plane(|_, _| 7.0))
+            .collect();
         let cells = Cell::of_picture(&[5, 9], 2, &pixels);
         assert_eq!([cells[0].code, cells[1].code], [5, 9]);
-        let pixel = |cell: &Cell, y: usize, x: usize| cell.patch[3 * (y * PATCH + x)..][..3].to_vec();
+        let pixel =
+            |cell: &Cell, y: usize, x: usize| cell.patch[3 * (y * PATCH + x)..][..3].to_vec();
         assert_eq!(pixel(&cells[0], 0, 0), [0.5 / 16.0, 0.5 / 8.0, 1.0]);
         assert_eq!(pixel(&cells[1], 3, 2), [12.5 / 16.0, 6.5 / 8.0, 1.0]);
     }

@@ -1,5 +1,5 @@
-//! The ranges of a network's inner values, which static quantization needs: measured by the runtime, used by the
-//! exporter. Knows neither.
+//! The ranges of a network's inner values, which static quantization needs: measured by the
+//! runtime, used by the exporter. Knows neither.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +25,14 @@ impl Ranges {
         }
         let channels = self.0.get(name).map_or(least.len(), Vec::len);
         if channels == 0 || [least.len(), most.len()] != [channels; 2] {
-            return Err(wrong(format!("expected {channels} channels, found {} and {}", least.len(), most.len())));
+            return Err(wrong(format!(
+                "expected {channels} channels, found {} and {}",
+                least.len(),
+                most.len()
+            )));
         }
-        let known = self.0.entry(name.to_owned()).or_insert_with(|| vec![[f32::MAX, f32::MIN]; channels]);
+        let known =
+            self.0.entry(name.to_owned()).or_insert_with(|| vec![[f32::MAX, f32::MIN]; channels]);
         for (range, (least, most)) in known.iter_mut().zip(least.iter().zip(most)) {
             *range = [range[0].min(*least), range[1].max(*most)];
         }
@@ -44,7 +49,8 @@ impl Ranges {
         match self.0.get(name) {
             Some(ranges) if found == channels => Ok(ranges),
             _ => {
-                let detail = format!("expected the measured ranges of {channels} channels, found {found}");
+                let detail =
+                    format!("expected the measured ranges of {channels} channels, found {found}");
                 Err(Error::new(ErrorKind::BadInput, name, detail))
             }
         }
@@ -56,7 +62,8 @@ impl Ranges {
     ///
     /// As for [`Self::channels`].
     pub fn whole(&self, name: &str, channels: usize) -> Result<[f32; 2]> {
-        let join = |[least, most]: [f32; 2], range: &[f32; 2]| [least.min(range[0]), most.max(range[1])];
+        let join =
+            |[least, most]: [f32; 2], range: &[f32; 2]| [least.min(range[0]), most.max(range[1])];
         Ok(self.channels(name, channels)?.iter().fold([f32::MAX, f32::MIN], join))
     }
 }

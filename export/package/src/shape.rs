@@ -111,13 +111,21 @@ pub struct Shape(pub Vec<Dim>);
 impl Shape {
     /// The extents as numbers, if all are known.
     pub fn fixed(&self) -> Option<Vec<usize>> {
-        self.0.iter().map(|dim| if let Dim::Fixed(extent) = dim { Some(*extent) } else { None }).collect()
+        self.0
+            .iter()
+            .map(|dim| if let Dim::Fixed(extent) = dim { Some(*extent) } else { None })
+            .collect()
     }
 
-    /// Whether `extents` is a shape this one stands for: same rank, and equal wherever this one is fixed.
+    /// Whether `extents` is a shape this one stands for: same rank, and equal wherever this one is
+    /// fixed.
     pub fn admits(&self, extents: &[usize]) -> bool {
         self.0.len() == extents.len()
-            && self.0.iter().zip(extents).all(|(dim, extent)| !matches!(dim, Dim::Fixed(fixed) if fixed != extent))
+            && self
+                .0
+                .iter()
+                .zip(extents)
+                .all(|(dim, extent)| !matches!(dim, Dim::Fixed(fixed) if fixed != extent))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Protobuf wire bytes, which ONNX files are made of: written and read. Knows wire types, no message.
+//! Protobuf wire bytes, which ONNX files are made of: written and read. Knows wire types, no
+//! message.
 
 /// The bytes of one message, field after field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,10 @@ pub enum Field<'a> {
 /// });
 /// assert_eq!(found, [(1, Field::Number(150)), (2, Field::Bytes(b"testing"))]);
 /// ```
-pub fn for_each<'a>(mut message: &'a [u8], mut visit: impl FnMut(u64, Field<'a>) -> Option<()>) -> Option<()> {
+pub fn for_each<'a>(
+    mut message: &'a [u8],
+    mut visit: impl FnMut(u64, Field<'a>) -> Option<()>,
+) -> Option<()> {
     while !message.is_empty() {
         let key = varint(&mut message)?;
         let field = match key & 7 {
@@ -103,7 +107,8 @@ pub fn for_each<'a>(mut message: &'a [u8], mut visit: impl FnMut(u64, Field<'a>)
     Some(())
 }
 
-/// The integers of a repeated field, which is packed or comes once for each; adds them to `numbers`.
+/// The integers of a repeated field, which is packed or comes once for each; adds them to
+/// `numbers`.
 pub fn numbers(field: Field<'_>, numbers: &mut Vec<u64>) -> Option<()> {
     match field {
         Field::Number(number) => numbers.push(number),

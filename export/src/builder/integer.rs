@@ -1,4 +1,5 @@
-//! Operators on quantized values: a u8 `q` with scale `s` and zero point `z` stands for `s (q - z)`.
+//! Operators on quantized values: a u8 `q` with scale `s` and zero point `z` stands for `s (q -
+//! z)`.
 
 use pocketmuse_package::{Dim, Dtype};
 
@@ -54,7 +55,8 @@ impl Builder {
     pub fn weight_of_step(&mut self, name: &str, weight: &Weight, step: Step) -> Value {
         let name = self.fresh(&format!("{name}.u8"));
         let (shape, weight) = (weight.shape().to_vec(), weight.clone());
-        let bytes = move || Ok(weight.values()?.into_iter().map(|value| step.quantize(value)).collect());
+        let bytes =
+            move || Ok(weight.values()?.into_iter().map(|value| step.quantize(value)).collect());
         self.constant_named(name, Dtype::U8, shape, Data::Recipe(Dtype::U8, Recipe::new(bytes)))
     }
 
@@ -72,11 +74,17 @@ impl Builder {
     /// `scale (x - zero point)`.
     pub fn dequantize(&mut self, x: &Value, step: Step) -> Value {
         let (scale, zero_point) = (self.scalar(step.scale), self.byte(step.zero_point));
-        self.node("DequantizeLinear", &[x, &scale, &zero_point], (Dtype::F32, x.shape.clone()), vec![])
+        self.node(
+            "DequantizeLinear",
+            &[x, &scale, &zero_point],
+            (Dtype::F32, x.shape.clone()),
+            vec![],
+        )
     }
 
-    /// A convolution of integers, channels last: `x` u8 `[1, h, w, in]` of step `input`, `weight` `[out, in, kh, kw]`,
-    /// to u8 `[1, h', w', out]` of zero point 128 whose channel `c` has the scale `scales[c]`.
+    /// A convolution of integers, channels last: `x` u8 `[1, h, w, in]` of step `input`, `weight`
+    /// `[out, in, kh, kw]`, to u8 `[1, h', w', out]` of zero point 128 whose channel `c` has the
+    /// scale `scales[c]`.
     ///
     /// Pixels added at the border stand for 0. The weight is quantized as [`kernel_recipes`] says.
     #[track_caller]
@@ -92,9 +100,17 @@ impl Builder {
         conv: Conv,
         size: [Dim; 2],
     ) -> Value {
-        let &[outputs, inputs, height, width] = weight.shape() else { panic!("a kernel, not {:?}", weight.shape()) };
-        assert_eq!((x.dtype, x.extent(3), scales.len()), (Dtype::U8, inputs, outputs), "convolution of {}", x.name);
-        let KernelRecipes { values, scales, bias } = kernel_recipes(weight, bias, input.scale, scales);
+        let &[outputs, inputs, height, width] = weight.shape() else {
+            panic!("a kernel, not {:?}", weight.shape())
+        };
+        assert_eq!(
+            (x.dtype, x.extent(3), scales.len()),
+            (Dtype::U8, inputs, outputs),
+            "convolution of {}",
+            x.name
+        );
+        let KernelRecipes { values, scales, bias } =
+            kernel_recipes(weight, bias, input.scale, scales);
         let mut constant = |part: &str, shape: &[usize], dtype: Dtype, recipe: Recipe| {
             let name = self.fresh(&format!("{name}.{part}"));
             self.constant_named(name, dtype, shape.to_vec(), Data::Recipe(dtype, recipe))

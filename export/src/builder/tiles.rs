@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Builder {
-    /// Runs what `build` adds `count` times. `count` is a vector of one integer; `build` is given the round, from 0,
-    /// as another. Returns what it returned, a first axis for the rounds before the others. Parts of all rounds have
-    /// the same extents.
+    /// Runs what `build` adds `count` times. `count` is a vector of one integer; `build` is given
+    /// the round, from 0, as another. Returns what it returned, a first axis for the rounds before
+    /// the others. Parts of all rounds have the same extents.
     ///
-    /// A `Scan`, whose rounds write their parts where they belong. A `Loop` keeps the parts and copies them into one
-    /// value when the last is there, which takes their memory twice.
+    /// A `Scan`, whose rounds write their parts where they belong. A `Loop` keeps the parts and
+    /// copies them into one value when the last is there, which takes their memory twice.
     ///
     /// # Errors
     ///
@@ -34,38 +34,63 @@ impl Builder {
         let nodes = std::mem::replace(&mut self.graph.nodes, outside);
         let built = built?;
         let outputs = built.iter().map(Value::spec).collect();
-        let body = Graph { name: name.clone(), inputs: vec![round.spec()], outputs, nodes, ..Graph::default() };
+        let body = Graph {
+            name: name.clone(),
+            inputs: vec![round.spec()],
+            outputs,
+            nodes,
+            ..Graph::default()
+        };
         let stacked = |index: usize, part: &Value| {
             let shape = [rounds.clone()].into_iter().chain(part.shape.iter().cloned()).collect();
             Value { name: format!("{name}.{index}"), dtype: part.dtype, shape }
         };
-        let stacked: Vec<Value> = built.iter().enumerate().map(|(index, part)| stacked(index, part)).collect();
+        let stacked: Vec<Value> =
+            built.iter().enumerate().map(|(index, part)| stacked(index, part)).collect();
         let names = stacked.iter().map(|value| value.name.clone()).collect();
-        let attributes = vec![("body", Attribute::Graph(Box::new(body))), ("num_scan_inputs", Attribute::Int(1))];
+        let attributes = vec![
+            ("body", Attribute::Graph(Box::new(body))),
+            ("num_scan_inputs", Attribute::Int(1)),
+        ];
         self.push("Scan", &[&all], names, attributes);
         Ok(stacked)
     }
 
     /// The integers from 0 to below `count`, a vector of one integer.
     fn range(&mut self, count: &Value, extent: Dim) -> Value {
-        let [zero, one] = [0, 1].map(|number: i64| self.inline(Dtype::I64, &[], number.to_le_bytes().to_vec()));
+        let [zero, one] =
+            [0, 1].map(|number: i64| self.inline(Dtype::I64, &[], number.to_le_bytes().to_vec()));
         let count = self.reshape(count, &[]);
         self.node("Range", &[&zero, &count, &one], (Dtype::I64, vec![extent]), vec![])
     }
 
-    /// `x` from `start` to `end`, vectors of one integer, along `axis`, which is then `extent` long.
+    /// `x` from `start` to `end`, vectors of one integer, along `axis`, which is then `extent`
+    /// long.
     #[track_caller]
-    pub fn slice(&mut self, x: &Value, start: &Value, end: &Value, axis: usize, extent: Dim) -> Value {
+    pub fn slice(
+        &mut self,
+        x: &Value,
+        start: &Value,
+        end: &Value,
+        axis: usize,
+        extent: Dim,
+    ) -> Value {
         let mut shape = x.shape.clone();
         shape[axis] = extent;
         let axes = self.ints(&[axis as i64]);
         self.node("Slice", &[x, start, end, &axes], (x.dtype, shape), vec![])
     }
 
-    /// `x` with `fill` around it: `pads` are as many integers as twice its axes, before each axis, then after each.
+    /// `x` with `fill` around it: `pads` are as many integers as twice its axes, before each axis,
+    /// then after each.
     #[track_caller]
     pub fn pad(&mut self, x: &Value, pads: &Value, fill: &Value, shape: &[Dim]) -> Value {
-        assert_eq!((pads.extent(0), x.dtype), (2 * x.shape.len(), fill.dtype), "pads of {}", x.name);
+        assert_eq!(
+            (pads.extent(0), x.dtype),
+            (2 * x.shape.len(), fill.dtype),
+            "pads of {}",
+            x.name
+        );
         self.node("Pad", &[x, pads, fill], (x.dtype, shape.to_vec()), vec![])
     }
 
@@ -101,7 +126,10 @@ mod tests {
         assert_eq!(rows[0].shape(), ["rows".into(), 1.into(), 3.into()]);
         b.output("y", &rows[0]);
         let graph = b.finish();
-        assert_eq!(graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(), ["Shape", "Reshape", "Range", "Scan"]);
+        assert_eq!(
+            graph.nodes.iter().map(|node| node.op).collect::<Vec<_>>(),
+            ["Shape", "Reshape", "Range", "Scan"]
+        );
         let (_, Attribute::Graph(body)) = &graph.nodes[3].attributes[0] else { panic!("a body") };
         let inside: Vec<_> = body.nodes.iter().map(|node| node.op).collect();
         assert_eq!(inside, ["Reshape", "Gather", "Sigmoid", "Mul"]);

@@ -39,21 +39,25 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    let detail =
-        format!("expected {}.safetensors (or .fp16., or shards with an index), found none", STEMS.join(" or "));
+    let detail = format!(
+        "expected {}.safetensors (or .fp16., or shards with an index), found none",
+        STEMS.join(" or ")
+    );
     Err(bad_checkpoint(folder.display().to_string(), detail))
 }
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let damaged = |detail: String| bad_checkpoint(index.display().to_string(), detail);
     let bytes = fs::read(index).map_err(|error| Error::io(index, error))?;
-    let Index { weight_map } =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("expected a weight_map, found: {error}")))?;
+    let Index { weight_map } = serde_json::from_slice(&bytes)
+        .map_err(|error| damaged(format!("expected a weight_map, found: {error}")))?;
     let names: BTreeSet<_> = weight_map.into_values().collect();
     if names.is_empty() {
         return Err(damaged("expected at least one shard, found an empty weight_map".to_owned()));
     }
-    let plain = |name: &str| matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+    let plain = |name: &str| {
+        matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)])
+    };
     match names.iter().find(|name| !plain(name)) {
         Some(name) => Err(damaged(format!("expected file names beside the index, found {name:?}"))),
         None => Ok(names.into_iter().map(|name| folder.join(name)).collect()),

@@ -1,4 +1,5 @@
-//! A checkpoint in the hub layout: one folder per network, each with a config and tensors. Knows no model.
+//! A checkpoint in the hub layout: one folder per network, each with a config and tensors. Knows no
+//! model.
 
 mod files;
 mod safetensors;
@@ -32,14 +33,16 @@ impl Checkpoint {
     /// The networks' folders, in the order of the data.
     pub const NETWORKS: [&str; 3] = ["text_encoder", "transformer", "vqvae"];
 
-    /// Opens the checkpoint at `root`, a folder with `text_encoder`, `transformer`, `vqvae` and `tokenizer`.
+    /// Opens the checkpoint at `root`, a folder with `text_encoder`, `transformer`, `vqvae` and
+    /// `tokenizer`.
     ///
     /// # Errors
     ///
     /// `Io` if the folder is not there, `BadCheckpoint` if it is another kind of folder.
     pub fn open(root: &Path) -> Result<Self> {
         let metadata = fs::metadata(root).map_err(|error| Error::io(root, error))?;
-        let missing = Self::NETWORKS.iter().chain(&["tokenizer"]).find(|name| !root.join(name).is_dir());
+        let missing =
+            Self::NETWORKS.iter().chain(&["tokenizer"]).find(|name| !root.join(name).is_dir());
         match missing {
             _ if !metadata.is_dir() => {
                 Err(bad_checkpoint(root.display().to_string(), "expected a folder, found a file"))
@@ -85,7 +88,9 @@ impl Checkpoint {
     /// If it is there and cannot be read.
     pub fn optional_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.optional_text(path)? {
-            Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| self.unexpected(path, &error)),
+            Some(text) => {
+                serde_json::from_str(&text).map(Some).map_err(|error| self.unexpected(path, &error))
+            }
             None => Ok(None),
         }
     }
@@ -103,8 +108,9 @@ impl Checkpoint {
             return Err(bad_checkpoint(file.display().to_string(), detail));
         }
         let bytes = fs::read(&file).map_err(|error| Error::io(&file, error))?;
-        String::from_utf8(bytes)
-            .map_err(|error| bad_checkpoint(file.display().to_string(), format!("expected UTF-8, found: {error}")))
+        String::from_utf8(bytes).map_err(|error| {
+            bad_checkpoint(file.display().to_string(), format!("expected UTF-8, found: {error}"))
+        })
     }
 
     /// Like [`Self::text`] for a file that need not be there.

@@ -1,4 +1,5 @@
-//! One safetensors file: its header is read and validated once, then trusted; values are read when asked for.
+//! One safetensors file: its header is read and validated once, then trusted; values are read when
+//! asked for.
 
 use std::{
     collections::BTreeMap,
@@ -46,19 +47,23 @@ impl TensorFile {
 
     /// A tensor's values as f32. Refuses values that are not finite.
     pub(super) fn read(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
-        let length = usize::try_from(info.bytes).map_err(|_| bad_checkpoint(name, "too large for this machine"))?;
+        let length = usize::try_from(info.bytes)
+            .map_err(|_| bad_checkpoint(name, "too large for this machine"))?;
         let mut bytes = vec![0; length];
         {
             let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let read = file.seek(SeekFrom::Start(info.offset)).and_then(|_| file.read_exact(&mut bytes));
+            let read =
+                file.seek(SeekFrom::Start(info.offset)).and_then(|_| file.read_exact(&mut bytes));
             read.map_err(|error| Error::io(&self.path, error))?;
         }
         let values = decode(&bytes, info.kind).ok_or_else(|| {
-            bad_checkpoint(name, format!("expected f32, f16 or bf16, found {}", info.dtype)).within(self.path.display())
+            bad_checkpoint(name, format!("expected f32, f16 or bf16, found {}", info.dtype))
+                .within(self.path.display())
         })?;
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
-                let detail = format!("expected finite values, found {} at index {index}", values[index]);
+                let detail =
+                    format!("expected finite values, found {} at index {index}", values[index]);
                 Err(bad_checkpoint(name, detail).within(self.path.display()))
             }
             None => Ok(values),
@@ -70,9 +75,12 @@ impl TensorFile {
 fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
     let pairs = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     match dtype {
-        FileDtype::F32 => {
-            Some(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
-        }
+        FileDtype::F32 => Some(
+            bytes
+                .chunks_exact(4)
+                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                .collect(),
+        ),
         FileDtype::F16 => {
             let halves: Vec<f16> = pairs().map(f16::from_bits).collect();
             let mut values = vec![0.0; halves.len()];
@@ -87,7 +95,8 @@ fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
 fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo>> {
     let wrong = |detail: String| bad_checkpoint("header", detail);
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| wrong(format!("expected at least 8 bytes, found {size}")))?;
+    file.read_exact(&mut length)
+        .map_err(|_| wrong(format!("expected at least 8 bytes, found {size}")))?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES || length > size - 8 {
         let limit = MAX_HEADER_BYTES.min(size - 8);
@@ -95,8 +104,8 @@ fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo
     }
     let mut header = Vec::new();
     file.take(length).read_to_end(&mut header).map_err(|error| wrong(error.to_string()))?;
-    let mut entries: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&header).map_err(|error| wrong(format!("expected JSON, found: {error}")))?;
+    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
+        .map_err(|error| wrong(format!("expected JSON, found: {error}")))?;
     entries.remove("__metadata__");
     let start = 8 + length;
     let tensors = entries
@@ -109,18 +118,30 @@ fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo
 
 fn tensor(name: &str, entry: serde_json::Value, start: u64, size: u64) -> Result<TensorInfo> {
     let wrong = |detail: String| bad_checkpoint(name, detail);
-    let info: FileInfo = serde_json::from_value(entry)
-        .map_err(|error| wrong(format!("expected dtype, shape and data_offsets, found: {error}")))?;
+    let info: FileInfo = serde_json::from_value(entry).map_err(|error| {
+        wrong(format!("expected dtype, shape and data_offsets, found: {error}"))
+    })?;
     let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
     let available = size - start;
     if begin > end || end > available {
-        return Err(wrong(format!("expected data within {available} bytes (truncated file?), found {begin}..{end}")));
+        return Err(wrong(format!(
+            "expected data within {available} bytes (truncated file?), found {begin}..{end}"
+        )));
     }
-    let elements = info.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent as u64));
-    let expected = elements.and_then(|count| count.checked_mul(info.dtype.bitsize() as u64)).map(|bits| bits / 8);
+    let elements =
+        info.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent as u64));
+    let expected = elements
+        .and_then(|count| count.checked_mul(info.dtype.bitsize() as u64))
+        .map(|bits| bits / 8);
     if expected != Some(end - begin) {
-        let expected = expected.map_or("an impossible size".to_owned(), |bytes| format!("{bytes} bytes"));
-        return Err(wrong(format!("expected {expected} for {:?} {:?}, found {}", info.dtype, info.shape, end - begin)));
+        let expected =
+            expected.map_or("an impossible size".to_owned(), |bytes| format!("{bytes} bytes"));
+        return Err(wrong(format!(
+            "expected {expected} for {:?} {:?}, found {}",
+            info.dtype,
+            info.shape,
+            end - begin
+        )));
     }
     Ok(TensorInfo {
         dtype: format!("{:?}", info.dtype),
@@ -175,9 +196,18 @@ mod tests {
     fn says_what_is_wrong_and_where() {
         let cases = [
             ("{", "header: expected JSON"),
-            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, "a: expected data within 4 bytes (truncated"),
-            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, "a: expected 8 bytes for F32 [2], found 4"),
-            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, "a: expected data within"),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+                "a: expected data within 4 bytes (truncated",
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+                "a: expected 8 bytes for F32 [2], found 4",
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
+                "a: expected data within",
+            ),
             (
                 r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#,
                 "b: expected data of its own, found it overlapping a",
@@ -186,7 +216,10 @@ mod tests {
                 r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#,
                 "a: expected an impossible size",
             ),
-            (r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#, "a: expected dtype, shape and data_offsets"),
+            (
+                r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#,
+                "a: expected dtype, shape and data_offsets",
+            ),
         ];
         for (header, expected) in cases {
             let error = open(header, &[0; 4]).map(|_| ()).expect_err(expected).to_string();

@@ -6,7 +6,8 @@ use crate::error::Result;
 
 type Read = dyn Fn() -> Result<Vec<f32>> + Send + Sync;
 
-/// Values in f32 and a shape; the values are read, and rearranged, on each call of [`Weight::values`].
+/// Values in f32 and a shape; the values are read, and rearranged, on each call of
+/// [`Weight::values`].
 #[derive(Clone)]
 pub struct Weight {
     shape: Vec<usize>,
@@ -21,13 +22,20 @@ impl fmt::Debug for Weight {
 
 impl Weight {
     /// A weight of `shape`, row-major, whose values `read` returns.
-    pub fn new(shape: &[usize], read: impl Fn() -> Result<Vec<f32>> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        shape: &[usize],
+        read: impl Fn() -> Result<Vec<f32>> + Send + Sync + 'static,
+    ) -> Self {
         Self { shape: shape.to_vec(), read: Arc::new(read) }
     }
 
     /// Values already in memory, for small things.
     pub fn constant(shape: &[usize], values: Vec<f32>) -> Self {
-        assert_eq!(values.len(), shape.iter().product::<usize>(), "as many values as the shape {shape:?} holds");
+        assert_eq!(
+            values.len(),
+            shape.iter().product::<usize>(),
+            "as many values as the shape {shape:?} holds"
+        );
         Self::new(shape, move || Ok(values.clone()))
     }
 
@@ -55,7 +63,11 @@ impl Weight {
     }
 
     /// Another weight of `shape`, made of these values when they are read.
-    pub fn map(&self, shape: &[usize], change: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static) -> Self {
+    pub fn map(
+        &self,
+        shape: &[usize],
+        change: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
+    ) -> Self {
         let inner = self.clone();
         Self::new(shape, move || inner.values().map(&change))
     }
@@ -68,9 +80,12 @@ impl Weight {
         })
     }
 
-    /// `[rows, columns]` to `[columns, rows]`: a linear layer's weight as the right side of a product.
+    /// `[rows, columns]` to `[columns, rows]`: a linear layer's weight as the right side of a
+    /// product.
     pub fn transpose(&self) -> Self {
-        let &[rows, columns] = self.shape.as_slice() else { panic!("a matrix, not {:?}", self.shape) };
+        let &[rows, columns] = self.shape.as_slice() else {
+            panic!("a matrix, not {:?}", self.shape)
+        };
         self.map(&[columns, rows], move |values| transposed(&values, rows, columns))
     }
 
@@ -79,7 +94,8 @@ impl Weight {
         let (shape, axes) = (self.shape.clone(), axes.to_vec());
         let permuted: Vec<_> = axes.iter().map(|axis| shape[*axis]).collect();
         self.map(&permuted, move |values| {
-            let array = ndarray::ArrayD::from_shape_vec(shape.clone(), values).expect("the weight's own shape");
+            let array = ndarray::ArrayD::from_shape_vec(shape.clone(), values)
+                .expect("the weight's own shape");
             array.permuted_axes(axes.clone()).iter().copied().collect()
         })
     }
@@ -88,7 +104,10 @@ impl Weight {
     pub fn stack(parts: &[Self]) -> Self {
         let first = parts.first().expect("at least one part").shape.clone();
         let rows = parts.iter().map(|part| part.shape[0]).sum();
-        assert!(parts.iter().all(|part| part.shape[1..] == first[1..]), "parts alike but for their first axis");
+        assert!(
+            parts.iter().all(|part| part.shape[1..] == first[1..]),
+            "parts alike but for their first axis"
+        );
         let shape: Vec<_> = std::iter::once(rows).chain(first[1..].iter().copied()).collect();
         let parts = parts.to_vec();
         Self::new(&shape, move || {
@@ -130,6 +149,9 @@ mod tests {
         assert_eq!(stacked.shape(), [3, 3]);
         assert_eq!(stacked.values().expect("memory"), [0., 1., 2., 3., 4., 5., 6., 7., 8.]);
         let cube = Weight::constant(&[1, 2, 2], vec![0., 1., 2., 3.]).permute(&[2, 0, 1]);
-        assert_eq!((cube.shape(), cube.values().expect("memory")), ([2, 1, 2].as_slice(), vec![0., 2., 1., 3.]));
+        assert_eq!(
+            (cube.shape(), cube.values().expect("memory")),
+            ([2, 1, 2].as_slice(), vec![0., 2., 1., 3.])
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A network's tensors by name: checks each shape where it is asked for and remembers what nobody asked for.
+//! A network's tensors by name: checks each shape where it is asked for and remembers what nobody
+//! asked for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -80,10 +81,16 @@ impl Weights {
             return Err(bad_checkpoint(at(), format!("expected a tensor {shape:?}, found none")));
         };
         if info.shape != shape {
-            return Err(bad_checkpoint(at(), format!("expected {shape:?}, found {} {:?}", info.dtype, info.shape)));
+            return Err(bad_checkpoint(
+                at(),
+                format!("expected {shape:?}, found {} {:?}", info.dtype, info.shape),
+            ));
         }
         if !matches!(info.dtype.as_str(), "F32" | "F16" | "BF16") {
-            return Err(bad_checkpoint(at(), format!("expected f32, f16 or bf16, found {}", info.dtype)));
+            return Err(bad_checkpoint(
+                at(),
+                format!("expected f32, f16 or bf16, found {}", info.dtype),
+            ));
         }
         self.network.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         let (network, file, info) = (Arc::clone(&self.network), *file, info.clone());

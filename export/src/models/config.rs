@@ -1,4 +1,5 @@
-//! The configs of the four parts of a checkpoint: parsed, then checked, so that the networks can trust them.
+//! The configs of the four parts of a checkpoint: parsed, then checked, so that the networks can
+//! trust them.
 
 use pocketmuse_package::{Defaults, MaskingSchedule};
 use serde::Deserialize;
@@ -126,7 +127,8 @@ const VIT: &str = "transformer/config.json";
 const VQ: &str = "vqvae/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
-/// No network of this family comes near; a config beyond it is damaged, and sizes multiply without overflow.
+/// No network of this family comes near; a config beyond it is damaged, and sizes multiply without
+/// overflow.
 const MAX_SIZE: usize = 1 << 20;
 
 /// Nor does its number of layers.
@@ -154,12 +156,28 @@ impl Configs {
 
     fn check_together(&self) -> Result<()> {
         let (text, vit, vq) = (&self.text, &self.vit, &self.vq);
-        same(VIT, "encoder_hidden_size", ("text_encoder hidden_size", text.hidden_size), vit.encoder_hidden_size)?;
-        same(VIT, "cond_embed_dim", ("text_encoder projection_dim", text.projection_dim), vit.cond_embed_dim)?;
-        same(VIT, "codebook_size", ("vqvae num_vq_embeddings", vq.num_vq_embeddings), vit.codebook_size)?;
+        same(
+            VIT,
+            "encoder_hidden_size",
+            ("text_encoder hidden_size", text.hidden_size),
+            vit.encoder_hidden_size,
+        )?;
+        same(
+            VIT,
+            "cond_embed_dim",
+            ("text_encoder projection_dim", text.projection_dim),
+            vit.cond_embed_dim,
+        )?;
+        same(
+            VIT,
+            "codebook_size",
+            ("vqvae num_vq_embeddings", vq.num_vq_embeddings),
+            vit.codebook_size,
+        )?;
         let mask = self.scheduler.mask_token_id as usize;
         if mask < vit.codebook_size || mask >= vit.vocab_size {
-            let expected = format!("expected {} to {}, found {mask}", vit.codebook_size, vit.vocab_size - 1);
+            let expected =
+                format!("expected {} to {}, found {mask}", vit.codebook_size, vit.vocab_size - 1);
             return Err(bad_checkpoint(format!("{SCHEDULER}: mask_token_id"), expected));
         }
         Ok(())
@@ -188,7 +206,10 @@ impl VitConfig {
         if let OneOrMany::Many(many) = &self.block_out_channels
             && many.len() != 1
         {
-            return Err(bad_checkpoint("block_out_channels", format!("expected one number, found {many:?}")));
+            return Err(bad_checkpoint(
+                "block_out_channels",
+                format!("expected one number, found {many:?}"),
+            ));
         }
         let sizes = [
             ("hidden_size", self.hidden_size),
@@ -218,7 +239,8 @@ impl VitConfig {
         expect("use_bias", "false", &self.use_bias.to_string())?;
         expect("ln_elementwise_affine", "true", &self.ln_elementwise_affine.to_string())?;
         if self.downsample != self.upsample {
-            let detail = format!("expected as downsample, {}, found {}", self.downsample, self.upsample);
+            let detail =
+                format!("expected as downsample, {}, found {}", self.downsample, self.upsample);
             return Err(bad_checkpoint("upsample", detail));
         }
         if self.downsample {
@@ -255,7 +277,9 @@ impl VqConfig {
             within("block_out_channels", *channels, MAX_SIZE)?;
             divides("norm_num_groups", self.norm_num_groups, "block_out_channels", *channels)?;
         }
-        for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
+        for (name, channels) in
+            [("in_channels", self.in_channels), ("out_channels", self.out_channels)]
+        {
             same("", name, ("3 colours", 3), channels)?;
         }
         let blocks = self.block_out_channels.len();
@@ -264,7 +288,10 @@ impl VqConfig {
             ("up_block_types", "UpDecoderBlock2D", &self.up_block_types),
         ] {
             if found.len() != blocks || found.iter().any(|block| block != wanted) {
-                return Err(bad_checkpoint(name, format!("expected {blocks} times {wanted}, found {found:?}")));
+                return Err(bad_checkpoint(
+                    name,
+                    format!("expected {blocks} times {wanted}, found {found:?}"),
+                ));
             }
         }
         expect("act_fn", "silu", &self.act_fn)?;
@@ -330,5 +357,8 @@ fn expect(name: &str, expected: &str, found: &str) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    Err(bad_checkpoint(name, format!("expected {expected}, the only kind of this family, found {found}")))
+    Err(bad_checkpoint(
+        name,
+        format!("expected {expected}, the only kind of this family, found {found}"),
+    ))
 }

@@ -15,17 +15,24 @@ use crate::{
 pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
     let mut b = Builder::new("encoder");
     let scale = config.pixels_per_token();
-    let pixels = b.input("pixels", Dtype::F32, &[1.into(), 3.into(), size("height", scale), size("width", scale)]);
+    let pixels = b.input(
+        "pixels",
+        Dtype::F32,
+        &[1.into(), 3.into(), size("height", scale), size("width", scale)],
+    );
     let encoder = weights.scope("encoder");
     let groups = config.norm_num_groups;
     let blocks = config.block_out_channels.len();
 
-    let mut x = layers::conv(&mut b, &pixels, &encoder, "conv_in", config.block_out_channels[0], 3)?;
+    let mut x =
+        layers::conv(&mut b, &pixels, &encoder, "conv_in", config.block_out_channels[0], 3)?;
     for (index, width) in config.block_out_channels.iter().copied().enumerate() {
         let block = encoder.scope("down_blocks").scope(index);
         x = b.within(format!("down.{index}"), |b| {
             let x = (0..config.layers_per_block).try_fold(x.clone(), |x, part| {
-                b.within(part.to_string(), |b| vq::res_block(b, &x, &block.scope("resnets").scope(part), width, groups))
+                b.within(part.to_string(), |b| {
+                    vq::res_block(b, &x, &block.scope("resnets").scope(part), width, groups)
+                })
             })?;
             let left = scale >> (index + 1);
             if index + 1 == blocks { Ok(x) } else { downsample(b, &x, &block, width, left) }
@@ -46,14 +53,26 @@ pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
 }
 
 /// Half the height and width. The reference pads at the right and at the bottom alone.
-fn downsample(b: &mut Builder, x: &Value, weights: &Weights, width: usize, scale: usize) -> Result<Value> {
+fn downsample(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    width: usize,
+    scale: usize,
+) -> Result<Value> {
     let conv = Conv { pads: [0, 0, 1, 1], stride: 2, group: 1 };
     let halved = [size("height", scale), size("width", scale)];
     layers::conv_with(b, x, &weights.scope("downsamplers.0"), "conv", width, 3, conv, halved)
 }
 
-/// Codes by Euclidean distance: the smallest `|code|^2 - 2 code x`, since `|x|^2` is the same for all.
-fn nearest(b: &mut Builder, latents: &Value, config: &VqConfig, weights: &Weights) -> Result<Value> {
+/// Codes by Euclidean distance: the smallest `|code|^2 - 2 code x`, since `|x|^2` is the same for
+/// all.
+fn nearest(
+    b: &mut Builder,
+    latents: &Value,
+    config: &VqConfig,
+    weights: &Weights,
+) -> Result<Value> {
     let (count, width) = (config.num_vq_embeddings, config.code_width());
     let codes = weights.get("quantize.embedding.weight", &[count, width])?;
     let lengths = squared_lengths(&codes);
@@ -70,7 +89,8 @@ fn nearest(b: &mut Builder, latents: &Value, config: &VqConfig, weights: &Weight
 fn squared_lengths(codes: &Weight) -> Weight {
     let (count, width) = (codes.shape()[0], codes.shape()[1]);
     codes.map(&[count], move |values| {
-        let square = |code: &[f32]| code.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
+        let square =
+            |code: &[f32]| code.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
         values.chunks_exact(width).map(square).collect()
     })
 }

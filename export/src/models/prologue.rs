@@ -1,7 +1,8 @@
 //! The prologue: all of the U-ViT that depends on the prompt and the micro-conditioning alone.
 //!
-//! The network has no timestep, so modulations, and the keys and values of every cross-attention, are the same
-//! at each step. They are computed once per prompt; each output is the step graph's input of the same name.
+//! The network has no timestep, so modulations, and the keys and values of every cross-attention,
+//! are the same at each step. They are computed once per prompt; each output is the step graph's
+//! input of the same name.
 
 use pocketmuse_package::{Dim, Dtype};
 
@@ -17,21 +18,32 @@ use crate::{
 /// Values of the micro-conditioning: width, height, two crop coordinates, aesthetic score.
 const MICRO_CONDS: usize = 5;
 
-/// The eps that the blocks before and after the transformer have in the reference's code, not in its config.
+/// The eps that the blocks before and after the transformer have in the reference's code, not in
+/// its config.
 pub(crate) const BLOCK_EPSILON: f32 = 1e-6;
 
-/// `hidden` `[branches, tokens, encoder_hidden_size]`, `pooled` `[branches, cond_embed_dim]` and `micro_conds`
-/// `[branches, 5]` to modulations, and keys and values of the type `attended`.
-pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights, attended: Dtype) -> Result<Graph> {
+/// `hidden` `[branches, tokens, encoder_hidden_size]`, `pooled` `[branches, cond_embed_dim]` and
+/// `micro_conds` `[branches, 5]` to modulations, and keys and values of the type `attended`.
+pub(crate) fn build(
+    text: &TextConfig,
+    config: &VitConfig,
+    weights: &Weights,
+    attended: Dtype,
+) -> Result<Graph> {
     let mut b = Builder::new("prologue");
     let branches = Dim::from("branches");
     let tokens = text.max_position_embeddings;
-    let hidden = b.input("hidden", Dtype::F32, &[branches.clone(), tokens.into(), config.encoder_hidden_size.into()]);
+    let hidden = b.input(
+        "hidden",
+        Dtype::F32,
+        &[branches.clone(), tokens.into(), config.encoder_hidden_size.into()],
+    );
     let pooled = b.input("pooled", Dtype::F32, &[branches.clone(), config.cond_embed_dim.into()]);
     let micro = b.input("micro_conds", Dtype::F32, &[branches, MICRO_CONDS.into()]);
 
     let text = layers::linear(&mut b, &hidden, weights, "encoder_proj", config.hidden_size)?;
-    let text = layers::rms_norm(&mut b, &text, weights, "encoder_proj_layer_norm", config.layer_norm_eps)?;
+    let text =
+        layers::rms_norm(&mut b, &text, weights, "encoder_proj_layer_norm", config.layer_norm_eps)?;
     b.tap("prologue.text", &text);
     let condition = condition(&mut b, &pooled, &micro, config, weights)?;
     b.tap("prologue.cond", &condition);
@@ -45,17 +57,37 @@ pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights, at
         let layer = weights.scope("transformer_layers").scope(index);
         for norm in ["norm1", "norm2", "norm3"] {
             let output = format!("{name}.{norm}");
-            modulation(&mut b, &output, &active, config.hidden_size, &layer, &format!("{norm}.linear"))?;
+            modulation(
+                &mut b,
+                &output,
+                &active,
+                config.hidden_size,
+                &layer,
+                &format!("{norm}.linear"),
+            )?;
         }
         let heads = config.num_attention_heads;
         let weights = layer.scope("attn2");
-        key_value(&mut b, &format!("{name}.attn2"), &text, [config.hidden_size, heads], &weights, attended)?;
+        key_value(
+            &mut b,
+            &format!("{name}.attn2"),
+            &text,
+            [config.hidden_size, heads],
+            &weights,
+            attended,
+        )?;
     }
     Ok(b.finish())
 }
 
 /// The embedding of the pooled text and the five numbers: `[branches, hidden_size]`.
-fn condition(b: &mut Builder, pooled: &Value, micro: &Value, config: &VitConfig, weights: &Weights) -> Result<Value> {
+fn condition(
+    b: &mut Builder,
+    pooled: &Value,
+    micro: &Value,
+    config: &VitConfig,
+    weights: &Weights,
+) -> Result<Value> {
     let sinusoids = sinusoids(b, micro, config.micro_cond_encode_dim);
     let joined = b.concat(&[pooled, &sinusoids], 1);
     let weights = weights.scope("cond_embed");
@@ -64,11 +96,13 @@ fn condition(b: &mut Builder, pooled: &Value, micro: &Value, config: &VitConfig,
     layers::linear(b, &active, &weights, "linear_2", config.hidden_size)
 }
 
-/// Each number `v` as `[cos(v f_0) .. | sin(v f_0) ..]`, `f_k = 10000^(-k / half)`: `[branches, 5 * width]`.
+/// Each number `v` as `[cos(v f_0) .. | sin(v f_0) ..]`, `f_k = 10000^(-k / half)`: `[branches, 5 *
+/// width]`.
 fn sinusoids(b: &mut Builder, micro: &Value, width: usize) -> Value {
     let half = width / 2;
     // In f32, as the reference computes them.
-    let frequencies: Vec<f32> = (0..half).map(|k| (-(10000f64.ln() as f32) * k as f32 / half as f32).exp()).collect();
+    let frequencies: Vec<f32> =
+        (0..half).map(|k| (-(10000f64.ln() as f32) * k as f32 / half as f32).exp()).collect();
     let frequencies = b.floats(&[half], &frequencies);
     let column = b.reshape(micro, &[To::Keep, To::Is(MICRO_CONDS), To::Is(1)]);
     let angles = b.mul(&column, &frequencies);
@@ -100,7 +134,14 @@ fn outer_block(
         };
         for part in ["attn1", "attn2"] {
             let output = format!("{name}.{part}");
-            key_value(b, &output, &mapped, [channels, config.block_num_heads], &attention.scope(part), attended)?;
+            key_value(
+                b,
+                &output,
+                &mapped,
+                [channels, config.block_num_heads],
+                &attention.scope(part),
+                attended,
+            )?;
         }
     }
     Ok(())
@@ -125,7 +166,8 @@ fn modulation(
     Ok(())
 }
 
-/// Outputs `NAME.key` `[branches, heads, d, tokens]` and `NAME.value` `[branches, heads, tokens, d]`.
+/// Outputs `NAME.key` `[branches, heads, d, tokens]` and `NAME.value` `[branches, heads, tokens,
+/// d]`.
 fn key_value(
     b: &mut Builder,
     name: &str,

@@ -1,7 +1,8 @@
 //! One step of the U-ViT: tokens to logits of the positions asked for, guidance applied.
 //!
-//! Values between the layers are `[branches, tokens, channels]`. The guidance branches see the same tokens, so
-//! everything before the first modulation is computed once: its first axis is 1 and is stretched there.
+//! Values between the layers are `[branches, tokens, channels]`. The guidance branches see the same
+//! tokens, so everything before the first modulation is computed once: its first axis is 1 and is
+//! stretched there.
 
 use pocketmuse_package::{ATTENTION, Dim, Dtype};
 
@@ -17,9 +18,15 @@ use crate::{
     layers,
 };
 
-/// `tokens` i64 `[1, height, width]`, `positions` i64 `[positions]`, `guidance` f32 `[branches]` and the outputs of
-/// the prologue, keys and values of the type `attended`, to `logits` f32 `[positions, codebook_size]`.
-pub(crate) fn build(text: &TextConfig, config: &VitConfig, weights: &Weights, attended: Dtype) -> Result<Graph> {
+/// `tokens` i64 `[1, height, width]`, `positions` i64 `[positions]`, `guidance` f32 `[branches]`
+/// and the outputs of the prologue, keys and values of the type `attended`, to `logits` f32
+/// `[positions, codebook_size]`.
+pub(crate) fn build(
+    text: &TextConfig,
+    config: &VitConfig,
+    weights: &Weights,
+    attended: Dtype,
+) -> Result<Graph> {
     let mut b = Builder::new("step");
     let tokens = b.input("tokens", Dtype::I64, &[1.into(), "height".into(), "width".into()]);
     let positions = b.input("positions", Dtype::I64, &["positions".into()]);
@@ -75,13 +82,15 @@ impl Grid {
 }
 
 impl Step<'_> {
-    /// `[1, height, width, channels]`. Lookup, norm and 1 x 1 convolution see one id each, so they are one table.
+    /// `[1, height, width, channels]`. Lookup, norm and 1 x 1 convolution see one id each, so they
+    /// are one table.
     fn embed(&self, b: &mut Builder, tokens: &Value) -> Result<Value> {
         let (config, weights) = (self.config, self.weights.scope("embed"));
         let (inner, channels) = (config.in_channels, config.channels());
         let table = weights.get("embeddings.weight", &[config.vocab_size, inner])?;
         let norm = weights.get("layer_norm.weight", &[inner])?;
-        let conv = weights.get("conv.weight", &[channels, inner, 1, 1])?.reshape(&[channels, inner]);
+        let conv =
+            weights.get("conv.weight", &[channels, inner, 1, 1])?.reshape(&[channels, inner]);
         let table = embedding_table(&table, &norm, &conv, config.layer_norm_eps);
         let table = b.weight("embed", &table);
         let x = b.gather(&table, tokens);
@@ -120,7 +129,13 @@ impl Step<'_> {
         })
     }
 
-    fn res_block(&self, b: &mut Builder, name: &str, x: &Value, weights: &Weights) -> Result<Value> {
+    fn res_block(
+        &self,
+        b: &mut Builder,
+        name: &str,
+        x: &Value,
+        weights: &Weights,
+    ) -> Result<Value> {
         let channels = self.config.channels();
         let y = self.depthwise(b, x, weights)?;
         let y = layers::rms_norm(b, &y, weights, "norm", BLOCK_EPSILON)?;
@@ -145,13 +160,29 @@ impl Step<'_> {
     }
 
     /// Two cross-attentions to the text.
-    fn attention_block(&self, b: &mut Builder, name: &str, x: &Value, weights: &Weights) -> Result<Value> {
+    fn attention_block(
+        &self,
+        b: &mut Builder,
+        name: &str,
+        x: &Value,
+        weights: &Weights,
+    ) -> Result<Value> {
         let (channels, heads) = (self.config.channels(), self.config.block_num_heads);
-        [("norm1", "attn1"), ("norm2", "attn2")].into_iter().try_fold(x.clone(), |x, (norm, part)| {
-            let y = layers::rms_norm(b, &x, weights, norm, BLOCK_EPSILON)?;
-            let y = self.cross_attention(b, &format!("{name}.{part}"), &y, channels, heads, &weights.scope(part))?;
-            Ok(b.add(&x, &y))
-        })
+        [("norm1", "attn1"), ("norm2", "attn2")].into_iter().try_fold(
+            x.clone(),
+            |x, (norm, part)| {
+                let y = layers::rms_norm(b, &x, weights, norm, BLOCK_EPSILON)?;
+                let y = self.cross_attention(
+                    b,
+                    &format!("{name}.{part}"),
+                    &y,
+                    channels,
+                    heads,
+                    &weights.scope(part),
+                )?;
+                Ok(b.add(&x, &y))
+            },
+        )
     }
 
     /// Attention to the text, whose keys and values are the prologue's.
@@ -167,12 +198,14 @@ impl Step<'_> {
         let (branches, depth) = (Dim::from("branches"), width / heads);
         let key = [branches.clone(), heads.into(), depth.into(), self.text_tokens.into()];
         let value = [branches, heads.into(), self.text_tokens.into(), depth.into()];
-        // First of all: ONNX Runtime runs what comes first as late as it can, so one layer's are f32 at a time.
+        // First of all: ONNX Runtime runs what comes first as late as it can, so one layer's are
+        // f32 at a time.
         let [key, value] = [("key", key), ("value", value)].map(|(part, shape)| {
             let input = b.input(&format!("{name}.{part}"), self.attended, &shape);
             b.cast(&input, Dtype::F32)
         });
-        let query = weights.get("to_q.weight", &[width, width])?.scale(layers::query_scale(width, heads));
+        let query =
+            weights.get("to_q.weight", &[width, width])?.scale(layers::query_scale(width, heads));
         let query = layers::product(b, x, "to_q", &query);
         let query = layers::split_heads(b, &query, heads);
         let attention = layers::attention_weights(b, &query, &key, None);
@@ -198,7 +231,8 @@ impl Step<'_> {
     /// The transformer between the blocks: `[branches, tokens, channels]` in and out.
     fn transformer(&self, b: &mut Builder, x: Value) -> Result<Value> {
         let config = self.config;
-        let x = layers::rms_norm(b, &x, self.weights, "project_to_hidden_norm", config.layer_norm_eps)?;
+        let x =
+            layers::rms_norm(b, &x, self.weights, "project_to_hidden_norm", config.layer_norm_eps)?;
         let mut x = layers::linear(b, &x, self.weights, "project_to_hidden", config.hidden_size)?;
         for index in 0..config.num_hidden_layers {
             let name = format!("layers.{index}");
@@ -209,7 +243,13 @@ impl Step<'_> {
             }
         }
         b.tap("step.layer_last", &x);
-        let x = layers::rms_norm(b, &x, self.weights, "project_from_hidden_norm", config.layer_norm_eps)?;
+        let x = layers::rms_norm(
+            b,
+            &x,
+            self.weights,
+            "project_from_hidden_norm",
+            config.layer_norm_eps,
+        )?;
         layers::linear(b, &x, self.weights, "project_from_hidden", config.channels())
     }
 
@@ -223,7 +263,14 @@ impl Step<'_> {
         let y = layers::rms_norm(b, &x, weights, "norm2.norm", epsilon)?;
         let y = self.modulate(b, &format!("{name}.norm2"), &y, width);
         let heads = self.config.num_attention_heads;
-        let y = self.cross_attention(b, &format!("{name}.attn2"), &y, width, heads, &weights.scope("attn2"))?;
+        let y = self.cross_attention(
+            b,
+            &format!("{name}.attn2"),
+            &y,
+            width,
+            heads,
+            &weights.scope("attn2"),
+        )?;
         let x = b.add(&x, &y);
 
         let y = layers::centred_norm(b, &x, weights, "norm3.norm", epsilon)?;
@@ -269,11 +316,18 @@ impl Step<'_> {
     }
 
     /// Logits at `positions`. The last product is linear, so the branches are mixed before it.
-    fn head(&self, b: &mut Builder, x: &Value, positions: &Value, guidance: &Value) -> Result<Value> {
+    fn head(
+        &self,
+        b: &mut Builder,
+        x: &Value,
+        positions: &Value,
+        guidance: &Value,
+    ) -> Result<Value> {
         let (config, weights) = (self.config, self.weights.scope("mlm_layer"));
         let (inner, channels) = (config.in_channels, config.channels());
         let x = b.gather_axis(x, positions, 1);
-        let conv = weights.get("conv1.weight", &[inner, channels, 1, 1])?.reshape(&[inner, channels]);
+        let conv =
+            weights.get("conv1.weight", &[inner, channels, 1, 1])?.reshape(&[inner, channels]);
         let x = layers::product(b, &x, "mlm_layer.conv1", &conv);
         let x = layers::rms_norm(b, &x, &weights, "layer_norm", config.layer_norm_eps)?;
         let guidance = b.reshape(guidance, &[To::Keep, To::Is(1), To::Is(1)]);
@@ -319,7 +373,9 @@ fn embedding_table(table: &Weight, norm: &Weight, conv: &Weight, epsilon: f32) -
             let scale = (square / inner as f64 + f64::from(epsilon)).sqrt().recip() as f32;
             row.iter_mut().zip(&norm).for_each(|(value, weight)| *value = *value * scale * weight);
         }
-        let matrix = |rows, values| ndarray::Array2::from_shape_vec((rows, inner), values).expect("rows of one width");
+        let matrix = |rows, values| {
+            ndarray::Array2::from_shape_vec((rows, inner), values).expect("rows of one width")
+        };
         let product = matrix(rows, table).dot(&matrix(channels, conv.values()?).t());
         Ok(product.iter().copied().collect())
     })

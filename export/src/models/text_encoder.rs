@@ -1,6 +1,8 @@
-//! The CLIP text encoder: token ids to the hidden states before the last layer, and one pooled embedding.
+//! The CLIP text encoder: token ids to the hidden states before the last layer, and one pooled
+//! embedding.
 //!
-//! Only one row of the last layer is ever used, that of the pooled position, so only that row is computed.
+//! Only one row of the last layer is ever used, that of the pooled position, so only that row is
+//! computed.
 
 use pocketmuse_package::Dtype;
 
@@ -13,10 +15,12 @@ use crate::{
     layers,
 };
 
-/// transformers pools at the largest id where a config carries this end token, as CLIP's first configs did.
+/// transformers pools at the largest id where a config carries this end token, as CLIP's first
+/// configs did.
 const LEGACY_EOS: u32 = 2;
 
-/// `input_ids` i64 `[batch, tokens]` to `hidden` f32 `[batch, tokens, hidden_size]` and `pooled` `[batch, projection_dim]`.
+/// `input_ids` i64 `[batch, tokens]` to `hidden` f32 `[batch, tokens, hidden_size]` and `pooled`
+/// `[batch, projection_dim]`.
 pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
     let mut b = Builder::new("text_encoder");
     let model = weights.scope("text_model");
@@ -37,8 +41,10 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
     let position = pooled_position(&mut b, &ids, config.eos_token_id);
     let last = model.scope("encoder.layers").scope(config.num_hidden_layers - 1);
     let row = b.within("last", |b| last_row(b, &x, &position, &table, config, &last))?;
-    let normal = layers::layer_norm(&mut b, &row, &model, "final_layer_norm", config.layer_norm_eps)?;
-    let pooled = layers::linear(&mut b, &normal, weights, "text_projection", config.projection_dim)?;
+    let normal =
+        layers::layer_norm(&mut b, &row, &model, "final_layer_norm", config.layer_norm_eps)?;
+    let pooled =
+        layers::linear(&mut b, &normal, weights, "text_projection", config.projection_dim)?;
     let pooled = b.reshape(&pooled, &[To::Keep, To::Is(config.projection_dim)]);
     b.output("pooled", &pooled);
     Ok(b.finish())
@@ -47,7 +53,8 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
 fn embed(b: &mut Builder, ids: &Value, config: &TextConfig, weights: &Weights) -> Result<Value> {
     let width = config.hidden_size;
     let tokens = weights.get("token_embedding.weight", &[config.vocab_size, width])?;
-    let positions = weights.get("position_embedding.weight", &[config.max_position_embeddings, width])?;
+    let positions =
+        weights.get("position_embedding.weight", &[config.max_position_embeddings, width])?;
     let tokens = b.weight("token_embedding", &tokens);
     let positions = b.weight("position_embedding", &positions);
     let embedded = b.gather(&tokens, ids);
@@ -56,7 +63,9 @@ fn embed(b: &mut Builder, ids: &Value, config: &TextConfig, weights: &Weights) -
 
 /// Row `i` lets position `i` see positions up to itself.
 fn causal_mask(tokens: usize) -> Vec<f32> {
-    (0..tokens * tokens).map(|cell| if cell % tokens > cell / tokens { f32::MIN } else { 0.0 }).collect()
+    (0..tokens * tokens)
+        .map(|cell| if cell % tokens > cell / tokens { f32::MIN } else { 0.0 })
+        .collect()
 }
 
 /// `x + attention(queries from, keys and values to)`.
@@ -78,7 +87,8 @@ fn attend(
         let bias = b.weight(&format!("{name}.bias"), bias);
         b.add(&product, &bias)
     };
-    let query = project(from, "query", &matrix("q_proj")?.scale(scale), &vector("q_proj")?.scale(scale));
+    let query =
+        project(from, "query", &matrix("q_proj")?.scale(scale), &vector("q_proj")?.scale(scale));
     let key = project(to, "key", &matrix("k_proj")?, &vector("k_proj")?);
     let value = project(to, "value", &matrix("v_proj")?, &vector("v_proj")?);
     let query = layers::split_heads(b, &query, heads);
@@ -92,7 +102,8 @@ fn attend(
 /// `x + fc2(quick_gelu(fc1(norm(x))))`.
 fn mlp(b: &mut Builder, x: &Value, config: &TextConfig, weights: &Weights) -> Result<Value> {
     let normal = layers::layer_norm(b, x, weights, "layer_norm2", config.layer_norm_eps)?;
-    let wide = layers::linear_bias(b, &normal, &weights.scope("mlp"), "fc1", config.intermediate_size)?;
+    let wide =
+        layers::linear_bias(b, &normal, &weights.scope("mlp"), "fc1", config.intermediate_size)?;
     let active = b.quick_gelu(&wide);
     let narrow = layers::linear_bias(b, &active, &weights.scope("mlp"), "fc2", config.hidden_size)?;
     Ok(b.add(x, &narrow))
@@ -111,7 +122,8 @@ fn pooled_position(b: &mut Builder, ids: &Value, eos: u32) -> Value {
     b.reshape(&position, &[To::Rest("batch"), To::Is(1)])
 }
 
-/// The last layer at one position: `x` `[batch, tokens, c]`, `position` `[batch, 1]`, gives `[batch, 1, c]`.
+/// The last layer at one position: `x` `[batch, tokens, c]`, `position` `[batch, 1]`, gives
+/// `[batch, 1, c]`.
 fn last_row(
     b: &mut Builder,
     x: &Value,
@@ -129,7 +141,8 @@ fn last_row(
     let from = row(b, &normal);
     let x = row(b, x);
     let seen = b.gather(mask, position); // [batch, 1, tokens]
-    let seen = b.reshape(&seen, &[To::Keep, To::Is(1), To::Is(1), To::Is(config.max_position_embeddings)]);
+    let seen =
+        b.reshape(&seen, &[To::Keep, To::Is(1), To::Is(1), To::Is(config.max_position_embeddings)]);
     let x = attend(b, &x, &from, &normal, &seen, config, &weights.scope("self_attn"))?;
     mlp(b, &x, config, weights)
 }

@@ -11,19 +11,34 @@ use crate::{
 pub(super) const EPSILON: f32 = 1e-6;
 
 /// `silu(group_norm(x))`.
-pub(super) fn norm_silu(b: &mut Builder, x: &Value, weights: &Weights, name: &str, groups: usize) -> Result<Value> {
+pub(super) fn norm_silu(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    name: &str,
+    groups: usize,
+) -> Result<Value> {
     let normal = layers::group_norm(b, x, weights, name, groups, EPSILON)?;
     Ok(b.silu(&normal))
 }
 
 /// Two convolutions beside a shortcut, which is a 1 x 1 convolution where the channels change.
-pub(super) fn res_block(b: &mut Builder, x: &Value, weights: &Weights, outputs: usize, groups: usize) -> Result<Value> {
+pub(super) fn res_block(
+    b: &mut Builder,
+    x: &Value,
+    weights: &Weights,
+    outputs: usize,
+    groups: usize,
+) -> Result<Value> {
     let y = norm_silu(b, x, weights, "norm1", groups)?;
     let y = observed_conv(b, &y, weights, "conv1", outputs, 3)?;
     let y = norm_silu(b, &y, weights, "norm2", groups)?;
     let y = observed_conv(b, &y, weights, "conv2", outputs, 3)?;
-    let shortcut =
-        if x.extent(1) == outputs { x.clone() } else { observed_conv(b, x, weights, "conv_shortcut", outputs, 1)? };
+    let shortcut = if x.extent(1) == outputs {
+        x.clone()
+    } else {
+        observed_conv(b, x, weights, "conv_shortcut", outputs, 1)?
+    };
     let sum = b.add(&shortcut, &y);
     b.observe("out", &sum);
     Ok(sum)

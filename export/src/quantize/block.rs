@@ -1,33 +1,41 @@
-//! The arithmetic of 4-bit weights: blocks of neighbours that share a scale. A value `q` of `0..=15` stands for
-//! `scale (q - 8)`.
+//! The arithmetic of 4-bit weights: blocks of neighbours that share a scale. A value `q` of
+//! `0..=15` stands for `scale (q - 8)`.
 
 use super::nearest;
 
-/// Weights in a block: of the sizes that ONNX Runtime has kernels for, the most exact. The scale makes it 5 bits a weight.
+/// Weights in a block: of the sizes that ONNX Runtime has kernels for, the most exact. The scale
+/// makes it 5 bits a weight.
 pub(super) const SIZE: usize = 32;
 
 /// The value that stands for 0.
 const MIDDLE: f32 = 8.0;
 
-/// How much smaller than the whole range a scale may be: clipping a block's largest weight can cost less than what finer
-/// steps win for all others. Tried from the first to the last.
+/// How much smaller than the whole range a scale may be: clipping a block's largest weight can cost
+/// less than what finer steps win for all others. Tried from the first to the last.
 const SHRINKS: [f32; 6] = [1.0, 0.96, 0.92, 0.88, 0.84, 0.8];
 
-/// Rows of `width` weights as blocks: the bytes `[rows, blocks, SIZE / 2]`, the even one of two neighbours in the low
-/// half, and scales `[rows, blocks]`. The last block of a row is filled up with zeros.
+/// Rows of `width` weights as blocks: the bytes `[rows, blocks, SIZE / 2]`, the even one of two
+/// neighbours in the low half, and scales `[rows, blocks]`. The last block of a row is filled up
+/// with zeros.
 ///
-/// The largest weight of a block is mapped to -8, which has no counterpart, so that its sign costs no range; the
-/// scale is negative then. Of some smaller scales the one with the least squared error is taken.
+/// The largest weight of a block is mapped to -8, which has no counterpart, so that its sign costs
+/// no range; the scale is negative then. Of some smaller scales the one with the least squared
+/// error is taken.
 pub(super) fn quantize(rows: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     let blocks = rows.len() / width * width.div_ceil(SIZE);
-    let (mut bytes, mut scales) = (Vec::with_capacity(blocks * SIZE / 2), Vec::with_capacity(blocks));
+    let (mut bytes, mut scales) =
+        (Vec::with_capacity(blocks * SIZE / 2), Vec::with_capacity(blocks));
     for row in rows.chunks_exact(width) {
         for part in row.chunks(SIZE) {
             let mut block = [0.0; SIZE];
             block[..part.len()].copy_from_slice(part);
             let scale = best_scale(&block);
             scales.push(scale);
-            bytes.extend(block.chunks_exact(2).map(|pair| nibble(pair[0], scale) | nibble(pair[1], scale) << 4));
+            bytes.extend(
+                block
+                    .chunks_exact(2)
+                    .map(|pair| nibble(pair[0], scale) | nibble(pair[1], scale) << 4),
+            );
         }
     }
     (bytes, scales)
@@ -40,7 +48,10 @@ fn best_scale(block: &[f32; SIZE]) -> f32 {
         return 1.0;
     }
     let tried = SHRINKS.map(|shrink| shrink * largest / -MIDDLE);
-    tried.into_iter().min_by(|a, b| squared_error(block, *a).total_cmp(&squared_error(block, *b))).unwrap_or(1.0)
+    tried
+        .into_iter()
+        .min_by(|a, b| squared_error(block, *a).total_cmp(&squared_error(block, *b)))
+        .unwrap_or(1.0)
 }
 
 /// In lanes, which a compiler may compute at once.
@@ -72,7 +83,10 @@ mod tests {
     use super::*;
 
     fn restored(bytes: &[u8], scales: &[f32]) -> Vec<f32> {
-        let values = bytes.iter().flat_map(|byte| [byte & 15, byte >> 4]).map(|value| f32::from(value) - MIDDLE);
+        let values = bytes
+            .iter()
+            .flat_map(|byte| [byte & 15, byte >> 4])
+            .map(|value| f32::from(value) - MIDDLE);
         values.enumerate().map(|(at, value)| value * scales[at / SIZE]).collect()
     }
 
@@ -93,7 +107,8 @@ mod tests {
     }
 
     proptest! {
-        /// No scale is worse than the whole range's, whose error is at most half a step, or one at the open end.
+        /// No scale is worse than the whole range's, whose error is at most half a step, or one at
+        /// the open end.
         #[test]
         fn errors_are_bounded(row in proptest::collection::vec(-10f32..10.0, SIZE)) {
             let (bytes, scales) = quantize(&row, SIZE);

@@ -1,17 +1,19 @@
 //! The arithmetic of 8-bit weights: one scale per output channel, safe on every CPU.
 //!
-//! Before VNNI, x86 multiplies u8 activations by s8 weights two at a time and adds each pair in 16 bits, clipped. Two
-//! weights `a`, `b` of one sign next to each other clip where `255 (|a| + |b|) > 32767`, which makes results wrong, not
-//! inexact. So the scale of a channel is chosen such that no pair of one sign adds up to more than 128: the largest sum
-//! of a pair maps to 127 where it is larger than the largest weight. On normally distributed weights of 1,024 inputs
-//! this costs a third more rounding error than the whole range would, and half as much as 7-bit weights.
+//! Before VNNI, x86 multiplies u8 activations by s8 weights two at a time and adds each pair in 16
+//! bits, clipped. Two weights `a`, `b` of one sign next to each other clip where `255 (|a| + |b|) >
+//! 32767`, which makes results wrong, not inexact. So the scale of a channel is chosen such that no
+//! pair of one sign adds up to more than 128: the largest sum of a pair maps to 127 where it is
+//! larger than the largest weight. On normally distributed weights of 1,024 inputs this costs a
+//! third more rounding error than the whole range would, and half as much as 7-bit weights.
 
 use super::nearest;
 
 /// The largest magnitude a weight, or a pair's sum before rounding, maps to.
 const LARGEST: f32 = 127.0;
 
-/// One scale per column of a matrix `[rows, columns]`, row-major, whose rows `2i` and `2i + 1` are added in pairs.
+/// One scale per column of a matrix `[rows, columns]`, row-major, whose rows `2i` and `2i + 1` are
+/// added in pairs.
 ///
 /// A column of zeros gets scale 1.
 ///
@@ -34,8 +36,8 @@ pub fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
     largest.into_iter().map(|largest| if largest > 0.0 { largest / LARGEST } else { 1.0 }).collect()
 }
 
-/// `weight / scale` of each column of a matrix `[rows, scales.len()]`, row-major, rounded: the bytes of s8 values in
-/// -127..=127, `weight ≈ value * scale`.
+/// `weight / scale` of each column of a matrix `[rows, scales.len()]`, row-major, rounded: the
+/// bytes of s8 values in -127..=127, `weight ≈ value * scale`.
 ///
 /// # Example
 ///
@@ -49,8 +51,12 @@ pub fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
 /// ```
 pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
     let inverse: Vec<f32> = scales.iter().map(|scale| scale.recip()).collect();
-    let row =
-        |row: &[f32]| row.iter().zip(&inverse).map(|(weight, inverse)| rounded(weight * inverse)).collect::<Vec<_>>();
+    let row = |row: &[f32]| {
+        row.iter()
+            .zip(&inverse)
+            .map(|(weight, inverse)| rounded(weight * inverse))
+            .collect::<Vec<_>>()
+    };
     weight.chunks(scales.len()).flat_map(row).collect()
 }
 
@@ -63,13 +69,17 @@ pub(super) fn blocks(weight: &[f32], size: usize, scales: &[f32]) -> Vec<u8> {
     weight.chunks(size).zip(scales).flat_map(block).collect()
 }
 
-/// Rows of `width` values, each with a scale of its own: values, scales. No pairs: rows are looked up, not multiplied.
+/// Rows of `width` values, each with a scale of its own: values, scales. No pairs: rows are looked
+/// up, not multiplied.
 pub(super) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     let largest = |row: &[f32]| row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale =
-        |row: &[f32]| Some(largest(row)).filter(|largest| *largest > 0.0).map_or(1.0, |largest| largest / LARGEST);
+    let scale = |row: &[f32]| {
+        Some(largest(row)).filter(|largest| *largest > 0.0).map_or(1.0, |largest| largest / LARGEST)
+    };
     let scales: Vec<f32> = table.chunks(width).map(scale).collect();
-    let quantized = |(row, scale): (&[f32], &f32)| row.iter().map(|value| rounded(value / scale)).collect::<Vec<_>>();
+    let quantized = |(row, scale): (&[f32], &f32)| {
+        row.iter().map(|value| rounded(value / scale)).collect::<Vec<_>>()
+    };
     (table.chunks(width).zip(&scales).flat_map(quantized).collect(), scales)
 }
 
@@ -86,7 +96,9 @@ mod tests {
 
     #[test]
     fn the_nearest_is_the_even_one_of_two() {
-        for (value, expected) in [(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0), (126.4999, 126.0), (-126.5001, -127.0)] {
+        for (value, expected) in
+            [(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0), (126.4999, 126.0), (-126.5001, -127.0)]
+        {
             assert_eq!(nearest(value), expected);
         }
     }

@@ -19,12 +19,18 @@ pub(crate) struct KernelRecipes {
     pub(crate) bias: Recipe,
 }
 
-/// `weight` `[out, in, kh, kw]` and `bias` `[out]` for inputs of the scale `input`; channel `c` of the results is
-/// wanted in units of `results[c]`.
+/// `weight` `[out, in, kh, kw]` and `bias` `[out]` for inputs of the scale `input`; channel `c` of
+/// the results is wanted in units of `results[c]`.
 ///
-/// One scale per output channel. Neighbours, whose products a processor may add in 16 bits, are two input channels at
-/// one place of the kernel, which is the order in which channels-last pixels are multiplied.
-pub(crate) fn kernel_recipes(weight: &Weight, bias: &Weight, input: f32, results: &[f32]) -> KernelRecipes {
+/// One scale per output channel. Neighbours, whose products a processor may add in 16 bits, are two
+/// input channels at one place of the kernel, which is the order in which channels-last pixels are
+/// multiplied.
+pub(crate) fn kernel_recipes(
+    weight: &Weight,
+    bias: &Weight,
+    input: f32,
+    results: &[f32],
+) -> KernelRecipes {
     let outputs = weight.shape()[0];
     let size = weight.shape()[2..].iter().product::<usize>() * weight.shape()[1];
     let matrix = weight.permute(&[2, 3, 1, 0]); // OIHW => HWIO
@@ -49,7 +55,9 @@ pub(crate) fn kernel_recipes(weight: &Weight, bias: &Weight, input: f32, results
     };
     let results = results.to_vec();
     let scales = Recipe::new(move || {
-        Ok(little_endian(scales()?.iter().zip(&results).map(|(scale, result)| scale / result).collect()))
+        Ok(little_endian(
+            scales()?.iter().zip(&results).map(|(scale, result)| scale / result).collect(),
+        ))
     });
     KernelRecipes { values, scales, bias }
 }
@@ -57,7 +65,11 @@ pub(crate) fn kernel_recipes(weight: &Weight, bias: &Weight, input: f32, results
 /// The bias in units of `input` times the channel's scale, to the nearest s32.
 fn whole_units(bias: &Weight, scales: &[f32], input: f32) -> Result<Vec<u8>> {
     let unit = |scale: &f32| f64::from(input) * f64::from(*scale);
-    let units = bias.values()?.into_iter().zip(scales).map(|(bias, scale)| (f64::from(bias) / unit(scale)).round());
+    let units = bias
+        .values()?
+        .into_iter()
+        .zip(scales)
+        .map(|(bias, scale)| (f64::from(bias) / unit(scale)).round());
     Ok(units.flat_map(|units| (units as i32).to_le_bytes()).collect())
 }
 
@@ -78,11 +90,15 @@ mod tests {
         let signed: Vec<i8> = values(&recipes.values).into_iter().map(u8::cast_signed).collect();
         // At the first place the two inputs of the first output add up to 1: its scale is 1 / 127.
         assert_eq!(signed, [64, -127, 64, 0, 0, 0, 0, 127]);
-        let floats: Vec<f32> =
-            values(&recipes.scales).chunks(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect();
+        let floats: Vec<f32> = values(&recipes.scales)
+            .chunks(4)
+            .map(|four| f32::from_le_bytes(four.try_into().expect("four")))
+            .collect();
         assert_eq!(floats, [1.0 / 127.0 / 2.0, 4.0 / 127.0]);
-        let integers: Vec<i32> =
-            values(&recipes.bias).chunks(4).map(|four| i32::from_le_bytes(four.try_into().expect("four"))).collect();
+        let integers: Vec<i32> = values(&recipes.bias)
+            .chunks(4)
+            .map(|four| i32::from_le_bytes(four.try_into().expect("four")))
+            .collect();
         assert_eq!(integers, [64, -508]); // 0.25 / (0.5 / 127), -8 / (0.5 * 4 / 127)
     }
 }

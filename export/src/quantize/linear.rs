@@ -36,11 +36,19 @@ fn quantized(rewriter: &mut Rewriter, input: &str) -> Quantized {
         return quantized.clone();
     }
     let part = |part: &str| format!("{input}.{part}");
-    let quantized = Quantized { value: part("u8"), scale: part("u8_scale"), zero_point: part("u8_zero_point") };
-    let outputs = vec![quantized.value.clone(), quantized.scale.clone(), quantized.zero_point.clone()];
+    let quantized =
+        Quantized { value: part("u8"), scale: part("u8_scale"), zero_point: part("u8_zero_point") };
+    let outputs =
+        vec![quantized.value.clone(), quantized.scale.clone(), quantized.zero_point.clone()];
     let name = format!("{input}/DynamicQuantizeLinear");
     let inputs = vec![input.to_owned()];
-    rewriter.nodes.push(Node { name, op: "DynamicQuantizeLinear", inputs, outputs, attributes: vec![] });
+    rewriter.nodes.push(Node {
+        name,
+        op: "DynamicQuantizeLinear",
+        inputs,
+        outputs,
+        attributes: vec![],
+    });
     rewriter.quantized.insert(input.to_owned(), quantized.clone());
     quantized
 }
@@ -55,15 +63,26 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
         let (values, scales) = (values.clone(), Arc::clone(&scales));
         Recipe::new(move || {
             let values = values.values()?;
-            Ok(channel::columns(&values, scales.get_or_init(|| channel::pair_safe_scales(&values, columns))))
+            Ok(channel::columns(
+                &values,
+                scales.get_or_init(|| channel::pair_safe_scales(&values, columns)),
+            ))
         })
     };
     let scale = {
         let values = values.clone();
         Recipe::new(move || Ok(little_endian(scales_of(&values, &scales, columns)?)))
     };
-    let matrix = rewriter.constant(format!("{}.s8", weight.name), &weight.shape, Data::Recipe(Dtype::I8, matrix));
-    let scale = rewriter.constant(format!("{}.s8_scale", weight.name), &[columns], Data::Recipe(Dtype::F32, scale));
+    let matrix = rewriter.constant(
+        format!("{}.s8", weight.name),
+        &weight.shape,
+        Data::Recipe(Dtype::I8, matrix),
+    );
+    let scale = rewriter.constant(
+        format!("{}.s8_scale", weight.name),
+        &[columns],
+        Data::Recipe(Dtype::F32, scale),
+    );
     (matrix, scale)
 }
 

@@ -1,9 +1,10 @@
 //! Graph to graph: f32 products and tables become integer ones. Knows operators, no model.
 //!
-//! A linear layer, `MatMul` with a constant matrix, becomes `DynamicQuantizeLinear` of the activations (u8, one range
-//! for the whole tensor, found at run time) and `MatMulInteger` with s8 weights (one scale per output channel): ONNX
-//! Runtime fuses the pattern. With 4 bits it becomes `MatMulNBits`, weights in blocks with a scale each. A `Gather` of rows of a large constant table reads s8 rows with one scale each. Norms,
-//! softmax, residuals and everything else stay in f32.
+//! A linear layer, `MatMul` with a constant matrix, becomes `DynamicQuantizeLinear` of the
+//! activations (u8, one range for the whole tensor, found at run time) and `MatMulInteger` with s8
+//! weights (one scale per output channel): ONNX Runtime fuses the pattern. With 4 bits it becomes
+//! `MatMulNBits`, weights in blocks with a scale each. A `Gather` of rows of a large constant table
+//! reads s8 rows with one scale each. Norms, softmax, residuals and everything else stay in f32.
 
 mod block;
 mod channel;
@@ -23,7 +24,8 @@ use crate::graph::{Attribute, Data, Graph, Initializer, Node};
 /// Tables below this many bytes are not worth a rounding error.
 const SMALL_TABLE_BYTES: usize = 64 << 10;
 
-/// The nearest whole number, the even one of two, for magnitudes below 2^22: in one instruction on every processor.
+/// The nearest whole number, the even one of two, for magnitudes below 2^22: in one instruction on
+/// every processor.
 pub(crate) fn nearest(value: f32) -> f32 {
     // Beside this number an f32 has no fraction.
     const WHOLE: f32 = (3 << 22) as f32;
@@ -40,8 +42,12 @@ pub(crate) enum Bits {
 /// The graph with linear layers of `bits`, and tables of 8.
 pub(crate) fn rewrite(graph: Graph, bits: Bits) -> Graph {
     let Graph { name, inputs, outputs, nodes, initializers, taps } = graph;
-    let mut rewriter =
-        Rewriter { weights: by_name(initializers), nodes: Vec::new(), made: Vec::new(), quantized: HashMap::new() };
+    let mut rewriter = Rewriter {
+        weights: by_name(initializers),
+        nodes: Vec::new(),
+        made: Vec::new(),
+        quantized: HashMap::new(),
+    };
     for node in nodes {
         match rewriter.constant_operand(&node) {
             Some((Role::Linear, weight)) => match bits {
@@ -77,7 +83,8 @@ impl Rewriter {
     fn constant_operand(&self, node: &Node) -> Option<(Role, Initializer)> {
         let matrix = |name: &str| {
             let (_, constant) = self.weights.get(name)?;
-            (constant.shape.len() == 2 && matches!(constant.data, Data::Weight(_))).then(|| constant.clone())
+            (constant.shape.len() == 2 && matches!(constant.data, Data::Weight(_)))
+                .then(|| constant.clone())
         };
         match node.op {
             "MatMul" => Some((Role::Linear, matrix(&node.inputs[1])?)),
@@ -119,14 +126,16 @@ impl Rewriter {
 }
 
 fn by_name(initializers: Vec<Initializer>) -> HashMap<String, (usize, Initializer)> {
-    let named = |(order, constant): (usize, Initializer)| (constant.name.clone(), (order, constant));
+    let named =
+        |(order, constant): (usize, Initializer)| (constant.name.clone(), (order, constant));
     initializers.into_iter().enumerate().map(named).collect()
 }
 
 /// The constants that nodes still read, in their old order.
 fn in_use(weights: HashMap<String, (usize, Initializer)>, nodes: &[Node]) -> Vec<Initializer> {
     let read: std::collections::HashSet<_> = nodes.iter().flat_map(|node| &node.inputs).collect();
-    let mut kept: Vec<_> = weights.into_values().filter(|(_, constant)| read.contains(&constant.name)).collect();
+    let mut kept: Vec<_> =
+        weights.into_values().filter(|(_, constant)| read.contains(&constant.name)).collect();
     kept.sort_by_key(|(order, _)| *order);
     kept.into_iter().map(|(_, constant)| constant).collect()
 }

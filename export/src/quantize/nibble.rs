@@ -23,7 +23,8 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
     rewriter.node_with("com.microsoft.MatMulNBits", node.outputs[0].clone(), &operands, attributes);
 }
 
-/// The blocks `[outputs, blocks, bytes]` and their scales `[outputs * blocks]`: the names of two constants.
+/// The blocks `[outputs, blocks, bytes]` and their scales `[outputs * blocks]`: the names of two
+/// constants.
 fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) {
     let Data::Weight(values) = &weight.data else { unreachable!("only weights are rewritten") };
     let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
@@ -44,8 +45,13 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
         None => Ok(little_endian(block::quantize(&rows.values()?, inputs).1)),
     });
     let shape = [outputs, count, block::SIZE / 2];
-    let packed = rewriter.constant(format!("{}.u4", weight.name), &shape, Data::Recipe(Dtype::U8, packed));
+    let packed =
+        rewriter.constant(format!("{}.u4", weight.name), &shape, Data::Recipe(Dtype::U8, packed));
     let shape = [outputs * count];
-    let scales = rewriter.constant(format!("{}.u4_scale", weight.name), &shape, Data::Recipe(Dtype::F32, scales));
+    let scales = rewriter.constant(
+        format!("{}.u4_scale", weight.name),
+        &shape,
+        Data::Recipe(Dtype::F32, scales),
+    );
     (packed, scales)
 }

@@ -40,7 +40,15 @@ fn constants(rewriter: &mut Rewriter, table: &Initializer) -> (String, String) {
             None => Ok(little_endian(channel::rows(&values.values()?, width).1)),
         })
     };
-    let packed = rewriter.constant(format!("{}.s8", table.name), &[rows, width], Data::Recipe(Dtype::I8, packed));
-    let scales = rewriter.constant(format!("{}.s8_scale", table.name), &[rows, 1], Data::Recipe(Dtype::F32, scales));
+    let packed = rewriter.constant(
+        format!("{}.s8", table.name),
+        &[rows, width],
+        Data::Recipe(Dtype::I8, packed),
+    );
+    let scales = rewriter.constant(
+        format!("{}.s8_scale", table.name),
+        &[rows, 1],
+        Data::Recipe(Dtype::F32, scales),
+    );
     (packed, scales)
 }

@@ -1,4 +1,5 @@
-//! What a figure depends on besides this project: the processor, and what the system keeps of files in memory.
+//! What a figure depends on besides this project: the processor, and what the system keeps of files
+//! in memory.
 
 use std::{fs, path::Path};
 
@@ -28,14 +29,18 @@ impl Machine {
 
 /// The value of the first line `name : value`.
 fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
-    cpuinfo.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim))
+    cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim))
 }
 
 #[cfg(target_arch = "x86_64")]
 fn instruction_sets(cpuinfo: &str) -> Vec<&'static str> {
     use std::is_x86_feature_detected as has;
     // The standard library does not tell of AMX yet.
-    let amx = |name| field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == name));
+    let amx = |name| {
+        field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == name))
+    };
     let all = [
         ("avx2", has!("avx2")),
         ("avx512f", has!("avx512f")),
@@ -58,13 +63,15 @@ fn instruction_sets(_: &str) -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Asks the system to keep nothing of a file in memory, so that the next read is from the disk. Returns whether it could
-/// be asked.
+/// Asks the system to keep nothing of a file in memory, so that the next read is from the disk.
+/// Returns whether it could be asked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn forget(path: &Path) -> bool {
     use rustix::fs::{Advice, fadvise};
     // What is not on the disk yet stays in memory.
-    fs::File::open(path).is_ok_and(|file| file.sync_all().is_ok() && fadvise(file, 0, None, Advice::DontNeed).is_ok())
+    fs::File::open(path).is_ok_and(|file| {
+        file.sync_all().is_ok() && fadvise(file, 0, None, Advice::DontNeed).is_ok()
+    })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

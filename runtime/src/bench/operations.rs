@@ -1,8 +1,8 @@
-//! How many operations a graph takes: its nodes say what is multiplied, a profile of its runs says how much. Runs
-//! nothing itself.
+//! How many operations a graph takes: its nodes say what is multiplied, a profile of its runs says
+//! how much. Runs nothing itself.
 //!
-//! A multiply-add is two operations. Matrix products and convolutions count, everything else does not: it is well below
-//! a hundredth of them.
+//! A multiply-add is two operations. Matrix products and convolutions count, everything else does
+//! not: it is well below a hundredth of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,12 +95,14 @@ impl<'a> Products<'a> {
                 (1, Field::Bytes(input)) => inputs.push(std::str::from_utf8(input).ok()?),
                 (3, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
                 (4, Field::Bytes(text)) => op = std::str::from_utf8(text).ok()?,
-                (5, Field::Bytes(attribute)) if depth < DEEPEST => for_each(attribute, |number, field| {
-                    match (number, field) {
-                        (6, Field::Bytes(graph)) => self.add(graph, depth + 1), // AttributeProto.g
-                        _ => Some(()),
-                    }
-                })?,
+                (5, Field::Bytes(attribute)) if depth < DEEPEST => {
+                    for_each(attribute, |number, field| {
+                        match (number, field) {
+                            (6, Field::Bytes(graph)) => self.add(graph, depth + 1), // AttributeProto.g
+                            _ => Some(()),
+                        }
+                    })?
+                }
                 _ => {}
             }
             Some(())
@@ -119,14 +121,18 @@ impl<'a> Products<'a> {
 
     /// Counts the operations of all runs in a profile; what is missing, if anything is.
     pub(super) fn count(&self, profile: &str) -> Result<Operations, String> {
-        let events: Vec<Event> =
-            serde_json::from_str(profile).map_err(|error| format!("expected a profile: {error}"))?;
+        let events: Vec<Event> = serde_json::from_str(profile)
+            .map_err(|error| format!("expected a profile: {error}"))?;
         if events.len() >= MOST_EVENTS {
-            return Err(format!("expected fewer than {MOST_EVENTS} events, found {}: bench fewer steps", events.len()));
+            return Err(format!(
+                "expected fewer than {MOST_EVENTS} events, found {}: bench fewer steps",
+                events.len()
+            ));
         }
         let (mut sum, mut seen) = (Operations::default(), BTreeSet::new());
         for Event { name, args } in &events {
-            let Some((name, node)) = name.strip_suffix("_kernel_time").and_then(|name| self.nodes.get_key_value(name))
+            let Some((name, node)) =
+                name.strip_suffix("_kernel_time").and_then(|name| self.nodes.get_key_value(name))
             else {
                 continue;
             };
@@ -141,8 +147,10 @@ impl<'a> Products<'a> {
     }
 
     fn count_run(&self, node: Product<'_>, shapes: &Shapes, sum: &mut Operations) -> Option<()> {
-        let first = |shapes: &'_ [BTreeMap<String, Vec<usize>>]| shapes.first()?.values().next().cloned();
-        let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, extent| n.checked_mul(*extent));
+        let first =
+            |shapes: &'_ [BTreeMap<String, Vec<usize>>]| shapes.first()?.values().next().cloned();
+        let product =
+            |extents: &[usize]| extents.iter().try_fold(1usize, |n, extent| n.checked_mul(*extent));
         let output = first(&shapes.output_type_shape)?;
         let constant = self.constants.get(node.weight);
         let inner = match node.kind {
@@ -150,7 +158,8 @@ impl<'a> Products<'a> {
             Kind::Convolution => product(constant?.get(1..)?)?,
         };
         let values = product(&output)?;
-        sum.total = sum.total.checked_add(2u64.checked_mul((values as u64).checked_mul(inner as u64)?)?)?;
+        sum.total =
+            sum.total.checked_add(2u64.checked_mul((values as u64).checked_mul(inner as u64)?)?)?;
         if node.kind == Kind::Matrix && constant.is_some() {
             let columns = *output.last()?;
             *sum.layers.entry([values.checked_div(columns)?, inner, columns]).or_default() += 1;
@@ -164,13 +173,14 @@ fn constant(tensor: &[u8]) -> Option<(&str, Vec<usize>)> {
     let (mut name, mut extents) = ("", Vec::new());
     for_each(tensor, |number, field| {
         match (number, field) {
-            (1, field) => numbers(field, &mut extents)?,                       // dims
+            (1, field) => numbers(field, &mut extents)?, // dims
             (8, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?, // name
             _ => {}
         }
         Some(())
     })?;
-    let extents = extents.into_iter().map(|extent| usize::try_from(extent).ok()).collect::<Option<_>>()?;
+    let extents =
+        extents.into_iter().map(|extent| usize::try_from(extent).ok()).collect::<Option<_>>()?;
     Some((name, extents))
 }
 #[cfg(test)]
@@ -210,7 +220,8 @@ mod tests {
 
     /// A scan with a convolution inside, among other products.
     fn model() -> Vec<u8> {
-        let body = graph(&[node("inside", "QLinearConv", &["p", "ps", "pz", "kernel8", "ks", "kz"])], &[]);
+        let body =
+            graph(&[node("inside", "QLinearConv", &["p", "ps", "pz", "kernel8", "ks", "kz"])], &[]);
         let (mut attribute, mut repeat) = (Message::default(), node("scan", "Scan", &["rounds"]));
         attribute.text(1, "body").message(6, &body);
         repeat.message(5, &attribute);
@@ -222,10 +233,16 @@ mod tests {
             node("conv", "Conv", &["planes", "kernel"]),
             repeat,
         ];
-        let extents: [(&str, &[u64]); 4] =
-            [("w", &[8, 4]), ("s8", &[8, 4]), ("kernel", &[6, 1, 3, 3]), ("kernel8", &[2, 3, 1, 1])];
+        let extents: [(&str, &[u64]); 4] = [
+            ("w", &[8, 4]),
+            ("s8", &[8, 4]),
+            ("kernel", &[6, 1, 3, 3]),
+            ("kernel8", &[2, 3, 1, 1]),
+        ];
         let mut model = Message::default();
-        model.number(1, 10).message(7, &graph(&nodes, &extents.map(|(name, extents)| constant(name, extents))));
+        model
+            .number(1, 10)
+            .message(7, &graph(&nodes, &extents.map(|(name, extents)| constant(name, extents))));
         model.into_bytes()
     }
 
@@ -258,7 +275,10 @@ mod tests {
         let layers = 2 * (10 * 8 * 4); // [10, 8] by [8, 4], twice
         let attention = 10 * 4 * 7;
         let convolutions = 600 * 9 + 2 * 100 * 3; // the first one's channels are by themselves, the second's runs twice
-        let expected = Operations { total: 2 * (layers + attention + convolutions), layers: [([10, 8, 4], 2)].into() };
+        let expected = Operations {
+            total: 2 * (layers + attention + convolutions),
+            layers: [([10, 8, 4], 2)].into(),
+        };
         assert_eq!(Products::of(&model).expect("a model").count(&profile(&events())), Ok(expected));
     }
 
@@ -267,14 +287,21 @@ mod tests {
         let model = model();
         let products = Products::of(&model).expect("a model");
         for name in ["linear", "integer", "scores", "conv", "inside"] {
-            let without: Vec<_> =
-                events().into_iter().filter(|event| event["name"] != format!("{name}_kernel_time")).collect();
+            let without: Vec<_> = events()
+                .into_iter()
+                .filter(|event| event["name"] != format!("{name}_kernel_time"))
+                .collect();
             let expected = format!("expected a run of {name}, found none");
             assert_eq!(products.count(&profile(&without)), Err(expected));
         }
         let huge = [events(), vec![event("conv", &[1], &[usize::MAX, 2])]].concat();
-        assert_eq!(products.count(&profile(&huge)), Err("expected the shapes of conv, found others".to_owned()));
-        assert!(products.count("no profile").expect_err("none").starts_with("expected a profile: "));
+        assert_eq!(
+            products.count(&profile(&huge)),
+            Err("expected the shapes of conv, found others".to_owned())
+        );
+        assert!(
+            products.count("no profile").expect_err("none").starts_with("expected a profile: ")
+        );
         assert!(Products::of(b"no model").is_none());
     }
 

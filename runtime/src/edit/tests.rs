@@ -14,8 +14,14 @@ fn manifest() -> Manifest {
     let mut manifest = request::tests::manifest();
     let (vocab_size, codebook_size, mask_token_id) = (64, 48, 63);
     let (sample_size, pixels_per_token) = (16, 8);
-    manifest.model =
-        Model { vocab_size, codebook_size, mask_token_id, sample_size, pixels_per_token, ..manifest.model };
+    manifest.model = Model {
+        vocab_size,
+        codebook_size,
+        mask_token_id,
+        sample_size,
+        pixels_per_token,
+        ..manifest.model
+    };
     manifest.defaults.num_inference_steps = 12;
     manifest
 }
@@ -49,28 +55,47 @@ fn the_size_follows_the_picture() {
     for ((across, down), (width, height), expected) in cases {
         let request = Request { width, height, ..Request::default() };
         let (job, start) = prepared(&source(across, down), &request).expect("any picture will do");
-        assert_eq!([job.request.width, job.request.height], expected.map(Some), "{across} x {down}");
+        assert_eq!(
+            [job.request.width, job.request.height],
+            expected.map(Some),
+            "{across} x {down}"
+        );
         assert_eq!(start.image.dimensions(), (expected[0], expected[1]));
         let (pixels, size) = start.pixels();
-        assert_eq!((pixels.len(), size), (3 * size[0] * size[1], [expected[1] as usize, expected[0] as usize]));
+        assert_eq!(
+            (pixels.len(), size),
+            (3 * size[0] * size[1], [expected[1] as usize, expected[0] as usize])
+        );
     }
     let odd = Request { width: Some(100), ..Request::default() };
     assert!(
-        prepared(&source(9, 9), &odd).expect_err("odd").to_string().starts_with("width: expected a multiple of 16")
+        prepared(&source(9, 9), &odd)
+            .expect_err("odd")
+            .to_string()
+            .starts_with("width: expected a multiple of 16")
     );
 }
 
 #[test]
 fn defaults_depend_on_the_mask() {
     let whole = prepared(&source(64, 64), &Request::default()).expect("fits").0;
-    assert_eq!((whole.request.strength, whole.schedule.masking), (Some(0.5), MaskingSchedule::Cosine));
+    assert_eq!(
+        (whole.request.strength, whole.schedule.masking),
+        (Some(0.5), MaskingSchedule::Cosine)
+    );
     assert_eq!((whole.schedule.first_step, whole.schedule.starting_mask_ratio), (6, 1.0));
     let masked = source(64, 64).with_box([0, 0, 32, 32]).expect("inside");
     let part = prepared(&masked, &Request::default()).expect("fits").0;
-    assert_eq!((part.request.strength, part.schedule.masking), (Some(1.0), MaskingSchedule::Linear));
+    assert_eq!(
+        (part.request.strength, part.schedule.masking),
+        (Some(1.0), MaskingSchedule::Linear)
+    );
     assert_eq!((part.schedule.first_step, part.schedule.starting_mask_ratio), (0, 0.25));
-    let cosine =
-        Request { masking_schedule: Some(MaskingSchedule::Cosine), strength: Some(0.25), ..Request::default() };
+    let cosine = Request {
+        masking_schedule: Some(MaskingSchedule::Cosine),
+        strength: Some(0.25),
+        ..Request::default()
+    };
     let part = prepared(&masked, &cosine).expect("fits").0;
     assert_eq!((part.schedule.first_step, part.schedule.masking), (9, MaskingSchedule::Cosine));
 }
@@ -83,19 +108,40 @@ fn begin(source: &Source, request: &Request, kind: RngKind) -> (Vec<Option<u32>>
 
 #[test]
 fn strength_says_how_much_is_masked() {
-    // Nominal ratios of the reference for 12 steps, and four standard deviations over 16 x 256 tokens.
-    for (strength, expected) in
-        [(0.0, 0.0), (0.1, 0.13), (0.3, 0.383), (0.5, 0.707), (0.7, 0.866), (0.9, 0.966), (1.0, 1.0)]
-    {
+    // Nominal ratios of the reference for 12 steps, and four standard deviations over 16 x 256
+    // tokens.
+    for (strength, expected) in [
+        (0.0, 0.0),
+        (0.1, 0.13),
+        (0.3, 0.383),
+        (0.5, 0.707),
+        (0.7, 0.866),
+        (0.9, 0.966),
+        (1.0, 1.0),
+    ] {
         for kind in [RngKind::Own, RngKind::Torch] {
             let images = if kind == RngKind::Own { 16 } else { 1 };
-            let request = Request { strength: Some(strength), num_images_per_prompt: images, ..Request::default() };
+            let request = Request {
+                strength: Some(strength),
+                num_images_per_prompt: images,
+                ..Request::default()
+            };
             let (tokens, cells) = begin(&source(128, 128), &request, kind);
-            let found = tokens.iter().filter(|token| token.is_none()).count() as f64 / tokens.len() as f64;
+            let found =
+                tokens.iter().filter(|token| token.is_none()).count() as f64 / tokens.len() as f64;
             let spread = 4.0 * (expected * (1.0 - expected) / tokens.len() as f64).sqrt();
-            assert!((found - expected).abs() <= spread + 0.002, "{strength}: {found}, expected {expected}");
-            let kept = tokens.iter().enumerate().filter_map(|(at, token)| token.map(|token| (at % cells, token)));
-            assert!(kept.into_iter().all(|(at, token)| token == at as u32 % 48), "what is kept is the picture's");
+            assert!(
+                (found - expected).abs() <= spread + 0.002,
+                "{strength}: {found}, expected {expected}"
+            );
+            let kept = tokens
+                .iter()
+                .enumerate()
+                .filter_map(|(at, token)| token.map(|token| (at % cells, token)));
+            assert!(
+                kept.into_iter().all(|(at, token)| token == at as u32 % 48),
+                "what is kept is the picture's"
+            );
         }
     }
 }
@@ -112,7 +158,11 @@ fn full_strength_keeps_nothing_unless_the_reference_is_followed() {
 #[test]
 fn pictures_of_one_request_are_noised_apart_unless_torch_draws() {
     for (kind, apart) in [(RngKind::Own, true), (RngKind::Torch, false)] {
-        let (tokens, cells) = begin(&source(64, 64), &Request { num_images_per_prompt: 2, ..Request::default() }, kind);
+        let (tokens, cells) = begin(
+            &source(64, 64),
+            &Request { num_images_per_prompt: 2, ..Request::default() },
+            kind,
+        );
         assert_eq!(tokens[..cells] != tokens[cells..], apart);
     }
 }
@@ -120,7 +170,9 @@ fn pictures_of_one_request_are_noised_apart_unless_torch_draws() {
 #[test]
 fn a_mask_masks_the_tokens_it_covers_by_half() {
     // Columns of 8 pixels: whole, just over half, just under half, none.
-    let mask = GrayImage::from_fn(32, 16, |x, _| Luma([if x < 13 || (16..19).contains(&x) { 255 } else { 0 }]));
+    let mask = GrayImage::from_fn(32, 16, |x, _| {
+        Luma([if x < 13 || (16..19).contains(&x) { 255 } else { 0 }])
+    });
     let (tokens, _) = begin(&source(32, 16).with_mask(mask), &Request::default(), RngKind::Own);
     let masked: Vec<_> = tokens.iter().map(Option::is_none).collect();
     assert_eq!(masked, [true, true, false, false, true, true, false, false]);
@@ -136,7 +188,8 @@ fn a_mask_of_another_size_is_stretched() {
 #[test]
 fn transparent_is_repainted() {
     let opacity = GrayImage::from_fn(64, 64, |_, y| Luma([if y < 16 { 0 } else { 255 }]));
-    let (tokens, _) = begin(&source(64, 64).with_opacity(opacity), &Request::default(), RngKind::Own);
+    let (tokens, _) =
+        begin(&source(64, 64).with_opacity(opacity), &Request::default(), RngKind::Own);
     assert!(tokens.iter().enumerate().all(|(at, token)| token.is_none() == (at < 16)));
 }
 
@@ -159,10 +212,14 @@ fn what_asks_for_nothing_is_refused_and_everything_is_fine() {
 
 #[test]
 fn a_box_must_lie_in_the_picture() {
-    for (wrong, sides) in [([0, 0, 0, 5], 64), ([60, 0, 5, 5], 64), ([0, u32::MAX, 1, 1], 64), ([0, 0, 65, 1], 64)] {
+    for (wrong, sides) in
+        [([0, 0, 0, 5], 64), ([60, 0, 5, 5], 64), ([0, u32::MAX, 1, 1], 64), ([0, 0, 65, 1], 64)]
+    {
         let error = source(sides, sides).with_box(wrong).expect_err("outside");
         assert!(
-            error.to_string().starts_with("box: expected left,top,width,height inside 64 x 64 pixels, found"),
+            error
+                .to_string()
+                .starts_with("box: expected left,top,width,height inside 64 x 64 pixels, found"),
             "{error}"
         );
     }
@@ -183,7 +240,10 @@ fn known_pixels_come_back() {
         };
         assert!(expected.is_none_or(|expected| expected == pixel), "{x}, {y}");
     }
-    let raw = prepared(&source.with_paste(false), &Request::default()).expect("fits").1.paste(edited.clone());
+    let raw = prepared(&source.with_paste(false), &Request::default())
+        .expect("fits")
+        .1
+        .paste(edited.clone());
     assert_eq!(raw, edited);
 }
 
@@ -208,15 +268,21 @@ fn what_is_added_is_repainted_and_the_rest_stays() {
     let source = Source::new(image.clone()).extended([32, 0, 16, 32]).expect("some");
     assert_eq!(source.image.dimensions(), (112, 64));
     assert_eq!(imageops::crop_imm(&source.image, 32, 0, 64, 32).to_image(), image);
-    assert_eq!((source.image.get_pixel(0, 0), source.image.get_pixel(111, 63)), (&Rgb([0, 0, 7]), &Rgb([63, 31, 7])));
+    assert_eq!(
+        (source.image.get_pixel(0, 0), source.image.get_pixel(111, 63)),
+        (&Rgb([0, 0, 7]), &Rgb([63, 31, 7]))
+    );
     let mask = source.mask.as_ref().expect("a mask");
     let white = |x, y| mask.get_pixel(x, y).0[0] == 255;
     for (x, y, mask) in mask.enumerate_pixels() {
         assert_eq!(mask.0[0] == 255, !((32..96).contains(&x) && y < 32), "{x}, {y}");
     }
     assert!(white(0, 0) && !white(32, 0) && white(96, 0) && white(32, 32));
-    let twice =
-        Source::new(image.clone()).with_box([0, 0, 8, 8]).expect("inside").extended([8, 0, 0, 0]).expect("some");
+    let twice = Source::new(image.clone())
+        .with_box([0, 0, 8, 8])
+        .expect("inside")
+        .extended([8, 0, 0, 0])
+        .expect("some");
     let mask = twice.mask.expect("a mask");
     let white: Vec<_> = (0..24).map(|x| mask.get_pixel(x, 4).0[0] == 255).collect();
     assert_eq!(white.iter().filter(|white| **white).count(), 16, "the box and what was added");

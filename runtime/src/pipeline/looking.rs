@@ -14,8 +14,9 @@ use crate::{
 };
 
 impl Pipeline {
-    /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The pictures are the same;
-    /// the step graph is loaded for this request alone and, in a full-size model, takes 75 MiB more.
+    /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The
+    /// pictures are the same; the step graph is loaded for this request alone and, in a full-size
+    /// model, takes 75 MiB more.
     ///
     /// # Errors
     ///
@@ -36,8 +37,8 @@ impl Pipeline {
         self.traced(&job, start.as_ref(), None, 0, on_step)
     }
 
-    /// As [`Self::resume`], and tells what went on inside in the steps that were left: [`Trace::unseen_steps`] says how many
-    /// were made before, which nobody can look into any more.
+    /// As [`Self::resume`], and tells what went on inside in the steps that were left:
+    /// [`Trace::unseen_steps`] says how many were made before, which nobody can look into any more.
     ///
     /// # Errors
     ///
@@ -68,11 +69,15 @@ impl Pipeline {
             );
         }
         if job.margin != [0; 2] {
-            return refused("tileable", "expected no where a trace is wanted, found a picture whose edges meet");
+            return refused(
+                "tileable",
+                "expected no where a trace is wanted, found a picture whose edges meet",
+            );
         }
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let prompt = job.request.weighted("prompt", &job.request.prompt)?;
-        let mut tracer = Tracer::new(tokenizer.words(&prompt.text)?, job, &self.manifest().model, unseen_steps);
+        let mut tracer =
+            Tracer::new(tokenizer.words(&prompt.text)?, job, &self.manifest().model, unseen_steps);
         let mut tokens = Vec::new();
         let output = self.run(job, start, saved, Some(&mut tracer), |step| {
             tokens.push(step.tokens.to_vec());

@@ -1,4 +1,5 @@
-//! Frames become an animation, each written as it comes: a GIF, an animated WebP, or a PNG for each. Knows no model.
+//! Frames become an animation, each written as it comes: a GIF, an animated WebP, or a PNG for
+//! each. Knows no model.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -38,7 +39,8 @@ enum Kind {
     Png(Vec<(TempPath, PathBuf)>),
 }
 
-/// A writer that is still at hand when the encoder that writes to it is gone, so that no failure is lost.
+/// A writer that is still at hand when the encoder that writes to it is gone, so that no failure is
+/// lost.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<BufWriter<NamedTempFile>>>);
 
@@ -53,8 +55,9 @@ impl Write for Shared {
 }
 
 impl Animation {
-    /// Begins an animation of the kind that the path's ending asks for: `.gif`, `.webp`, or `.png` for files
-    /// `NAME-0000.png`, `NAME-0001.png` and so on. A frame is shown for `delay`; a PNG has none.
+    /// Begins an animation of the kind that the path's ending asks for: `.gif`, `.webp`, or `.png`
+    /// for files `NAME-0000.png`, `NAME-0001.png` and so on. A frame is shown for `delay`; a PNG
+    /// has none.
     ///
     /// # Errors
     ///
@@ -75,8 +78,10 @@ impl Animation {
                 Kind::Png(Vec::new())
             }
             _ => {
-                let found = if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
-                let detail = format!("expected a file ending in .gif, .webp or .png, found {found}");
+                let found =
+                    if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
+                let detail =
+                    format!("expected a file ending in .gif, .webp or .png, found {found}");
                 return Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail));
             }
         };
@@ -92,14 +97,17 @@ impl Animation {
         match &mut self.kind {
             Kind::Gif(encoder, _) => {
                 let rgba = DynamicImage::ImageRgb8(image.clone()).into_rgba8();
-                let frame = Frame::from_parts(rgba, 0, 0, Delay::from_saturating_duration(self.delay));
+                let frame =
+                    Frame::from_parts(rgba, 0, 0, Delay::from_saturating_duration(self.delay));
                 encoder.encode_frame(frame).map_err(|error| failed(&self.path, error))?;
             }
             Kind::Webp(webp) => webp.add(image).map_err(|error| Error::io(&self.path, error))?,
             Kind::Png(files) => {
                 let path = numbered(&self.path, self.frames);
                 let mut file = place::neighbour(&path)?;
-                image.write_with_encoder(PngEncoder::new(&mut file)).map_err(|error| failed(&path, error))?;
+                image
+                    .write_with_encoder(PngEncoder::new(&mut file))
+                    .map_err(|error| failed(&path, error))?;
                 file.as_file().sync_all().map_err(|error| Error::io(&path, error))?;
                 files.push((file.into_temp_path(), path));
             }
@@ -121,7 +129,10 @@ impl Animation {
             Kind::Gif(encoder, shared) => {
                 drop(encoder); // writes the end
                 let shared = Arc::into_inner(shared.0).expect("the encoder is gone");
-                place::file(whole(shared.into_inner().unwrap_or_else(PoisonError::into_inner))?, &self.path)?;
+                place::file(
+                    whole(shared.into_inner().unwrap_or_else(PoisonError::into_inner))?,
+                    &self.path,
+                )?;
             }
             Kind::Webp(webp) => {
                 let writer = webp.finish().map_err(|error| Error::io(&self.path, error))?;
@@ -166,8 +177,11 @@ mod tests {
 
     /// A square that moves over a ground of few colours, so that a GIF can hold them all.
     fn frame(index: u32) -> RgbImage {
-        let inside = |x: u32, y: u32| (4 * index..4 * index + 6).contains(&x) && (3..9).contains(&y);
-        RgbImage::from_fn(31, 17, |x, y| Rgb(if inside(x, y) { [250, 30, 20] } else { [10, 80 + (y / 6) as u8, 160] }))
+        let inside =
+            |x: u32, y: u32| (4 * index..4 * index + 6).contains(&x) && (3..9).contains(&y);
+        RgbImage::from_fn(31, 17, |x, y| {
+            Rgb(if inside(x, y) { [250, 30, 20] } else { [10, 80 + (y / 6) as u8, 160] })
+        })
     }
 
     fn write(path: &Path) -> Result<Vec<PathBuf>> {
@@ -185,7 +199,9 @@ mod tests {
         for name in ["a.gif", "b.webp"] {
             assert_eq!(write(&path(name)).expect(name), [path(name)]);
             let frames = match name {
-                "a.gif" => GifDecoder::new(read(name)).expect("a GIF").into_frames().collect_frames(),
+                "a.gif" => {
+                    GifDecoder::new(read(name)).expect("a GIF").into_frames().collect_frames()
+                }
                 _ => WebPDecoder::new(read(name)).expect("a WebP").into_frames().collect_frames(),
             };
             let frames = frames.expect(name);
@@ -193,20 +209,29 @@ mod tests {
             for (index, found) in (0..).zip(frames) {
                 assert_eq!(found.delay().numer_denom_ms(), (120, 1), "{name}");
                 let pixels = DynamicImage::ImageRgba8(found.into_buffer()).into_rgb8();
-                let worst = pixels.iter().zip(frame(index).iter()).map(|(a, b)| a.abs_diff(*b)).max();
-                assert!(worst <= Some(if name == "a.gif" { 8 } else { 0 }), "{name}, frame {index}: {worst:?}");
+                let worst =
+                    pixels.iter().zip(frame(index).iter()).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(
+                    worst <= Some(if name == "a.gif" { 8 } else { 0 }),
+                    "{name}, frame {index}: {worst:?}"
+                );
             }
         }
         let files = write(&path("c.png")).expect("written");
         assert_eq!(files[3], path("c-0003.png"));
         assert_eq!(image::open(&files[3]).expect("a PNG").into_rgb8(), frame(3));
-        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2 + FRAMES as usize, "nothing else is left");
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("readable").count(),
+            2 + FRAMES as usize,
+            "nothing else is left"
+        );
     }
 
     #[test]
     fn frames_are_on_the_disk_before_the_last_comes() {
         let noise = RgbImage::from_fn(256, 256, |x, y| {
-            Rgb([0, 8, 16].map(|shift| ((x * 7919 + y * 104_729).wrapping_mul(2_654_435_761) >> shift) as u8))
+            Rgb([0, 8, 16]
+                .map(|shift| ((x * 7919 + y * 104_729).wrapping_mul(2_654_435_761) >> shift) as u8))
         });
         for name in ["a.gif", "a.webp", "a.png"] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -214,13 +239,18 @@ mod tests {
                 let files = fs::read_dir(folder.path()).expect("readable");
                 files.map(|file| file.expect("a file").metadata().expect("there").len()).sum()
             };
-            let mut animation = Animation::create(&folder.path().join(name), Duration::ZERO).expect(name);
+            let mut animation =
+                Animation::create(&folder.path().join(name), Duration::ZERO).expect(name);
             animation.add(&noise).expect(name);
             let one = size();
             (0..3).for_each(|_| animation.add(&noise).expect(name));
             assert!(one > 20_000 && size() > 3 * one, "{name}: {one} bytes, then {}", size());
             drop(animation);
-            assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0, "{name}: a half leaves nothing");
+            assert_eq!(
+                fs::read_dir(folder.path()).expect("readable").count(),
+                0,
+                "{name}: a half leaves nothing"
+            );
         }
     }
 
@@ -228,8 +258,16 @@ mod tests {
     fn says_why_there_is_no_animation() {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, kind, expected) in [
-            ("a.mp4", ErrorKind::BadRequest, "expected a file ending in .gif, .webp or .png, found .mp4"),
-            ("a", ErrorKind::BadRequest, "expected a file ending in .gif, .webp or .png, found none"),
+            (
+                "a.mp4",
+                ErrorKind::BadRequest,
+                "expected a file ending in .gif, .webp or .png, found .mp4",
+            ),
+            (
+                "a",
+                ErrorKind::BadRequest,
+                "expected a file ending in .gif, .webp or .png, found none",
+            ),
             ("none/a.gif", ErrorKind::Io, "expected a folder, found none"),
             ("none/a.png", ErrorKind::Io, "expected a folder, found none"),
         ] {

@@ -1,5 +1,6 @@
-//! The container of an animated WebP around single pictures that `image` encodes, which writes no animation itself.
-//! Layout: "WebP Container Specification" (RFC 9649, section 2.7), chunks VP8X, ANIM, ANMF. Knows no file.
+//! The container of an animated WebP around single pictures that `image` encodes, which writes no
+//! animation itself. Layout: "WebP Container Specification" (RFC 9649, section 2.7), chunks VP8X,
+//! ANIM, ANMF. Knows no file.
 
 use std::{
     io::{self, Seek, SeekFrom, Write},
@@ -30,7 +31,8 @@ impl<W: Write + Seek> Webp<W> {
 
     /// Writes a frame; before the first one, what says how large they are.
     pub(super) fn add(&mut self, image: &RgbImage) -> io::Result<()> {
-        let [width, height] = [image.width(), image.height()].map(|side| three(side.saturating_sub(1)));
+        let [width, height] =
+            [image.width(), image.height()].map(|side| three(side.saturating_sub(1)));
         if self.bytes == 0 {
             self.write(&[b"RIFF\0\0\0\0"])?; // the size is known at the end
             self.bytes = 0;
@@ -39,9 +41,11 @@ impl<W: Write + Seek> Webp<W> {
             self.chunk(*b"ANIM", &[&[255; 4], &[0, 0]])?; // white where nothing is, no end
         }
         let mut encoded = Vec::new();
-        image.write_with_encoder(WebPEncoder::new_lossless(&mut encoded)).map_err(|error| match error {
-            ImageError::IoError(error) => error,
-            error => io::Error::other(error),
+        image.write_with_encoder(WebPEncoder::new_lossless(&mut encoded)).map_err(|error| {
+            match error {
+                ImageError::IoError(error) => error,
+                error => io::Error::other(error),
+            }
         })?;
         let picture = encoded.get(HEAD_BYTES..).unwrap_or_default();
         let delay = three(u32::try_from(self.delay.as_millis()).unwrap_or(u32::MAX).min(0xff_ffff));
@@ -50,7 +54,8 @@ impl<W: Write + Seek> Webp<W> {
 
     /// Fills in the size of the whole. Returns what was written to.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        let bytes = u32::try_from(self.bytes).map_err(|_| io::Error::other("expected at most 4 GiB of frames"))?;
+        let bytes = u32::try_from(self.bytes)
+            .map_err(|_| io::Error::other("expected at most 4 GiB of frames"))?;
         self.out.seek(SeekFrom::Start(4))?;
         self.out.write_all(&bytes.to_le_bytes())?;
         self.out.flush()?;
@@ -60,7 +65,8 @@ impl<W: Write + Seek> Webp<W> {
     /// A chunk: its name, its size, its parts, and a byte more if the size is odd.
     fn chunk(&mut self, name: [u8; 4], parts: &[&[u8]]) -> io::Result<()> {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
-        let size = u32::try_from(bytes).map_err(|_| io::Error::other("expected at most 4 GiB in a frame"))?;
+        let size = u32::try_from(bytes)
+            .map_err(|_| io::Error::other("expected at most 4 GiB in a frame"))?;
         self.write(&[&name, &size.to_le_bytes()])?;
         self.write(parts)?;
         self.write(&[&[0][..bytes % 2]])

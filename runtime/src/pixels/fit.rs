@@ -13,17 +13,20 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// The largest part in the middle of a picture of `source` width and height that has the proportions of `target`.
+    /// The largest part in the middle of a picture of `source` width and height that has the
+    /// proportions of `target`.
     pub(crate) fn new(source: [u32; 2], target: [u32; 2]) -> Self {
         Self { source: source.map(|side| side.max(1)), target: target.map(|side| side.max(1)) }
     }
 
-    /// That part of `image`, brought to the target size (Lanczos, 3 lobes). A picture of that size stays as it is.
+    /// That part of `image`, brought to the target size (Lanczos, 3 lobes). A picture of that size
+    /// stays as it is.
     pub(crate) fn picture(&self, image: &RgbImage) -> RgbImage {
         self.bring(image, self.target)
     }
 
-    /// The same part of a mask, brought to `size`. A mask of another size than the picture is stretched over it.
+    /// The same part of a mask, brought to `size`. A mask of another size than the picture is
+    /// stretched over it.
     pub(crate) fn mask(&self, mask: &GrayImage, size: [u32; 2]) -> GrayImage {
         self.bring(mask, size)
     }
@@ -38,10 +41,12 @@ impl Fit {
         imageops::resize(&*part, width, height, FilterType::Lanczos3)
     }
 
-    /// The part's left, top, width and height, in pixels of something of `size` that covers the source.
+    /// The part's left, top, width and height, in pixels of something of `size` that covers the
+    /// source.
     fn part(&self, size: [u32; 2]) -> [u32; 4] {
         let [source, target] = [self.source, self.target].map(|sides| sides.map(u64::from));
-        // The share of each side that is used, as a fraction: the whole of one and less of the other.
+        // The share of each side that is used, as a fraction: the whole of one and less of the
+        // other.
         let (across, down) = (source[0] * target[1], source[1] * target[0]);
         let shares = [[down.min(across), across], [across.min(down), down]];
         let [[x, columns], [y, rows]] = [0, 1].map(|axis| {
@@ -82,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_mask_follows_its_picture() {
-        // A picture of 40 x 20 is cropped to its middle 20 x 20; a mask of 80 x 20 covers it all the same.
+        // A picture of 40 x 20 is cropped to its middle 20 x 20; a mask of 80 x 20 covers it all
+        // the same.
         let mask = GrayImage::from_fn(80, 20, |x, _| Luma([if x < 40 { 255 } else { 0 }]));
         let fitted = Fit::new([40, 20], [10, 10]).mask(&mask, [2, 1]);
         assert!(fitted.as_raw()[0] > 200 && fitted.as_raw()[1] < 50, "{fitted:?}");

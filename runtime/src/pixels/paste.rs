@@ -1,4 +1,5 @@
-//! Pixels that were to stay come back into an edited picture, with a feathered edge. Knows no model.
+//! Pixels that were to stay come back into an edited picture, with a feathered edge. Knows no
+//! model.
 
 use image::{GrayImage, Luma, RgbImage};
 
@@ -7,14 +8,16 @@ pub(crate) const REPAINT: u8 = 128;
 
 /// Puts `known` back wherever `mask` does not ask for repainting.
 ///
-/// All three have the same size. Inside the mask `edited` stays as it is; outside it fades to `known` over `feather`
-/// pixels, counted as a king moves on a chessboard, and from there on the bytes are those of `known`.
+/// All three have the same size. Inside the mask `edited` stays as it is; outside it fades to
+/// `known` over `feather` pixels, counted as a king moves on a chessboard, and from there on the
+/// bytes are those of `known`.
 pub(crate) fn paste(edited: &mut RgbImage, known: &RgbImage, mask: &GrayImage, feather: u32) {
     let weights = feathered(mask, feather);
     for ((edited, known), weight) in edited.pixels_mut().zip(known.pixels()).zip(weights.pixels()) {
         let weight = u32::from(weight.0[0]);
         for (edited, known) in edited.0.iter_mut().zip(known.0) {
-            *edited = ((u32::from(*edited) * weight + u32::from(known) * (255 - weight) + 127) / 255) as u8;
+            *edited = ((u32::from(*edited) * weight + u32::from(known) * (255 - weight) + 127)
+                / 255) as u8;
         }
     }
 }
@@ -29,18 +32,27 @@ fn feathered(mask: &GrayImage, feather: u32) -> GrayImage {
     })
 }
 
-/// Each pixel's distance from the mask in king's moves, at most `far + 1`: two sweeps over the rows.
+/// Each pixel's distance from the mask in king's moves, at most `far + 1`: two sweeps over the
+/// rows.
 fn distances(mask: &GrayImage, far: u32) -> Vec<u32> {
     let (width, height) = (mask.width() as usize, mask.height() as usize);
-    let mut distances: Vec<u32> = mask.iter().map(|value| if *value >= REPAINT { 0 } else { far + 1 }).collect();
+    let mut distances: Vec<u32> =
+        mask.iter().map(|value| if *value >= REPAINT { 0 } else { far + 1 }).collect();
     let near = |distances: &[u32], at: usize, row: Option<usize>, beside: Option<usize>| {
         let x = at % width;
-        let above = row.into_iter().flat_map(|row| &distances[row * width..][x.saturating_sub(1)..(x + 2).min(width)]);
-        above.copied().chain(beside.map(|at| distances[at])).min().map_or(u32::MAX, |nearest| nearest.saturating_add(1))
+        let above = row
+            .into_iter()
+            .flat_map(|row| &distances[row * width..][x.saturating_sub(1)..(x + 2).min(width)]);
+        above
+            .copied()
+            .chain(beside.map(|at| distances[at]))
+            .min()
+            .map_or(u32::MAX, |nearest| nearest.saturating_add(1))
     };
     for at in 0..width * height {
         let beside = (at % width > 0).then(|| at - 1);
-        distances[at] = distances[at].min(near(&distances, at, (at / width).checked_sub(1), beside));
+        distances[at] =
+            distances[at].min(near(&distances, at, (at / width).checked_sub(1), beside));
     }
     for at in (0..width * height).rev() {
         let beside = (at % width + 1 < width).then(|| at + 1);
@@ -58,7 +70,9 @@ mod tests {
     use super::*;
 
     fn mask(width: u32, height: u32, cells: &[(u32, u32)]) -> GrayImage {
-        GrayImage::from_fn(width, height, |x, y| Luma([if cells.contains(&(x, y)) { 255 } else { 127 }]))
+        GrayImage::from_fn(width, height, |x, y| {
+            Luma([if cells.contains(&(x, y)) { 255 } else { 127 }])
+        })
     }
 
     #[test]
@@ -66,7 +80,8 @@ mod tests {
         let mask = mask(9, 3, &[(1, 1)]);
         let mut edited = RgbImage::from_pixel(9, 3, Rgb([200; 3]));
         paste(&mut edited, &RgbImage::from_pixel(9, 3, Rgb([100; 3])), &mask, 4);
-        let row: Vec<u8> = edited.rows().nth(1).expect("three rows").map(|pixel| pixel.0[0]).collect();
+        let row: Vec<u8> =
+            edited.rows().nth(1).expect("three rows").map(|pixel| pixel.0[0]).collect();
         assert_eq!(row, [175, 200, 175, 150, 125, 100, 100, 100, 100]);
     }
 

@@ -1,4 +1,5 @@
-//! A picture file of any kind becomes plain colours and opacity, upright, within a bound on memory. Knows no model.
+//! A picture file of any kind becomes plain colours and opacity, upright, within a bound on memory.
+//! Knows no model.
 
 use std::{
     fs::{self, File},
@@ -6,13 +7,15 @@ use std::{
     path::Path,
 };
 
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 /// The most bytes of a picture file.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
-/// The most bytes of a picture's pixels as its file holds them, each counted as four bytes at least, which it may become:
-/// 67 million.
+/// The most bytes of a picture's pixels as its file holds them, each counted as four bytes at
+/// least, which it may become: 67 million.
 pub const MAX_PIXEL_BYTES: u64 = 256 << 20;
 
 /// A picture to start from, upright.
@@ -26,25 +29,33 @@ pub struct Picture {
 
 /// Reads a picture: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents, not by its name.
 ///
-/// It is turned as its EXIF orientation says. Grey and CMYK become RGB, 16 bits become 8, and of an animation the first
-/// picture is taken. Size is checked before anything is decoded.
+/// It is turned as its EXIF orientation says. Grey and CMYK become RGB, 16 bits become 8, and of an
+/// animation the first picture is taken. Size is checked before anything is decoded.
 ///
 /// # Errors
 ///
-/// `Io` if the file cannot be read; `BadInput` if it is no picture, is cut short, or has more than [`MAX_FILE_BYTES`] or
-/// [`MAX_PIXEL_BYTES`].
+/// `Io` if the file cannot be read; `BadInput` if it is no picture, is cut short, or has more than
+/// [`MAX_FILE_BYTES`] or [`MAX_PIXEL_BYTES`].
 pub fn read(path: &Path) -> Result<Picture> {
     let image = decode(path)?;
     if !image.color().has_alpha() {
         return Ok(Picture { image: image.into_rgb8(), opacity: None });
     }
     let image = image.into_rgba8();
-    let opacity = GrayImage::from_fn(image.width(), image.height(), |x, y| image::Luma([image.get_pixel(x, y).0[3]]));
+    let opacity = GrayImage::from_fn(image.width(), image.height(), |x, y| {
+        image::Luma([image.get_pixel(x, y).0[3]])
+    });
     let on_white = |x, y| {
         let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
-        image::Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
+        image::Rgb(
+            [red, green, blue]
+                .map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8),
+        )
     };
-    Ok(Picture { image: RgbImage::from_fn(image.width(), image.height(), on_white), opacity: Some(opacity) })
+    Ok(Picture {
+        image: RgbImage::from_fn(image.width(), image.height(), on_white),
+        opacity: Some(opacity),
+    })
 }
 
 /// Reads a mask, as [`read`] reads a picture: its brightness, 255 for white. Opacity has no effect.
@@ -57,30 +68,46 @@ pub fn read_mask(path: &Path) -> Result<GrayImage> {
 }
 
 fn decode(path: &Path) -> Result<DynamicImage> {
-    let wrong = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
+    let wrong =
+        |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     let failed = |error| match error {
-        ImageError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Error::io(path, error),
+        ImageError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Error::io(path, error)
+        }
         error => wrong(format!("expected a picture, found: {error}")),
     };
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
-        return Err(wrong(format!("expected a picture file of at most {MAX_FILE_BYTES} bytes, found {found}")));
+        let found = if metadata.is_file() {
+            format!("{} bytes", metadata.len())
+        } else {
+            "no file".to_owned()
+        };
+        return Err(wrong(format!(
+            "expected a picture file of at most {MAX_FILE_BYTES} bytes, found {found}"
+        )));
     }
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| Error::io(path, e))?;
+    let mut reader = ImageReader::new(BufReader::new(file))
+        .with_guessed_format()
+        .map_err(|e| Error::io(path, e))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(2 * MAX_PIXEL_BYTES);
     reader.limits(limits);
     let Some(format) = reader.format() else {
-        return Err(wrong("expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF picture, found none of them".to_owned()));
+        return Err(wrong(
+            "expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF picture, found none of them"
+                .to_owned(),
+        ));
     };
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
     let plain = (u64::from(width) * u64::from(height)).saturating_mul(4);
     if bytes.max(plain) > MAX_PIXEL_BYTES || bytes == 0 {
         let most = MAX_PIXEL_BYTES >> 20;
-        return Err(wrong(format!("expected pixels of at most {most} MiB, found {width} x {height} pixels")));
+        return Err(wrong(format!(
+            "expected pixels of at most {most} MiB, found {width} x {height} pixels"
+        )));
     }
     let orientation = decoder.orientation().map_err(failed)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -139,8 +166,11 @@ mod tests {
     #[test]
     fn reads_every_format_by_its_contents() {
         use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
-        for (format, allowed) in [(Png, 0), (WebP, 0), (Bmp, 0), (Pnm, 0), (Tiff, 0), (Gif, 8), (Jpeg, 90)] {
-            let read = read_bytes(&encoded(&picture().into(), format)).unwrap_or_else(|e| panic!("{format:?}: {e}"));
+        for (format, allowed) in
+            [(Png, 0), (WebP, 0), (Bmp, 0), (Pnm, 0), (Tiff, 0), (Gif, 8), (Jpeg, 90)]
+        {
+            let read = read_bytes(&encoded(&picture().into(), format))
+                .unwrap_or_else(|e| panic!("{format:?}: {e}"));
             assert!(worst(&read.image, &picture()) <= allowed, "{format:?}");
         }
     }
@@ -160,18 +190,24 @@ mod tests {
 
     #[test]
     fn cmyk_becomes_rgb() {
-        // PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0)), the right half (255, 0, 0, 0), bottom left (0, 0, 0, 255)
-        let read = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cmyk.jpg")).expect("a picture");
+        // PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0)), the right half (255, 0, 0, 0), bottom
+        // left (0, 0, 0, 255)
+        let read = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cmyk.jpg"))
+            .expect("a picture");
         for (x, y, expected) in [(3, 3, [255, 0, 0]), (12, 12, [0, 255, 255]), (3, 12, [0, 0, 0])] {
             let found = read.image.get_pixel(x, y).0;
-            assert!(found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 8), "{x}, {y}: {found:?}");
+            assert!(
+                found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 8),
+                "{x}, {y}: {found:?}"
+            );
         }
         assert_eq!(read.opacity, None);
     }
 
     #[test]
     fn what_is_transparent_lies_on_white() {
-        let image = ImageBuffer::from_fn(3, 1, |x, _| Rgba([200u8, 100, 0, [0, 255, 51][x as usize]]));
+        let image =
+            ImageBuffer::from_fn(3, 1, |x, _| Rgba([200u8, 100, 0, [0, 255, 51][x as usize]]));
         let read = read_bytes(&encoded(&image.into(), ImageFormat::Png)).expect("a picture");
         assert_eq!(read.image.as_raw(), &[255, 255, 255, 200, 100, 0, 244, 224, 204]);
         assert_eq!(read.opacity.expect("in the file").as_raw(), &[0, 255, 51]);
@@ -204,15 +240,27 @@ mod tests {
             encoder.set_exif_metadata(exif(orientation)).expect("PNG holds EXIF");
             let stored = stored.into_rgb8();
             encoder
-                .write_image(&stored, stored.width(), stored.height(), image::ExtendedColorType::Rgb8)
+                .write_image(
+                    &stored,
+                    stored.width(),
+                    stored.height(),
+                    image::ExtendedColorType::Rgb8,
+                )
                 .expect("encoded");
-            assert_eq!(read_bytes(&bytes).expect("a picture").image, picture(), "orientation {orientation}");
+            assert_eq!(
+                read_bytes(&bytes).expect("a picture").image,
+                picture(),
+                "orientation {orientation}"
+            );
         }
         let mut jpeg = Vec::new();
         let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, 100);
         encoder.set_exif_metadata(exif(6)).expect("JPEG holds EXIF");
         encoder.encode_image(&upright.rotate270().into_rgb8()).expect("encoded");
-        assert_eq!(read_bytes(&jpeg).expect("a picture").image.dimensions(), picture().dimensions());
+        assert_eq!(
+            read_bytes(&jpeg).expect("a picture").image.dimensions(),
+            picture().dimensions()
+        );
     }
 
     #[test]
@@ -237,7 +285,8 @@ mod tests {
             let bytes = encoded(&noisy.clone().into(), format);
             for part in [1, 10, 50, 90] {
                 let cut = &bytes[..bytes.len() * part / 100];
-                let error = read_bytes(cut).map(|_| ()).expect_err(&format!("{format:?} cut to {part}%"));
+                let error =
+                    read_bytes(cut).map(|_| ()).expect_err(&format!("{format:?} cut to {part}%"));
                 assert_eq!(error.kind(), ErrorKind::BadInput, "{format:?}: {error}");
             }
         }
@@ -257,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_pixel_counts_as_four_bytes_at_least() {
-        // 67 million pixels of one byte or bit would be as many of three once they are plain colours.
+        // 67 million pixels of one byte or bit would be as many of three once they are plain
+        // colours.
         for (header, expected) in [
             ("P5 8192 8192 255\n", "expected a picture, found"), // none of them there
             ("P5 8193 8192 255\n", "expected pixels of at most 256 MiB, found 8193 x 8192 pixels"),

@@ -1,5 +1,5 @@
-//! A graph as ONNX Runtime saved it, with its weights found where the package has them, so that none is kept twice. Knows
-//! where ONNX keeps constants, no operator.
+//! A graph as ONNX Runtime saved it, with its weights found where the package has them, so that
+//! none is kept twice. Knows where ONNX keeps constants, no operator.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use pocketmuse_package::{
     wire::{self, Field, Message},
 };
 
-/// Bytes of constants that the package does not have, at most: more would be a second copy of a network.
+/// Bytes of constants that the package does not have, at most: more would be a second copy of a
+/// network.
 const MAX_NEW: u64 = 4 << 20;
 
 /// Graphs inside each other, at most.
@@ -41,14 +42,17 @@ pub(super) struct Model {
     pub(super) weights: Option<PathBuf>,
 }
 
-/// The graph of `saved`; constants that `package` has too, by name and bytes, are read from the package's file, the others
-/// are in the graph itself. `None` if those are more than [`MAX_NEW`] bytes.
+/// The graph of `saved`; constants that `package` has too, by name and bytes, are read from the
+/// package's file, the others are in the graph itself. `None` if those are more than [`MAX_NEW`]
+/// bytes.
 ///
 /// # Errors
 ///
 /// `Io` if weights cannot be read; `Runtime` if either is no graph.
 pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<Vec<u8>>> {
-    let damaged = |what: &str| Error::new(ErrorKind::Runtime, what, "expected an ONNX graph, found something else");
+    let damaged = |what: &str| {
+        Error::new(ErrorKind::Runtime, what, "expected an ONNX graph, found something else")
+    };
     let mut known = BTreeMap::new();
     let collect = &mut |tensor: &[u8]| {
         if let Some(external) = External::of(tensor)? {
@@ -57,8 +61,13 @@ pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<V
         Some(Change::Keep)
     };
     model(&package.graph, collect).ok_or_else(|| damaged("the exported graph"))?;
-    let mut merge =
-        Merge { known, package: Weights::of(package), saved: Weights::of(saved), new_bytes: 0, failed: None };
+    let mut merge = Merge {
+        known,
+        package: Weights::of(package),
+        saved: Weights::of(saved),
+        new_bytes: 0,
+        failed: None,
+    };
     let merged = model(&saved.graph, &mut |tensor| merge.tensor(tensor));
     match (merge.failed, merged) {
         (Some(error), _) => Err(error),
@@ -83,7 +92,9 @@ impl External {
         let mut found = Self { name: String::new(), place: Vec::new(), offset: 0, bytes: 0 };
         wire::for_each(tensor, |number, field| {
             match (number, field) {
-                (TENSOR_NAME, Field::Bytes(name)) => found.name = std::str::from_utf8(name).ok()?.to_owned(),
+                (TENSOR_NAME, Field::Bytes(name)) => {
+                    found.name = std::str::from_utf8(name).ok()?.to_owned()
+                }
                 (TENSOR_EXTERNAL_DATA, Field::Bytes(entry)) => {
                     match entry_of(entry)? {
                         ("offset", value) => found.offset = value.parse().ok()?,
@@ -131,7 +142,8 @@ impl Merge {
         let Some(external) = External::of(tensor)? else { return Some(Change::Keep) };
         let data = self.data(&external).map_err(|error| self.failed = Some(error)).ok()??;
         let mut moved = rewritten(tensor, |number, _| {
-            let is_place = [TENSOR_RAW_DATA, TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION].contains(&number);
+            let is_place =
+                [TENSOR_RAW_DATA, TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION].contains(&number);
             Some(if is_place { Change::Drop } else { Change::Keep })
         })?;
         match data {
@@ -166,7 +178,9 @@ impl Merge {
     fn same(&self, offset: u64, external: &External) -> Result<bool> {
         for start in (0..external.bytes).step_by(PIECE as usize) {
             let bytes = PIECE.min(external.bytes - start);
-            if self.package.read(offset + start, bytes)? != self.saved.read(external.offset + start, bytes)? {
+            if self.package.read(offset + start, bytes)?
+                != self.saved.read(external.offset + start, bytes)?
+            {
                 return Ok(false);
             }
         }
@@ -196,7 +210,11 @@ impl Weights {
         let mut values = Vec::new();
         file.take(bytes).read_to_end(&mut values).map_err(failed)?;
         if values.len() as u64 != bytes {
-            return Err(Error::new(ErrorKind::Io, path.display().to_string(), "expected more weights, found the end"));
+            return Err(Error::new(
+                ErrorKind::Io,
+                path.display().to_string(),
+                "expected more weights, found the end",
+            ));
         }
         Ok(values)
     }
@@ -225,11 +243,13 @@ fn graph(bytes: &[u8], of_tensor: OfTensor<'_>, depth: usize) -> Option<Message>
     rewritten(bytes, |number, inner| match number {
         GRAPH_INITIALIZER => of_tensor(inner),
         GRAPH_NODE => rewritten(inner, |number, inner| match number {
-            NODE_ATTRIBUTE if holds_graph(inner)? => rewritten(inner, |number, inner| match number {
-                ATTRIBUTE_GRAPH => graph(inner, of_tensor, depth).map(Change::Replace),
-                _ => Some(Change::Keep),
-            })
-            .map(Change::Replace),
+            NODE_ATTRIBUTE if holds_graph(inner)? => {
+                rewritten(inner, |number, inner| match number {
+                    ATTRIBUTE_GRAPH => graph(inner, of_tensor, depth).map(Change::Replace),
+                    _ => Some(Change::Keep),
+                })
+                .map(Change::Replace)
+            }
             _ => Some(Change::Keep),
         })
         .map(Change::Replace),
@@ -246,9 +266,13 @@ fn holds_graph(attribute: &[u8]) -> Option<bool> {
     Some(found)
 }
 
-/// A message whose fields are changed as `change` says, which is given the bytes of those that have any. `None` if it is none,
-/// if it has numbers of a fixed size, which no message here has, or if `change` says so.
-fn rewritten(message: &[u8], mut change: impl FnMut(u64, &[u8]) -> Option<Change>) -> Option<Message> {
+/// A message whose fields are changed as `change` says, which is given the bytes of those that have
+/// any. `None` if it is none, if it has numbers of a fixed size, which no message here has, or if
+/// `change` says so.
+fn rewritten(
+    message: &[u8],
+    mut change: impl FnMut(u64, &[u8]) -> Option<Change>,
+) -> Option<Message> {
     let mut made = Message::default();
     wire::for_each(message, |number, field| {
         let made = &mut made;
@@ -281,8 +305,11 @@ mod tests {
             tensor.bytes(TENSOR_RAW_DATA, bytes);
             return tensor;
         };
-        let place =
-            [("location", "w.data".to_owned()), ("offset", offset.to_string()), ("length", bytes.len().to_string())];
+        let place = [
+            ("location", "w.data".to_owned()),
+            ("offset", offset.to_string()),
+            ("length", bytes.len().to_string()),
+        ];
         for (key, value) in place {
             let mut entry = Message::default();
             entry.text(ENTRY_KEY, key).text(ENTRY_VALUE, &value);
@@ -301,7 +328,8 @@ mod tests {
             }
             graph
         };
-        let (mut attribute, mut node, mut model) = (Message::default(), Message::default(), Message::default());
+        let (mut attribute, mut node, mut model) =
+            (Message::default(), Message::default(), Message::default());
         attribute.text(1, "body").message(ATTRIBUTE_GRAPH, &graph(inner));
         let mut number = Message::default();
         number.text(1, "alpha").float(2, 0.5);
@@ -313,7 +341,10 @@ mod tests {
     }
 
     /// The two models with their weights in a folder.
-    fn models(package: (&[u8], Vec<u8>), saved: (&[u8], Vec<u8>)) -> (tempfile::TempDir, [Model; 2]) {
+    fn models(
+        package: (&[u8], Vec<u8>),
+        saved: (&[u8], Vec<u8>),
+    ) -> (tempfile::TempDir, [Model; 2]) {
         let folder = tempfile::tempdir().expect("a folder");
         let model = |name: &str, (weights, graph): (&[u8], Vec<u8>)| {
             let path = folder.path().join(name);
@@ -349,9 +380,13 @@ mod tests {
             models((&weights, graph("a", &weights)), (&weights, graph("another", &weights)));
         assert!(with_weights_of(&package, &saved).expect("graphs").is_some());
         let more = [weights.as_slice(), b"1"].concat();
-        let (_folder, [package, saved]) = models((&more, graph("a", &more)), (&more, graph("another", &more)));
+        let (_folder, [package, saved]) =
+            models((&more, graph("a", &more)), (&more, graph("another", &more)));
         assert_eq!(with_weights_of(&package, &saved).expect("graphs"), None);
-        assert!(with_weights_of(&package, &package).expect("graphs").is_some(), "what is the package's does not count");
+        assert!(
+            with_weights_of(&package, &package).expect("graphs").is_some(),
+            "what is the package's does not count"
+        );
     }
 
     #[test]
@@ -359,10 +394,14 @@ mod tests {
         let graph = model_of(&[tensor("a", b"abcd", Some(2))], &[]);
         let (_folder, [package, saved]) = models((b"__abcd", graph.clone()), (b"__abc", graph));
         let error = with_weights_of(&package, &saved).expect_err("cut short");
-        assert!(error.to_string().ends_with("saved: expected more weights, found the end"), "{error}");
+        assert!(
+            error.to_string().ends_with("saved: expected more weights, found the end"),
+            "{error}"
+        );
         let mut deep = Message::default();
         for _ in 0..2 * MAX_DEPTH {
-            let (mut attribute, mut node, mut graph) = (Message::default(), Message::default(), Message::default());
+            let (mut attribute, mut node, mut graph) =
+                (Message::default(), Message::default(), Message::default());
             attribute.message(ATTRIBUTE_GRAPH, &deep);
             node.message(NODE_ATTRIBUTE, &attribute);
             graph.message(GRAPH_NODE, &node);
@@ -370,9 +409,20 @@ mod tests {
         }
         let mut model = Message::default();
         model.message(MODEL_GRAPH, &deep);
-        let (_folder, [package, saved]) = models((b"", model.clone().into_bytes()), (b"", Vec::new()));
-        assert!(with_weights_of(&package, &saved).expect_err("too deep").to_string().contains("the exported graph"));
-        assert!(with_weights_of(&saved, &package).expect_err("too deep").to_string().contains("the optimised graph"));
+        let (_folder, [package, saved]) =
+            models((b"", model.clone().into_bytes()), (b"", Vec::new()));
+        assert!(
+            with_weights_of(&package, &saved)
+                .expect_err("too deep")
+                .to_string()
+                .contains("the exported graph")
+        );
+        assert!(
+            with_weights_of(&saved, &package)
+                .expect_err("too deep")
+                .to_string()
+                .contains("the optimised graph")
+        );
     }
 
     proptest! {

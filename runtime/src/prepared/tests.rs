@@ -45,7 +45,8 @@ fn a_record_holds_until_anything_changes() {
     case.prepare("2");
     assert!(case.knows("2") && !case.knows("1"), "it is replaced: one for each package");
     assert_eq!(list(&case.folder).expect("readable").len(), 1);
-    let other = Prepared::open(Some(&case.folder), case.root.path(), Digest::of(b"another manifest"), "2");
+    let other =
+        Prepared::open(Some(&case.folder), case.root.path(), Digest::of(b"another manifest"), "2");
     assert!(other.state.lock().expect("no panic").record.files.is_empty());
 
     let weights = case.root.path().join("weights");
@@ -55,7 +56,13 @@ fn a_record_holds_until_anything_changes() {
     changed.set_modified(modified).expect("a time"); // its other time tells all the same
     drop(changed);
     if cfg!(unix) {
-        assert!(case.open("2").check(&case.file).expect_err("changed").to_string().contains("was changed"));
+        assert!(
+            case.open("2")
+                .check(&case.file)
+                .expect_err("changed")
+                .to_string()
+                .contains("was changed")
+        );
     }
 }
 
@@ -89,7 +96,8 @@ fn two_at_once_and_one_killed_leave_a_whole_record() {
     });
     assert!(case.knows("1"));
     let entries = list(&case.folder).expect("readable");
-    let found: Vec<_> = entries.iter().map(|entry| (entry.package.is_some(), entry.files)).collect();
+    let found: Vec<_> =
+        entries.iter().map(|entry| (entry.package.is_some(), entry.files)).collect();
     assert_eq!(found, [(false, 0), (true, 1)], "the leftover and the record");
     assert_eq!(clean(&case.folder).expect("cleaned"), 2);
     let left: Vec<_> = fs::read_dir(&case.folder).expect("readable").collect();
@@ -104,7 +112,8 @@ fn a_package_that_is_gone_is_forgotten() {
     assert_eq!(list(&case.folder).expect("readable").len(), 1);
     drop(gone);
     case.prepare("1");
-    let packages: Vec<_> = list(&case.folder).expect("readable").into_iter().map(|entry| entry.package).collect();
+    let packages: Vec<_> =
+        list(&case.folder).expect("readable").into_iter().map(|entry| entry.package).collect();
     assert_eq!(packages, [case.root.path().canonicalize().ok()]);
 }
 

@@ -33,8 +33,14 @@ pub(crate) fn manifest() -> Manifest {
 fn what_is_left_open_comes_from_the_package() {
     let resolved = Request::default().resolve(&manifest()).expect("defaults fit");
     let Resolved { request, guidance_scale, grid, schedule, .. } = &resolved;
-    assert_eq!((*guidance_scale, *grid, schedule.steps, schedule.temperature), (1.5, [32, 32], 8, [0.7, 0.0]));
-    assert_eq!((request.height, request.width, request.num_inference_steps), (Some(512), Some(512), Some(8)));
+    assert_eq!(
+        (*guidance_scale, *grid, schedule.steps, schedule.temperature),
+        (1.5, [32, 32], 8, [0.7, 0.0])
+    );
+    assert_eq!(
+        (request.height, request.width, request.num_inference_steps),
+        (Some(512), Some(512), Some(8))
+    );
     assert_eq!(request.resolve(&manifest()).expect("resolved twice"), resolved);
     assert!(resolved.is_guided());
 }
@@ -64,9 +70,14 @@ fn what_is_given_is_kept() {
 #[test]
 fn strength_is_the_part_of_the_steps_that_is_run() {
     // [n - int(n * s) for n, s in ...] in Python
-    let cases = [(12, 0.6, 5), (10, 0.7, 3), (12, 1.0, 0), (12, 0.0, 12), (12, 0.08, 12), (50, 0.58, 22)];
+    let cases =
+        [(12, 0.6, 5), (10, 0.7, 3), (12, 1.0, 0), (12, 0.0, 12), (12, 0.08, 12), (50, 0.58, 22)];
     for (steps, strength, first) in cases {
-        let request = Request { num_inference_steps: Some(steps), strength: Some(strength), ..Request::default() };
+        let request = Request {
+            num_inference_steps: Some(steps),
+            strength: Some(strength),
+            ..Request::default()
+        };
         let resolved = request.resolve(&manifest()).expect("fits");
         assert_eq!(resolved.schedule.first_step, first, "{steps} steps, strength {strength}");
         assert_eq!((resolved.steps(), resolved.redone_from), (steps as usize, None));
@@ -96,37 +107,62 @@ fn says_which_field_does_not_fit_and_what_would() {
         ("variation: expected a picture that a prompt made, found one to edit", |r| {
             (r.variation, r.strength) = (Some(0.3), Some(0.5));
         }),
-        ("variation_of: expected a picture below 64, found 64", |r| (r.variation, r.variation_of) = (Some(0.3), 64)),
+        ("variation_of: expected a picture below 64, found 64", |r| {
+            (r.variation, r.variation_of) = (Some(0.3), 64)
+        }),
         ("negative_prompt: expected weights of 0 to 10, found 11 at byte 2", |r| {
             r.negative_prompt = "a (b:11)".to_owned();
         }),
         ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
-        ("num_inference_steps: expected 1 to 10000, found 10001", |r| r.num_inference_steps = Some(10_001)),
-        ("guidance_scale: expected a finite number of at least 0, found NaN", |r| r.guidance_scale = Some(f32::NAN)),
-        ("guidance_scale: expected a finite number of at least 0, found -1", |r| r.guidance_scale = Some(-1.0)),
+        ("num_inference_steps: expected 1 to 10000, found 10001", |r| {
+            r.num_inference_steps = Some(10_001)
+        }),
+        ("guidance_scale: expected a finite number of at least 0, found NaN", |r| {
+            r.guidance_scale = Some(f32::NAN)
+        }),
+        ("guidance_scale: expected a finite number of at least 0, found -1", |r| {
+            r.guidance_scale = Some(-1.0)
+        }),
         ("temperature: expected a finite number of at least 0, found inf", |r| {
             r.temperature = Some(Temperature::Range([1.0, f32::INFINITY]));
         }),
         ("temperature: expected a finite number of at least 0, found -2", |r| {
             r.temperature = Some(Temperature::Decaying(-2.0));
         }),
-        ("height: expected a multiple of 32 pixels up to 4096, found 0: the nearest is 32", |r| r.height = Some(0)),
-        ("height: expected a multiple of 32 pixels up to 4096, found 500: the nearest are 480 and 512", |r| {
-            r.height = Some(500);
+        ("height: expected a multiple of 32 pixels up to 4096, found 0: the nearest is 32", |r| {
+            r.height = Some(0)
         }),
-        ("width: expected a multiple of 32 pixels up to 4096, found 1: the nearest is 32", |r| r.width = Some(1)),
-        ("width: expected a multiple of 32 pixels up to 4096, found 4128: the nearest is 4096", |r| {
-            r.width = Some(4128);
+        (
+            "height: expected a multiple of 32 pixels up to 4096, found 500: the nearest are 480 and 512",
+            |r| {
+                r.height = Some(500);
+            },
+        ),
+        ("width: expected a multiple of 32 pixels up to 4096, found 1: the nearest is 32", |r| {
+            r.width = Some(1)
         }),
-        ("width: expected a multiple of 32 pixels up to 4096, found 4294967295: the nearest is 4096", |r| {
-            r.width = Some(u32::MAX);
-        }),
+        (
+            "width: expected a multiple of 32 pixels up to 4096, found 4128: the nearest is 4096",
+            |r| {
+                r.width = Some(4128);
+            },
+        ),
+        (
+            "width: expected a multiple of 32 pixels up to 4096, found 4294967295: the nearest is 4096",
+            |r| {
+                r.width = Some(u32::MAX);
+            },
+        ),
         ("num_images_per_prompt: expected 1 to 64, found 0", |r| r.num_images_per_prompt = 0),
         ("num_images_per_prompt: expected 1 to 64, found 65", |r| r.num_images_per_prompt = 65),
-        ("aesthetic_score: expected a finite number, found inf", |r| r.aesthetic_score = f32::INFINITY),
+        ("aesthetic_score: expected a finite number, found inf", |r| {
+            r.aesthetic_score = f32::INFINITY
+        }),
         ("aesthetic_score: expected a finite number, found NaN", |r| r.aesthetic_score = f32::NAN),
         ("prompt: expected at most 65536 bytes, found 65537", |r| r.prompt = "a".repeat(65_537)),
-        ("negative_prompt: expected at most 65536 bytes, found 65537", |r| r.negative_prompt = "a".repeat(65_537)),
+        ("negative_prompt: expected at most 65536 bytes, found 65537", |r| {
+            r.negative_prompt = "a".repeat(65_537)
+        }),
         ("sampler: expected confidence with torch's numbers, found halton", |r| {
             (r.sampler, r.rng) = (Sampler::Halton, RngKind::Torch);
         }),
@@ -146,7 +182,9 @@ fn says_which_field_does_not_fit_and_what_would() {
 
 #[test]
 fn no_model_makes_it_panic() {
-    for (sample_size, pixels_per_token, grid_multiple) in [(4096, 1024, 64), (1, 1, 1), (4096, 1, 1)] {
+    for (sample_size, pixels_per_token, grid_multiple) in
+        [(4096, 1024, 64), (1, 1, 1), (4096, 1, 1)]
+    {
         let mut manifest = manifest();
         manifest.model.sample_size = sample_size;
         manifest.model.pixels_per_token = pixels_per_token;
@@ -167,8 +205,13 @@ fn survives_being_stored() {
     let stored = serde_json::to_string(&resolved).expect("plain data");
     assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), resolved);
     let old = serde_json::from_str::<Request>("{}").expect("nothing given");
-    assert_eq!(old, Request { prompt_weighting: false, ..Request::default() }, "brackets were text once");
-    let unknown = serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
+    assert_eq!(
+        old,
+        Request { prompt_weighting: false, ..Request::default() },
+        "brackets were text once"
+    );
+    let unknown =
+        serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
     assert!(unknown.to_string().starts_with("unknown field `strenght`"), "{unknown}");
 }
 
@@ -187,6 +230,9 @@ fn temperatures_are_one_number_or_two() {
     }
     for text in ["", "a", "1,2,3", "1;2"] {
         let error = text.parse::<Temperature>().expect_err(text).to_string();
-        assert!(error.starts_with("temperature: expected a number or two with a comma between"), "{error}");
+        assert!(
+            error.starts_with("temperature: expected a number or two with a comma between"),
+            "{error}"
+        );
     }
 }

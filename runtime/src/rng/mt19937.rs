@@ -10,7 +10,8 @@ use crate::arithmetic;
 const WORDS: usize = 624;
 /// Distance between the words that are mixed.
 const SHIFT: usize = 397;
-/// A stored twister that claims more words than any job draws is refused: it would take hours to come back.
+/// A stored twister that claims more words than any job draws is refused: it would take hours to
+/// come back.
 const MAX_DRAWN: u64 = 1 << 40;
 
 /// The Mersenne twister, with torch's uniform and exponential numbers.
@@ -38,7 +39,8 @@ impl Mt19937 {
         let mut state = [seed; WORDS];
         for index in 1..WORDS {
             let last = state[index - 1];
-            state[index] = (last ^ last >> 30).wrapping_mul(1_812_433_253).wrapping_add(index as u32);
+            state[index] =
+                (last ^ last >> 30).wrapping_mul(1_812_433_253).wrapping_add(index as u32);
         }
         Self { seed, state, used: WORDS, drawn: 0 }
     }
@@ -93,10 +95,12 @@ impl Mt19937 {
             word >> 1 ^ (word & 1).wrapping_neg() & 0x9908_b0df
         };
         for index in 0..WORDS - SHIFT {
-            self.state[index] = self.state[index + SHIFT] ^ mix(self.state[index], self.state[index + 1]);
+            self.state[index] =
+                self.state[index + SHIFT] ^ mix(self.state[index], self.state[index + 1]);
         }
         for index in WORDS - SHIFT..WORDS - 1 {
-            self.state[index] = self.state[index + SHIFT - WORDS] ^ mix(self.state[index], self.state[index + 1]);
+            self.state[index] =
+                self.state[index + SHIFT - WORDS] ^ mix(self.state[index], self.state[index + 1]);
         }
         self.state[WORDS - 1] = self.state[SHIFT - 1] ^ mix(self.state[WORDS - 1], self.state[0]);
         self.used = 0;
@@ -115,7 +119,10 @@ impl TryFrom<Stored> for Mt19937 {
 
     fn try_from(stored: Stored) -> Result<Self, String> {
         if stored.drawn > MAX_DRAWN {
-            return Err(format!("expected at most {MAX_DRAWN} words drawn, found {}", stored.drawn));
+            return Err(format!(
+                "expected at most {MAX_DRAWN} words drawn, found {}",
+                stored.drawn
+            ));
         }
         let mut twister = Self::new(stored.seed);
         twister.skip(stored.drawn);
@@ -131,7 +138,10 @@ impl From<Mt19937> for Stored {
 
 impl fmt::Debug for Mt19937 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mt19937").field("seed", &self.seed).field("drawn", &self.drawn).finish_non_exhaustive()
+        f.debug_struct("Mt19937")
+            .field("seed", &self.seed)
+            .field("drawn", &self.drawn)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,23 +171,34 @@ mod tests {
         }
     }
 
-    // The same words, through torch's formulas in numpy (sampler reference of the model's specification).
+    // The same words, through torch's formulas in numpy (sampler reference of the model's
+    // specification).
     #[test]
     fn gives_torchs_numbers() {
         let three = |number: fn(&mut Mt19937) -> f64| {
             let mut twister = Mt19937::new(12345);
             [number(&mut twister), number(&mut twister), number(&mut twister)]
         };
-        assert_eq!(three(|twister| twister.uniform().into()).map(|x| x as f32), [0.9817182, 0.87960654, 0.99214345]);
-        assert_eq!(three(Mt19937::uniform_f64), [0.8537458849690976, 0.9371476796661825, 0.6657276343152506]);
-        assert_eq!(three(|twister| twister.exponential().into()).map(|x| x as f32), [1.9224097, 2.7669675, 1.0957992]);
+        assert_eq!(
+            three(|twister| twister.uniform().into()).map(|x| x as f32),
+            [0.9817182, 0.87960654, 0.99214345]
+        );
+        assert_eq!(
+            three(Mt19937::uniform_f64),
+            [0.8537458849690976, 0.9371476796661825, 0.6657276343152506]
+        );
+        assert_eq!(
+            three(|twister| twister.exponential().into()).map(|x| x as f32),
+            [1.9224097, 2.7669675, 1.0957992]
+        );
     }
 
     #[test]
     fn gives_a_hundred_thousand_exponential_numbers_to_the_last_bit() {
         let mut twister = Mt19937::new(12345);
         let numbers: Vec<_> = (0..100_000).map(|_| twister.exponential()).collect();
-        // e = -np.log1p(-uniform_f64(100000)); np.bitwise_xor.reduce(e.astype('f4').view('u4')), e.astype('f4').astype('f8').sum()
+        // e = -np.log1p(-uniform_f64(100000)); np.bitwise_xor.reduce(e.astype('f4').view('u4')),
+        // e.astype('f4').astype('f8').sum()
         assert_eq!(numbers.iter().fold(0, |all, number| all ^ number.to_bits()), 0x787f_b380);
         let sum: f64 = numbers.iter().map(|number| f64::from(*number)).sum();
         assert!((sum - 99_936.578_563_726_74).abs() < 1e-6, "{sum}");
@@ -186,6 +207,11 @@ mod tests {
     #[test]
     fn refuses_a_place_that_no_job_reaches() {
         let stored = format!("{{\"seed\":1,\"drawn\":{}}}", u64::MAX);
-        assert!(serde_json::from_str::<Mt19937>(&stored).expect_err("too far").to_string().contains("words drawn"));
+        assert!(
+            serde_json::from_str::<Mt19937>(&stored)
+                .expect_err("too far")
+                .to_string()
+                .contains("words drawn")
+        );
     }
 }

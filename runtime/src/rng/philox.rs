@@ -67,7 +67,12 @@ impl Philox {
     /// ```
     pub fn uniform(&self, purpose: Purpose, image: usize, step: usize, position: usize) -> f64 {
         let [first, second, ..] = block(
-            [purpose as u32, low(self.first_image.wrapping_add(image) as u64), low(step as u64), low(position as u64)],
+            [
+                purpose as u32,
+                low(self.first_image.wrapping_add(image) as u64),
+                low(step as u64),
+                low(position as u64),
+            ],
             [low(self.seed), low(self.seed >> 32)],
         );
         let bits = (u64::from(first) << 32 | u64::from(second)) >> 12;
@@ -84,7 +89,12 @@ fn block(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let even = u64::from(counter[0]) * 0xD251_1F53;
         let odd = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [low(odd >> 32) ^ counter[1] ^ key[0], low(odd), low(even >> 32) ^ counter[3] ^ key[1], low(even)];
+        counter = [
+            low(odd >> 32) ^ counter[1] ^ key[0],
+            low(odd),
+            low(even >> 32) ^ counter[3] ^ key[1],
+            low(even),
+        ];
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
@@ -119,7 +129,9 @@ mod tests {
 
     #[test]
     fn every_part_of_the_place_counts() {
-        let at = |seed, purpose, image, step, position| Philox::new(seed).uniform(purpose, image, step, position);
+        let at = |seed, purpose, image, step, position| {
+            Philox::new(seed).uniform(purpose, image, step, position)
+        };
         let numbers = [
             at(1, Purpose::Code, 0, 0, 0),
             at(1 << 32, Purpose::Code, 0, 0, 0),
@@ -137,9 +149,16 @@ mod tests {
     #[test]
     fn images_begin_anywhere_and_children_differ() {
         let rng = Philox::new(3);
-        assert_eq!(rng.from_image(2).uniform(Purpose::Code, 1, 4, 5), rng.uniform(Purpose::Code, 3, 4, 5));
-        let children =
-            [rng, rng.child(Purpose::Frame, 0), rng.child(Purpose::Frame, 1), rng.child(Purpose::Variation, 0)];
+        assert_eq!(
+            rng.from_image(2).uniform(Purpose::Code, 1, 4, 5),
+            rng.uniform(Purpose::Code, 3, 4, 5)
+        );
+        let children = [
+            rng,
+            rng.child(Purpose::Frame, 0),
+            rng.child(Purpose::Frame, 1),
+            rng.child(Purpose::Variation, 0),
+        ];
         let numbers = children.map(|child| child.uniform(Purpose::Code, 0, 0, 0));
         assert!((1..4).all(|index| !numbers[..index].contains(&numbers[index])), "{numbers:?}");
     }
@@ -147,7 +166,8 @@ mod tests {
     #[test]
     fn is_uniform() {
         let rng = Philox::new(5);
-        let numbers: Vec<_> = (0..100_000).map(|position| rng.uniform(Purpose::Code, 0, 0, position)).collect();
+        let numbers: Vec<_> =
+            (0..100_000).map(|position| rng.uniform(Purpose::Code, 0, 0, position)).collect();
         let mean = numbers.iter().sum::<f64>() / 1e5;
         assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 1e5).sqrt(), "{mean}");
         for bin in 0..10 {

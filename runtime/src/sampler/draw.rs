@@ -11,7 +11,8 @@ pub(super) struct Drawn {
 
 /// Columns whose probabilities are summed together before they join the total.
 const BLOCK: usize = 128;
-/// Columns that are worked on side by side: enough for any vector unit, fixed so that sums are always the same.
+/// Columns that are worked on side by side: enough for any vector unit, fixed so that sums are
+/// always the same.
 const LANES: usize = 16;
 
 /// Draws codes; keeps its buffers from row to row.
@@ -24,12 +25,19 @@ pub(super) struct Drawer {
 }
 
 impl Drawer {
-    /// The code where the running sum of the softmax of `sharpness` times the row passes `uniform`, a number of (0, 1).
+    /// The code where the running sum of the softmax of `sharpness` times the row passes `uniform`,
+    /// a number of (0, 1).
     ///
-    /// This has the distribution of the reference's exponential race and needs one number, not one per code. Sums of
-    /// 128 weights are in f32, so a probability is off by up to 1e-6 of itself. `None` if a logit is NaN or infinite
-    /// (minus infinity stands for probability 0) or the row is empty.
-    pub(super) fn inverse(&mut self, logits: &[f32], sharpness: f32, uniform: f64) -> Option<Drawn> {
+    /// This has the distribution of the reference's exponential race and needs one number, not one
+    /// per code. Sums of 128 weights are in f32, so a probability is off by up to 1e-6 of itself.
+    /// `None` if a logit is NaN or infinite (minus infinity stands for probability 0) or the row is
+    /// empty.
+    pub(super) fn inverse(
+        &mut self,
+        logits: &[f32],
+        sharpness: f32,
+        uniform: f64,
+    ) -> Option<Drawn> {
         let total = self.weigh(logits, sharpness)?;
         let mut left = uniform * total;
         let mut block = 0;
@@ -40,7 +48,8 @@ impl Drawer {
         let start = block * BLOCK;
         let mut chosen = None;
         for (column, weight) in self.weights.iter().enumerate().skip(start) {
-            // Rounding may leave a little more than the block holds: then it goes on, at the very end to the last one.
+            // Rounding may leave a little more than the block holds: then it goes on, at the very
+            // end to the last one.
             if *weight > 0.0 {
                 chosen = Some(column);
                 left -= f64::from(*weight);
@@ -50,28 +59,36 @@ impl Drawer {
             }
         }
         let column = chosen.or_else(|| self.weights.iter().rposition(|weight| *weight > 0.0))?;
-        Some(Drawn { code: column as u32, probability: (f64::from(self.weights[column]) / total) as f32 })
+        Some(Drawn {
+            code: column as u32,
+            probability: (f64::from(self.weights[column]) / total) as f32,
+        })
     }
 
     /// Fills `weights` and `blocks`; the sum of all, or `None` if it is not a number.
     fn weigh(&mut self, logits: &[f32], sharpness: f32) -> Option<f64> {
         let largest = largest(logits);
         self.weights.clear();
-        self.weights.extend(logits.iter().map(|logit| arithmetic::exp((logit - largest) * sharpness)));
+        self.weights
+            .extend(logits.iter().map(|logit| arithmetic::exp((logit - largest) * sharpness)));
         self.blocks.clear();
         self.blocks.extend(self.weights.chunks(BLOCK).map(|block| f64::from(sum(block))));
         let total: f64 = self.blocks.iter().sum();
         (total.is_finite() && total > 0.0).then_some(total)
     }
 
-    /// The code that wins torch's race: the first largest of `p / q`, `q` exponential, two words for every code.
+    /// The code that wins torch's race: the first largest of `p / q`, `q` exponential, two words
+    /// for every code.
     ///
-    /// The softmax is rounded where torch rounds: differences, exponentials, their sum and the quotients, each to f32.
-    /// `None` as for [`Self::inverse`]; then the twister's place is undefined.
+    /// The softmax is rounded where torch rounds: differences, exponentials, their sum and the
+    /// quotients, each to f32. `None` as for [`Self::inverse`]; then the twister's place is
+    /// undefined.
     pub(super) fn race(&mut self, logits: &[f32], twister: &mut Mt19937) -> Option<Drawn> {
         let largest = largest(logits);
         self.weights.clear();
-        self.weights.extend(logits.iter().map(|logit| arithmetic::exp_f64(f64::from(logit - largest)) as f32));
+        self.weights.extend(
+            logits.iter().map(|logit| arithmetic::exp_f64(f64::from(logit - largest)) as f32),
+        );
         let total = self.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>() as f32;
         if !(total.is_finite() && total > 0.0) {
             return None;
@@ -135,7 +152,9 @@ mod tests {
 
     fn row(columns: usize, spread: f64, seed: u64) -> Vec<f32> {
         let rng = Philox::new(seed);
-        (0..columns).map(|column| (spread * (rng.uniform(Purpose::Code, 9, 9, column) - 0.5)) as f32).collect()
+        (0..columns)
+            .map(|column| (spread * (rng.uniform(Purpose::Code, 9, 9, column) - 0.5)) as f32)
+            .collect()
     }
 
     #[test]
@@ -150,8 +169,14 @@ mod tests {
                 let code = drawn.code as usize;
                 let below: f64 = exact[..code].iter().sum();
                 // 2e-6: f32 weights and block sums.
-                assert!(below - 2e-6 <= uniform && uniform <= below + exact[code] + 2e-6, "{columns}: {uniform}");
-                assert!((f64::from(drawn.probability) - exact[code]).abs() <= 2e-6 * exact[code], "{columns}");
+                assert!(
+                    below - 2e-6 <= uniform && uniform <= below + exact[code] + 2e-6,
+                    "{columns}: {uniform}"
+                );
+                assert!(
+                    (f64::from(drawn.probability) - exact[code]).abs() <= 2e-6 * exact[code],
+                    "{columns}"
+                );
             }
         }
     }
@@ -170,8 +195,12 @@ mod tests {
         }
         for counts in counts {
             for (code, (count, exact)) in counts.iter().zip(&exact).enumerate() {
-                let (expected, spread) = (exact * DRAWS as f64, (exact * (1.0 - exact) * DRAWS as f64).sqrt());
-                assert!((*count as f64 - expected).abs() < 4.5 * spread, "code {code}: {count}, expected {expected}");
+                let (expected, spread) =
+                    (exact * DRAWS as f64, (exact * (1.0 - exact) * DRAWS as f64).sqrt());
+                assert!(
+                    (*count as f64 - expected).abs() < 4.5 * spread,
+                    "code {code}: {count}, expected {expected}"
+                );
             }
         }
     }
@@ -181,7 +210,8 @@ mod tests {
         let logits = row(64, 8.0, 2);
         let (mut short, mut long) = (Mt19937::new(8), Mt19937::new(8));
         let drawn = Drawer::default().race(&logits, &mut short).expect("finite");
-        let scores: Vec<_> = softmax(&logits).iter().map(|p| *p as f32 / long.exponential()).collect();
+        let scores: Vec<_> =
+            softmax(&logits).iter().map(|p| *p as f32 / long.exponential()).collect();
         let best = scores.iter().copied().fold(0.0, f32::max);
         assert_eq!(Some(drawn.code as usize), scores.iter().position(|score| *score == best));
         assert_eq!(short, long);
@@ -208,7 +238,10 @@ mod tests {
     fn never_draws_what_has_no_probability() {
         let logits = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
         for uniform in [f64::MIN_POSITIVE, 0.5, 1.0 - f64::EPSILON, 1.0] {
-            assert_eq!(Drawer::default().inverse(&logits, 1.0, uniform), Some(Drawn { code: 1, probability: 1.0 }));
+            assert_eq!(
+                Drawer::default().inverse(&logits, 1.0, uniform),
+                Some(Drawn { code: 1, probability: 1.0 })
+            );
         }
     }
 }

@@ -84,7 +84,8 @@ impl FromStr for Sampler {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let found = [Self::Confidence, Self::Halton].into_iter().find(|sampler| sampler.name() == text);
+        let found =
+            [Self::Confidence, Self::Halton].into_iter().find(|sampler| sampler.name() == text);
         found.ok_or_else(|| unknown("sampler", "confidence or halton", text))
     }
 }
@@ -93,7 +94,9 @@ impl FromStr for GuidanceSchedule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let found = [Self::Constant, Self::Linear, Self::Cosine].into_iter().find(|schedule| schedule.name() == text);
+        let found = [Self::Constant, Self::Linear, Self::Cosine]
+            .into_iter()
+            .find(|schedule| schedule.name() == text);
         found.ok_or_else(|| unknown("guidance_schedule", "constant, linear or cosine", text))
     }
 }
@@ -126,8 +129,13 @@ mod tests {
         for sampler in [Sampler::Confidence, Sampler::Halton] {
             assert_eq!(sampler.to_string().parse::<Sampler>().expect("its name"), sampler);
         }
-        for schedule in [GuidanceSchedule::Constant, GuidanceSchedule::Linear, GuidanceSchedule::Cosine] {
-            assert_eq!(schedule.to_string().parse::<GuidanceSchedule>().expect("its name"), schedule);
+        for schedule in
+            [GuidanceSchedule::Constant, GuidanceSchedule::Linear, GuidanceSchedule::Cosine]
+        {
+            assert_eq!(
+                schedule.to_string().parse::<GuidanceSchedule>().expect("its name"),
+                schedule
+            );
         }
         let error = "random".parse::<Sampler>().expect_err("unknown");
         assert_eq!(error.to_string(), "sampler: expected confidence or halton, found \"random\"");

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn cut_leaves_as_many_below_as_asked_for() {
         let confidences = [3.0, -1.0, 88.0, 0.5, -1.0];
-        for (mask_len, expected) in [(0, -1.0), (1, -1.0), (2, 0.5), (3, 3.0), (4, 88.0), (9, 88.0)] {
+        for (mask_len, expected) in [(0, -1.0), (1, -1.0), (2, 0.5), (3, 3.0), (4, 88.0), (9, 88.0)]
+        {
             assert_eq!(cut(&confidences, mask_len, &mut Vec::new()), expected, "{mask_len}");
         }
     }

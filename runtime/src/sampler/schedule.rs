@@ -1,4 +1,5 @@
-//! How many tokens stay masked after each step, and how noisy the choice is. In f32, as the reference computes.
+//! How many tokens stay masked after each step, and how noisy the choice is. In f32, as the
+//! reference computes.
 
 use std::f32::consts::PI;
 
@@ -12,30 +13,36 @@ use crate::arithmetic;
 pub struct Schedule {
     /// Steps from all masked to none, at least 1.
     pub steps: usize,
-    /// The temperature of the re-masking noise at the first and at the last step; evenly spaced between.
+    /// The temperature of the re-masking noise at the first and at the last step; evenly spaced
+    /// between.
     pub temperature: [f32; 2],
     /// How the number of masked tokens falls.
     pub masking: MaskingSchedule,
-    /// The part of the tokens that is masked before the first step, 0 to 1; 1 unless a picture is edited.
+    /// The part of the tokens that is masked before the first step, 0 to 1; 1 unless a picture is
+    /// edited.
     pub starting_mask_ratio: f32,
     /// Where to start, from 0; steps before it are left out when a run starts from a picture.
     pub first_step: usize,
     /// Codes to choose from: the columns of the logits.
     pub codebook_size: usize,
-    /// An image's rows and columns if tokens are chosen in the Halton order; `None` if by confidence.
+    /// An image's rows and columns if tokens are chosen in the Halton order; `None` if by
+    /// confidence.
     pub halton: Option<[usize; 2]>,
 }
 
-/// The sharpness of the draw in the Halton order, at the first and at the last step, as in its paper.
+/// The sharpness of the draw in the Halton order, at the first and at the last step, as in its
+/// paper.
 const HALTON_SHARPNESS: [f32; 2] = [1.0, 1.2];
 
 impl Schedule {
-    /// The temperature at a step, evenly spaced from both ends to the middle, as torch's `linspace` does.
+    /// The temperature at a step, evenly spaced from both ends to the middle, as torch's `linspace`
+    /// does.
     pub fn temperature(&self, step: usize) -> f32 {
         self.evenly(self.temperature, step)
     }
 
-    /// What logits are multiplied by before a code is drawn at a step: 1 by confidence, 1 to 1.2 in the Halton order.
+    /// What logits are multiplied by before a code is drawn at a step: 1 by confidence, 1 to 1.2 in
+    /// the Halton order.
     pub fn sharpness(&self, step: usize) -> f32 {
         if self.halton.is_some() { self.evenly(HALTON_SHARPNESS, step) } else { 1.0 }
     }
@@ -54,7 +61,8 @@ impl Schedule {
 
     /// How many of an image's `tokens` stay masked after a step, when `masked` were before it.
     ///
-    /// At least one is chosen, and at least one stays masked until the last step, which leaves none.
+    /// At least one is chosen, and at least one stays masked until the last step, which leaves
+    /// none.
     ///
     /// # Example
     ///
@@ -79,7 +87,8 @@ impl Schedule {
         planned.min(masked.saturating_sub(1)).max(1)
     }
 
-    /// The part of the tokens that stays masked after a step of a run that began with all of them masked.
+    /// The part of the tokens that stays masked after a step of a run that began with all of them
+    /// masked.
     pub(crate) fn mask_ratio(&self, step: usize) -> f32 {
         let ratio = (step + 1) as f32 / self.steps as f32;
         match self.masking {
@@ -109,19 +118,24 @@ mod tests {
 
     #[test]
     fn mask_lengths_are_the_references() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/mask_lengths.json");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/mask_lengths.json");
         let text = fs::read(path).expect("the fixture");
-        let expected: BTreeMap<String, Vec<usize>> = serde_json::from_slice(&text).expect("lists by name");
+        let expected: BTreeMap<String, Vec<usize>> =
+            serde_json::from_slice(&text).expect("lists by name");
         assert!(expected.len() >= 100);
         for (name, expected) in expected {
             // "cosine steps=12 tokens=256"
             let (masking, numbers) = name.split_once(" steps=").expect("steps");
             let (steps, tokens) = numbers.split_once(" tokens=").expect("tokens");
-            let masking = if masking == "linear" { MaskingSchedule::Linear } else { MaskingSchedule::Cosine };
+            let masking =
+                if masking == "linear" { MaskingSchedule::Linear } else { MaskingSchedule::Cosine };
             let schedule = schedule(masking, steps.parse().expect("a number"), [2.0, 0.0]);
             let tokens = tokens.parse().expect("a number");
             // The lists are what is planned: they do not count what was masked before.
-            let found: Vec<_> = (0..schedule.steps - 1).map(|step| schedule.mask_len(step, tokens, tokens)).collect();
+            let found: Vec<_> = (0..schedule.steps - 1)
+                .map(|step| schedule.mask_len(step, tokens, tokens))
+                .collect();
             assert_eq!(found, expected, "{name}");
         }
     }
@@ -129,9 +143,14 @@ mod tests {
     #[test]
     fn at_least_one_is_chosen_and_one_stays() {
         let schedule = schedule(MaskingSchedule::Cosine, 30, [2.0, 0.0]);
-        for (step, tokens, masked, expected) in [(0, 4, 4, 3), (0, 4, 1, 1), (0, 4, 0, 1), (28, 4, 4, 1), (29, 4, 4, 0)]
+        for (step, tokens, masked, expected) in
+            [(0, 4, 4, 3), (0, 4, 1, 1), (0, 4, 0, 1), (28, 4, 4, 1), (29, 4, 4, 0)]
         {
-            assert_eq!(schedule.mask_len(step, tokens, masked), expected, "step {step}, {masked} of {tokens}");
+            assert_eq!(
+                schedule.mask_len(step, tokens, masked),
+                expected,
+                "step {step}, {masked} of {tokens}"
+            );
         }
     }
 
@@ -143,8 +162,10 @@ mod tests {
         };
         // Each half is counted from its own end.
         let gap = -2.0f32 / 11.0;
-        let expected: Vec<f32> =
-            (0..6).map(|i| 2.0 + gap * i as f32).chain((0..6).rev().map(|i| -gap * i as f32)).collect();
+        let expected: Vec<f32> = (0..6)
+            .map(|i| 2.0 + gap * i as f32)
+            .chain((0..6).rev().map(|i| -gap * i as f32))
+            .collect();
         assert_eq!(temperatures([2.0, 0.0], 12), expected);
         assert_eq!(temperatures([0.7, 0.01], 2), [0.7, 0.01]);
         assert_eq!(temperatures([0.7, 0.01], 1), [0.7]);

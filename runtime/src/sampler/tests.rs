@@ -19,12 +19,20 @@ struct FakeModel {
 impl Predict for FakeModel {
     type Error = BadLogits;
 
-    fn predict(&mut self, image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+    fn predict(
+        &mut self,
+        image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], BadLogits> {
         self.calls += 1;
-        assert!(!positions.is_empty() && positions.iter().all(|position| tokens[*position].is_none()));
+        assert!(
+            !positions.is_empty() && positions.iter().all(|position| tokens[*position].is_none())
+        );
         let known = tokens.iter().flatten().count() as f32;
         let row = |position: usize| {
-            (0..COLUMNS).map(move |code| known * (position * 7 + code * 5 + image) as f32 % 11.0 / 3.0)
+            (0..COLUMNS)
+                .map(move |code| known * (position * 7 + code * 5 + image) as f32 % 11.0 / 3.0)
         };
         self.logits = positions.iter().flat_map(|position| row(*position)).collect();
         Ok(&self.logits)
@@ -55,14 +63,20 @@ fn schedule(steps: usize) -> Schedule {
 }
 
 /// The tokens after every step.
-fn run(tokens: &mut [Option<u32>], images: usize, schedule: &Schedule, rng: &mut Rng) -> Vec<Vec<Option<u32>>> {
+fn run(
+    tokens: &mut [Option<u32>],
+    images: usize,
+    schedule: &Schedule,
+    rng: &mut Rng,
+) -> Vec<Vec<Option<u32>>> {
     let mut steps = Vec::new();
     let mut numbers = Vec::new();
-    let flow = sample(&mut FakeModel::default(), tokens, images, schedule, rng, |step, tokens, _| {
-        numbers.push(step);
-        steps.push(tokens.to_vec());
-        ControlFlow::Continue(())
-    });
+    let flow =
+        sample(&mut FakeModel::default(), tokens, images, schedule, rng, |step, tokens, _| {
+            numbers.push(step);
+            steps.push(tokens.to_vec());
+            ControlFlow::Continue(())
+        });
     assert!(flow.expect("good logits").is_continue());
     assert!(numbers.into_iter().eq(schedule.first_step..schedule.steps));
     steps
@@ -71,19 +85,34 @@ fn run(tokens: &mut [Option<u32>], images: usize, schedule: &Schedule, rng: &mut
 #[test]
 fn masks_as_many_as_planned_and_keeps_what_is_known() {
     for kind in [RngKind::Own, RngKind::Torch] {
-        for (steps, cells, images) in [(12, 256, 1), (5, 16, 3), (1, 9, 2), (20, 10, 1), (3, 1, 1)] {
+        for (steps, cells, images) in [(12, 256, 1), (5, 16, 3), (1, 9, 2), (20, 10, 1), (3, 1, 1)]
+        {
             let schedule = schedule(steps);
             let mut tokens = vec![None; cells * images];
             let after = run(&mut tokens, images, &schedule, &mut Rng::new(kind, 3));
-            assert!(tokens.iter().flatten().count() == tokens.len() && tokens.iter().flatten().all(|code| *code < 32));
+            assert!(
+                tokens.iter().flatten().count() == tokens.len()
+                    && tokens.iter().flatten().all(|code| *code < 32)
+            );
             for image in 0..images {
                 let mut before = &vec![None; cells][..];
                 for (step, after) in after.iter().enumerate() {
                     let after = &after[image * cells..][..cells];
-                    let masked = |tokens: &[Option<u32>]| tokens.iter().filter(|token| token.is_none()).count();
+                    let masked = |tokens: &[Option<u32>]| {
+                        tokens.iter().filter(|token| token.is_none()).count()
+                    };
                     let expected = schedule.mask_len(step, cells, masked(before)).min(cells - 1);
-                    assert_eq!(masked(after), expected, "{kind} step {step} of {steps}, {cells} tokens");
-                    assert!(before.iter().zip(after).all(|(before, after)| before.is_none() || before == after));
+                    assert_eq!(
+                        masked(after),
+                        expected,
+                        "{kind} step {step} of {steps}, {cells} tokens"
+                    );
+                    assert!(
+                        before
+                            .iter()
+                            .zip(after)
+                            .all(|(before, after)| before.is_none() || before == after)
+                    );
                     before = after;
                 }
             }
@@ -103,11 +132,18 @@ fn in_the_halton_order_what_is_chosen_stays_and_the_model_is_asked_for_no_more()
         let mut before = first;
         for (step, after) in after.iter().enumerate() {
             for image in [0..96, 96..192] {
-                let masked =
-                    |tokens: &[Option<u32>]| tokens[image.clone()].iter().filter(|token| token.is_none()).count();
-                assert_eq!(masked(after), schedule.mask_len(step, 96, masked(&before)), "step {step}");
+                let masked = |tokens: &[Option<u32>]| {
+                    tokens[image.clone()].iter().filter(|token| token.is_none()).count()
+                };
+                assert_eq!(
+                    masked(after),
+                    schedule.mask_len(step, 96, masked(&before)),
+                    "step {step}"
+                );
             }
-            assert!(before.iter().zip(after).all(|(before, after)| before.is_none() || before == after));
+            assert!(
+                before.iter().zip(after).all(|(before, after)| before.is_none() || before == after)
+            );
             before.clone_from(after);
         }
         assert!(tokens.iter().all(Option::is_some));
@@ -129,7 +165,12 @@ impl Predict for Asked {
         self.steps.push(step);
     }
 
-    fn predict(&mut self, _: usize, _: &[Option<u32>], positions: &[usize]) -> Result<&[f32], BadLogits> {
+    fn predict(
+        &mut self,
+        _: usize,
+        _: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32], BadLogits> {
         self.positions.push(positions.len());
         const ROWS: [f32; 100] = [0.0; 100];
         Ok(&ROWS[..positions.len()])
@@ -139,9 +180,11 @@ impl Predict for Asked {
 #[test]
 fn the_model_is_told_the_step_and_in_the_halton_order_asked_once_for_each_token() {
     let mut model = Asked::default();
-    let schedule = Schedule { halton: Some([10, 10]), codebook_size: 1, first_step: 1, ..schedule(5) };
+    let schedule =
+        Schedule { halton: Some([10, 10]), codebook_size: 1, first_step: 1, ..schedule(5) };
     let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-    let flow = sample(&mut model, &mut [None; 100], 1, &schedule, &mut Rng::new(RngKind::Own, 1), go_on);
+    let flow =
+        sample(&mut model, &mut [None; 100], 1, &schedule, &mut Rng::new(RngKind::Own, 1), go_on);
     assert!(flow.expect("good logits").is_continue());
     assert_eq!((model.steps, model.positions.iter().sum::<usize>()), (vec![1, 2, 3, 4], 100));
 }
@@ -173,7 +216,8 @@ fn goes_on_where_it_stopped() {
     for kind in [RngKind::Own, RngKind::Torch] {
         let mut whole = vec![None; 64];
         run(&mut whole, 1, &schedule(9), &mut Rng::new(kind, 1));
-        let (mut model, mut rng, mut tokens) = (FakeModel::default(), Rng::new(kind, 1), vec![None; 64]);
+        let (mut model, mut rng, mut tokens) =
+            (FakeModel::default(), Rng::new(kind, 1), vec![None; 64]);
         let flow = sample(&mut model, &mut tokens, 1, &schedule(9), &mut rng, |step, _, _| {
             if step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -190,15 +234,20 @@ fn goes_on_where_it_stopped() {
 fn nothing_masked_asks_for_nothing_until_one_is_masked_again() {
     let mut model = FakeModel::default();
     let mut tokens = vec![Some(1); 16];
-    let flow = sample(&mut model, &mut tokens, 1, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| {
-        ControlFlow::Continue(())
-    });
+    let flow = sample(
+        &mut model,
+        &mut tokens,
+        1,
+        &schedule(4),
+        &mut Rng::new(RngKind::Own, 1),
+        |_, _, _| ControlFlow::Continue(()),
+    );
     assert!(flow.expect("good logits").is_continue());
     assert_eq!(model.calls, 3); // the reference masks one again, too
     assert!(
-        sample(&mut model, &mut [], 0, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| ControlFlow::Continue(
-            ()
-        ))
+        sample(&mut model, &mut [], 0, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| {
+            ControlFlow::Continue(())
+        })
         .is_ok()
     );
 }
@@ -214,9 +263,14 @@ fn bad_logits_are_an_error() {
     ] {
         for kind in [RngKind::Own, RngKind::Torch] {
             let mut model = Replay(logits.clone());
-            let result = sample(&mut model, &mut [None; 4], 1, &schedule(3), &mut Rng::new(kind, 1), |_, _, _| {
-                ControlFlow::Continue(())
-            });
+            let result = sample(
+                &mut model,
+                &mut [None; 4],
+                1,
+                &schedule(3),
+                &mut Rng::new(kind, 1),
+                |_, _, _| ControlFlow::Continue(()),
+            );
             assert_eq!(Error::from(result.expect_err(expected)).to_string(), expected);
         }
     }
@@ -251,13 +305,20 @@ impl Transcript {
 
     /// Tokens, `None` where they are the mask.
     fn tokens(&self, tensor: &str) -> Vec<Option<u32>> {
-        let ids = self.bytes(tensor).as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as u32);
+        let ids =
+            self.bytes(tensor).as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as u32);
         ids.map(|id| (id < Self::CODES as u32).then_some(id)).collect()
     }
 
     /// Logits of the positions that are masked, `[positions, codes]`.
     fn logits(&self, tensor: &str, tokens: &[Option<u32>]) -> Vec<f32> {
-        let all: Vec<_> = self.bytes(tensor).as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let all: Vec<_> = self
+            .bytes(tensor)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
         let masked = (0..Self::CELLS).filter(|cell| tokens[*cell].is_none());
         masked
             .flat_map(|cell| (0..Self::CODES).map(move |code| (cell, code)))
@@ -293,7 +354,9 @@ fn torch_mode_repeats_the_references_runs() {
         let mut rng = Rng::new(RngKind::Torch, seed);
         let mut tokens = first.clone();
         let mut model = Replay(transcript.logits("logits.first", &tokens));
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Break(()));
+        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
+            ControlFlow::Break(())
+        });
         assert!(flow.expect("good logits").is_break());
         assert_eq!(tokens, after(0), "{name}, first step");
 
@@ -303,7 +366,9 @@ fn torch_mode_repeats_the_references_runs() {
         let mut tokens = after(count - 2).to_vec();
         let mut model = Replay(transcript.logits("logits.last", &tokens));
         let schedule = Schedule { first_step: count - 1, ..schedule };
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| ControlFlow::Continue(()));
+        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
+            ControlFlow::Continue(())
+        });
         assert!(flow.expect("good logits").is_continue());
         assert_eq!(tokens, after(count - 1), "{name}, last step");
     }

@@ -41,7 +41,8 @@ impl Tensor {
     ///
     /// `Runtime` if `data` does not fill `shape`.
     pub(crate) fn f32(name: &str, shape: &[usize], data: Vec<f32>) -> Result<Self> {
-        let value = ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
+        let value =
+            ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
         Ok(Self { at: name.to_owned(), value: value.into_dyn() })
     }
 
@@ -57,7 +58,11 @@ impl Tensor {
     ///
     /// `Runtime` if it holds no f32.
     pub(crate) fn as_f32(&self) -> Result<&[f32]> {
-        Ok(self.value.try_extract_tensor::<f32>().map_err(|error| failed(self.at.as_str(), &error))?.1)
+        Ok(self
+            .value
+            .try_extract_tensor::<f32>()
+            .map_err(|error| failed(self.at.as_str(), &error))?
+            .1)
     }
 
     /// Its values, row-major.
@@ -66,7 +71,11 @@ impl Tensor {
     ///
     /// `Runtime` if it holds no i64.
     pub(crate) fn as_i64(&self) -> Result<&[i64]> {
-        Ok(self.value.try_extract_tensor::<i64>().map_err(|error| failed(self.at.as_str(), &error))?.1)
+        Ok(self
+            .value
+            .try_extract_tensor::<i64>()
+            .map_err(|error| failed(self.at.as_str(), &error))?
+            .1)
     }
 
     /// Its values, row-major, if its shape is `shape`.

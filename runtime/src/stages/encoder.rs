@@ -21,8 +21,13 @@ pub(crate) struct Encoder {
 impl Encoder {
     pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
         let model = &package.manifest().model;
-        let (pixels_per_token, codebook_size) = (model.pixels_per_token as usize, model.codebook_size);
-        Ok(Self { session: package.load(Stage::Encoder, loading)?, pixels_per_token, codebook_size })
+        let (pixels_per_token, codebook_size) =
+            (model.pixels_per_token as usize, model.codebook_size);
+        Ok(Self {
+            session: package.load(Stage::Encoder, loading)?,
+            pixels_per_token,
+            codebook_size,
+        })
     }
 
     /// The codes of one picture, as [`Self::encode`] takes it, row-major.
@@ -33,18 +38,24 @@ impl Encoder {
     pub(crate) fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
-        let codes =
-            tokens.as_i64()?.iter().map(|&code| u32::try_from(code).ok().filter(|code| *code < self.codebook_size));
+        let codes = tokens
+            .as_i64()?
+            .iter()
+            .map(|&code| u32::try_from(code).ok().filter(|code| *code < self.codebook_size));
         match codes.collect::<Option<Vec<_>>>() {
             Some(codes) if codes.len() == rows * columns => Ok(codes),
             _ => {
-                let detail = format!("expected {rows} x {columns} codes below {}, found others", self.codebook_size);
+                let detail = format!(
+                    "expected {rows} x {columns} codes below {}, found others",
+                    self.codebook_size
+                );
                 Err(Error::new(ErrorKind::Runtime, "encoder", detail))
             }
         }
     }
 
-    /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows, columns]`.
+    /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows,
+    /// columns]`.
     ///
     /// # Errors
     ///

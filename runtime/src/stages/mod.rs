@@ -1,4 +1,5 @@
-//! One typed call for each network: text encoder, prologue, step, decoder, encoder. Knows no order of things.
+//! One typed call for each network: text encoder, prologue, step, decoder, encoder. Knows no order
+//! of things.
 //!
 //! Loading a stage takes its memory, dropping it gives the memory back.
 
@@ -25,7 +26,7 @@ fn one<T>(stage: &str, items: Vec<T>) -> Result<T> {
 /// Exactly `N` outputs, or an error: a stage's outputs are fixed by the format.
 fn exactly<T, const N: usize>(stage: &str, items: Vec<T>) -> Result<[T; N]> {
     let found = items.len();
-    items
-        .try_into()
-        .map_err(|_| Error::new(ErrorKind::PackageDamaged, stage, format!("expected {N} outputs, found {found}")))
+    items.try_into().map_err(|_| {
+        Error::new(ErrorKind::PackageDamaged, stage, format!("expected {N} outputs, found {found}"))
+    })
 }

@@ -17,7 +17,8 @@ pub(crate) struct Prologue {
     names: Vec<String>,
 }
 
-/// What every step is given besides tokens: values by their names in the step graph, one row for each guidance branch.
+/// What every step is given besides tokens: values by their names in the step graph, one row for
+/// each guidance branch.
 pub(crate) struct Primed {
     pub(crate) values: Vec<(String, Tensor)>,
     pub(crate) branches: usize,
@@ -25,13 +26,15 @@ pub(crate) struct Primed {
 
 impl Prologue {
     pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
-        let names = package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
+        let names =
+            package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
         Ok(Self { session: package.load(Stage::Prologue, loading)?, names })
     }
 
     /// Primes one guidance branch for each row of `text`.
     ///
-    /// `micro_conds` are width, height, the two crop coordinates and the aesthetic score, the same for all branches.
+    /// `micro_conds` are width, height, the two crop coordinates and the aesthetic score, the same
+    /// for all branches.
     ///
     /// # Errors
     ///
@@ -44,7 +47,9 @@ impl Prologue {
             ("pooled", Input::Tensor(&text.pooled)),
             ("micro_conds", Input::F32(&[branches, 5], &micro_conds)),
         ])?;
-        if let Some(output) = outputs.iter().find(|output| output.shape().first() != Some(&branches)) {
+        if let Some(output) =
+            outputs.iter().find(|output| output.shape().first() != Some(&branches))
+        {
             let detail = format!("expected {branches} branches, found {:?}", output.shape());
             return Err(Error::new(ErrorKind::Runtime, "prologue", detail));
         }

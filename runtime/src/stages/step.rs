@@ -42,7 +42,11 @@ impl Predictor {
 
     fn of(package: &Package, session: Session) -> Self {
         let model = &package.manifest().model;
-        Self { session, codebook_size: model.codebook_size as usize, mask: model.mask_token_id.into() }
+        Self {
+            session,
+            codebook_size: model.codebook_size as usize,
+            mask: model.mask_token_id.into(),
+        }
     }
 
     /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
@@ -62,12 +66,20 @@ impl Predictor {
             let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
             return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
         }
-        Ok(Prompted { predictor: self, primed, guidance: guidance.to_vec(), scales: Vec::new(), grid, logits: None })
+        Ok(Prompted {
+            predictor: self,
+            primed,
+            guidance: guidance.to_vec(),
+            scales: Vec::new(),
+            grid,
+            logits: None,
+        })
     }
 }
 
 impl Prompted<'_> {
-    /// The same with another guidance at each step, if there are two branches: negative prompt and prompt.
+    /// The same with another guidance at each step, if there are two branches: negative prompt and
+    /// prompt.
     pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
     }
@@ -92,13 +104,21 @@ impl Predict for Prompted<'_> {
     type Error = Error;
 
     fn begin(&mut self, step: usize) {
-        if let (Some(scale), [negative, positive]) = (self.scales.get(step), self.guidance.as_mut_slice()) {
+        if let (Some(scale), [negative, positive]) =
+            (self.scales.get(step), self.guidance.as_mut_slice())
+        {
             (*negative, *positive) = (1.0 - scale, *scale);
         }
     }
 
-    /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their tokens alone.
-    fn predict(&mut self, _image: usize, tokens: &[Option<u32>], positions: &[usize]) -> Result<&[f32]> {
+    /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their
+    /// tokens alone.
+    fn predict(
+        &mut self,
+        _image: usize,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32]> {
         let Predictor { session, codebook_size, mask } = &mut *self.predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
         let grid = [1, self.grid[0], self.grid[1]];
@@ -109,7 +129,9 @@ impl Predict for Prompted<'_> {
             ("positions", Input::I64(&count, &wanted)),
             ("guidance", Input::F32(&branches, &self.guidance)),
         ];
-        inputs.extend(self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))));
+        inputs.extend(
+            self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))),
+        );
         self.logits = None; // the last ones are as large as the next
         let logits = one("step", session.run(&inputs)?)?;
         self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])

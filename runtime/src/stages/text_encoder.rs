@@ -26,12 +26,18 @@ impl Text {
     pub(crate) fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
         let join = |name: &str, of: fn(&Self) -> &Tensor| {
             let mut values = Vec::new();
-            texts.clone().try_for_each(|text| of(text).as_f32().map(|part| values.extend_from_slice(part)))?;
+            texts.clone().try_for_each(|text| {
+                of(text).as_f32().map(|part| values.extend_from_slice(part))
+            })?;
             let count = texts.clone().map(|text| of(text).shape()[0]).sum();
-            let row = texts.clone().next().map(|text| of(text).shape()[1..].to_vec()).unwrap_or_default();
+            let row =
+                texts.clone().next().map(|text| of(text).shape()[1..].to_vec()).unwrap_or_default();
             Tensor::f32(name, &[&[count], &row[..]].concat(), values)
         };
-        Ok(Self { hidden: join("hidden", |text| &text.hidden)?, pooled: join("pooled", |text| &text.pooled)? })
+        Ok(Self {
+            hidden: join("hidden", |text| &text.hidden)?,
+            pooled: join("pooled", |text| &text.pooled)?,
+        })
     }
 }
 
@@ -57,7 +63,8 @@ impl TextEncoder {
             return Err(Error::new(ErrorKind::BadRequest, "input_ids", detail));
         }
         let ids: Vec<i64> = prompts.iter().flatten().map(|&id| id.into()).collect();
-        let outputs = self.session.run(&[("input_ids", Input::I64(&[prompts.len(), length], &ids))])?;
+        let outputs =
+            self.session.run(&[("input_ids", Input::I64(&[prompts.len(), length], &ids))])?;
         let [hidden, pooled] = exactly("text_encoder", outputs)?;
         Ok(Text { hidden, pooled })
     }

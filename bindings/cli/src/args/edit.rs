@@ -72,7 +72,8 @@ impl EditArgs {
 
 /// Reads `40,0,64,64`.
 fn parse_box(text: &str) -> Result<[u32; 4], String> {
-    parse_numbers(text).ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
+    parse_numbers(text)
+        .ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
 }
 
 /// Reads `left=64,top=32` as left, top, right and bottom.
@@ -81,11 +82,14 @@ fn parse_sides(text: &str) -> Result<[u32; 4], String> {
     let mut sides = [0; 4];
     for part in text.split(',') {
         let (name, pixels) = part.split_once('=').ok_or_else(wrong)?;
-        let side = ["left", "top", "right", "bottom"].iter().position(|side| *side == name.trim()).ok_or_else(wrong)?;
+        let side = ["left", "top", "right", "bottom"]
+            .iter()
+            .position(|side| *side == name.trim())
+            .ok_or_else(wrong)?;
         let pixels = pixels.trim();
-        sides[side] = pixels
-            .parse()
-            .map_err(|_| format!("expected 0 to {} pixels at the {}, found {pixels:?}", u32::MAX, name.trim()))?;
+        sides[side] = pixels.parse().map_err(|_| {
+            format!("expected 0 to {} pixels at the {}, found {pixels:?}", u32::MAX, name.trim())
+        })?;
     }
     Ok(sides)
 }
@@ -106,7 +110,8 @@ mod tests {
 
     #[test]
     fn an_edit_takes_a_picture_and_then_what_generate_takes() {
-        let args = edit(&["a tree", "--strength", "0.6", "--seed", "3", "--reference-strength"]).expect("valid");
+        let args = edit(&["a tree", "--strength", "0.6", "--seed", "3", "--reference-strength"])
+            .expect("valid");
         let expected = Request {
             prompt: "a tree".to_owned(),
             seed: 3,
@@ -114,12 +119,18 @@ mod tests {
             reference_strength: true,
             ..Request::default()
         };
-        assert_eq!((args.picture.clone(), args.request(Request::default())), (PathBuf::from("a.png"), expected));
+        assert_eq!(
+            (args.picture.clone(), args.request(Request::default())),
+            (PathBuf::from("a.png"), expected)
+        );
         let base = Request { strength: Some(0.3), ..Request::default() };
         let args = edit(&["a", "--extend", "right=8, top=16"]).expect("valid");
         assert_eq!(args.extend, Some([0, 16, 8, 0]));
         let args = edit(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
-        assert_eq!((args.area, args.no_paste, args.request(base).strength), (Some([1, 2, 3, 4]), true, Some(0.3)));
+        assert_eq!(
+            (args.area, args.no_paste, args.request(base).strength),
+            (Some([1, 2, 3, 4]), true, Some(0.3))
+        );
         let wrong: [&[&str]; 6] = [
             &["a", "--extend", "up=3"],
             &["a", "--extend", "left=-1"],

@@ -8,7 +8,8 @@ use pocketmuse::Flavour;
 /// The flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The checkpoint's folder: model_index.json, text_encoder, tokenizer, transformer, vqvae, scheduler
+    /// The checkpoint's folder: model_index.json, text_encoder, tokenizer, transformer, vqvae,
+    /// scheduler
     pub checkpoint: PathBuf,
     /// The package's folder, which must not exist
     #[arg(short, long, value_name = "PACKAGE")]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pocketmuse::{GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature, Tileable};
+use pocketmuse::{
+    GuidanceSchedule, MaskingSchedule, Request, RngKind, Sampler, Temperature, Tileable,
+};
 
 use super::{PackageArgs, WatchArgs, parse_numbers};
 
@@ -33,7 +35,8 @@ Examples:
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
-    /// What the picture shows, in English; (word:1.3) weighs more, [word] less. What does not fit the model's 77 tokens is cut off
+    /// What the picture shows, in English; (word:1.3) weighs more, [word] less. What does not fit
+    /// the model's 77 tokens is cut off
     #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
     /// Make a picture for each line of this text file, the model loaded once
@@ -45,13 +48,15 @@ pub struct GenerateArgs {
     /// Take brackets in both prompts as text, and not as weights
     #[arg(long)]
     pub no_prompt_weighting: bool,
-    /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the package's]
+    /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the
+    /// package's]
     #[arg(long, value_name = "NUMBER")]
     pub guidance_scale: Option<f32>,
     /// Steps from all tokens masked to all chosen [default: the package's]
     #[arg(long, value_name = "COUNT")]
     pub num_inference_steps: Option<u32>,
-    /// Noise of the choice of tokens: FIRST,LAST step, or one number that falls to 0.01 [default: the package's]
+    /// Noise of the choice of tokens: FIRST,LAST step, or one number that falls to 0.01 [default:
+    /// the package's]
     #[arg(long, value_name = "FIRST,LAST")]
     pub temperature: Option<Temperature>,
     /// Height in pixels [default: the model's]
@@ -76,25 +81,30 @@ pub struct GenerateArgs {
     /// The corner that the model is told its picture was cropped at [default: 0,0]
     #[arg(alias = "micro-conditioning-crop-coord", long, value_name = "LEFT,TOP", value_parser = parse_corner)]
     pub crop_coordinates: Option<[u32; 2]>,
-    /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow) [default: own]
+    /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow)
+    /// [default: own]
     #[arg(long, value_name = "KIND")]
     pub rng: Option<RngKind>,
-    /// Which tokens a step chooses: confidence (the surest, with noise), or halton (spread evenly, a fixed order in which
-    /// each token is asked for once; --temperature has no effect) [default: confidence]
+    /// Which tokens a step chooses: confidence (the surest, with noise), or halton (spread evenly,
+    /// a fixed order in which each token is asked for once; --temperature has no effect) [default:
+    /// confidence]
     #[arg(long, value_name = "SAMPLER")]
     pub sampler: Option<Sampler>,
-    /// How guidance grows over the steps: constant, linear from none, or cosine, faster at first [default: constant]
+    /// How guidance grows over the steps: constant, linear from none, or cosine, faster at first
+    /// [default: constant]
     #[arg(long, value_name = "SCHEDULE")]
     pub guidance_schedule: Option<GuidanceSchedule>,
-    /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with a mask]
+    /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with
+    /// a mask]
     #[arg(long, value_name = "SCHEDULE")]
     pub masking_schedule: Option<MaskingSchedule>,
-    /// Make edges meet, so that copies of the picture can lie side by side: across (left and right), down (top and bottom), both,
-    /// or no. Takes more time and memory [default: no]
+    /// Make edges meet, so that copies of the picture can lie side by side: across (left and
+    /// right), down (top and bottom), both, or no. Takes more time and memory [default: no]
     #[arg(long, value_name = "EDGES")]
     pub tileable: Option<Tileable>,
-    /// Vary the picture that the other flags ask for: this share of its steps, 0 to 1, is run once more with other random
-    /// numbers for each of --num-images-per-prompt; 0 is the picture itself. With --from it is the picture in that file
+    /// Vary the picture that the other flags ask for: this share of its steps, 0 to 1, is run once
+    /// more with other random numbers for each of --num-images-per-prompt; 0 is the picture itself.
+    /// With --from it is the picture in that file
     #[arg(long, value_name = "SHARE")]
     pub variation: Option<f64>,
     /// The package and how it is run
@@ -103,7 +113,8 @@ pub struct GenerateArgs {
     /// Print how each stage would be loaded and the memory that would take, and make nothing
     #[arg(long)]
     pub explain: bool,
-    /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its request
+    /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its
+    /// request
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Repeat the request that made this PNG; other flags change it
@@ -112,7 +123,8 @@ pub struct GenerateArgs {
     /// What is told and shown meanwhile
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on after a kill
+    /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on
+    /// after a kill
     #[arg(long, value_name = "FILE.json")]
     pub job: Option<PathBuf>,
     /// Write the token ids after every step to this file
@@ -159,7 +171,8 @@ impl GenerateArgs {
 
 /// Reads `0,0`.
 fn parse_corner(text: &str) -> Result<[u32; 2], String> {
-    parse_numbers(text).ok_or_else(|| format!("expected two whole numbers with a comma between, found {text:?}"))
+    parse_numbers(text)
+        .ok_or_else(|| format!("expected two whole numbers with a comma between, found {text:?}"))
 }
 
 #[cfg(test)]
@@ -190,20 +203,31 @@ mod tests {
             (&["--num-inference-steps=4"], |r| r.num_inference_steps = Some(4)),
             (&["--temperature", "2,0"], |r| r.temperature = Some(Temperature::Range([2.0, 0.0]))),
             (&["--temperature", "1.5"], |r| r.temperature = Some(Temperature::Decaying(1.5))),
-            (&["--height", "128", "--width", "64"], |r| (r.height, r.width) = (Some(128), Some(64))),
+            (&["--height", "128", "--width", "64"], |r| {
+                (r.height, r.width) = (Some(128), Some(64))
+            }),
             (&["--num-images-per-prompt", "3"], |r| r.num_images_per_prompt = 3),
             (&["--seed", "18446744073709551615"], |r| r.seed = u64::MAX),
             (&["--aesthetic-score", "7"], |r| r.aesthetic_score = 7.0),
             (&["--crop-coordinates", "8, 16"], |r| r.crop_coordinates = [8, 16]),
             (&["--rng", "torch"], |r| r.rng = RngKind::Torch),
             (&["--sampler", "halton"], |r| r.sampler = Sampler::Halton),
-            (&["--guidance-schedule", "cosine"], |r| r.guidance_schedule = GuidanceSchedule::Cosine),
-            (&["--masking-schedule", "linear"], |r| r.masking_schedule = Some(MaskingSchedule::Linear)),
+            (&["--guidance-schedule", "cosine"], |r| {
+                r.guidance_schedule = GuidanceSchedule::Cosine
+            }),
+            (&["--masking-schedule", "linear"], |r| {
+                r.masking_schedule = Some(MaskingSchedule::Linear)
+            }),
         ];
         for (words, change) in cases {
-            let mut expected = Request { prompt: "a tree".to_owned(), seed: 5, ..Request::default() };
+            let mut expected =
+                Request { prompt: "a tree".to_owned(), seed: 5, ..Request::default() };
             let args = generate(&[&["a tree"], words].concat()).expect("valid");
-            let found = args.request(Request { prompt: "another".to_owned(), seed: 5, ..Request::default() });
+            let found = args.request(Request {
+                prompt: "another".to_owned(),
+                seed: 5,
+                ..Request::default()
+            });
             change(&mut expected);
             assert_eq!(found, expected, "{words:?}");
         }
@@ -211,7 +235,12 @@ mod tests {
 
     #[test]
     fn a_picture_can_stand_for_the_prompt() {
-        let base = Request { prompt: "a tree".to_owned(), seed: 9, height: Some(64), ..Request::default() };
+        let base = Request {
+            prompt: "a tree".to_owned(),
+            seed: 9,
+            height: Some(64),
+            ..Request::default()
+        };
         assert_eq!(generate(&["--from", "a.png"]).expect("valid").request(base.clone()), base);
     }
 

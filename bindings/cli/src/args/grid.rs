@@ -1,4 +1,5 @@
-//! The flags of `grid`: prompts, what differs between the columns and the rows, and what all pictures share.
+//! The flags of `grid`: prompts, what differs between the columns and the rows, and what all
+//! pictures share.
 
 use std::path::PathBuf;
 
@@ -101,10 +102,11 @@ impl Setting {
             return Ok(Request { prompt: self.value.clone(), ..base });
         }
         let flag = format!("--{}={}", self.field, self.value);
-        let cli = Cli::try_parse_from(["pocketmuse", "edit", "-", "-", &flag]).map_err(|error| {
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-        })?;
+        let cli =
+            Cli::try_parse_from(["pocketmuse", "edit", "-", "-", &flag]).map_err(|error| {
+                let text = error.to_string();
+                text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            })?;
         let prompt = base.prompt.clone();
         match cli.command {
             Command::Edit(args) => Ok(Request { prompt, ..args.request(base) }),
@@ -114,14 +116,20 @@ impl Setting {
 }
 
 fn parse_setting(text: &str) -> Result<Setting, String> {
-    let (field, value) = text.split_once('=').ok_or_else(|| format!("expected SETTING=VALUE, found {text:?}"))?;
+    let (field, value) =
+        text.split_once('=').ok_or_else(|| format!("expected SETTING=VALUE, found {text:?}"))?;
     Setting::new(field, value)
 }
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
-    let (field, values) = text.split_once('=').ok_or_else(|| format!("expected SETTING=VALUES, found {text:?}"))?;
+    let (field, values) =
+        text.split_once('=').ok_or_else(|| format!("expected SETTING=VALUES, found {text:?}"))?;
     let between = if values.contains(';') { ';' } else { ',' };
-    values.split(between).map(|value| Setting::new(field, value)).collect::<Result<_, _>>().map(Axis)
+    values
+        .split(between)
+        .map(|value| Setting::new(field, value))
+        .collect::<Result<_, _>>()
+        .map(Axis)
 }
 
 #[cfg(test)]
@@ -132,11 +140,15 @@ mod tests {
 
     #[test]
     fn an_axis_is_a_setting_and_its_values() {
-        let values =
-            |text: &str| parse_axis(text).map(|axis| axis.0.into_iter().map(|setting| setting.value).collect());
+        let values = |text: &str| {
+            parse_axis(text).map(|axis| axis.0.into_iter().map(|setting| setting.value).collect())
+        };
         assert_eq!(values("seed=1, 2,3"), Ok(vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
         assert_eq!(values("temperature=2,0;0.7,0"), Ok(vec!["2,0".to_owned(), "0.7,0".to_owned()]));
-        assert_eq!(values("prompt=a tree; a car, red"), Ok(vec!["a tree".to_owned(), "a car, red".to_owned()]));
+        assert_eq!(
+            values("prompt=a tree; a car, red"),
+            Ok(vec!["a tree".to_owned(), "a car, red".to_owned()])
+        );
         for (text, expected) in [
             ("seed", "expected SETTING=VALUES, found"),
             ("steps=3", "expected one of prompt, negative-prompt, seed"),
@@ -168,6 +180,9 @@ mod tests {
         let request = parse_setting("temperature=2,0").expect("valid").request(Request::default());
         assert_eq!(request.temperature, Some(Temperature::Range([2.0, 0.0])));
         let request = parse_setting("sampler=halton").expect("valid").request(request);
-        assert_eq!((request.temperature, request.sampler), (Some(Temperature::Range([2.0, 0.0])), Sampler::Halton));
+        assert_eq!(
+            (request.temperature, request.sampler),
+            (Some(Temperature::Range([2.0, 0.0])), Sampler::Halton)
+        );
     }
 }

@@ -25,7 +25,8 @@ pub struct RunArgs {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
-    /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system has left [default: auto]
+    /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system
+    /// has left [default: auto]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
     /// Print one JSON object per line on stdout

@@ -5,7 +5,8 @@ use clap::ValueEnum;
 /// How pictures in the making are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
-    /// As the terminal can: kitty, iterm, sixel or blocks; without a terminal, or with --json, files
+    /// As the terminal can: kitty, iterm, sixel or blocks; without a terminal, or with --json,
+    /// files
     Auto,
     /// In place by kitty's protocol: kitty, Ghostty
     Kitty,
@@ -35,11 +36,22 @@ mod tests {
             (&["--preview=files", "a tree"], Some(Show::Files)),
         ];
         for (words, expected) in cases {
-            let cli = Cli::try_parse_from(["pocketmuse", "generate"].iter().chain(words)).expect("valid");
+            let cli =
+                Cli::try_parse_from(["pocketmuse", "generate"].iter().chain(words)).expect("valid");
             let Command::Generate(args) = cli.command else { panic!("expected generate") };
-            assert_eq!((args.watch.preview, args.prompt.as_deref()), (expected, Some("a tree")), "{words:?}");
+            assert_eq!(
+                (args.watch.preview, args.prompt.as_deref()),
+                (expected, Some("a tree")),
+                "{words:?}"
+            );
         }
-        let wrong = Cli::try_parse_from(["pocketmuse", "generate", "a", "--preview=jpeg"]).expect_err("unknown");
-        assert!(wrong.to_string().contains("[possible values: auto, kitty, iterm, sixel, blocks, files]"), "{wrong}");
+        let wrong = Cli::try_parse_from(["pocketmuse", "generate", "a", "--preview=jpeg"])
+            .expect_err("unknown");
+        assert!(
+            wrong
+                .to_string()
+                .contains("[possible values: auto, kitty, iterm, sixel, blocks, files]"),
+            "{wrong}"
+        );
     }
 }

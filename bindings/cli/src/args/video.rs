@@ -90,7 +90,8 @@ impl VideoArgs {
 
 /// Reads `-15,0`.
 fn parse_motion(text: &str) -> Result<[f32; 2], String> {
-    let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let numbers: Option<Vec<f32>> =
+        text.split(',').map(|number| number.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| <[f32; 2]>::try_from(numbers).ok());
     numbers.ok_or_else(|| format!("expected two numbers with a comma between, found {text:?}"))
 }
@@ -118,9 +119,16 @@ mod tests {
     fn motion_may_be_negative() {
         let args = video(&["--motion", "-15,0.5", "-o", "a.gif", "--fps", "12.5"]).expect("valid");
         assert_eq!((args.motion, args.fps, args.frames), ([-15.0, 0.5], 12.5, 16));
-        assert_eq!(args.request(3), Request { prompt: "a tree".to_owned(), seed: 3, ..Request::default() });
-        let wrong: [&[&str]; 4] =
-            [&[], &["-o", "a.gif", "--motion", "1"], &["-o", "a", "--fps", "0"], &["-o", "a", "--fps", "NaN"]];
+        assert_eq!(
+            args.request(3),
+            Request { prompt: "a tree".to_owned(), seed: 3, ..Request::default() }
+        );
+        let wrong: [&[&str]; 4] = [
+            &[],
+            &["-o", "a.gif", "--motion", "1"],
+            &["-o", "a", "--fps", "0"],
+            &["-o", "a", "--fps", "NaN"],
+        ];
         for words in wrong {
             assert_eq!(video(words).expect_err("wrong").exit_code(), 2, "{words:?}");
         }

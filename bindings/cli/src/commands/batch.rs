@@ -1,4 +1,5 @@
-//! `--prompts` and `--seeds`: several jobs with the model loaded once. A job that fails does not lose the others.
+//! `--prompts` and `--seeds`: several jobs with the model loaded once. A job that fails does not
+//! lose the others.
 
 use std::{fs, path::Path};
 
@@ -52,7 +53,10 @@ pub(super) fn run(order: Order<'_>, offline: bool, console: &Console) -> Result<
             Err(error) => {
                 failed += 1;
                 let line = line.map(|line| format!("line {line}"));
-                let place = line.into_iter().chain(seed.map(|seed| format!("seed {seed}"))).collect::<Vec<_>>();
+                let place = line
+                    .into_iter()
+                    .chain(seed.map(|seed| format!("seed {seed}")))
+                    .collect::<Vec<_>>();
                 let error = error.within(place.join(", "));
                 console.event(|| terminal::error_event(&error));
                 terminal::note(format!("error: {error}"));
@@ -83,14 +87,17 @@ fn make(
         ..args.clone()
     };
     let job = match order {
-        Order::Edit(args) => Job::read(Order::Edit(&EditArgs { generate: change(&args.generate), ..args.clone() }))?,
+        Order::Edit(args) => {
+            Job::read(Order::Edit(&EditArgs { generate: change(&args.generate), ..args.clone() }))?
+        }
         Order::Generate(args) => Job::read(Order::Generate(&change(args)))?,
         Order::Resume(_) => return Ok(()),
     };
     package::mended(&job.package(), console, || {
         let ready = match opened.take() {
             Some(ready) => ready,
-            None => package::find(&job.package(), console)?.open(&package::options(&job.package()), offline)?,
+            None => package::find(&job.package(), console)?
+                .open(&package::options(&job.package()), offline)?,
         };
         let made = job.check(&ready.manifest).and_then(|_| generate::make(&job, &ready, console));
         if made.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::PackageDamaged) {
@@ -102,7 +109,11 @@ fn make(
 
 /// Every line with every seed, line after line. Empty lines are left out.
 fn items(args: &GenerateArgs) -> Result<Vec<Item>> {
-    let seeds: Vec<_> = if args.seeds.is_empty() { vec![None] } else { args.seeds.iter().copied().map(Some).collect() };
+    let seeds: Vec<_> = if args.seeds.is_empty() {
+        vec![None]
+    } else {
+        args.seeds.iter().copied().map(Some).collect()
+    };
     let Some(path) = &args.prompts else {
         return Ok(seeds.into_iter().map(|seed| Item { line: None, prompt: None, seed }).collect());
     };
@@ -115,8 +126,14 @@ fn items(args: &GenerateArgs) -> Result<Vec<Item>> {
         .filter(|(line, _)| !line.trim_ascii().is_empty());
     let items: Vec<_> = lines
         .flat_map(|(line, number)| {
-            let prompt = move || std::str::from_utf8(line).map(|text| text.trim().to_owned()).map_err(no_text);
-            seeds.iter().map(move |seed| Item { line: Some(number), prompt: Some(prompt()), seed: *seed })
+            let prompt = move || {
+                std::str::from_utf8(line).map(|text| text.trim().to_owned()).map_err(no_text)
+            };
+            seeds.iter().map(move |seed| Item {
+                line: Some(number),
+                prompt: Some(prompt()),
+                seed: *seed,
+            })
         })
         .collect();
     if items.is_empty() {
@@ -135,12 +152,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let wrong = |detail| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".to_owned() };
-        return Err(wrong(format!("expected a text file of at most {MAX_BYTES} bytes, found {found}")));
+        let found = if metadata.is_file() {
+            format!("{} bytes", metadata.len())
+        } else {
+            "no file".to_owned()
+        };
+        return Err(wrong(format!(
+            "expected a text file of at most {MAX_BYTES} bytes, found {found}"
+        )));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
     match bytes.iter().position(|byte| *byte == 0) {
-        Some(at) => Err(wrong(format!("expected UTF-8 text, found a zero at byte {at}: another encoding or no text"))),
+        Some(at) => Err(wrong(format!(
+            "expected UTF-8 text, found a zero at byte {at}: another encoding or no text"
+        ))),
         None => Ok(bytes),
     }
 }
@@ -154,17 +179,29 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("prompts.txt");
         fs::write(&path, b" a tree\r\n\n  \nb\xff\na car").expect("written");
-        let args = GenerateArgs { prompts: Some(path.clone()), seeds: vec![4, 9], ..GenerateArgs::default() };
+        let args = GenerateArgs {
+            prompts: Some(path.clone()),
+            seeds: vec![4, 9],
+            ..GenerateArgs::default()
+        };
         let found = items(&args).expect("read").into_iter().map(|item| {
             let prompt = item.prompt.expect("of a line").unwrap_or_else(|error| error.to_string());
             (item.line.expect("of a file"), prompt, item.seed.expect("given"))
         });
         let broken = "expected UTF-8 text, found none from byte 1 on";
-        let expected =
-            [(1, "a tree", 4), (1, "a tree", 9), (4, broken, 4), (4, broken, 9), (5, "a car", 4), (5, "a car", 9)];
+        let expected = [
+            (1, "a tree", 4),
+            (1, "a tree", 9),
+            (4, broken, 4),
+            (4, broken, 9),
+            (5, "a car", 4),
+            (5, "a car", 9),
+        ];
         assert!(found.eq(expected.map(|(line, prompt, seed)| (line, prompt.to_owned(), seed))));
         let none = "expected a prompt on each line, found none";
-        let zero = |at| format!("expected UTF-8 text, found a zero at byte {at}: another encoding or no text");
+        let zero = |at| {
+            format!("expected UTF-8 text, found a zero at byte {at}: another encoding or no text")
+        };
         for (bytes, expected) in [
             (&b" \n\n"[..], none.to_owned()),
             (b"", none.to_owned()),
@@ -179,8 +216,12 @@ mod tests {
         fs::write(&path, b"\xef\xbb\xbfa tree\r\n").expect("written");
         let prompts = items(&args).expect("read").into_iter().filter_map(|item| item.prompt?.ok());
         assert!(prompts.eq(["a tree", "a tree"]), "without the mark of an editor");
-        let args = GenerateArgs { prompts: Some(folder.path().to_owned()), ..GenerateArgs::default() };
+        let args =
+            GenerateArgs { prompts: Some(folder.path().to_owned()), ..GenerateArgs::default() };
         let error = items(&args).err().expect("a folder");
-        assert!(error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"),
+            "{error}"
+        );
     }
 }

@@ -35,15 +35,21 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     runtime::start(offline)?;
     let options = Options { staged: true, prepared: None, ..package::options(&args.package) };
     let bar = terminal::step_bar("measuring", json);
-    let found = bench::bench(&folder, &options, &request, args.runs.into(), |Progress { part, done, of }| {
-        bar.set_message(match part {
-            Part::Pictures => "making pictures",
-            Part::Machine => "measuring the machine",
-        });
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-        stop::flow()
-    });
+    let found = bench::bench(
+        &folder,
+        &options,
+        &request,
+        args.runs.into(),
+        |Progress { part, done, of }| {
+            bar.set_message(match part {
+                Part::Pictures => "making pictures",
+                Part::Machine => "measuring the machine",
+            });
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+            stop::flow()
+        },
+    );
     bar.finish_and_clear();
     let found = found?;
     if json {
@@ -141,8 +147,9 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
 }
 
 fn stage_line(stage: &StageBench, bench: &Bench) -> String {
-    let load =
-        |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)));
+    let load = |time: Option<Duration>| {
+        time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)))
+    };
     let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
     let share = |peak: f64| format!("{:.0}%", 100.0 * stage.speed() / peak);
     format!(

@@ -1,4 +1,5 @@
-//! What `pocketmuse edit` starts from: a picture and its mask, in files that may be read again later.
+//! What `pocketmuse edit` starts from: a picture and its mask, in files that may be read again
+//! later.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,8 @@ impl PinnedFile {
         if found == self.sha256 {
             return Ok(&self.path);
         }
-        let detail = format!("expected SHA-256 {}, found {found}: the picture was changed", self.sha256);
+        let detail =
+            format!("expected SHA-256 {}, found {found}: the picture was changed", self.sha256);
         Err(Error::new(ErrorKind::BadInput, self.path.display().to_string(), detail))
     }
 }

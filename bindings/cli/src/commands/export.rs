@@ -13,16 +13,23 @@ use crate::{
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let started = Instant::now();
-    let mut flavours = if args.flavours.is_empty() { Options::default().flavours } else { args.flavours.clone() };
+    let mut flavours =
+        if args.flavours.is_empty() { Options::default().flavours } else { args.flavours.clone() };
     flavours.sort();
     flavours.dedup();
     let options = Options { flavours, name: args.name.clone(), overwrite: args.force };
     let bar = terminal::byte_bar("exporting");
-    let summary = pocketmuse_export::export(&args.checkpoint, &args.output, &options, runtime::calibrate, |progress| {
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.written_bytes);
-        stop::flow()
-    });
+    let summary = pocketmuse_export::export(
+        &args.checkpoint,
+        &args.output,
+        &options,
+        runtime::calibrate,
+        |progress| {
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.written_bytes);
+            stop::flow()
+        },
+    );
     bar.finish_and_clear();
     let summary = summary?;
     summary.warnings.iter().for_each(terminal::warn);

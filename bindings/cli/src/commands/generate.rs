@@ -1,4 +1,5 @@
-//! `pocketmuse generate` and `pocketmuse edit`: a prompt, and a picture to start from, become picture files.
+//! `pocketmuse generate` and `pocketmuse edit`: a prompt, and a picture to start from, become
+//! picture files.
 
 use std::{
     ops::ControlFlow,
@@ -48,7 +49,9 @@ pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
         batch::run(order, offline, &console)
     } else {
         Job::read(order)
-            .and_then(|job| package::mended(&job.package(), &console, || generate(&job, offline, &console)))
+            .and_then(|job| {
+                package::mended(&job.package(), &console, || generate(&job, offline, &console))
+            })
             .map(|()| 0)
     };
     made.inspect_err(|error| console.event(|| terminal::error_event(error)))
@@ -102,7 +105,10 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
     failed?;
     let (output, traced) = made?;
     stop::check()?;
-    output.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
+    output
+        .truncated
+        .iter()
+        .for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
 
     let files = job.write(&output, manifest)?;
     if let (Some(path), Some(log)) = (&job.save_tokens, &log) {
@@ -285,8 +291,10 @@ fn done_event(files: &[PathBuf], output: &Output) -> Value {
 /// Time and peak memory of each stage, a line each.
 fn report(report: &Report) -> Vec<String> {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
-    let mut lines =
-        vec![format!("{:<14}{:>10}{:>12}{:>16}{:>16}", "stage", "load ms", "run ms", "peak memory", "anonymous")];
+    let mut lines = vec![format!(
+        "{:<14}{:>10}{:>12}{:>16}{:>16}",
+        "stage", "load ms", "run ms", "peak memory", "anonymous"
+    )];
     for stage in &report.stages {
         let (load, run) = (milliseconds(stage.load), milliseconds(stage.run));
         let (peak, anonymous) = (size(stage.peak_rss_bytes), size(stage.peak_anonymous_bytes));

@@ -17,7 +17,11 @@ use crate::{
 };
 
 pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
-    let found = if args.path.join(MANIFEST).exists() { package(&args.path)? } else { checkpoint(&args.path)? };
+    let found = if args.path.join(MANIFEST).exists() {
+        package(&args.path)?
+    } else {
+        checkpoint(&args.path)?
+    };
     if args.json {
         terminal::print(found.json().to_string());
     } else {
@@ -63,18 +67,41 @@ impl Found {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} {}", self.kind, self.name), format!("digest {}", self.digest)];
+        let mut lines =
+            vec![format!("{} {}", self.kind, self.name), format!("digest {}", self.digest)];
         lines.extend(self.facts.iter().map(|(name, value)| format!("{name} {}", readable(value))));
-        lines.push(format!("{:<20}{:>8}{:>15}{:>13}  {}", "network", "tensors", "parameters", "size", "types"));
+        lines.push(format!(
+            "{:<20}{:>8}{:>15}{:>13}  {}",
+            "network", "tensors", "parameters", "size", "types"
+        ));
         for part in &self.parts {
-            let types: Vec<_> =
-                part.parameters.iter().map(|(dtype, count)| format!("{dtype} {}", thousands(*count))).collect();
-            let types = if part.parameters.len() == 1 { part.parameters.keys().cloned().collect() } else { types };
-            lines.push(row(&part.name, part.tensors, part.parameters.values().sum(), part.bytes, &types.join(", ")));
+            let types: Vec<_> = part
+                .parameters
+                .iter()
+                .map(|(dtype, count)| format!("{dtype} {}", thousands(*count)))
+                .collect();
+            let types = if part.parameters.len() == 1 {
+                part.parameters.keys().cloned().collect()
+            } else {
+                types
+            };
+            lines.push(row(
+                &part.name,
+                part.tensors,
+                part.parameters.values().sum(),
+                part.bytes,
+                &types.join(", "),
+            ));
         }
         let sum = |of: fn(&Part) -> u64| self.parts.iter().map(of).sum();
         let tensors = self.parts.iter().map(|part| part.tensors).sum();
-        lines.push(row("in all", tensors, sum(|part| part.parameters.values().sum()), sum(|part| part.bytes), ""));
+        lines.push(row(
+            "in all",
+            tensors,
+            sum(|part| part.parameters.values().sum()),
+            sum(|part| part.bytes),
+            "",
+        ));
         lines
     }
 }
@@ -93,7 +120,11 @@ fn readable(value: &Value) -> String {
 }
 
 fn row(name: &str, tensors: usize, parameters: u64, bytes: u64, types: &str) -> String {
-    let line = format!("{name:<20}{tensors:>8}{:>15}{:>13}  {types}", thousands(parameters), mebibytes(bytes));
+    let line = format!(
+        "{name:<20}{tensors:>8}{:>15}{:>13}  {types}",
+        thousands(parameters),
+        mebibytes(bytes)
+    );
     line.trim_end().to_owned()
 }
 
@@ -110,7 +141,10 @@ fn package(root: &Path) -> Result<Found> {
     let facts = vec![
         ("format", json!(manifest.format)),
         ("exporter", json!(manifest.exporter)),
-        ("picture", json!(format!("{pixels} x {pixels} pixels, {0} x {0} tokens", model.sample_size))),
+        (
+            "picture",
+            json!(format!("{pixels} x {pixels} pixels, {0} x {0} tokens", model.sample_size)),
+        ),
         ("codebook_size", json!(model.codebook_size)),
         ("masking_schedule", json!(model.masking_schedule)),
         ("defaults", terminal::plain_json(&manifest.defaults)),
@@ -125,21 +159,31 @@ fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<Part> {
     entry.graph.check(root)?;
     let path = entry.graph.locate(root);
     let graph = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-    let damaged =
-        || Error::new(ErrorKind::PackageDamaged, path.display().to_string(), "expected an ONNX graph, found none");
+    let damaged = || {
+        Error::new(
+            ErrorKind::PackageDamaged,
+            path.display().to_string(),
+            "expected an ONNX graph, found none",
+        )
+    };
     let constants = onnx::constants(&graph).ok_or_else(damaged)?;
-    let parameters = constants.by_type.into_iter().map(|(dtype, count)| (dtype.to_owned(), count)).collect();
+    let parameters =
+        constants.by_type.into_iter().map(|(dtype, count)| (dtype.to_owned(), count)).collect();
     let bytes = entry.graph.bytes + entry.weights.as_ref().map_or(0, |file| file.bytes);
     Ok(Part { name, tensors: constants.tensors, parameters, bytes })
 }
 
 fn checkpoint(root: &Path) -> Result<Found> {
     let checkpoint = Checkpoint::open(root)?;
-    let parts = Checkpoint::NETWORKS.iter().map(|name| Ok(network_part(name, &checkpoint.network(name)?)));
+    let parts =
+        Checkpoint::NETWORKS.iter().map(|name| Ok(network_part(name, &checkpoint.network(name)?)));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     let (mut listing, mut weights) = (String::new(), serde_json::Map::new());
     for path in files(root)? {
-        let (name, sha256) = (path.strip_prefix(root).unwrap_or(&path).display().to_string(), Digest::of_file(&path)?);
+        let (name, sha256) = (
+            path.strip_prefix(root).unwrap_or(&path).display().to_string(),
+            Digest::of_file(&path)?,
+        );
         listing.push_str(&format!("{sha256}  {name}\n"));
         if path.extension().is_some_and(|ending| ending == "safetensors") {
             weights.insert(name, json!(sha256));
@@ -152,7 +196,8 @@ fn checkpoint(root: &Path) -> Result<Found> {
 }
 
 fn network_part(name: &str, network: &Network) -> Part {
-    let mut part = Part { name: name.to_owned(), tensors: 0, parameters: BTreeMap::new(), bytes: 0 };
+    let mut part =
+        Part { name: name.to_owned(), tensors: 0, parameters: BTreeMap::new(), bytes: 0 };
     for (_, tensor) in network.tensors() {
         part.tensors += 1;
         part.bytes += tensor.bytes;
@@ -162,7 +207,8 @@ fn network_part(name: &str, network: &Network) -> Part {
     part
 }
 
-/// The files that make up a checkpoint, in order: those of its networks, its tokenizer and its configuration.
+/// The files that make up a checkpoint, in order: those of its networks, its tokenizer and its
+/// configuration.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in ["", "scheduler", "text_encoder", "tokenizer", "transformer", "vqvae"] {
@@ -170,7 +216,9 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry.map_err(|error| Error::io(&folder, error))?.path();
-            let counts = |ending: &std::ffi::OsStr| ["json", "txt", "safetensors"].iter().any(|known| ending == *known);
+            let counts = |ending: &std::ffi::OsStr| {
+                ["json", "txt", "safetensors"].iter().any(|known| ending == *known)
+            };
             if path.is_file() && path.extension().is_some_and(counts) {
                 found.push(path);
             }

@@ -1,4 +1,5 @@
-//! What a picture command is to make, from what, and where it goes; the part of it that `--job` keeps in a file. Runs nothing.
+//! What a picture command is to make, from what, and where it goes; the part of it that `--job`
+//! keeps in a file. Runs nothing.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -63,17 +64,23 @@ impl Kept {
             return Ok(());
         }
         let only = self.only.map(|only| format!(" for picture {only}")).unwrap_or_default();
-        let detail = format!("expected {wanted} files of {images} pictures, found {}{only}", self.files.len());
+        let detail = format!(
+            "expected {wanted} files of {images} pictures, found {}{only}",
+            self.files.len()
+        );
         Err(Error::new(ErrorKind::BadInput, "job", detail))
     }
 }
 
 impl Job {
-    /// Reads the job from the flags and the files they name, and tries every place that will be written to.
+    /// Reads the job from the flags and the files they name, and tries every place that will be
+    /// written to.
     pub(super) fn read(order: Order<'_>) -> Result<Self> {
         match order {
             Order::Generate(args) => Self::new(args, |base| args.request(base), None),
-            Order::Edit(args) => Self::new(&args.generate, |base| args.request(base), Some(SourceFiles::new(args)?)),
+            Order::Edit(args) => {
+                Self::new(&args.generate, |base| args.request(base), Some(SourceFiles::new(args)?))
+            }
             Order::Resume(args) => {
                 let kept: Kept = job::load(&args.job)?;
                 kept.check().map_err(|error| error.within(args.job.display()))?;
@@ -93,7 +100,11 @@ impl Job {
         }
     }
 
-    fn new(args: &GenerateArgs, change: impl FnOnce(Request) -> Request, source: Option<SourceFiles>) -> Result<Self> {
+    fn new(
+        args: &GenerateArgs,
+        change: impl FnOnce(Request) -> Request,
+        source: Option<SourceFiles>,
+    ) -> Result<Self> {
         let (base, origin) = match &args.from {
             Some(path) => picture::read(path)?,
             None => (Request { seed: random_seed(), ..Request::default() }, None),
@@ -104,10 +115,14 @@ impl Job {
         let all = args.num_images_per_prompt.is_some() || args.variation.is_some();
         let only = origin.as_ref().filter(|_| !all);
         let only = only.map(|origin| origin.image as usize).filter(|only| *only < images);
-        let count = if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
+        let count =
+            if only.is_some() { 1 } else { images.min(pocketmuse::request::MAX_IMAGES as usize) };
         let name = Name { prompt: &request.prompt, line: args.line, seed: args.named_seed };
         let files = outputs::plan(args.output.as_deref(), name, count)?;
-        [&args.save_tokens, &args.job].into_iter().flatten().try_for_each(|path| place::neighbour(path).map(drop))?;
+        [&args.save_tokens, &args.job]
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| place::neighbour(path).map(drop))?;
         args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
@@ -131,14 +146,19 @@ impl Job {
 
     /// The package that its pictures are made with.
     pub(super) fn package(&self) -> PackageArgs {
-        PackageArgs { folder: self.kept.package.clone(), flavour: self.kept.flavour, run: self.run.clone() }
+        PackageArgs {
+            folder: self.kept.package.clone(),
+            flavour: self.kept.flavour,
+            run: self.run.clone(),
+        }
     }
 
     /// The request with every default filled in, checked as far as that needs no graph.
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a value out of range or one that does not fit the model or the picture to edit.
+    /// `BadRequest` for a value out of range or one that does not fit the model or the picture to
+    /// edit.
     pub(super) fn check(&self, manifest: &Manifest) -> Result<Request> {
         let resolved = match &self.source {
             Some(source) => source.resolve(&self.kept.request, manifest)?,
@@ -147,7 +167,8 @@ impl Job {
         Ok(resolved.request)
     }
 
-    /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it was read.
+    /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it
+    /// was read.
     pub(super) fn keep(&self, state: Option<&dyn Fn() -> State>) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let kept = Kept {
@@ -183,7 +204,8 @@ impl Job {
     }
 }
 
-/// A request read from a file as one that varies the picture there. A variation of a variation is one of the same picture.
+/// A request read from a file as one that varies the picture there. A variation of a variation is
+/// one of the same picture.
 fn to_vary(base: Request, origin: Option<&Origin>) -> Request {
     let own = origin.map_or(0, |origin| origin.image);
     let variation_of = if base.variation.is_some() { base.variation_of } else { own };
@@ -210,13 +232,28 @@ mod tests {
     fn a_request_comes_from_the_flags_and_the_picture() {
         let folder = tempfile::tempdir().expect("a folder");
         let png = folder.path().join("tree-1.png");
-        let made = Request { prompt: "a tree".to_owned(), seed: 5, num_images_per_prompt: 3, ..Request::default() };
+        let made = Request {
+            prompt: "a tree".to_owned(),
+            seed: 5,
+            num_images_per_prompt: 3,
+            ..Request::default()
+        };
         let package = pocketmuse_package::Digest::of(b"");
-        let origin = Origin { version: "1".to_owned(), model: "tiny".to_owned(), package, flavour: None, image: 1 };
+        let origin = Origin {
+            version: "1".to_owned(),
+            model: "tiny".to_owned(),
+            package,
+            flavour: None,
+            image: 1,
+        };
         picture::write(&image::RgbImage::new(2, 2), &png, &made, &origin).expect("written");
 
         let output = Some(folder.path().join("again.png"));
-        let args = GenerateArgs { from: Some(png.clone()), output: output.clone(), ..GenerateArgs::default() };
+        let args = GenerateArgs {
+            from: Some(png.clone()),
+            output: output.clone(),
+            ..GenerateArgs::default()
+        };
         let kept = Job::read(Order::Generate(&args)).expect("read").kept;
         assert_eq!((kept.request, kept.only, kept.files.len()), (made, Some(1), 1));
 
@@ -227,10 +264,16 @@ mod tests {
             ..GenerateArgs::default()
         };
         let kept = Job::read(Order::Generate(&args)).expect("read").kept;
-        let request = (kept.request.variation, kept.request.variation_of, kept.request.num_images_per_prompt);
+        let request =
+            (kept.request.variation, kept.request.variation_of, kept.request.num_images_per_prompt);
         assert_eq!((request, kept.only, kept.files.len()), ((Some(0.3), 1, 1), None, 1));
 
-        let args = GenerateArgs { from: Some(png), output, num_images_per_prompt: Some(2), ..GenerateArgs::default() };
+        let args = GenerateArgs {
+            from: Some(png),
+            output,
+            num_images_per_prompt: Some(2),
+            ..GenerateArgs::default()
+        };
         let kept = Job::read(Order::Generate(&args)).expect("read").kept;
         assert_eq!((kept.request.seed, kept.only, kept.files.len()), (5, None, 2));
     }
@@ -254,8 +297,14 @@ mod tests {
         type Change = fn(&mut Kept);
         let changes: [(Change, &str); 3] = [
             (|kept| kept.files.clear(), "job: expected 1 files of 1 pictures, found 0"),
-            (|kept| kept.request.num_images_per_prompt = 7, "job: expected 7 files of 7 pictures, found 1"),
-            (|kept| kept.only = Some(1), "job: expected 1 files of 1 pictures, found 1 for picture 1"),
+            (
+                |kept| kept.request.num_images_per_prompt = 7,
+                "job: expected 7 files of 7 pictures, found 1",
+            ),
+            (
+                |kept| kept.only = Some(1),
+                "job: expected 1 files of 1 pictures, found 1 for picture 1",
+            ),
         ];
         for (change, expected) in changes {
             let mut kept = job.kept.clone();

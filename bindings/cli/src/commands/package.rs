@@ -1,4 +1,5 @@
-//! The package of a command: found by its flags, and opened. The one place of the command that opens a pipeline.
+//! The package of a command: found by its flags, and opened. The one place of the command that
+//! opens a pipeline.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,8 @@ use pocketmuse_package::{ErrorKind, Result};
 use super::generate::Console;
 use crate::{args::PackageArgs, bundled, runtime, stop, terminal};
 
-/// A package that is there, and what it says about itself. Nothing was fetched for it but the built-in model's export.
+/// A package that is there, and what it says about itself. Nothing was fetched for it but the
+/// built-in model's export.
 pub(super) struct Found {
     pub(super) folder: PathBuf,
     pub(super) manifest: Manifest,
@@ -52,11 +54,17 @@ pub(super) fn options(args: &PackageArgs) -> Options {
 }
 
 /// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-pub(super) fn mended<T>(args: &PackageArgs, console: &Console, mut make: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn mended<T>(
+    args: &PackageArgs,
+    console: &Console,
+    mut make: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let made = make();
     match made {
         Err(error) if error.kind() == ErrorKind::PackageDamaged && args.folder.is_none() => {
-            console.warning(&format!("the built-in model is made again, since its package is damaged: {error}"));
+            console.warning(&format!(
+                "the built-in model is made again, since its package is damaged: {error}"
+            ));
             bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
             make()
         }
@@ -64,7 +72,8 @@ pub(super) fn mended<T>(args: &PackageArgs, console: &Console, mut make: impl Fn
     }
 }
 
-/// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its size.
+/// The bundled model's flavour where none is asked for: the yardstick, which is fast enough at its
+/// size.
 fn built_in_flavour(args: &PackageArgs) -> Flavour {
     args.flavour.unwrap_or(Flavour::F32)
 }

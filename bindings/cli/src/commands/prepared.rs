@@ -18,11 +18,20 @@ pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
     for entry in &entries {
         let package = match &entry.package {
             Some(package) => {
-                format!("{}: {} files checked, {} graphs optimised", package.display(), entry.files, entry.graphs.len())
+                format!(
+                    "{}: {} files checked, {} graphs optimised",
+                    package.display(),
+                    entry.files,
+                    entry.graphs.len()
+                )
             }
             None => "a damaged record or a leftover, which is not used".to_owned(),
         };
-        terminal::print(format!("{package} ({}, {})", entry.path.display(), mebibytes(entry.bytes)));
+        terminal::print(format!(
+            "{package} ({}, {})",
+            entry.path.display(),
+            mebibytes(entry.bytes)
+        ));
     }
     if args.clean {
         terminal::print(format!("{} removed from {}", prepared::clean(&folder)?, folder.display()));

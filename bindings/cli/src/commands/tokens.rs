@@ -26,7 +26,9 @@ impl TokenLog {
     /// Keeps the tokens after `step`.
     pub(crate) fn add(&mut self, step: &Step<'_>, mask_token_id: u32) {
         (self.mask_token_id, self.height, self.width) = (mask_token_id, step.height, step.width);
-        let ids = |tokens: &[Option<u32>]| tokens.iter().map(|token| token.unwrap_or(mask_token_id)).collect();
+        let ids = |tokens: &[Option<u32>]| {
+            tokens.iter().map(|token| token.unwrap_or(mask_token_id)).collect()
+        };
         self.steps.push(step.tokens.chunks((step.height * step.width).max(1)).map(ids).collect());
     }
 
@@ -44,7 +46,8 @@ impl TokenLog {
         }
         let temporary = place::neighbour(path)?;
         let mut out = BufWriter::new(temporary.as_file());
-        let written = serde_json::to_writer(&mut out, &Log { request, tokens: self }).map_err(Into::into);
+        let written =
+            serde_json::to_writer(&mut out, &Log { request, tokens: self }).map_err(Into::into);
         written.and_then(|()| out.flush()).map_err(|error| Error::io(path, error))?;
         drop(out);
         place::file(temporary, path)
@@ -62,7 +65,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.json");
         let tokens = [Some(3), None, None, Some(7)];
-        let (rng, request) = (&Rng::new(RngKind::Own, 4), &Request { seed: 4, ..Request::default() });
+        let (rng, request) =
+            (&Rng::new(RngKind::Own, 4), &Request { seed: 4, ..Request::default() });
         let (images, height, width) = (2, 1, 2);
         let step = Step {
             step: 0,

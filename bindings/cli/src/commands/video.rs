@@ -30,7 +30,8 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let request = args.request(job::random_seed());
     let found = package::find(&args.package, console)?;
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
-    let Opened { folder, manifest, pipeline } = found.open(&package::options(&args.package), offline)?;
+    let Opened { folder, manifest, pipeline } =
+        found.open(&package::options(&args.package), offline)?;
     console.started(&folder, &manifest, request.seed);
 
     let mut failed = Ok(());
@@ -48,7 +49,9 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     failed?;
     let made = made?;
     stop::check()?;
-    made.truncated.iter().for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
+    made.truncated
+        .iter()
+        .for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
     let files = animation.finish()?;
     if console.json {
         let request = terminal::plain_json(&made.request);

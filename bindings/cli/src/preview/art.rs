@@ -1,4 +1,5 @@
-//! A picture as what a terminal understands: the protocols of kitty and iTerm2, sixels, and half blocks. Knows no terminal.
+//! A picture as what a terminal understands: the protocols of kitty and iTerm2, sixels, and half
+//! blocks. Knows no terminal.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -54,7 +55,10 @@ pub(super) fn sixel(image: &RgbImage) -> String {
         let colours: BTreeSet<u8> = band.iter().copied().collect();
         for colour in colours {
             let _ = write!(text, "#{colour}");
-            run_lengths(&mut text, (0..width as usize).map(|x| sixel_of(band, width as usize, x, colour)));
+            run_lengths(
+                &mut text,
+                (0..width as usize).map(|x| sixel_of(band, width as usize, x, colour)),
+            );
             text.push('$'); // back to the start of the line
         }
         text.push('-');
@@ -83,19 +87,28 @@ fn run_lengths(text: &mut String, sixels: impl Iterator<Item = u8>) {
     }
 }
 
-/// The colours in percents, and which each pixel has: its own where there are few enough, else the nearest.
+/// The colours in percents, and which each pixel has: its own where there are few enough, else the
+/// nearest.
 fn indexed(image: &RgbImage) -> (Vec<[u8; 3]>, Vec<u8>) {
     let percent = |value: u8| ((u32::from(value) * 100 + 127) / 255) as u8;
     let exact: Vec<[u8; 3]> = image.pixels().map(|pixel| pixel.0.map(percent)).collect();
-    let palette: Vec<[u8; 3]> = exact.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let palette: Vec<[u8; 3]> =
+        exact.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     if palette.len() <= COLOURS {
         let places: HashMap<_, _> = palette.iter().zip(0..=u8::MAX).collect();
         return (palette.clone(), exact.iter().map(|colour| places[colour]).collect());
     }
-    let opaque: Vec<u8> = image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect();
+    let opaque: Vec<u8> =
+        image.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect();
     let share = (exact.len() / LEARNED).clamp(1, 30) as i32;
     let network = NeuQuant::new(share, COLOURS, &opaque);
-    let palette = network.color_map_rgb().as_chunks().0.iter().map(|colour: &[u8; 3]| colour.map(percent)).collect();
+    let palette = network
+        .color_map_rgb()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|colour: &[u8; 3]| colour.map(percent))
+        .collect();
     (palette, opaque.chunks_exact(4).map(|pixel| network.index_of(pixel) as u8).collect())
 }
 
@@ -139,7 +152,11 @@ mod tests {
             let messages: Vec<_> = text.split_terminator("\x1b\\").collect();
             let mut base64 = String::new();
             for (index, message) in messages.iter().enumerate() {
-                let (keys, part) = message.strip_prefix("\x1b_G").expect("a message").split_once(';').expect("data");
+                let (keys, part) = message
+                    .strip_prefix("\x1b_G")
+                    .expect("a message")
+                    .split_once(';')
+                    .expect("data");
                 assert_eq!(keys.contains("a=T,f=100,i=5,C=1,"), index == 0, "{keys}");
                 assert!(keys.contains("q=2"), "a terminal must not answer: {keys}");
                 assert_eq!(keys.ends_with("m=1"), index + 1 < messages.len(), "{keys}");
@@ -154,7 +171,8 @@ mod tests {
     fn iterm_gets_the_picture_and_its_height() {
         let image = picture(20, 13);
         let text = iterm(&image, 7);
-        let (keys, base64) = text.strip_prefix("\x1b]1337;File=").expect("a file").split_once(':').expect("data");
+        let (keys, base64) =
+            text.strip_prefix("\x1b]1337;File=").expect("a file").split_once(':').expect("data");
         let base64 = base64.strip_suffix('\x07').expect("an end");
         let size = BASE64_STANDARD.decode(base64).expect("base64").len();
         assert_eq!(keys, format!("inline=1;size={size};height=7;preserveAspectRatio=1"));
@@ -163,9 +181,14 @@ mod tests {
 
     /// Reads sixels as a terminal does; colours in percents, `None` where nothing was drawn.
     fn draw(text: &str) -> (Vec<Option<[u8; 3]>>, [usize; 2]) {
-        let body = text.strip_prefix("\x1bP0;1;0q\"").expect("sixels").strip_suffix("\x1b\\").expect("an end");
+        let body = text
+            .strip_prefix("\x1bP0;1;0q\"")
+            .expect("sixels")
+            .strip_suffix("\x1b\\")
+            .expect("an end");
         let start = body.find(|at: char| at != ';' && !at.is_ascii_digit()).expect("sixels");
-        let sizes: Vec<usize> = body[..start].split(';').map(|number| number.parse().expect("a number")).collect();
+        let sizes: Vec<usize> =
+            body[..start].split(';').map(|number| number.parse().expect("a number")).collect();
         let [width, height] = [sizes[2], sizes[3]];
         let mut pixels = vec![None; width * height.next_multiple_of(6)];
         let (mut palette, mut colour) = (HashMap::new(), 0);
@@ -173,7 +196,8 @@ mod tests {
         while let Some(command) = rest.chars().next() {
             rest = &rest[1..];
             let end = rest.find(|at: char| at != ';' && !at.is_ascii_digit()).unwrap_or(rest.len());
-            let numbers: Vec<usize> = rest[..end].split(';').filter_map(|number| number.parse().ok()).collect();
+            let numbers: Vec<usize> =
+                rest[..end].split(';').filter_map(|number| number.parse().ok()).collect();
             let mut count = 1;
             match command {
                 '#' => {
@@ -208,13 +232,17 @@ mod tests {
     fn sixels_are_the_pixels_where_colours_are_few() {
         // 51 is 20 percent, 102 is 40, and so on: nothing is lost.
         let few = |width, height| {
-            RgbImage::from_fn(width, height, |x, y| Rgb([x % 6, y % 6, (x + y / 5) % 6].map(|v| 51 * v as u8)))
+            RgbImage::from_fn(width, height, |x, y| {
+                Rgb([x % 6, y % 6, (x + y / 5) % 6].map(|v| 51 * v as u8))
+            })
         };
         for image in [few(1, 1), few(7, 6), few(31, 20), RgbImage::new(300, 3)] {
             let (pixels, sides) = draw(&sixel(&image));
             assert_eq!(sides, [image.width() as usize, image.height() as usize]);
-            let expected: Vec<_> =
-                image.pixels().map(|pixel| Some(pixel.0.map(|value| (u32::from(value) * 20 / 51) as u8))).collect();
+            let expected: Vec<_> = image
+                .pixels()
+                .map(|pixel| Some(pixel.0.map(|value| (u32::from(value) * 20 / 51) as u8)))
+                .collect();
             assert_eq!(pixels[..expected.len()], expected);
             assert!(pixels[expected.len()..].iter().all(Option::is_none), "nothing is drawn below");
         }
@@ -226,7 +254,9 @@ mod tests {
         let (pixels, _) = draw(&sixel(&image));
         let off = image.pixels().zip(&pixels).flat_map(|(pixel, found)| {
             let found = found.expect("drawn");
-            (0..3).map(move |channel| (f64::from(pixel[channel]) / 2.55 - f64::from(found[channel])).abs())
+            (0..3).map(move |channel| {
+                (f64::from(pixel[channel]) / 2.55 - f64::from(found[channel])).abs()
+            })
         });
         let mean = off.sum::<f64>() / f64::from(3 * image.width() * image.height());
         assert!(mean < 2.0, "{mean} percent: 256 colours for 3200"); // cells of 3.5 x 3.5 of them would be 1.1 off
@@ -235,7 +265,8 @@ mod tests {
     #[test]
     fn two_pixels_share_a_block() {
         let image = RgbImage::from_fn(1, 3, |_, y| Rgb([y as u8, 5, 6]));
-        let expected = "\x1b[38;2;0;5;6m\x1b[48;2;1;5;6m\u{2580}\x1b[0m\n\x1b[38;2;2;5;6m\u{2580}\x1b[0m\n";
+        let expected =
+            "\x1b[38;2;0;5;6m\x1b[48;2;1;5;6m\u{2580}\x1b[0m\n\x1b[38;2;2;5;6m\u{2580}\x1b[0m\n";
         assert_eq!(blocks(&image), expected);
     }
 }

@@ -1,5 +1,5 @@
-//! What the terminal at stderr can show and how large it is: from the environment and, where that leaves it open, by asking
-//! the terminal, which is given half a second. Knows no picture.
+//! What the terminal at stderr can show and how large it is: from the environment and, where that
+//! leaves it open, by asking the terminal, which is given half a second. Knows no picture.
 
 use std::{
     env,
@@ -11,7 +11,8 @@ use std::{
 const MOST: [u32; 2] = [80, 24];
 /// The size of a terminal that does not tell.
 const USUAL: [u32; 2] = [80, 24];
-/// The pixels of a character where the terminal does not tell: small, so that a picture never has more lines than thought.
+/// The pixels of a character where the terminal does not tell: small, so that a picture never has
+/// more lines than thought.
 const SMALL_CELL: [u32; 2] = [6, 12];
 
 /// What a terminal shows pictures by.
@@ -23,17 +24,24 @@ pub(super) enum Art {
     Blocks,
 }
 
-/// What the terminal at stderr shows pictures by, `None` if there is none or it shows nothing. It is asked once.
+/// What the terminal at stderr shows pictures by, `None` if there is none or it shows nothing. It
+/// is asked once.
 pub(super) fn art() -> Option<Art> {
     static FOUND: OnceLock<Option<Art>> = OnceLock::new();
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let found = || io::stderr().is_terminal().then(|| choose(variable, terminal::has_sixels)).flatten();
+    let found =
+        || io::stderr().is_terminal().then(|| choose(variable, terminal::has_sixels)).flatten();
     *FOUND.get_or_init(found)
 }
 
 /// What the environment says; `has_sixels` asks the terminal.
-fn choose(variable: impl Fn(&str) -> Option<String>, has_sixels: impl FnOnce() -> bool) -> Option<Art> {
-    let is = |name: &str, values: &[&str]| variable(name).is_some_and(|value| values.contains(&value.as_str()));
+fn choose(
+    variable: impl Fn(&str) -> Option<String>,
+    has_sixels: impl FnOnce() -> bool,
+) -> Option<Art> {
+    let is = |name: &str, values: &[&str]| {
+        variable(name).is_some_and(|value| values.contains(&value.as_str()))
+    };
     let term = variable("TERM").unwrap_or_default();
     let blocks = is("COLORTERM", &["truecolor", "24bit"]).then_some(Art::Blocks);
     let is_shared = ["TMUX", "STY", "ZELLIJ"].iter().any(|name| variable(name).is_some());
@@ -65,7 +73,8 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// The part of the terminal at stderr that is drawn on: below a picture, the progress has a line.
+    /// The part of the terminal at stderr that is drawn on: below a picture, the progress has a
+    /// line.
     pub(super) fn now() -> Self {
         let [columns, rows, width, height] = terminal::size().unwrap_or_default();
         let [columns, rows] = if columns > 0 && rows > 0 { [columns, rows] } else { USUAL };
@@ -108,7 +117,10 @@ mod terminal {
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
         process::getpgrp,
-        termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr},
+        termios::{
+            LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcgetwinsize,
+            tcsetattr,
+        },
     };
 
     /// The time that a terminal has to answer. Nearly all do at once.
@@ -126,10 +138,14 @@ mod terminal {
 
     /// Whether the terminal says that it shows sixels.
     pub(super) fn has_sixels() -> bool {
-        let answer =
-            File::options().read(true).write(true).open("/dev/tty").and_then(|mut terminal| ask(&mut terminal));
-        answer
-            .is_ok_and(|answer| features(&answer).is_some_and(|features| features.split(';').any(|one| one == SIXELS)))
+        let answer = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .and_then(|mut terminal| ask(&mut terminal));
+        answer.is_ok_and(|answer| {
+            features(&answer).is_some_and(|features| features.split(';').any(|one| one == SIXELS))
+        })
     }
 
     /// The numbers of an answer `ESC [ ? NUMBERS c`, whatever was typed before it.
@@ -139,8 +155,8 @@ mod terminal {
         std::str::from_utf8(&answer[start..end]).ok()
     }
 
-    /// Asks, without an echo; the terminal is as before afterwards. Nothing is asked where the answer could be taken from
-    /// somebody: in the background, or when something was typed ahead.
+    /// Asks, without an echo; the terminal is as before afterwards. Nothing is asked where the
+    /// answer could be taken from somebody: in the background, or when something was typed ahead.
     pub(super) fn ask(terminal: &mut File) -> io::Result<Vec<u8>> {
         if tcgetpgrp(&*terminal)? != getpgrp() {
             return Ok(Vec::new());
@@ -163,7 +179,9 @@ mod terminal {
         }
         terminal.write_all(QUESTION)?;
         let start = Instant::now();
-        while features(&answer).is_none() && is_readable(terminal, PATIENCE.saturating_sub(start.elapsed()))? {
+        while features(&answer).is_none()
+            && is_readable(terminal, PATIENCE.saturating_sub(start.elapsed()))?
+        {
             let mut bytes = [0; 64];
             let count = terminal.read(&mut bytes)?;
             if count == 0 {
@@ -212,22 +230,33 @@ mod tests {
             ),
             (&[("TERM", "xterm-ghostty")], None, Some(Art::Kitty)),
             (&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "ghostty")], None, Some(Art::Kitty)),
-            (&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app"), TRUE], None, Some(Art::Iterm)),
+            (
+                &[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app"), TRUE],
+                None,
+                Some(Art::Iterm),
+            ),
             (&[("TERM", "xterm-256color"), ("LC_TERMINAL", "iTerm2")], None, Some(Art::Iterm)),
             (&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "WezTerm")], None, Some(Art::Iterm)),
             (&[("TERM", "mlterm")], Some(true), Some(Art::Sixel)),
             (&[("TERM", "xterm")], Some(false), None),
             (&[("TERM", "xterm-256color"), ("COLORTERM", "24bit")], Some(false), Some(Art::Blocks)),
             (&[("TERM", "xterm-256color"), ("COLORTERM", "yes")], Some(false), None),
-            (&[("TERM", "tmux-256color"), ("TMUX", "x"), ("KITTY_WINDOW_ID", "1"), TRUE], None, Some(Art::Blocks)),
+            (
+                &[("TERM", "tmux-256color"), ("TMUX", "x"), ("KITTY_WINDOW_ID", "1"), TRUE],
+                None,
+                Some(Art::Blocks),
+            ),
             (&[("TERM", "screen"), ("STY", "x")], None, None),
             (&[("TERM", "xterm-256color"), ("ZELLIJ", "0"), TRUE], None, Some(Art::Blocks)),
             (&[("TERM", "dumb"), TRUE], None, None),
             (&[TRUE], None, None),
         ];
         for (set, answer, expected) in cases {
-            let variable = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
-            let found = choose(variable, || answer.unwrap_or_else(|| panic!("nothing to ask: {set:?}")));
+            let variable = |name: &str| {
+                set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
+            };
+            let found =
+                choose(variable, || answer.unwrap_or_else(|| panic!("nothing to ask: {set:?}")));
             assert_eq!(found, expected, "{set:?}");
         }
     }

@@ -14,7 +14,8 @@ pub(super) type Refusal = String;
 
 /// Where pip may be.
 #[cfg(not(windows))]
-const PIPS: &[&[&str]] = &[&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
+const PIPS: &[&[&str]] =
+    &[&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
 #[cfg(windows)]
 const PIPS: &[&[&str]] = &[&["py", "-3", "-m", "pip"], &["python", "-m", "pip"], &["pip"]];
 
@@ -28,7 +29,13 @@ pub(super) fn pip(wheel: &Source, folder: &Path) -> Result<PathBuf, Refusal> {
     for pip in PIPS {
         let mut command = Command::new(pip[0]);
         command.args(&pip[1..]).args(["download", &format!("{}=={}", WHEEL.0, WHEEL.1)]);
-        command.args(["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]);
+        command.args([
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--quiet",
+        ]);
         command.args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]);
         command.args(["--platform", wheel.tag, "--dest"]).arg(folder);
         match run(&mut command) {
@@ -44,7 +51,8 @@ pub(super) fn pip(wheel: &Source, folder: &Path) -> Result<PathBuf, Refusal> {
     Err(refusal)
 }
 
-/// Has npm unpack the pinned package under `folder`, running none of its scripts; returns the library.
+/// Has npm unpack the pinned package under `folder`, running none of its scripts; returns the
+/// library.
 ///
 /// # Errors
 ///
@@ -68,7 +76,8 @@ pub(super) fn npm(library: &Source, folder: &Path) -> Result<PathBuf, Refusal> {
     }
 }
 
-/// Installs pip through apt, as root or by a `sudo` that asks nothing. `say` is told before anything is installed.
+/// Installs pip through apt, as root or by a `sudo` that asks nothing. `say` is told before
+/// anything is installed.
 ///
 /// # Errors
 ///
@@ -79,7 +88,8 @@ pub(super) fn apt(say: &mut dyn FnMut(&str)) -> Result<(), Refusal> {
     }
     let prefix: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
     say("installing python3-pip through apt-get, to bring ONNX Runtime");
-    for arguments in [&["update"][..], &["install", "-y", "--no-install-recommends", "python3-pip"]] {
+    for arguments in [&["update"][..], &["install", "-y", "--no-install-recommends", "python3-pip"]]
+    {
         let words: Vec<_> = prefix.iter().chain(&["apt-get", "-qq"]).chain(arguments).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
@@ -118,19 +128,24 @@ fn run(command: &mut Command) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    let text = [output.stderr, output.stdout].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let text = [output.stderr, output.stdout]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     Err(Failure::Said(telling_line(&text).unwrap_or_else(|| output.status.to_string())))
 }
 
 /// The first line in which a client says what went wrong, else its last line.
 fn telling_line(text: &str) -> Option<String> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let tells = |line: &&str| ["ERROR:", "E:", "npm error", "error:"].iter().any(|start| line.starts_with(start));
+    let tells = |line: &&str| {
+        ["ERROR:", "E:", "npm error", "error:"].iter().any(|start| line.starts_with(start))
+    };
     lines().find(tells).or(lines().next_back()).map(str::to_owned)
 }
 
 fn find_wheel(folder: &Path) -> Result<PathBuf, Refusal> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("pip: {}: {error}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).map_err(|error| format!("pip: {}: {error}", folder.display()))?;
     let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let wheel = paths.find(|path| path.extension().is_some_and(|ending| ending == "whl"));
     wheel.ok_or_else(|| "pip: it said yes and brought no wheel".to_owned())
@@ -143,9 +158,15 @@ mod tests {
     #[test]
     fn a_refusal_is_the_line_that_tells() {
         let cases = [
-            ("Looking in links: x\nERROR: No matching distribution\nhint\n", Some("ERROR: No matching distribution")),
+            (
+                "Looking in links: x\nERROR: No matching distribution\nhint\n",
+                Some("ERROR: No matching distribution"),
+            ),
             ("npm error code E404\nnpm error 404 Not Found", Some("npm error code E404")),
-            ("/usr/bin/python3: No module named pip\n", Some("/usr/bin/python3: No module named pip")),
+            (
+                "/usr/bin/python3: No module named pip\n",
+                Some("/usr/bin/python3: No module named pip"),
+            ),
             ("", None),
         ];
         for (text, expected) in cases {

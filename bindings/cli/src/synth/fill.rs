@@ -18,11 +18,12 @@ pub enum Fill {
 /// Values made at a time.
 const PIECE: usize = 1 << 14;
 
-/// The standard deviation of the sum of four uniform 16-bit numbers: `sqrt(4 * (65536^2 - 1) / 12)`.
+/// The standard deviation of the sum of four uniform 16-bit numbers: `sqrt(4 * (65536^2 - 1) /
+/// 12)`.
 const STD_OF_SUM: f64 = 37_837.227_2;
 
-/// The weights of one tensor: SplitMix64 over a counter, keyed by the seed and the tensor's name, so that a tensor's
-/// values depend on neither its neighbours nor their order.
+/// The weights of one tensor: SplitMix64 over a counter, keyed by the seed and the tensor's name,
+/// so that a tensor's values depend on neither its neighbours nor their order.
 pub struct Values {
     state: u64,
 }
@@ -38,7 +39,13 @@ impl Values {
     /// # Errors
     ///
     /// `BadRequest` if `dtype` is not a float; `Io` if `out` fails.
-    pub fn write(mut self, out: &mut impl Write, count: usize, fill: Fill, dtype: Dtype) -> Result<()> {
+    pub fn write(
+        mut self,
+        out: &mut impl Write,
+        count: usize,
+        fill: Fill,
+        dtype: Dtype,
+    ) -> Result<()> {
         let mut values = vec![0f32; PIECE.min(count)];
         let mut bytes = Vec::with_capacity(PIECE * 4);
         let mut left = count;
@@ -47,7 +54,8 @@ impl Values {
             self.fill(piece, fill);
             bytes.clear();
             encode(piece, dtype, &mut bytes)?;
-            out.write_all(&bytes).map_err(|error| Error::new(ErrorKind::Io, "", error.to_string()))?;
+            out.write_all(&bytes)
+                .map_err(|error| Error::new(ErrorKind::Io, "", error.to_string()))?;
             left -= piece.len();
         }
         Ok(())
@@ -82,7 +90,9 @@ fn mix(mut bits: u64) -> u64 {
 fn encode(values: &[f32], dtype: Dtype, out: &mut Vec<u8>) -> Result<()> {
     match dtype {
         Dtype::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-        Dtype::Bf16 => out.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes())),
+        Dtype::Bf16 => {
+            out.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()))
+        }
         Dtype::F16 => {
             let mut halves = vec![f16::ZERO; values.len()];
             halves.convert_from_f32_slice(values); // several at a time where the CPU can
@@ -103,16 +113,22 @@ mod tests {
     fn values(name: &str, count: usize, fill: Fill) -> Vec<f32> {
         let mut bytes = Vec::new();
         Values::new(1, name).write(&mut bytes, count, fill, Dtype::F32).expect("memory");
-        bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
+        bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes(four.try_into().expect("four")))
+            .collect()
     }
 
     #[test]
     fn is_bell_shaped_with_the_std_asked_for() {
         let values = values("a", 1 << 20, Fill::Random(0.02));
         let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64;
-        let std = (values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+        let std = (values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
+            / values.len() as f64)
+            .sqrt();
         assert!(mean.abs() < 1e-4 && (std - 0.02).abs() < 1e-4, "mean {mean}, std {std}");
-        let inside = values.iter().filter(|value| value.abs() < 0.02).count() as f64 / values.len() as f64;
+        let inside =
+            values.iter().filter(|value| value.abs() < 0.02).count() as f64 / values.len() as f64;
         assert!((0.64..0.70).contains(&inside), "{inside} within one standard deviation");
     }
 
@@ -136,7 +152,10 @@ mod tests {
                 } else {
                     bf16::from_le_bytes(two).to_f32()
                 };
-                assert!((half - exact).abs() <= tolerance * exact.abs() + 1e-6, "{half} for {exact}");
+                assert!(
+                    (half - exact).abs() <= tolerance * exact.abs() + 1e-6,
+                    "{half} for {exact}"
+                );
             }
         }
     }

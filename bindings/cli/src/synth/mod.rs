@@ -165,7 +165,8 @@ pub fn write(
         ("transformer", "diffusion_pytorch_model.safetensors", networks.transformer.plan()),
         ("vqvae", "diffusion_pytorch_model.safetensors", networks.vqvae.plan()),
     ];
-    let total_bytes = plans.iter().map(|(_, _, plan)| (plan.parameters() * options.dtype.bytes()) as u64).sum();
+    let total_bytes =
+        plans.iter().map(|(_, _, plan)| (plan.parameters() * options.dtype.bytes()) as u64).sum();
     let mut written_bytes = 0;
     for (network, file, plan) in &plans {
         let path = new.path().join(network).join(file);
@@ -175,7 +176,10 @@ pub fn write(
         })?;
     }
     new.finish()?;
-    let networks = plans.iter().map(|(network, _, plan)| (*network, plan.tensors.len(), plan.parameters())).collect();
+    let networks = plans
+        .iter()
+        .map(|(network, _, plan)| (*network, plan.tensors.len(), plan.parameters()))
+        .collect();
     Ok(Summary { networks, bytes: total_bytes })
 }
 
@@ -203,7 +207,8 @@ fn write_small_files(root: &Path, options: &Options, networks: &Networks) -> Res
     ];
     for (name, text) in files {
         let path = root.join(name);
-        let written = fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, text));
+        let written =
+            fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, text));
         written.map_err(|error| Error::io(&path, error))?;
     }
     Ok(())
@@ -249,7 +254,8 @@ mod tests {
     /// Tensors and parameters of each network, from the specification.
     #[test]
     fn full_size_networks_have_the_released_models_counts() {
-        for (preset, transformer) in [(Preset::Amused256, (474, 603_537_664)), (Preset::Amused512, (478, 608_257_792))]
+        for (preset, transformer) in
+            [(Preset::Amused256, (474, 603_537_664)), (Preset::Amused512, (478, 608_257_792))]
         {
             let networks = preset.networks();
             let counts = |plan: Plan| (plan.tensors.len(), plan.parameters());
@@ -264,9 +270,12 @@ mod tests {
     fn the_same_seed_gives_the_same_bytes() {
         let root = tempfile::tempdir().expect("a folder");
         let make = |name: &str, seed| {
-            let options = Options { preset: Preset::Tiny, seed, dtype: Dtype::F16, overwrite: false };
-            write(&root.path().join(name), &options, |_| ControlFlow::Continue(())).expect("written");
-            fs::read(root.path().join(name).join("transformer/diffusion_pytorch_model.safetensors")).expect("read")
+            let options =
+                Options { preset: Preset::Tiny, seed, dtype: Dtype::F16, overwrite: false };
+            write(&root.path().join(name), &options, |_| ControlFlow::Continue(()))
+                .expect("written");
+            fs::read(root.path().join(name).join("transformer/diffusion_pytorch_model.safetensors"))
+                .expect("read")
         };
         let first = make("a", 0);
         assert_eq!(first, make("b", 0));
@@ -276,7 +285,8 @@ mod tests {
     #[test]
     fn progress_ends_at_the_total_and_stopping_leaves_nothing() {
         let root = tempfile::tempdir().expect("a folder");
-        let options = Options { preset: Preset::Tiny, seed: 0, dtype: Dtype::F32, overwrite: false };
+        let options =
+            Options { preset: Preset::Tiny, seed: 0, dtype: Dtype::F32, overwrite: false };
         let mut last = (0, 1);
         let summary = write(&root.path().join("a"), &options, |progress| {
             last = (progress.written_bytes, progress.total_bytes);

@@ -28,9 +28,14 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// A text encoder `hidden_size` wide. The special ids are the released models' own, which are wrong and known to be:
-    /// the end of a prompt is where its ids are largest.
-    pub fn new(hidden_size: usize, num_hidden_layers: usize, num_attention_heads: usize, vocab_size: usize) -> Self {
+    /// A text encoder `hidden_size` wide. The special ids are the released models' own, which are
+    /// wrong and known to be: the end of a prompt is where its ids are largest.
+    pub fn new(
+        hidden_size: usize,
+        num_hidden_layers: usize,
+        num_attention_heads: usize,
+        vocab_size: usize,
+    ) -> Self {
         Self {
             architectures: ["CLIPTextModelWithProjection"],
             attention_dropout: 0.0,
@@ -56,12 +61,22 @@ impl TextEncoder {
     pub fn plan(&self) -> Plan {
         let (mut plan, width, inner) = (Plan::default(), self.hidden_size, self.intermediate_size);
         let embeddings = "text_model.embeddings";
-        plan.tensor(format!("{embeddings}.token_embedding.weight"), &[self.vocab_size, width], Fill::Random(0.5));
+        plan.tensor(
+            format!("{embeddings}.token_embedding.weight"),
+            &[self.vocab_size, width],
+            Fill::Random(0.5),
+        );
         let positions = [self.max_position_embeddings, width];
-        plan.tensor(format!("{embeddings}.position_embedding.weight"), &positions, Fill::Random(0.1));
+        plan.tensor(
+            format!("{embeddings}.position_embedding.weight"),
+            &positions,
+            Fill::Random(0.1),
+        );
         for layer in 0..self.num_hidden_layers {
             let layer = format!("text_model.encoder.layers.{layer}");
-            for (name, gain) in [("k_proj", 1.0), ("v_proj", 1.0), ("q_proj", 1.0), ("out_proj", 0.5)] {
+            for (name, gain) in
+                [("k_proj", 1.0), ("v_proj", 1.0), ("q_proj", 1.0), ("out_proj", 0.5)]
+            {
                 plan.biased(&format!("{layer}.self_attn.{name}"), &[width, width], gain);
             }
             plan.norm(&format!("{layer}.layer_norm1"), width);
@@ -170,10 +185,15 @@ impl Transformer {
 
     /// Its tensors.
     pub fn plan(&self) -> Plan {
-        let (mut plan, width, channels) = (Plan::default(), self.hidden_size, self.block_out_channels);
+        let (mut plan, width, channels) =
+            (Plan::default(), self.hidden_size, self.block_out_channels);
         plan.weight("encoder_proj", &[width, self.encoder_hidden_size], 1.0);
         plan.scale("encoder_proj_layer_norm", width);
-        plan.tensor("embed.embeddings.weight", &[self.vocab_size, self.in_channels], Fill::Random(0.5));
+        plan.tensor(
+            "embed.embeddings.weight",
+            &[self.vocab_size, self.in_channels],
+            Fill::Random(0.5),
+        );
         plan.scale("embed.layer_norm", self.in_channels);
         plan.weight("embed.conv", &[channels, self.in_channels, 1, 1], 1.0);
         let conditions = self.cond_embed_dim + self.micro_cond_embed_dim;
@@ -195,7 +215,11 @@ impl Transformer {
         if self.upsample {
             plan.scale("up_block.upsample.norm", channels);
             let std = 1.0 / (channels as f32).sqrt(); // transposed: each output sees one tap of each channel
-            plan.tensor("up_block.upsample.conv.weight", &[channels, channels, 2, 2], Fill::Random(std));
+            plan.tensor(
+                "up_block.upsample.conv.weight",
+                &[channels, channels, 2, 2],
+                Fill::Random(std),
+            );
         }
         plan.weight("mlm_layer.conv1", &[channels, self.in_channels, 1, 1], 1.0);
         plan.scale("mlm_layer.layer_norm", channels);
@@ -211,7 +235,11 @@ impl Transformer {
             plan.scale(&format!("{name}.norm"), channels);
             plan.weight(&format!("{name}.channelwise_linear_1"), &[4 * channels, channels], 1.0);
             for part in ["gamma", "beta"] {
-                plan.tensor(format!("{name}.channelwise_norm.{part}"), &[1, 1, 1, 4 * channels], Fill::Random(0.1));
+                plan.tensor(
+                    format!("{name}.channelwise_norm.{part}"),
+                    &[1, 1, 1, 4 * channels],
+                    Fill::Random(0.1),
+                );
             }
             plan.weight(&format!("{name}.channelwise_linear_2"), &[channels, 4 * channels], 0.5);
             plan.weight(&format!("{name}.cond_embeds_mapper"), &[2 * channels, width], 0.3);

@@ -60,7 +60,8 @@ impl Plan {
         self.tensor(format!("{name}.bias"), &[channels], Fill::Random(0.02));
     }
 
-    /// A weight whose output has `gain` times the standard deviation of its input: `shape` is `[out, in, kernel…]`.
+    /// A weight whose output has `gain` times the standard deviation of its input: `shape` is
+    /// `[out, in, kernel…]`.
     pub fn weight(&mut self, name: &str, shape: &[usize], gain: f32) {
         let fan_in: usize = shape[1..].iter().product();
         self.tensor(format!("{name}.weight"), shape, Fill::Random(gain / (fan_in as f32).sqrt()));
@@ -83,7 +84,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// `Io` if the file cannot be written; `BadRequest` if `dtype` is not a float; `Cancelled` if `on_tensor` breaks.
+    /// `Io` if the file cannot be written; `BadRequest` if `dtype` is not a float; `Cancelled` if
+    /// `on_tensor` breaks.
     pub fn write(
         &self,
         path: &Path,
@@ -96,7 +98,9 @@ impl Plan {
         out.write_all(&self.header(dtype)).map_err(at)?;
         for tensor in &self.tensors {
             let values = Values::new(seed, &tensor.name);
-            values.write(&mut out, tensor.count(), tensor.fill, dtype).map_err(|error| error.within(path.display()))?;
+            values
+                .write(&mut out, tensor.count(), tensor.fill, dtype)
+                .map_err(|error| error.within(path.display()))?;
             if on_tensor(tensor, tensor.count() * dtype.bytes()).is_break() {
                 return Err(Error::new(ErrorKind::Cancelled, "", "stopped"));
             }
@@ -112,7 +116,8 @@ impl Plan {
         for tensor in &self.tensors {
             let end = start + tensor.count() * dtype.bytes();
             let dtype = dtype.name().to_uppercase();
-            let entry = json!({ "dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end] });
+            let entry =
+                json!({ "dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end] });
             header.insert(tensor.name.clone(), entry);
             start = end;
         }
@@ -148,8 +153,12 @@ mod tests {
         let bytes = fs::read(&path).expect("read");
         let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
         assert_eq!((length % 8, bytes.len()), (0, 8 + length + 22));
-        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
-        assert_eq!(header["linear.weight"], json!({ "dtype": "F16", "shape": [2, 4], "data_offsets": [6, 22] }));
+        let header: serde_json::Value =
+            serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+        assert_eq!(
+            header["linear.weight"],
+            json!({ "dtype": "F16", "shape": [2, 4], "data_offsets": [6, 22] })
+        );
         assert_eq!(bytes[8 + length..][..6], [0, 0x3c, 0, 0x3c, 0, 0x3c]);
     }
 
@@ -158,7 +167,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut plan = Plan::default();
         plan.scale("norm", 3);
-        let stopped = plan.write(&folder.path().join("a"), 0, Dtype::F32, |_, _| ControlFlow::Break(()));
+        let stopped =
+            plan.write(&folder.path().join("a"), 0, Dtype::F32, |_, _| ControlFlow::Break(()));
         assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
     }
 }

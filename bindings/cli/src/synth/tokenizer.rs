@@ -14,7 +14,8 @@ const END: &str = "</w>";
 /// A vocabulary and its merges.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    /// Every token, its id is its index: 256 bytes, 256 bytes that end a word, the merges' products, start, end.
+    /// Every token, its id is its index: 256 bytes, 256 bytes that end a word, the merges'
+    /// products, start, end.
     pub tokens: Vec<String>,
     /// Pairs of tokens, the first to apply first.
     pub merges: Vec<(String, String)>,
@@ -28,7 +29,8 @@ impl Tokenizer {
     /// `BadRequest` if `entries` is not in `514..=950_970`.
     pub fn build(entries: usize) -> Result<Self> {
         let wanted = entries.checked_sub(514);
-        let merges: Vec<_> = wanted.map(|wanted| merges().take(wanted).collect()).unwrap_or_default();
+        let merges: Vec<_> =
+            wanted.map(|wanted| merges().take(wanted).collect()).unwrap_or_default();
         if wanted != Some(merges.len()) {
             let detail = format!("expected 514 to 950970 entries, found {entries}");
             return Err(Error::new(ErrorKind::BadRequest, "tokenizer", detail));
@@ -43,7 +45,8 @@ impl Tokenizer {
 
     /// `vocab.json`.
     pub fn vocab_json(&self) -> String {
-        let entries = self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), Value::from(id)));
+        let entries =
+            self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), Value::from(id)));
         Value::Object(entries.collect::<Map<_, _>>()).to_string()
     }
 
@@ -81,15 +84,15 @@ pub(super) fn special_tokens_map() -> Value {
     })
 }
 
-/// Each of the 256 bytes as a printable letter, in the order of CLIP's vocabulary: bytes that are printable stand for
-/// themselves and come first, the others follow as the letters from U+0100 on.
+/// Each of the 256 bytes as a printable letter, in the order of CLIP's vocabulary: bytes that are
+/// printable stand for themselves and come first, the others follow as the letters from U+0100 on.
 fn byte_letters() -> Vec<char> {
     let printable = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff).map(char::from);
     printable.chain(('\u{100}'..).take(68)).collect()
 }
 
-/// All merges of the rule. Every product is new, since a string of letters is made in one way only: from all of its
-/// letters but the last and its last, which is the end of the word or not.
+/// All merges of the rule. Every product is new, since a string of letters is made in one way only:
+/// from all of its letters but the last and its last, which is the end of the word or not.
 fn merges() -> impl Iterator<Item = (String, String)> {
     let lists = (2..=4).flat_map(|length| ["", END].map(|end| (length, end)));
     lists.flat_map(|(length, end)| {
@@ -118,10 +121,14 @@ mod tests {
         for entries in [514, 714, 49_408] {
             let tokenizer = Tokenizer::build(entries).expect("built");
             assert_eq!((tokenizer.tokens.len(), tokenizer.merges.len()), (entries, entries - 514));
-            let mut known: HashSet<&str> = tokenizer.tokens[..512].iter().map(String::as_str).collect();
+            let mut known: HashSet<&str> =
+                tokenizer.tokens[..512].iter().map(String::as_str).collect();
             assert_eq!(known.len(), 512);
             for ((left, right), product) in tokenizer.merges.iter().zip(&tokenizer.tokens[512..]) {
-                assert!(known.contains(left.as_str()) && known.contains(right.as_str()), "{left} {right}");
+                assert!(
+                    known.contains(left.as_str()) && known.contains(right.as_str()),
+                    "{left} {right}"
+                );
                 assert_eq!(*product, format!("{left}{right}"));
                 assert!(known.insert(product), "{product} twice");
             }
@@ -131,7 +138,15 @@ mod tests {
     #[test]
     fn has_the_ids_of_clip() {
         let tokenizer = Tokenizer::build(49_408).expect("built");
-        let cases = [(0, "!"), (187, "ÿ"), (188, "Ā"), (255, "Ń"), (256, "!</w>"), (511, "Ń</w>"), (512, "ee")];
+        let cases = [
+            (0, "!"),
+            (187, "ÿ"),
+            (188, "Ā"),
+            (255, "Ń"),
+            (256, "!</w>"),
+            (511, "Ń</w>"),
+            (512, "ee"),
+        ];
         for (id, token) in cases {
             assert_eq!(tokenizer.tokens[id], token);
         }
@@ -150,10 +165,12 @@ mod tests {
     fn splits_words_into_few_tokens() {
         let tokenizer = Tokenizer::build(49_408).expect("built");
         let folder = tempfile::tempdir().expect("a folder");
-        let [vocab, merges] = ["vocab.json", "merges.txt"].map(|name| folder.path().join(name).display().to_string());
+        let [vocab, merges] =
+            ["vocab.json", "merges.txt"].map(|name| folder.path().join(name).display().to_string());
         std::fs::write(&vocab, tokenizer.vocab_json()).expect("written");
         std::fs::write(&merges, tokenizer.merges_txt()).expect("written");
-        let bpe = tokenizers::models::bpe::BPE::from_file(&vocab, &merges).end_of_word_suffix(END.to_owned());
+        let bpe = tokenizers::models::bpe::BPE::from_file(&vocab, &merges)
+            .end_of_word_suffix(END.to_owned());
         let bpe = bpe.build().expect("a tokenizer");
         let tokens = tokenizers::Model::tokenize(&bpe, "lighthouse").expect("tokens");
         let tokens: Vec<_> = tokens.into_iter().map(|token| token.value).collect();

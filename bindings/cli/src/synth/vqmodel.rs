@@ -31,7 +31,12 @@ pub struct VqModel {
 
 impl VqModel {
     /// A VQ model whose token covers `2^(blocks - 1)` pixels along each side.
-    pub fn new(block_out_channels: &[usize], latent_channels: usize, groups: usize, num_vq_embeddings: usize) -> Self {
+    pub fn new(
+        block_out_channels: &[usize],
+        latent_channels: usize,
+        groups: usize,
+        num_vq_embeddings: usize,
+    ) -> Self {
         Self {
             class_name: "VQModel",
             act_fn: "silu",
@@ -59,7 +64,11 @@ impl VqModel {
         let (mut plan, latent) = (Plan::default(), self.latent_channels);
         self.plan_encoder(&mut plan);
         plan.biased("quant_conv", &[latent, latent, 1, 1], 1.0);
-        plan.tensor("quantize.embedding.weight", &[self.num_vq_embeddings, latent], Fill::Random(0.5));
+        plan.tensor(
+            "quantize.embedding.weight",
+            &[self.num_vq_embeddings, latent],
+            Fill::Random(0.5),
+        );
         plan.biased("post_quant_conv", &[latent, latent, 1, 1], 1.0);
         self.plan_decoder(&mut plan);
         plan

@@ -21,7 +21,9 @@ pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) 
     let mut charts = vec![Chart::new(format!("{prefix}steps"), &steps(trace, picture))];
     if trace.has_attention {
         charts.push(Chart::new(format!("{prefix}words"), &words(trace, picture, image)));
-        for (index, word) in trace.words.iter().enumerate().filter(|(_, word)| !word.tokens.is_empty()) {
+        for (index, word) in
+            trace.words.iter().enumerate().filter(|(_, word)| !word.tokens.is_empty())
+        {
             let name = format!("{prefix}word-{:02}-{}", index + 1, outputs::slug(&word.text));
             charts.push(Chart::new(name, &word_by_step(trace, picture, index)));
         }
@@ -29,20 +31,27 @@ pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) 
     charts
 }
 
-/// The picture, and what it looked at for each word, all on one scale: a word that was ignored is dark.
+/// The picture, and what it looked at for each word, all on one scale: a word that was ignored is
+/// dark.
 fn words(trace: &Trace, picture: usize, image: &RgbImage) -> RgbImage {
     let maps: Vec<_> = (0..trace.words.len()).map(|word| trace.map(picture, word)).collect();
     let most = maps.iter().flatten().flatten().copied().fold(0.0, f32::max);
-    let mut panels =
-        vec![Panel { title: "picture".to_owned(), note: format!("scale 0-{most:.3}"), image: small(image) }];
+    let mut panels = vec![Panel {
+        title: "picture".to_owned(),
+        note: format!("scale 0-{most:.3}"),
+        image: small(image),
+    }];
     for (index, (word, map)) in trace.words.iter().zip(&maps).enumerate() {
         let note = match (trace.share(picture, index), word.tokens.is_empty()) {
             (Some(share), false) => format!("{share:.2} of average"),
             (_, true) => "cut off".to_owned(),
             _ => "no step".to_owned(),
         };
-        let values: Vec<_> =
-            map.iter().flatten().map(|value| Some(*value).filter(|_| !word.tokens.is_empty())).collect();
+        let values: Vec<_> = map
+            .iter()
+            .flatten()
+            .map(|value| Some(*value).filter(|_| !word.tokens.is_empty()))
+            .collect();
         panels.push(Panel {
             title: word.text.clone(),
             note,
@@ -59,16 +68,33 @@ fn steps(trace: &Trace, picture: usize) -> RgbImage {
     let bits = all.iter().flat_map(|step| &step.entropy).flatten().copied().fold(0.0, f32::max);
     let mut panels = Vec::new();
     for step in shown(all) {
-        let so_far: Vec<_> =
-            fixed.iter().map(|fixed| fixed.filter(|fixed| *fixed <= step.step).map(|fixed| fixed as f32)).collect();
+        let so_far: Vec<_> = fixed
+            .iter()
+            .map(|fixed| fixed.filter(|fixed| *fixed <= step.step).map(|fixed| fixed as f32))
+            .collect();
         let now = fixed.iter().filter(|fixed| **fixed == Some(step.step)).count();
         let last = all.last().map_or(0, |last| last.step) as f32;
         let sure = mean(&step.confidence);
         let undecided = mean(&step.entropy);
         let maps = [
-            (format!("step {}", step.step + 1), format!("fixed: {now}"), so_far, [0.0, last.max(1.0)]),
-            ("probability".to_owned(), format!("0-1 mean {sure:.2}"), step.confidence.clone(), [0.0, 1.0]),
-            ("entropy, bits".to_owned(), format!("0-{bits:.0} mean {undecided:.1}"), step.entropy.clone(), [0.0, bits]),
+            (
+                format!("step {}", step.step + 1),
+                format!("fixed: {now}"),
+                so_far,
+                [0.0, last.max(1.0)],
+            ),
+            (
+                "probability".to_owned(),
+                format!("0-1 mean {sure:.2}"),
+                step.confidence.clone(),
+                [0.0, 1.0],
+            ),
+            (
+                "entropy, bits".to_owned(),
+                format!("0-{bits:.0} mean {undecided:.1}"),
+                step.entropy.clone(),
+                [0.0, bits],
+            ),
         ];
         panels.extend(maps.map(|(title, note, values, range)| Panel {
             title,
@@ -81,8 +107,9 @@ fn steps(trace: &Trace, picture: usize) -> RgbImage {
 
 /// A word's map at each step, on a scale of its own.
 fn word_by_step(trace: &Trace, picture: usize, word: usize) -> RgbImage {
-    let maps: Vec<_> =
-        shown(&trace.pictures[picture]).filter_map(|step| step.words.get(word).map(|map| (step.step, map))).collect();
+    let maps: Vec<_> = shown(&trace.pictures[picture])
+        .filter_map(|step| step.words.get(word).map(|map| (step.step, map)))
+        .collect();
     let most = maps.iter().flat_map(|(_, map)| *map).copied().fold(0.0, f32::max);
     let panels: Vec<_> = maps
         .into_iter()
@@ -136,7 +163,9 @@ mod tests {
             words: vec![],
             rest: Rest::default(),
         };
-        for (count, expected) in [(0, vec![]), (1, vec![0]), (3, vec![0, 1, 2]), (31, (0..31).step_by(2).collect())] {
+        for (count, expected) in
+            [(0, vec![]), (1, vec![0]), (3, vec![0, 1, 2]), (31, (0..31).step_by(2).collect())]
+        {
             let steps: Vec<_> = (0..count).map(step).collect();
             assert_eq!(shown(&steps).map(|step| step.step).collect::<Vec<_>>(), expected);
         }

@@ -16,7 +16,8 @@ const PAPER: Rgb<u8> = Rgb([255; 3]);
 /// Where there is no number.
 const NOTHING: Rgb<u8> = Rgb([222; 3]);
 /// Colours from the least number to the most, dark to light also in grey.
-const RAMP: [[u8; 3]; 6] = [[13, 8, 65], [84, 15, 109], [158, 42, 99], [221, 81, 58], [249, 149, 10], [252, 236, 130]];
+const RAMP: [[u8; 3]; 6] =
+    [[13, 8, 65], [84, 15, 109], [158, 42, 99], [221, 81, 58], [249, 149, 10], [252, 236, 130]];
 
 /// A picture with a line above it and one below.
 pub(super) struct Panel {
@@ -25,13 +26,16 @@ pub(super) struct Panel {
     pub(super) image: RgbImage,
 }
 
-/// A map of `values` on `grid` rows and columns: each a square, coloured from `least` to `most`, grey where there is none.
+/// A map of `values` on `grid` rows and columns: each a square, coloured from `least` to `most`,
+/// grey where there is none.
 pub(super) fn map(values: &[Option<f32>], grid: [usize; 2], [least, most]: [f32; 2]) -> RgbImage {
     let [rows, columns] = grid.map(|side| side as u32);
     let scale = SIDE.div_ceil(rows.max(columns).max(1)).max(1);
     RgbImage::from_fn(columns * scale, rows * scale, |x, y| {
         let value = values.get((y / scale * columns + x / scale) as usize).copied().flatten();
-        value.map_or(NOTHING, |value| colour((value - least) / (most - least).max(f32::MIN_POSITIVE)))
+        value.map_or(NOTHING, |value| {
+            colour((value - least) / (most - least).max(f32::MIN_POSITIVE))
+        })
     })
 }
 
@@ -48,7 +52,8 @@ pub(super) fn colour(part: f32) -> Rgb<u8> {
 
 /// Panels side by side, `columns` in a row.
 pub(super) fn sheet(panels: &[Panel], columns: usize) -> RgbImage {
-    let most = |of: fn(&RgbImage) -> u32| panels.iter().map(|panel| of(&panel.image)).max().unwrap_or(0);
+    let most =
+        |of: fn(&RgbImage) -> u32| panels.iter().map(|panel| of(&panel.image)).max().unwrap_or(0);
     let (width, height) = (most(RgbImage::width).max(SIDE), most(RgbImage::height));
     let (columns, full) = (columns.clamp(1, panels.len().max(1)), height + 2 * LINE);
     let rows = panels.len().div_ceil(columns);
@@ -59,7 +64,13 @@ pub(super) fn sheet(panels: &[Panel], columns: usize) -> RgbImage {
         let y = GAP + (index / columns) as u32 * (full + GAP);
         label::write(&mut sheet, [x, y], width, &panel.title, INK);
         imageops::replace(&mut sheet, &panel.image, x.into(), (y + LINE).into());
-        label::write(&mut sheet, [x, y + LINE + panel.image.height() + 2], width, &panel.note, NOTE);
+        label::write(
+            &mut sheet,
+            [x, y + LINE + panel.image.height() + 2],
+            width,
+            &panel.note,
+            NOTE,
+        );
     }
     sheet
 }
@@ -74,8 +85,15 @@ mod tests {
         assert_eq!(map.dimensions(), (128, 128));
         let at = |x, y| *map.get_pixel(x, y);
         let (first, last) = (Rgb(RAMP[0]), Rgb(RAMP[5]));
-        assert_eq!([at(0, 0), at(63, 63), at(64, 0), at(0, 64), at(127, 127)], [first, first, NOTHING, last, last]);
-        assert_eq!(super::map(&[Some(1.0); 3], [3, 1], [1.0, 1.0]).dimensions(), (43, 129), "one value, no range");
+        assert_eq!(
+            [at(0, 0), at(63, 63), at(64, 0), at(0, 64), at(127, 127)],
+            [first, first, NOTHING, last, last]
+        );
+        assert_eq!(
+            super::map(&[Some(1.0); 3], [3, 1], [1.0, 1.0]).dimensions(),
+            (43, 129),
+            "one value, no range"
+        );
     }
 
     #[test]

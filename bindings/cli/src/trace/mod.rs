@@ -1,5 +1,5 @@
-//! `--trace`: what went on inside while pictures were made becomes a folder: heat maps, a page that shows them together, and
-//! JSON. Knows files and charts, not how a trace is made.
+//! `--trace`: what went on inside while pictures were made becomes a folder: heat maps, a page that
+//! shows them together, and JSON. Knows files and charts, not how a trace is made.
 
 mod charts;
 mod heat;
@@ -24,13 +24,16 @@ const PAGE: &str = "index.html";
 /// The JSON's.
 const JSON: &str = "trace.json";
 
-/// Checks early that [`write`] will be able to: the folder is new, or a trace that is to be replaced.
+/// Checks early that [`write`] will be able to: the folder is new, or a trace that is to be
+/// replaced.
 ///
 /// # Errors
 ///
 /// `BadRequest` if there is something else; `Io` if the folder around it cannot be written to.
 pub(crate) fn check(folder: &Path) -> Result<()> {
-    if folder.symlink_metadata().is_ok() && !(folder.join(JSON).is_file() && folder.join(PAGE).is_file()) {
+    if folder.symlink_metadata().is_ok()
+        && !(folder.join(JSON).is_file() && folder.join(PAGE).is_file())
+    {
         let detail = "expected a new folder or a trace to replace, found something else";
         return Err(Error::new(ErrorKind::BadRequest, folder.display().to_string(), detail));
     }
@@ -69,7 +72,12 @@ struct Data<'a> {
 /// # Errors
 ///
 /// As for [`check`].
-pub(crate) fn write(folder: &Path, trace: &Trace, output: &Output, manifest: &Manifest) -> Result<PathBuf> {
+pub(crate) fn write(
+    folder: &Path,
+    trace: &Trace,
+    output: &Output,
+    manifest: &Manifest,
+) -> Result<PathBuf> {
     check(folder)?;
     let new = NewFolder::begin(folder, true)?;
     let save = |name: &str, bytes: &[u8]| {
@@ -78,7 +86,8 @@ pub(crate) fn write(folder: &Path, trace: &Trace, output: &Output, manifest: &Ma
     };
     let mut pictures = Vec::new();
     for (picture, image) in output.images.iter().enumerate() {
-        let prefix = if output.images.len() > 1 { format!("picture-{picture}-") } else { String::new() };
+        let prefix =
+            if output.images.len() > 1 { format!("picture-{picture}-") } else { String::new() };
         let charts = charts::of(trace, picture, image, &prefix);
         charts.iter().try_for_each(|chart| save(&format!("{}.png", chart.name), &chart.png))?;
         pictures.push(charts);
@@ -88,8 +97,13 @@ pub(crate) fn write(folder: &Path, trace: &Trace, output: &Output, manifest: &Ma
     let data = Data {
         model: &manifest.model.name,
         request: &output.request,
-        shares: all.clone().map(|picture| by_word(picture).map(|word| trace.share(picture, word)).collect()).collect(),
-        verdicts: all.map(|picture| by_word(picture).map(|word| verdict::of(trace, picture, word)).collect()).collect(),
+        shares: all
+            .clone()
+            .map(|picture| by_word(picture).map(|word| trace.share(picture, word)).collect())
+            .collect(),
+        verdicts: all
+            .map(|picture| by_word(picture).map(|word| verdict::of(trace, picture, word)).collect())
+            .collect(),
         trace,
     };
     let json = serde_json::to_vec(&data).expect("plain data with string keys always serializes");
@@ -115,6 +129,9 @@ mod tests {
             fs::write(path.join(name), "").expect("written");
         }
         check(&path).expect("a trace");
-        assert_eq!(check(&folder.path().join("none/trace")).expect_err("no folder").kind(), ErrorKind::Io);
+        assert_eq!(
+            check(&folder.path().join("none/trace")).expect_err("no folder").kind(),
+            ErrorKind::Io
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The page of a trace: one HTML file that needs nothing beside it. Knows what the numbers mean to people.
+//! The page of a trace: one HTML file that needs nothing beside it. Knows what the numbers mean to
+//! people.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pocketmuse::Trace;
@@ -80,7 +81,9 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
         let [r, g, b] = heat::colour(strength).0;
         let ink = if strength > 0.6 { "#000" } else { "#fff" };
         let text = escaped(&word.text);
-        html.push_str(&format!("<span style=\"background:rgb({r},{g},{b});color:{ink}\">{text}</span> "));
+        html.push_str(&format!(
+            "<span style=\"background:rgb({r},{g},{b});color:{ink}\">{text}</span> "
+        ));
     }
     html.push_str("</p>\n");
     if trace.pictures[picture].is_empty() {
@@ -96,8 +99,12 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
              checkpoint again to see them.</p>\n",
         );
     }
-    html.push_str(&charts.iter().filter(|chart| chart.name.ends_with("words")).map(image).collect::<String>());
-    html.push_str("<table><tr><th>word</th><th>tokens</th><th>attention</th><th>what that means</th></tr>\n");
+    html.push_str(
+        &charts.iter().filter(|chart| chart.name.ends_with("words")).map(image).collect::<String>(),
+    );
+    html.push_str(
+        "<table><tr><th>word</th><th>tokens</th><th>attention</th><th>what that means</th></tr>\n",
+    );
     for (index, word) in trace.words.iter().enumerate() {
         let share = shares[index].map_or_else(String::new, |share| {
             let width = (share.min(4.0) * 30.0).round();
@@ -118,8 +125,9 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
 
 /// The words to look at first if the picture lacks something.
 fn missing(data: &Data<'_>, picture: usize) -> String {
-    let doubtful: Vec<_> =
-        (0..data.trace.words.len()).filter(|word| verdict::is_doubtful(data.trace, picture, *word)).collect();
+    let doubtful: Vec<_> = (0..data.trace.words.len())
+        .filter(|word| verdict::is_doubtful(data.trace, picture, *word))
+        .collect();
     let mut html = String::from("<h2>If something is missing</h2>\n");
     if doubtful.is_empty() {
         html.push_str(
@@ -130,7 +138,8 @@ fn missing(data: &Data<'_>, picture: usize) -> String {
     }
     html.push_str("<p>These words may be why:</p>\n<ul>\n");
     for word in doubtful {
-        let [text, verdict] = [&data.trace.words[word].text, &data.verdicts[picture][word]].map(|text| escaped(text));
+        let [text, verdict] =
+            [&data.trace.words[word].text, &data.verdicts[picture][word]].map(|text| escaped(text));
         html.push_str(&format!("<li><b>{text}</b>: {verdict}</li>\n"));
     }
     html + "</ul>\n"
@@ -168,7 +177,9 @@ fn steps(trace: &Trace, picture: usize, charts: &[Chart]) -> String {
         "<h2>Steps</h2>\n<p>Left: tokens fixed so far, the lighter the later. Middle: the probability of each drawn token. \
          Right: how undecided the model was. Grey: nothing was drawn there.</p>\n",
     );
-    html.push_str(&charts.iter().filter(|chart| chart.name.ends_with("steps")).map(image).collect::<String>());
+    html.push_str(
+        &charts.iter().filter(|chart| chart.name.ends_with("steps")).map(image).collect::<String>(),
+    );
     html.push_str(
         "<table><tr><th>step</th><th>drawn</th><th>fixed</th><th>mean probability</th><th>mean entropy</th></tr>\n",
     );
@@ -187,7 +198,11 @@ fn steps(trace: &Trace, picture: usize, charts: &[Chart]) -> String {
 }
 
 fn image(chart: &Chart) -> String {
-    format!("<img alt=\"{}\" src=\"data:image/png;base64,{}\">\n", escaped(&chart.name), STANDARD.encode(&chart.png))
+    format!(
+        "<img alt=\"{}\" src=\"data:image/png;base64,{}\">\n",
+        escaped(&chart.name),
+        STANDARD.encode(&chart.png)
+    )
 }
 
 /// Text that HTML takes for text.
@@ -212,11 +227,17 @@ mod tests {
     #[test]
     fn a_part_says_that_it_is_one() {
         assert_eq!(unseen(0), "");
-        assert!(unseen(1).contains("one step was made before") && unseen(3).contains("3 steps were made before"));
+        assert!(
+            unseen(1).contains("one step was made before")
+                && unseen(3).contains("3 steps were made before")
+        );
     }
 
     #[test]
     fn a_prompt_is_text_and_no_page() {
-        assert_eq!(escaped("<script>\"a\" & 'b'</script>"), "&lt;script&gt;&quot;a&quot; &amp; 'b'&lt;/script&gt;");
+        assert_eq!(
+            escaped("<script>\"a\" & 'b'</script>"),
+            "&lt;script&gt;&quot;a&quot; &amp; 'b'&lt;/script&gt;"
+        );
     }
 }

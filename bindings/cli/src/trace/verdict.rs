@@ -2,8 +2,8 @@
 
 use pocketmuse::Trace;
 
-/// A word with less than this share of an average word's attention is called ignored, one with more than the second
-/// dominant.
+/// A word with less than this share of an average word's attention is called ignored, one with more
+/// than the second dominant.
 const BOUNDS: [f32; 2] = [0.5, 1.5];
 /// Maps that correlate so much have their peaks in the same places.
 const ALIKE: f32 = 0.8;
@@ -14,8 +14,8 @@ const PEAK: f32 = 1.5;
 const SMALL_WORDS: [&str; 14] =
     ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "the", "to", "with"];
 
-/// Whether a word may be missing in the picture for a reason that a trace shows: it did not reach the model, the model may not
-/// know it, or other words outweighed it.
+/// Whether a word may be missing in the picture for a reason that a trace shows: it did not reach
+/// the model, the model may not know it, or other words outweighed it.
 pub(super) fn is_doubtful(trace: &Trace, picture: usize, word: usize) -> bool {
     trace.words.get(word).is_some_and(|found| {
         let is_little = trace.share(picture, word).is_some_and(|share| share < BOUNDS[0]);
@@ -31,7 +31,8 @@ fn is_small(word: &str) -> bool {
 pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
     let Some(found) = trace.words.get(word) else { return String::new() };
     if found.tokens.is_empty() {
-        return "Cut off: the prompt is too long for the model, and this word had no effect.".to_owned();
+        return "Cut off: the prompt is too long for the model, and this word had no effect."
+            .to_owned();
     }
     let pieces = match found.pieces.len() {
         0 | 1 => String::new(),
@@ -51,13 +52,19 @@ pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
 /// How much a word was looked for, and where.
 fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
     let map = trace.map(picture, word).unwrap_or_default();
-    let place = format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
+    let place =
+        format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
     let [little, much] = BOUNDS;
     let when = if trace.unseen_steps > 0 { " in these steps" } else { "" };
     if share < little && is_small(&trace.words[word].text) {
-        format!("A small word: it got {share:.2} of an average word's attention{when}, as such words do")
+        format!(
+            "A small word: it got {share:.2} of an average word's attention{when}, as such words do"
+        )
     } else if share < little {
-        format!("Mostly ignored{when}: it got {share:.2} of an average word's attention{}", rival(trace, picture, word))
+        format!(
+            "Mostly ignored{when}: it got {share:.2} of an average word's attention{}",
+            rival(trace, picture, word)
+        )
     } else if share > much {
         format!("Dominant{when}: it got {share:.2} times an average word's attention, {place}")
     } else {
@@ -67,7 +74,8 @@ fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
 
 /// The word that got the most, if it is another.
 fn rival(trace: &Trace, picture: usize, word: usize) -> String {
-    let shares = (0..trace.words.len()).filter_map(|other| Some((other, trace.share(picture, other)?)));
+    let shares =
+        (0..trace.words.len()).filter_map(|other| Some((other, trace.share(picture, other)?)));
     match shares.max_by(|a, b| a.1.total_cmp(&b.1)) {
         Some((most, share)) if most != word => {
             format!("; “{}” got {share:.2}", trace.words[most].text)
@@ -76,11 +84,13 @@ fn rival(trace: &Trace, picture: usize, word: usize) -> String {
     }
 }
 
-/// The word that is looked for in the same places, if there is one: what it names is drawn there, or competes.
+/// The word that is looked for in the same places, if there is one: what it names is drawn there,
+/// or competes.
 fn companion(trace: &Trace, picture: usize, word: usize, map: &[f32]) -> String {
     let heeded = |other: usize| trace.share(picture, other).filter(|share| *share >= BOUNDS[0]);
     let others = (0..trace.words.len()).filter(|other| *other != word && heeded(*other).is_some());
-    let alike = others.filter_map(|other| Some((other, likeness(map, &trace.map(picture, other)?))));
+    let alike =
+        others.filter_map(|other| Some((other, likeness(map, &trace.map(picture, other)?))));
     match alike.max_by(|a, b| a.1.total_cmp(&b.1)) {
         Some((other, likeness)) if likeness >= ALIKE => {
             format!(", where “{}” is looked for too", trace.words[other].text)
@@ -154,7 +164,11 @@ mod tests {
     #[test]
     fn words_in_one_place_know_of_each_other() {
         let trace = trace(&[[0.1, 0.1, 0.1, 0.4], [0.0, 0.0, 0.0, 0.2], [0.3, 0.0, 0.0, 0.0]]);
-        assert!(of(&trace, 0, 0).contains("where “word1” is looked for too"), "{}", of(&trace, 0, 0));
+        assert!(
+            of(&trace, 0, 0).contains("where “word1” is looked for too"),
+            "{}",
+            of(&trace, 0, 0)
+        );
         assert!(!of(&trace, 0, 2).contains("looked for too"), "{}", of(&trace, 0, 2));
         assert_eq!(likeness(&[0.5; 4], &[0.1, 0.2, 0.3, 0.4]), 0.0);
         assert!((likeness(&[1.0, 2.0], &[5.0, 9.0]) - 1.0).abs() < 1e-6);
@@ -165,15 +179,23 @@ mod tests {
         let mut trace = trace(&[[0.01; 4], [0.05, 0.05, 0.05, 0.3], [0.05; 4]]);
         let of = |trace: &Trace| [0, 1, 2].map(|word| super::of(trace, 0, word));
         let [first, second, third] = of(&trace);
-        assert_eq!(first, "Mostly ignored: it got 0.17 of an average word's attention; “word1” got 1.96.");
-        let unknown = "The vocabulary lacks it: it is read as word + word, and the model may not know it. ";
-        let dominant = "Dominant: it got 1.96 times an average word's attention, most at the middle centre.";
+        assert_eq!(
+            first,
+            "Mostly ignored: it got 0.17 of an average word's attention; “word1” got 1.96."
+        );
+        let unknown =
+            "The vocabulary lacks it: it is read as word + word, and the model may not know it. ";
+        let dominant =
+            "Dominant: it got 1.96 times an average word's attention, most at the middle centre.";
         assert_eq!(second, format!("{unknown}{dominant}"));
         assert_eq!(third, "Heeded: it got 0.87 of an average word's attention, spread evenly.");
         let doubtful = |trace: &Trace| [0, 1, 2].map(|word| is_doubtful(trace, 0, word));
         assert_eq!(doubtful(&trace), [true, true, false], "ignored, unknown, heeded");
         trace.words[0].text = "The".to_owned();
-        assert_eq!(of(&trace)[0], "A small word: it got 0.17 of an average word's attention, as such words do.");
+        assert_eq!(
+            of(&trace)[0],
+            "A small word: it got 0.17 of an average word's attention, as such words do."
+        );
         trace.words[2].tokens = 76..76;
         assert_eq!(doubtful(&trace), [false, true, true], "small, unknown, cut off");
         assert!(of(&trace)[2].starts_with("Cut off"));

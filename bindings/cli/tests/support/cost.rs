@@ -8,10 +8,14 @@ use pocketmuse::{Flavour, Manifest, Stage};
 pub(crate) fn size(package: &Path, flavour: Flavour) -> u64 {
     let manifest = Manifest::read(package).expect("a package");
     let stages = &manifest.flavours[&flavour].stages;
-    let needed = stages.iter().filter(|(stage, _)| **stage != Stage::Encoder).map(|(_, entry)| entry);
-    let networks: u64 =
-        needed.flat_map(|entry| std::iter::once(&entry.graph).chain(&entry.weights)).map(|file| file.bytes).sum();
-    let beside = fs::read_dir(package).expect("a folder").map(|entry| entry.expect("an entry").metadata());
+    let needed =
+        stages.iter().filter(|(stage, _)| **stage != Stage::Encoder).map(|(_, entry)| entry);
+    let networks: u64 = needed
+        .flat_map(|entry| std::iter::once(&entry.graph).chain(&entry.weights))
+        .map(|file| file.bytes)
+        .sum();
+    let beside =
+        fs::read_dir(package).expect("a folder").map(|entry| entry.expect("an entry").metadata());
     let beside = beside.map(|metadata| metadata.expect("a file")).filter(fs::Metadata::is_file);
     networks + beside.map(|metadata| metadata.len()).sum::<u64>()
 }
@@ -42,5 +46,6 @@ impl Peaks {
 /// The bytes of a line `VmHWM:   123456 kB`; 0 for a process that is ending and has none.
 fn line(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0)
+        * 1024
 }

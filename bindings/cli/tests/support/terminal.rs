@@ -30,7 +30,8 @@ impl Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("unlocked");
         let name = ptsname(&ours, Vec::new()).expect("a name");
-        let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the other side");
+        let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
+            .expect("the other side");
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 800, ws_ypixel: 480 };
         tcsetwinsize(&ours, size).expect("a size");
         Self { ours: ours.into(), theirs: theirs.into(), answer: answer.map(str::to_owned) }
@@ -40,13 +41,16 @@ impl Terminal {
         self.ours.write_all(text.as_bytes()).expect("typed");
     }
 
-    /// Runs a command that must succeed and leave the terminal as it was; returns what it wrote to the terminal.
+    /// Runs a command that must succeed and leave the terminal as it was; returns what it wrote to
+    /// the terminal.
     pub(crate) fn run(self, folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> String {
         let modes = tcgetattr(&self.ours).expect("modes").local_modes;
         let side = || Stdio::from(self.theirs.try_clone().expect("cloned"));
         let mut command = Command::new("setsid");
         command.args(["--ctty", env!("CARGO_BIN_EXE_pocketmuse")]).args(words).current_dir(folder);
-        for name in ["COLORTERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "TMUX", "STY", "ZELLIJ"] {
+        for name in
+            ["COLORTERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "TMUX", "STY", "ZELLIJ"]
+        {
             command.env_remove(name);
         }
         for name in ["XTERM_VERSION", "VTE_VERSION"] {

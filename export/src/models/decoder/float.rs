@@ -34,7 +34,13 @@ impl Layers for FloatLayers {
         Ok(x)
     }
 
-    fn res_block(&self, b: &mut Builder, x: &Value, weights: &Weights, outputs: usize) -> Result<Value> {
+    fn res_block(
+        &self,
+        b: &mut Builder,
+        x: &Value,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Value> {
         vq::res_block(b, x, weights, outputs, self.groups)
     }
 
@@ -44,8 +50,15 @@ impl Layers for FloatLayers {
         let mut parts = Vec::new();
         for row in 0..2 {
             for column in 0..2 {
-                let kernel = b.weight(&format!("upsample.{row}{column}"), &phases.kernels[row][column]);
-                parts.push(b.conv(x, &kernel, Some(&bias), Phases::conv(row, column), size.clone()));
+                let kernel =
+                    b.weight(&format!("upsample.{row}{column}"), &phases.kernels[row][column]);
+                parts.push(b.conv(
+                    x,
+                    &kernel,
+                    Some(&bias),
+                    Phases::conv(row, column),
+                    size.clone(),
+                ));
             }
         }
         let parts = b.concat(&parts.iter().collect::<Vec<_>>(), 1);
@@ -55,7 +68,13 @@ impl Layers for FloatLayers {
         Ok(x)
     }
 
-    fn conv_out(&self, b: &mut Builder, x: &Value, weights: &Weights, outputs: usize) -> Result<Value> {
+    fn conv_out(
+        &self,
+        b: &mut Builder,
+        x: &Value,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Value> {
         let x = vq::norm_silu(b, x, weights, "conv_norm_out", self.groups)?;
         layers::conv(b, &x, weights, "conv_out", outputs, 3)
     }

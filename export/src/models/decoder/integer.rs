@@ -1,9 +1,10 @@
 //! The decoder's layers on integers, channels last, rows of a large picture in tiles.
 //!
-//! Between layers a picture is u8, each channel with a scale of its own and the zero point 128. A norm needs the sums
-//! of its input's units and of their squares over the whole picture: the layer that makes the picture adds them up tile
-//! by tile, so tiles are exact. What is f32 lives for one tile: the norm, SiLU, the sum with the shortcut, and
-//! the last convolution, which has three output channels and no time to win.
+//! Between layers a picture is u8, each channel with a scale of its own and the zero point 128. A
+//! norm needs the sums of its input's units and of their squares over the whole picture: the layer
+//! that makes the picture adds them up tile by tile, so tiles are exact. What is f32 lives for one
+//! tile: the norm, SiLU, the sum with the shortcut, and the last convolution, which has three
+//! output channels and no time to win.
 
 use pocketmuse_package::{Dim, Dtype, Ranges};
 
@@ -19,7 +20,8 @@ use crate::{
 /// How many of the last levels, the largest pictures, are computed in tiles.
 const TILED_LEVELS: usize = 4;
 
-/// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders twice.
+/// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders
+/// twice.
 const TILE_ROWS: usize = 8;
 
 /// How many of the last levels keep their pictures in u8.
@@ -39,11 +41,13 @@ pub(super) struct IntegerLayers<'a> {
 /// A picture between layers.
 #[derive(Clone)]
 pub(super) struct Picture {
-    /// `[1, h, w, channels]`: u8, or f32 of the same units, not rounded and not centred, where pictures are small.
+    /// `[1, h, w, channels]`: u8, or f32 of the same units, not rounded and not centred, where
+    /// pictures are small.
     value: Value,
     /// Of each channel: what a unit is worth.
     scales: Vec<f32>,
-    /// Of each channel over the whole picture, `[1, channels]`: the sum of units, the sum of squared units.
+    /// Of each channel over the whole picture, `[1, channels]`: the sum of units, the sum of
+    /// squared units.
     sums: [Value; 2],
     /// `1 << level` pixels along each side of a token.
     level: usize,
@@ -76,7 +80,13 @@ impl Layers for IntegerLayers<'_> {
         })
     }
 
-    fn res_block(&self, b: &mut Builder, x: &Picture, weights: &Weights, outputs: usize) -> Result<Picture> {
+    fn res_block(
+        &self,
+        b: &mut Builder,
+        x: &Picture,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Picture> {
         let norm = self.norm(b, x, weights, "norm1")?;
         let step = self.step(b, "conv1.in", x.scales.len())?;
         let scales = self.scales(b, "conv1.out", outputs)?;
@@ -87,7 +97,8 @@ impl Layers for IntegerLayers<'_> {
         })?;
         let norm = self.norm(b, &y, weights, "norm2")?;
         let step = self.step(b, "conv2.in", outputs)?;
-        let (branch_scales, scales) = (self.scales(b, "conv2.out", outputs)?, self.scales(b, "out", outputs)?);
+        let (branch_scales, scales) =
+            (self.scales(b, "conv2.out", outputs)?, self.scales(b, "out", outputs)?);
         self.picture(b, x.level, x.level, &scales, |b, tile| {
             let active = activated(b, tile, &y, &norm);
             let active = b.quantize(&active, step);
@@ -100,7 +111,13 @@ impl Layers for IntegerLayers<'_> {
         })
     }
 
-    fn upsample(&self, b: &mut Builder, x: &Picture, phases: &Phases, level: usize) -> Result<Picture> {
+    fn upsample(
+        &self,
+        b: &mut Builder,
+        x: &Picture,
+        phases: &Phases,
+        level: usize,
+    ) -> Result<Picture> {
         let channels = x.scales.len();
         let scales = self.scales(b, "upsample.out", channels)?;
         self.picture(b, x.level, level + 1, &scales, |b, tile| {
@@ -113,16 +130,35 @@ impl Layers for IntegerLayers<'_> {
                     let kernel = worth(&phases.kernels[row][column], &x.scales);
                     let name = format!("upsample.{row}{column}");
                     let size = tile.size(&x.value);
-                    b.integer_conv(&part, Step::CENTRED, &name, &kernel, &phases.bias, &scales, conv, size)
+                    b.integer_conv(
+                        &part,
+                        Step::CENTRED,
+                        &name,
+                        &kernel,
+                        &phases.bias,
+                        &scales,
+                        conv,
+                        size,
+                    )
                 });
                 interleaved_columns(b, &columns)
             });
-            let height = if matches!(tile, Tile::Whole) { side(2 << level, "height") } else { "rows".into() };
+            let height = if matches!(tile, Tile::Whole) {
+                side(2 << level, "height")
+            } else {
+                "rows".into()
+            };
             Ok(interleaved_rows(b, &rows, [height, side(2 << level, "width")]))
         })
     }
 
-    fn conv_out(&self, b: &mut Builder, x: &Picture, weights: &Weights, outputs: usize) -> Result<Value> {
+    fn conv_out(
+        &self,
+        b: &mut Builder,
+        x: &Picture,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Value> {
         let norm = self.norm(b, x, weights, "conv_norm_out")?;
         let size = [side(1 << x.level, "height"), side(1 << x.level, "width")];
         let parts = self.tiles(b, x.level, |b, tile| {
@@ -130,7 +166,16 @@ impl Layers for IntegerLayers<'_> {
             let active = tile.framed_float(b, &active);
             let active = b.transpose(&active, &[0, 3, 1, 2]); // NHWC => NCHW
             let conv = tile.conv(3);
-            Ok(vec![layers::conv_with(b, &active, weights, "conv_out", outputs, 3, conv, tile.size(&x.value))?])
+            Ok(vec![layers::conv_with(
+                b,
+                &active,
+                weights,
+                "conv_out",
+                outputs,
+                3,
+                conv,
+                tile.size(&x.value),
+            )?])
         })?;
         if !self.is_tiled(x.level) {
             return Ok(parts[0].clone());
@@ -188,7 +233,8 @@ impl IntegerLayers<'_> {
         if !self.is_tiled(level) {
             return build(b, &Tile::Whole);
         }
-        // A row of tokens or a part of it is a tile, so tiles are alike whatever the picture's height.
+        // A row of tokens or a part of it is a tile, so tiles are alike whatever the picture's
+        // height.
         let (rows_of_token, height) = (1 << level, self.extent(b, 1, level));
         let rows = rows_of_token.min(TILE_ROWS);
         let tokens = self.extent(b, 1, 0);
@@ -214,7 +260,9 @@ impl IntegerLayers<'_> {
             let [units, squares] = sums(b, &part);
             Ok(vec![part, units, squares])
         })?;
-        let [value, units, squares] = parts.as_slice() else { unreachable!("three parts were built") };
+        let [value, units, squares] = parts.as_slice() else {
+            unreachable!("three parts were built")
+        };
         let mut picture = Picture {
             value: value.clone(),
             scales: scales.to_vec(),
@@ -223,7 +271,8 @@ impl IntegerLayers<'_> {
         };
         if self.is_tiled(from) {
             let channels = scales.len();
-            let shape = [1.into(), side(1 << to, "height"), side(1 << to, "width"), channels.into()];
+            let shape =
+                [1.into(), side(1 << to, "height"), side(1 << to, "width"), channels.into()];
             let width = self.extent(b, 2, to);
             picture.value = reshaped(b, value, &[Some(1), None], &width, Some(channels), &shape);
             picture.sums = [units, squares].map(|sums| {
@@ -266,12 +315,22 @@ impl IntegerLayers<'_> {
         if inputs == outputs {
             return Ok((rows, x.scales.clone()));
         }
-        let weight = worth(&weights.get("conv_shortcut.weight", &[outputs, inputs, 1, 1])?, &x.scales);
+        let weight =
+            worth(&weights.get("conv_shortcut.weight", &[outputs, inputs, 1, 1])?, &x.scales);
         let bias = weights.get("conv_shortcut.bias", &[outputs])?;
         let scales = self.scales(b, "conv_shortcut.out", outputs)?;
         let rows = rounded(b, &rows);
         let (conv, size) = (Conv::same(0), tile.size(&rows));
-        let y = b.integer_conv(&rows, Step::CENTRED, "conv_shortcut", &weight, &bias, &scales, conv, size);
+        let y = b.integer_conv(
+            &rows,
+            Step::CENTRED,
+            "conv_shortcut",
+            &weight,
+            &bias,
+            &scales,
+            conv,
+            size,
+        );
         Ok((y, scales))
     }
 
@@ -327,7 +386,8 @@ fn rounded(b: &mut Builder, x: &Value) -> Value {
 
 /// A tile in f32, in units of other scales.
 fn units_of(b: &mut Builder, tile: &Value, scales: &[f32], wanted: &[f32]) -> Value {
-    let factors: Vec<f32> = scales.iter().zip(wanted).map(|(scale, wanted)| scale / wanted).collect();
+    let factors: Vec<f32> =
+        scales.iter().zip(wanted).map(|(scale, wanted)| scale / wanted).collect();
     let units = units(b, tile);
     if factors.iter().all(|factor| *factor == 1.0) {
         return units;
@@ -366,7 +426,8 @@ fn interleaved_columns(b: &mut Builder, [even, odd]: &[Value; 2]) -> Value {
     b.reshape(&pairs, &[To::Keep, To::Keep, To::Rest("columns"), To::Is(channels)])
 }
 
-/// `[1, h, w, c]` twice to `[1, 2h, w, c]`, by turns; `size` names the height and width that come out.
+/// `[1, h, w, c]` twice to `[1, 2h, w, c]`, by turns; `size` names the height and width that come
+/// out.
 fn interleaved_rows(b: &mut Builder, [even, odd]: &[Value; 2], size: [Dim; 2]) -> Value {
     let (width, channels) = (b.shape_of(even, 2, 3), even.extent(3));
     let shape = [1.into(), even.shape()[1].clone(), 1.into(), "columns of channels".into()];
@@ -389,7 +450,8 @@ fn reshaped(
     after: Option<usize>,
     shape: &[Dim],
 ) -> Value {
-    let before: Vec<i64> = before.iter().map(|extent| extent.map_or(-1, |extent| extent as i64)).collect();
+    let before: Vec<i64> =
+        before.iter().map(|extent| extent.map_or(-1, |extent| extent as i64)).collect();
     let before = b.ints(&before);
     let after = after.map(|extent| b.ints(&[extent as i64]));
     let parts: Vec<&Value> = [&before, width].into_iter().chain(&after).collect();

@@ -1,8 +1,10 @@
-//! The VQ-GAN's decoder: tokens to pixels. What its layers are computed with, floats or integers, is theirs to know.
+//! The VQ-GAN's decoder: tokens to pixels. What its layers are computed with, floats or integers,
+//! is theirs to know.
 //!
-//! Two exact rewrites. The codebook lookup and the 1 x 1 convolution after it see one id each, so they are one
-//! table. A nearest 2 x upsample followed by a 3 x 3 convolution is four 2 x 2 convolutions of the small grid, one
-//! for each place in a 2 x 2 block of pixels: 2.25 times less work, and no upsampled tensor.
+//! Two exact rewrites. The codebook lookup and the 1 x 1 convolution after it see one id each, so
+//! they are one table. A nearest 2 x upsample followed by a 3 x 3 convolution is four 2 x 2
+//! convolutions of the small grid, one for each place in a 2 x 2 block of pixels: 2.25 times less
+//! work, and no upsampled tensor.
 
 mod float;
 mod integer;
@@ -21,16 +23,24 @@ use crate::{
 
 /// `tokens` i64 `[1, height, width]` to `pixels` f32 `[1, 3, H, W]`, not clipped.
 pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
-    decode(Builder::new("decoder"), config, weights, |_| FloatLayers { groups: config.norm_num_groups })
+    decode(Builder::new("decoder"), config, weights, |_| FloatLayers {
+        groups: config.norm_num_groups,
+    })
 }
 
 /// The same network, with the ranges of what its convolutions read and write as taps.
 pub(crate) fn build_observed(config: &VqConfig, weights: &Weights) -> Result<Graph> {
-    decode(Builder::observing("decoder"), config, weights, |_| FloatLayers { groups: config.norm_num_groups })
+    decode(Builder::observing("decoder"), config, weights, |_| FloatLayers {
+        groups: config.norm_num_groups,
+    })
 }
 
 /// The same network with convolutions of integers, for values of the measured `ranges`.
-pub(crate) fn build_integer(config: &VqConfig, weights: &Weights, ranges: &Ranges) -> Result<Graph> {
+pub(crate) fn build_integer(
+    config: &VqConfig,
+    weights: &Weights,
+    ranges: &Ranges,
+) -> Result<Graph> {
     decode(Builder::new("decoder"), config, weights, |tokens| IntegerLayers {
         groups: config.norm_num_groups,
         levels: config.block_out_channels.len(),
@@ -43,7 +53,8 @@ pub(crate) fn build_integer(config: &VqConfig, weights: &Weights, ranges: &Range
 trait Layers {
     type Picture: Clone;
 
-    /// A 3 x 3 convolution of the tokens' codes: rows of the table `codes` `[ids, latent_channels]`.
+    /// A 3 x 3 convolution of the tokens' codes: rows of the table `codes` `[ids,
+    /// latent_channels]`.
     fn conv_in(
         &self,
         b: &mut Builder,
@@ -54,14 +65,31 @@ trait Layers {
     ) -> Result<Self::Picture>;
 
     /// Two convolutions beside a shortcut.
-    fn res_block(&self, b: &mut Builder, x: &Self::Picture, weights: &Weights, outputs: usize)
-    -> Result<Self::Picture>;
+    fn res_block(
+        &self,
+        b: &mut Builder,
+        x: &Self::Picture,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Self::Picture>;
 
     /// Twice the height and width, to `2 << level` pixels along each side of a token.
-    fn upsample(&self, b: &mut Builder, x: &Self::Picture, phases: &Phases, level: usize) -> Result<Self::Picture>;
+    fn upsample(
+        &self,
+        b: &mut Builder,
+        x: &Self::Picture,
+        phases: &Phases,
+        level: usize,
+    ) -> Result<Self::Picture>;
 
     /// Norm, SiLU and a 3 x 3 convolution: pixels, NCHW.
-    fn conv_out(&self, b: &mut Builder, x: &Self::Picture, weights: &Weights, outputs: usize) -> Result<Value>;
+    fn conv_out(
+        &self,
+        b: &mut Builder,
+        x: &Self::Picture,
+        weights: &Weights,
+        outputs: usize,
+    ) -> Result<Value>;
 }
 
 fn decode<L: Layers>(
@@ -87,7 +115,9 @@ fn decode<L: Layers>(
         let block = decoder.scope("up_blocks").scope(index);
         x = b.within(format!("up.{index}"), |b| {
             let x = (0..config.layers_per_block + 1).try_fold(x.clone(), |x, part| {
-                b.within(part.to_string(), |b| layers.res_block(b, &x, &block.scope("resnets").scope(part), width))
+                b.within(part.to_string(), |b| {
+                    layers.res_block(b, &x, &block.scope("resnets").scope(part), width)
+                })
             })?;
             if index + 1 == blocks {
                 return Ok(x);
@@ -113,7 +143,8 @@ pub(crate) fn vectors(config: &VqConfig, weights: &Weights) -> Result<ndarray::A
 fn codes(config: &VqConfig, weights: &Weights) -> Result<Weight> {
     let (code, latent) = (config.code_width(), config.latent_channels);
     let codes = weights.get("quantize.embedding.weight", &[config.num_vq_embeddings, code])?;
-    let conv = weights.get("post_quant_conv.weight", &[latent, code, 1, 1])?.reshape(&[latent, code]);
+    let conv =
+        weights.get("post_quant_conv.weight", &[latent, code, 1, 1])?.reshape(&[latent, code]);
     let bias = weights.get("post_quant_conv.bias", &[latent])?;
     Ok(affine_rows(&codes, &conv, &bias))
 }
@@ -123,14 +154,17 @@ fn affine_rows(rows: &Weight, conv: &Weight, bias: &Weight) -> Weight {
     let (count, inner, outputs) = (rows.shape()[0], rows.shape()[1], conv.shape()[0]);
     let (rows, conv, bias) = (rows.clone(), conv.clone(), bias.clone());
     Weight::new(&[count, outputs], move || {
-        let matrix = |rows, values| ndarray::Array2::from_shape_vec((rows, inner), values).expect("rows of one width");
+        let matrix = |rows, values| {
+            ndarray::Array2::from_shape_vec((rows, inner), values).expect("rows of one width")
+        };
         let product = matrix(count, rows.values()?).dot(&matrix(outputs, conv.values()?).t());
         let sum = product + ndarray::Array1::from(bias.values()?);
         Ok(sum.iter().copied().collect())
     })
 }
 
-/// The four 2 x 2 kernels that an upsample and a convolution are, by row and column in a 2 x 2 block of pixels.
+/// The four 2 x 2 kernels that an upsample and a convolution are, by row and column in a 2 x 2
+/// block of pixels.
 struct Phases {
     kernels: [[Weight; 2]; 2],
     bias: Weight,
@@ -140,10 +174,14 @@ impl Phases {
     fn of(weights: &Weights, channels: usize) -> Result<Self> {
         let kernel = weights.get("conv.weight", &[channels, channels, 3, 3])?;
         let bias = weights.get("conv.bias", &[channels])?;
-        Ok(Self { kernels: [0, 1].map(|row| [0, 1].map(|column| fold(&kernel, row, column))), bias })
+        Ok(Self {
+            kernels: [0, 1].map(|row| [0, 1].map(|column| fold(&kernel, row, column))),
+            bias,
+        })
     }
 
-    /// What is added around the small grid: pixels at even places look back by one, those at odd places ahead.
+    /// What is added around the small grid: pixels at even places look back by one, those at odd
+    /// places ahead.
     fn conv(row: usize, column: usize) -> Conv {
         let (row, column) = (row as i64, column as i64);
         Conv { pads: [1 - row, 1 - column, row, column], ..Conv::same(0) }
@@ -155,8 +193,9 @@ fn side(scale: usize, name: &str) -> Dim {
     if scale == 1 { name.into() } else { Dim::Named(format!("{scale} * {name}")) }
 }
 
-/// The 2 x 2 kernel that a 3 x 3 kernel becomes for one place in the 2 x 2 block. Of the three upsampled pixels that
-/// a kernel covers along an axis, two are copies of one pixel: the last two at even places, the first two at odd.
+/// The 2 x 2 kernel that a 3 x 3 kernel becomes for one place in the 2 x 2 block. Of the three
+/// upsampled pixels that a kernel covers along an axis, two are copies of one pixel: the last two
+/// at even places, the first two at odd.
 fn fold(kernel: &Weight, row: usize, column: usize) -> Weight {
     let (outputs, inputs) = (kernel.shape()[0], kernel.shape()[1]);
     let target = |place: usize, tap: usize| if place == 0 { tap.div_ceil(2) } else { tap / 2 };
@@ -183,7 +222,8 @@ mod tests {
         };
         let cell = |row: usize, column: usize| -> f32 {
             let taps = (0..side * side).map(|tap| {
-                let (down, right) = ((tap / side) as isize - before, (tap % side) as isize - before);
+                let (down, right) =
+                    ((tap / side) as isize - before, (tap % side) as isize - before);
                 kernel[tap] * at(row as isize + down, column as isize + right)
             });
             taps.sum()
@@ -201,7 +241,8 @@ mod tests {
         for row in 0..2 {
             for column in 0..2 {
                 let folded = fold(&weight, row, column).values().expect("memory");
-                // Even places look back by one. Odd ones do not; shift the picture by looking back and reading ahead.
+                // Even places look back by one. Odd ones do not; shift the picture by looking back
+                // and reading ahead.
                 for pixel in 0..9 {
                     let tap = |at: usize| {
                         let down = pixel / 3 + at / 2 + row;

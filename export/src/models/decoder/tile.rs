@@ -1,5 +1,5 @@
-//! Rows of a picture that are computed together, and the border that a convolution of them sees. Pictures are
-//! channels last, `[1, h, w, channels]`.
+//! Rows of a picture that are computed together, and the border that a convolution of them sees.
+//! Pictures are channels last, `[1, h, w, channels]`.
 
 use pocketmuse_package::Dim;
 
@@ -56,7 +56,9 @@ impl Tile {
     pub(super) fn with_border(&self, b: &mut Builder, x: &Value) -> Value {
         match self {
             Self::Whole => x.clone(),
-            Self::Rows(at) => b.slice(x, &at.border_start, &at.border_end, 1, "rows and border".into()),
+            Self::Rows(at) => {
+                b.slice(x, &at.border_start, &at.border_end, 1, "rows and border".into())
+            }
         }
     }
 
@@ -90,7 +92,13 @@ impl Tile {
     }
 
     /// What a phase of an upsample reads of a framed tile, and how its convolution moves over that.
-    pub(super) fn phase(&self, b: &mut Builder, framed: &Value, row: usize, column: usize) -> (Value, Conv) {
+    pub(super) fn phase(
+        &self,
+        b: &mut Builder,
+        framed: &Value,
+        row: usize,
+        column: usize,
+    ) -> (Value, Conv) {
         let conv = Phases::conv(row, column);
         let Self::Rows(at) = self else { return (framed.clone(), conv) };
         let [start, end] = [row, row + at.rows + 1].map(|number| b.ints(&[number as i64]));
