@@ -18,54 +18,43 @@
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 
-mod agreement;
-mod arithmetic;
-pub mod bench;
-mod budget;
-mod calibrate;
-mod edit;
-mod golden;
-pub mod job;
-pub mod library;
-mod loading;
+mod engine;
+mod measure;
 mod memory;
-mod metrics;
 mod package;
 mod pipeline;
 pub mod pixels;
-mod plan;
-pub mod prepared;
-mod preview;
-mod prompts;
-mod proto;
 pub mod request;
-pub mod rng;
 pub mod sampler;
-mod session;
 mod stages;
-mod tileable;
-pub mod tokenize;
-pub mod trace;
-mod variation;
-pub mod verify;
-pub mod video;
-mod warm;
-mod weights;
+mod text;
 
-pub use budget::{Budget, FALLBACK_BYTES};
-pub use calibrate::{Sample, calibrate};
-pub use edit::Source;
-pub use loading::Loading;
-pub use metrics::{Report, StageReport};
-pub use package::Options;
-pub use pipeline::{Output, Pipeline, Step};
-pub use plan::{Plan, StagePlan};
+pub use engine::{library, loading::Loading, session::Runtime};
+pub use measure::{
+    bench,
+    calibrate::{Sample, calibrate},
+    verify,
+};
+pub use memory::{
+    budget::{Budget, FALLBACK_BYTES},
+    metrics::{Report, StageReport},
+    plan::{Plan, StagePlan},
+};
+pub use package::{Options, prepared};
+pub use pipeline::{
+    Output, Pipeline, Step, state as job,
+    trace::{self, Trace},
+};
+pub use pixels::preview::Preview;
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
-pub use preview::Preview;
-pub use request::{Request, Resolved, Temperature};
-pub use rng::RngKind;
-pub use sampler::{GuidanceSchedule, Sampler};
-pub use session::Runtime;
-pub use tileable::Tileable;
-pub use trace::Trace;
-pub use video::Video;
+pub use request::{
+    Request, Resolved, Temperature,
+    source::Source,
+    video::{self, Video},
+};
+pub use sampler::{
+    GuidanceSchedule, Sampler,
+    margin::Tileable,
+    rng::{self, RngKind},
+};
+pub use text::tokenizer as tokenize;

@@ -6,11 +6,11 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 
 use super::{Output, Pipeline, Step};
 use crate::{
-    edit::{Source, Start},
-    job::State,
+    pipeline::state::State,
+    pipeline::trace::{Trace, Tracer},
+    request::source::{Source, Start},
     request::{Request, Resolved},
-    tokenize::Tokenizer,
-    trace::{Trace, Tracer},
+    text::tokenizer::Tokenizer,
 };
 
 impl Pipeline {

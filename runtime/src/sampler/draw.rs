@@ -1,6 +1,6 @@
 //! One code drawn from one row of logits. Knows no step and no image.
 
-use crate::{arithmetic, rng::Mt19937};
+use crate::{sampler::arithmetic, sampler::rng::Mt19937};
 
 /// A drawn code and the probability it had.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,7 +101,7 @@ impl Drawer {
             if f64::from(probability) < f64::from(best.0) * uniform * 0.999_999 {
                 continue;
             }
-            let score = probability / crate::rng::exponential(uniform);
+            let score = probability / crate::sampler::rng::exponential(uniform);
             if score > best.0 {
                 best = (score, Drawn { code, probability });
             }
@@ -141,7 +141,7 @@ fn sum(row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Philox, Purpose};
+    use crate::sampler::rng::{Philox, Purpose};
 
     fn softmax(logits: &[f32]) -> Vec<f64> {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use pocketmuse_package::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::arithmetic;
+use crate::sampler::arithmetic;
 
 /// Which tokens are chosen in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

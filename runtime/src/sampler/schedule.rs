@@ -6,7 +6,7 @@ use std::f32::consts::PI;
 use pocketmuse_package::MaskingSchedule;
 
 use super::halton;
-use crate::arithmetic;
+use crate::sampler::arithmetic;
 
 /// What is fixed over a run of the sampler.
 #[derive(Clone, Debug, PartialEq)]

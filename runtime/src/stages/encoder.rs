@@ -6,9 +6,9 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
 use crate::{
-    loading::Loading,
+    engine::loading::Loading,
+    engine::session::{Input, Session, Tensor},
     package::Package,
-    session::{Input, Session, Tensor},
 };
 
 /// The encoder, loaded.

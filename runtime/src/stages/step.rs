@@ -6,10 +6,10 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::{Primed, one};
 use crate::{
-    loading::Loading,
+    engine::loading::Loading,
+    engine::session::{Input, Session, Taps, Tensor},
     package::Package,
     sampler::Predict,
-    session::{Input, Session, Taps, Tensor},
 };
 
 /// The step graph, loaded, without a prompt.

@@ -4,9 +4,9 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::exactly;
 use crate::{
-    loading::Loading,
+    engine::loading::Loading,
+    engine::session::{Input, Session, Tensor},
     package::Package,
-    session::{Input, Session, Tensor},
 };
 
 /// What the text encoder makes of prompts.

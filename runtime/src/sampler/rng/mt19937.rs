@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arithmetic;
+use crate::sampler::arithmetic;
 
 /// Words of the state.
 const WORDS: usize = 624;

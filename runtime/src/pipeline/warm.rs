@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use pocketmuse_package::{Digest, ErrorKind, Result, Stage};
 
 use crate::{
-    loading::Loading,
-    plan::{Plan, StagePlan},
+    engine::loading::Loading,
+    memory::plan::{Plan, StagePlan},
     stages::{Decoder, Predictor, Prologue, Text, TextEncoder},
 };
 
@@ -112,7 +112,7 @@ mod tests {
     use pocketmuse_package::Error;
 
     use super::*;
-    use crate::session::Tensor;
+    use crate::engine::session::Tensor;
 
     fn plan(warm: bool, prepacking: bool) -> StagePlan {
         let loading = Loading { arena: true, prepacking };

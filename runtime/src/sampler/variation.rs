@@ -7,9 +7,9 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    edit::noised,
     request::Resolved,
-    rng::{Philox, Purpose, Rng},
+    request::source::noised,
+    sampler::rng::{Philox, Purpose, Rng},
     sampler::{self, Predict, Schedule},
 };
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     request,
-    rng::{Rng, RngKind},
+    sampler::rng::{Rng, RngKind},
 };
 
 /// A model of 128 x 128 pixels, tokens of 8, in pairs.

@@ -1,10 +1,14 @@
 //! The sampling loop: masked tokens in, chosen tokens out. Knows no model.
 
+pub(crate) mod arithmetic;
 mod draw;
 mod halton;
 mod kinds;
+pub(crate) mod margin;
 mod remask;
+pub mod rng;
 mod schedule;
+pub(crate) mod variation;
 
 use std::{fmt, ops::ControlFlow};
 
@@ -14,7 +18,7 @@ use draw::Drawer;
 pub use kinds::{GuidanceSchedule, Sampler};
 pub use schedule::Schedule;
 
-use crate::rng::{Purpose, Rng};
+use crate::sampler::rng::{Purpose, Rng};
 
 /// A model, as the sampler sees it.
 pub trait Predict {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use pocketmuse_package::{Result, Stage};
 
 use crate::{
-    loading::Loading,
-    memory::{self, Peak, Watch},
-    plan::StagePlan,
-    warm::Slot,
+    engine::loading::Loading,
+    memory::measured::{self, Peak, Watch},
+    memory::plan::StagePlan,
+    pipeline::warm::Slot,
 };
 
 /// What a request cost.
@@ -51,7 +51,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn start() -> Self {
-        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: memory::peak_rss() }
+        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: measured::peak_rss() }
     }
 
     /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says.
@@ -67,7 +67,7 @@ impl Meter {
         load: impl FnOnce(Loading) -> Result<S>,
         run: impl FnOnce(&mut S) -> Result<T>,
     ) -> Result<T> {
-        memory::give_back(); // what was dropped since the stage before
+        measured::give_back(); // what was dropped since the stage before
         let watch = Watch::start();
         let started = Instant::now();
         let (mut loaded, load) = match slot.take() {
@@ -77,7 +77,7 @@ impl Meter {
         let result = run(&mut loaded);
         let run = started.elapsed() - load;
         slot.keep(loaded, plan, &result);
-        memory::give_back();
+        measured::give_back();
         self.add(plan.stage, [load, run], watch.stop());
         result
     }
@@ -104,7 +104,7 @@ impl Meter {
 
     pub(crate) fn finish(self) -> Report {
         let peaks = self.stages.iter().map(|stage| stage.peak_rss_bytes);
-        let peak_rss_bytes = peaks.fold(self.peak_rss_bytes, Option::max).max(memory::peak_rss());
+        let peak_rss_bytes = peaks.fold(self.peak_rss_bytes, Option::max).max(measured::peak_rss());
         Report { stages: self.stages, total: self.started.elapsed(), peak_rss_bytes }
     }
 }

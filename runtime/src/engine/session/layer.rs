@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        loading::Loading,
-        session::{Form, Input},
+        engine::loading::Loading,
+        engine::session::{Form, Input},
     };
 
     const LOADING: Loading = Loading { arena: true, prepacking: true };

@@ -12,7 +12,10 @@ use std::ops::Range;
 
 use pocketmuse_package::Result;
 
-use crate::{request::Resolved, session::Tensor, stages::Text, tokenize::Tokenizer, warm::Texts};
+use crate::{
+    engine::session::Tensor, pipeline::warm::Texts, request::Resolved, stages::Text,
+    text::tokenizer::Tokenizer,
+};
 
 /// The prompts in the order of the guidance branches, and how much each branch counts.
 pub(crate) struct Prompts {

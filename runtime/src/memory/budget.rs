@@ -4,7 +4,7 @@ use std::{fmt, fs, str::FromStr};
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use crate::memory;
+use crate::memory::measured;
 
 /// The budget where the system does not tell what it has left.
 pub const FALLBACK_BYTES: u64 = 2 << 30;
@@ -38,7 +38,7 @@ impl Budget {
         match (self, available()) {
             (Self::Bytes(bytes), _) => bytes,
             (Self::Auto, Some(available)) => {
-                available.saturating_add(memory::rss().unwrap_or(0)) / 4 * 3
+                available.saturating_add(measured::rss().unwrap_or(0)) / 4 * 3
             }
             (Self::Auto, None) => FALLBACK_BYTES,
         }
@@ -94,7 +94,7 @@ impl FromStr for Budget {
 /// Memory that the system could give this process now: what is free or can be freed, less where a
 /// control group allows less. `None` where the system does not tell.
 fn available() -> Option<u64> {
-    let machine = memory::kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let machine = measured::kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     Some(control_groups().into_iter().flatten().fold(machine, u64::min))
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     request::{Request, Resolved},
-    rng::Rng,
+    sampler::rng::Rng,
 };
 
 /// The version of a job file that this build writes, and the only one it reads.
@@ -163,7 +163,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rng::RngKind;
+    use crate::sampler::rng::RngKind;
 
     fn state() -> State {
         State {

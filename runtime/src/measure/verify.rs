@@ -12,11 +12,11 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use pocketmuse_package::{ATTENTION, Result, Stage};
 
 use crate::{
-    golden::{Golden, bad},
-    loading::Loading,
+    engine::loading::Loading,
+    engine::session::Tensor,
+    measure::golden::{Golden, bad},
     package::{Options, Package},
     sampler::Predict as _,
-    session::Tensor,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
 };
 

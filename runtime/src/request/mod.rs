@@ -1,15 +1,19 @@
 //! What a caller asks for: plain values, checked once against a package. Knows no network.
 
+pub(crate) mod source;
+pub mod video;
+pub(crate) mod weights;
+
 use std::{fmt, str::FromStr};
 
 use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    rng::RngKind,
+    request::weights::Weighted,
+    sampler::margin::Tileable,
+    sampler::rng::RngKind,
     sampler::{GuidanceSchedule, Sampler, Schedule},
-    tileable::Tileable,
-    weights::Weighted,
 };
 
 /// The longest prompt that is looked at, in bytes; a model reads 77 tokens.

@@ -22,9 +22,9 @@ use ort::{
 use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
 
 use crate::{
-    library::{self, Place},
-    loading::Loading,
-    proto,
+    engine::library::{self, Place},
+    engine::loading::Loading,
+    engine::proto,
 };
 
 pub(crate) use self::{

@@ -1,6 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+pub mod prepared;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,11 +12,11 @@ use std::{
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
 use crate::{
-    budget::Budget,
-    loading::Loading,
-    prepared::Prepared,
-    preview::Preview,
-    session::{Form, Precision, Runtime, Session, Settings, Taps},
+    engine::loading::Loading,
+    engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
+    memory::budget::Budget,
+    package::prepared::Prepared,
+    pixels::preview::Preview,
 };
 
 /// How a package is opened. The default suits most.

@@ -10,8 +10,8 @@ use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 use crate::{
     pipeline::Step,
     request::{Request, Resolved},
-    rng::{Philox, Purpose, Rng},
     sampler::Schedule,
+    sampler::rng::{Philox, Purpose, Rng},
 };
 
 /// The most frames of a video.
@@ -218,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rng::{Rng, RngKind};
+    use crate::sampler::rng::{Rng, RngKind};
 
     const MASK: Option<u32> = None;
 

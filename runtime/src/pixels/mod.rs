@@ -6,6 +6,7 @@ mod animation;
 mod container;
 mod fit;
 mod paste;
+pub(crate) mod preview;
 mod read;
 
 use std::{

@@ -6,11 +6,11 @@ use std::fmt;
 use pocketmuse_package::{Dim, Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
 use crate::{
-    budget::Budget,
-    loading::Loading,
+    engine::loading::Loading,
+    memory::budget::Budget,
     package::Options,
     request::{Request, Resolved},
-    tileable::Surrounded,
+    sampler::margin::Surrounded,
 };
 
 // Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.

@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use pocketmuse_package::{Error, Result, Stage};
 
 use crate::{
-    loading::Loading,
+    engine::loading::Loading,
     pipeline::Pipeline,
+    pipeline::warm::Warm,
     request::{Request, Resolved},
-    rng::Rng,
+    sampler::rng::Rng,
     sampler::{self, Predict},
     stages::{Predictor, Primed},
-    warm::Warm,
 };
 
 impl Pipeline {

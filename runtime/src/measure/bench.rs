@@ -23,11 +23,11 @@ pub use machine::Machine;
 use operations::{Layer, Operations, Products};
 
 use crate::{
-    metrics::Report,
+    engine::session::{Input, Precision},
+    memory::metrics::Report,
     package::{Options, Package},
     pipeline::Pipeline,
     request::Request,
-    session::{Input, Precision},
 };
 
 /// The most pictures that a bench makes.

@@ -2,6 +2,9 @@
 //! and dropped.
 
 mod looking;
+pub mod state;
+pub mod trace;
+pub(crate) mod warm;
 
 use std::{
     cell::RefCell,
@@ -15,24 +18,24 @@ use image::RgbImage;
 use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
-    edit::{Source, Start},
-    job::State,
-    metrics::{Meter, Report},
+    memory::metrics::{Meter, Report},
+    memory::plan::Plan,
     package::{Options, Package},
+    pipeline::state::State,
+    pipeline::trace::{Traced, Tracer},
+    pipeline::warm::{Slot, Warm},
     pixels,
-    plan::Plan,
-    preview::Preview,
-    prompts::Prompts,
+    pixels::preview::Preview,
+    request::source::{Source, Start},
+    request::video::{self, Made, Moment, Video},
     request::{Request, Resolved},
-    rng::Rng,
     sampler,
+    sampler::margin::{Surrounded, Wrapping},
+    sampler::rng::Rng,
+    sampler::variation,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
-    tileable::{Surrounded, Wrapping},
-    tokenize::Tokenizer,
-    trace::{self, Traced, Tracer},
-    variation,
-    video::{self, Made, Moment, Video},
-    warm::{Slot, Warm},
+    text::prompts::Prompts,
+    text::tokenizer::Tokenizer,
 };
 
 /// A package, ready to make pictures. Can be shared between threads: requests take turns, so the

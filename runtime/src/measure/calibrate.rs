@@ -6,12 +6,12 @@ use std::{ops::ControlFlow, path::Path};
 use pocketmuse_package::{Cell, Error, ErrorKind, Measured, RANGE, Ranges, Result, Stage};
 
 use crate::{
-    loading::Loading,
+    engine::loading::Loading,
     package::{Options, Package},
     pipeline::Pipeline,
     request::Request,
-    rng::{Philox, Purpose, Rng},
     sampler,
+    sampler::rng::{Philox, Purpose, Rng},
     stages::{Decoder, Predictor},
 };
 

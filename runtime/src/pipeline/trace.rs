@@ -8,12 +8,12 @@ use pocketmuse_package::{ATTENTION, Error, ErrorKind, Model, Result};
 use serde::Serialize;
 
 use crate::{
-    arithmetic,
+    engine::session::{Taps, Tensor},
     request::Resolved,
     sampler::Predict,
-    session::{Taps, Tensor},
+    sampler::arithmetic,
     stages::Prompted,
-    tokenize::Word,
+    text::tokenizer::Word,
 };
 
 /// The tapped values that a trace reads.

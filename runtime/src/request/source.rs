@@ -10,8 +10,8 @@ use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, MaskingSchedule, Mo
 use crate::{
     pixels::{Fit, REPAINT, paste},
     request::{MAX_SIDE, Request, Resolved},
-    rng::{Purpose, Rng},
     sampler::Schedule,
+    sampler::rng::{Purpose, Rng},
 };
 
 /// Image to image when no strength is given.

@@ -1,0 +1,6 @@
+//! The memory policy: what may be used, how each stage is loaded, and what is measured.
+
+pub(crate) mod budget;
+pub(crate) mod measured;
+pub(crate) mod metrics;
+pub(crate) mod plan;
