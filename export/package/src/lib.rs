@@ -8,8 +8,8 @@
 
 mod digest;
 mod error;
+pub mod files;
 mod manifest;
-pub mod place;
 mod preview;
 mod ranges;
 mod shape;

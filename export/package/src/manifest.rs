@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
+use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape, files};
 
 /// The manifest's file name inside a package.
 pub const MANIFEST: &str = "manifest.json";
@@ -349,12 +349,7 @@ impl Manifest {
     /// is of a newer format.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
-        let size = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
-        if size > MAX_BYTES {
-            let detail = format!("expected a manifest of at most {MAX_BYTES} bytes, found {size}");
-            return Err(Error::new(ErrorKind::PackageDamaged, path.display().to_string(), detail));
-        }
-        let text = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        let text = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
         Self::parse(&text).map_err(|error| error.within(path.display()))
     }
 
