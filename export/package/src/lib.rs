@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 mod manifest;
 mod names;
+pub mod onnx;
 mod preview;
 mod ranges;
 mod shape;
