@@ -8,7 +8,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry, files::NewFolder,
+    DigestWriter, FileEntry, Flavour, Held, MANIFEST, Manifest, Stage, StageEntry, files::NewFolder,
 };
 
 use crate::{
@@ -78,6 +78,7 @@ impl PackageWriter {
         Ok(StageEntry {
             graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
             weights,
+            held: Some(Held::of(flavour, stage)),
             inputs: graph.inputs.clone(),
             outputs: graph.outputs.clone(),
             taps: graph.taps.clone(),

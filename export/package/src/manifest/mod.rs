@@ -1,6 +1,7 @@
 //! The manifest: what a package says about itself.
 
 mod file;
+mod held;
 mod read;
 mod words;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::FileEntry,
+    held::{Convolutions, Held},
     words::{Flavour, MaskingSchedule, Stage},
 };
 use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
@@ -114,6 +116,10 @@ pub struct StageEntry {
     /// Its external data, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<FileEntry>,
+    /// How the weights are held; packages of older exporters do not say, so ask
+    /// [`StageEntry::held`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// What goes in, in the graph's order.
     pub inputs: Vec<TensorSpec>,
     /// What comes out, in the graph's order.

@@ -69,6 +69,14 @@ impl Manifest {
                 }
             }
         }
+        for (flavour, entry) in &self.flavours {
+            for (stage, entry) in &entry.stages {
+                if let Some(held) = entry.held {
+                    in_range("linear_bits", held.linear_bits.into(), 1, 32)
+                        .map_err(|error| error.within(format!("flavours.{flavour}.{stage}")))?;
+                }
+            }
+        }
         self.files().try_for_each(check_path)
     }
 }
@@ -163,6 +171,7 @@ mod tests {
                 StageEntry {
                     graph,
                     weights: None,
+                    held: None,
                     inputs: vec![],
                     outputs: vec![],
                     taps: BTreeMap::new(),
