@@ -8,8 +8,10 @@
 
 mod digest;
 mod error;
+pub mod files;
 mod manifest;
-pub mod place;
+mod names;
+pub mod onnx;
 mod preview;
 mod ranges;
 mod shape;
@@ -18,9 +20,11 @@ pub mod wire;
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
-    MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
+    MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
+#[doc(hidden)]
+pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};
