@@ -8,6 +8,7 @@
 
 mod digest;
 mod error;
+pub mod library;
 mod manifest;
 pub mod place;
 mod preview;
