@@ -7,8 +7,9 @@ use std::{
 
 use pocketmuse::{Options, Runtime, library};
 use pocketmuse_package::{Measured, Result};
+use pocketmuse_setup as setup;
 
-use crate::{setup, stop, terminal};
+use crate::{stop, terminal};
 
 /// The environment variable that stands for `--offline`.
 pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";

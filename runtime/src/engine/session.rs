@@ -72,7 +72,7 @@ impl Runtime {
     #[cfg(test)]
     pub(crate) fn for_tests() -> &'static Self {
         Self::start(None).unwrap_or_else(|_| {
-            pocketmuse_cli::setup::ensure(false, |line| println!("{line}"))
+            pocketmuse_setup::ensure(false, |line| println!("{line}"))
                 .expect("ONNX Runtime, through a package client");
             Self::start(None).expect("the library that was brought")
         })

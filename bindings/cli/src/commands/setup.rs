@@ -1,8 +1,9 @@
 //! `pocketmuse setup`: ONNX Runtime comes into the cache.
 
 use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_setup as setup;
 
-use crate::{args::SetupArgs, runtime, setup, terminal};
+use crate::{args::SetupArgs, runtime, terminal};
 
 pub(crate) fn run(args: &SetupArgs, offline: bool) -> Result<u8> {
     if offline || runtime::is_offline() {

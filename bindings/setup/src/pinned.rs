@@ -134,6 +134,6 @@ mod tests {
 
     #[test]
     fn the_wheel_is_the_version_that_the_runtime_looks_for() {
-        assert_eq!(WHEEL.1, pocketmuse::library::PINNED_VERSION);
+        assert_eq!(WHEEL.1, pocketmuse_package::library::PINNED_VERSION);
     }
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Result, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, library, place};
 
 pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Source, WHEEL, for_this_machine};
 pub use unpack::{from_file, from_wheel};
@@ -32,7 +32,7 @@ pub struct Brought {
 ///
 /// `Runtime` if the user has no cache folder.
 pub fn destination() -> Result<PathBuf> {
-    pocketmuse::library::cached().ok_or_else(|| {
+    library::cached().ok_or_else(|| {
         let detail = "expected a cache folder of this user, found no home: set XDG_CACHE_HOME, or name a library of \
                       your own with ORT_DYLIB_PATH";
         Error::new(ErrorKind::Runtime, "setup", detail)
