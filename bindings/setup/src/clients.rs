@@ -1,110 +1,256 @@
-//! The package clients that can bring ONNX Runtime: pip, npm, and apt to get
-//! pip. Knows how each is called and how each says no, not what is brought.
+//! The package clients that can bring ONNX Runtime: pip, npm, and apt to get pip. Knows how each is
+//! called and how each says no, not what is brought.
 
 use std::{
-    fs, io,
+    fmt, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use super::pinned::{NPM_PACKAGE, Source, WHEEL};
+use pocketmuse_package::{ErrorKind, Result};
 
-/// Why a client did not bring it, one line for people.
-pub(super) type Refusal = String;
+use crate::{
+    Environment, Event, Watch, child,
+    pinned::{NPM_PACKAGE, Pinned, Release, WHEEL},
+    watch,
+    work::{self, WorkFolder},
+};
 
-/// Where pip may be.
+/// Free disk that pip takes at most: the wheel twice and the library.
+const PIP_BYTES: u64 = 128 << 20;
+
+/// Free disk that npm takes at most: its package carries every platform's library.
+const NPM_BYTES: u64 = 512 << 20;
+
+/// Characters of a client's own words that an error repeats.
+const SHOWN_CHARACTERS: usize = 300;
+
+/// Where pip may be. Python runs isolated, so that it imports what it brought itself.
 #[cfg(not(windows))]
 const PIPS: &[&[&str]] =
-    &[&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
+    &[&["python3", "-I", "-m", "pip"], &["python", "-I", "-m", "pip"], &["pip3"], &["pip"]];
 #[cfg(windows)]
-const PIPS: &[&[&str]] = &[&["py", "-3", "-m", "pip"], &["python", "-m", "pip"], &["pip"]];
+const PIPS: &[&[&str]] =
+    &[&["py.exe", "-3", "-I", "-m", "pip"], &["python.exe", "-I", "-m", "pip"], &["pip.exe"]];
 
-/// Has pip download the pinned wheel into `folder`; returns the wheel.
-///
-/// # Errors
-///
-/// What the pip that came furthest said.
-pub(super) fn pip(wheel: &Source, folder: &Path) -> Result<PathBuf, Refusal> {
-    let mut refusal = "pip: not found".to_owned();
-    for pip in PIPS {
-        let mut command = Command::new(pip[0]);
-        command.args(&pip[1..]).args(["download", &format!("{}=={}", WHEEL.0, WHEEL.1)]);
-        command.args([
-            "--no-deps",
-            "--only-binary=:all:",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--quiet",
-        ]);
-        command.args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]);
-        command.args(["--platform", wheel.tag, "--dest"]).arg(folder);
-        match run(&mut command) {
-            Ok(()) => return find_wheel(folder),
-            Err(Failure::Missing) => {}
-            Err(Failure::Said(text)) if text.contains("No module named pip") => {}
-            Err(Failure::Said(text)) => {
-                refusal = format!("{}: {text}", pip.join(" "));
-                break; // another pip on this machine would meet the same
-            }
+const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+
+/// What a Python says that has no pip, or that knows no isolation and is too old for one.
+const NO_PIP: [&str; 2] = ["No module named pip", "Unknown option: -I"];
+
+/// What a client says that met a full disk.
+const NO_ROOM: [&str; 5] = [
+    "No space left on device",
+    "ENOSPC",
+    "Disk quota exceeded",
+    "EDQUOT",
+    "not enough space on the disk",
+];
+
+/// Why a client did not bring the library.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is none on this machine.
+    NotFound(&'static str),
+    /// It tried something, and what it said.
+    Said {
+        /// The beginning of the command line.
+        tried: String,
+        /// The line that tells, escaped and bounded.
+        text: String,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(client) => write!(f, "{client}: not found"),
+            Self::Said { tried, text } => write!(f, "{tried}: {text}"),
         }
     }
-    Err(refusal)
 }
 
-/// Has npm unpack the pinned package under `folder`, running none of its scripts; returns the
-/// library.
-///
-/// # Errors
-///
-/// What npm said.
-pub(super) fn npm(library: &Source, folder: &Path) -> Result<PathBuf, Refusal> {
-    let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
-    command.args([
-        "install",
-        "--ignore-scripts",
-        "--no-save",
-        "--no-audit",
-        "--no-fund",
-        "--loglevel=error",
-        "--prefix",
-    ]);
-    command.arg(folder).arg(format!("{}@{}", NPM_PACKAGE.0, NPM_PACKAGE.1));
-    match run(&mut command) {
-        Ok(()) => Ok(folder.join("node_modules").join(NPM_PACKAGE.0).join(library.member)),
-        Err(Failure::Missing) => Err("npm: not found".to_owned()),
-        Err(Failure::Said(text)) => Err(format!("npm: {text}")),
+/// What a client brought.
+pub(crate) struct Brought {
+    tried: String,
+    file: PathBuf,
+    /// Where the file lies; removed with it.
+    _work: WorkFolder,
+}
+
+impl Brought {
+    /// Hands the file to `place`. What is not the library is a refusal, since another client may do
+    /// better.
+    ///
+    /// # Errors
+    ///
+    /// Whatever else `place` fails with.
+    pub(crate) fn place(
+        self,
+        place: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Result<(), Refusal>> {
+        match place(&self.file) {
+            Err(error) if error.kind() == ErrorKind::BadInput => {
+                Ok(Err(Refusal::Said { tried: self.tried, text: printable(error.detail()) }))
+            }
+            placed => placed.map(Ok),
+        }
     }
 }
 
-/// Installs pip through apt, as root or by a `sudo` that asks nothing. `say` is told before
-/// anything is installed.
-///
-/// # Errors
-///
-/// What apt said, or that it is not there.
-pub(super) fn apt(say: &mut dyn FnMut(&str)) -> Result<(), Refusal> {
-    if !Path::new("/usr/bin/apt-get").exists() {
-        return Err("apt-get: not found".to_owned());
+/// What clients are run with.
+pub(crate) struct Clients<'a> {
+    pub(crate) environment: &'a Environment,
+    /// Where the library goes: clients work in a folder of their own in there.
+    pub(crate) folder: &'a Path,
+}
+
+impl Clients<'_> {
+    /// Has pip download the pinned wheel. Returns it.
+    ///
+    /// # Errors
+    ///
+    /// `Io` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
+    pub(crate) fn pip(
+        &self,
+        pinned: &Pinned,
+        watcher: Watch<'_>,
+    ) -> Result<Result<Brought, Refusal>> {
+        work::check_room(self.folder, PIP_BYTES)?;
+        let work = WorkFolder::new(self.folder)?;
+        let package = requirement(WHEEL, "==");
+        for pip in PIPS {
+            let Some(program) = self.environment.find(pip[0]) else { continue };
+            let mut command = self.command(&program, &work);
+            command.args(&pip[1..]).args(["download", &package]);
+            command.args([
+                "--no-deps",
+                "--only-binary=:all:",
+                "--no-input",
+                "--disable-pip-version-check",
+                "--quiet",
+            ]);
+            command.args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]);
+            command.args(["--platform", pinned.tag, "--dest"]).arg(work.brought());
+            let words = [&pip[1..], &["download", &package]].concat().join(" ");
+            let tried = printable(&format!("{} {words}", program.display()));
+            match self.run(command, &tried, PIP_BYTES, watcher)? {
+                Ok(()) => {
+                    return Ok(match find_wheel(&work.brought()) {
+                        Ok(file) => Ok(Brought { tried, file, _work: work }),
+                        Err(text) => Err(Refusal::Said { tried, text }),
+                    });
+                }
+                Err((_, text)) if NO_PIP.iter().any(|no| text.contains(no)) => {}
+                Err((refusal, _)) => return Ok(Err(refusal)), // another pip would meet the same
+            }
+        }
+        Ok(Err(Refusal::NotFound("pip")))
     }
-    let prefix: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
-    say("installing python3-pip through apt-get, to bring ONNX Runtime");
-    for arguments in [&["update"][..], &["install", "-y", "--no-install-recommends", "python3-pip"]]
-    {
-        let words: Vec<_> = prefix.iter().chain(&["apt-get", "-qq"]).chain(arguments).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut command).map_err(|failure| match failure {
-            Failure::Missing => format!("{}: not found", words[0]),
-            Failure::Said(text) => format!("apt-get {}: {text}", arguments[0]),
-        })?;
+
+    /// Has npm unpack the pinned package, running none of its scripts. Returns the library, whose
+    /// path in the package is `member`.
+    ///
+    /// # Errors
+    ///
+    /// `Io` for a full disk, `Cancelled`; as a refusal, what npm said.
+    pub(crate) fn npm(&self, member: &str, watcher: Watch<'_>) -> Result<Result<Brought, Refusal>> {
+        let Some(program) = self.environment.find(NPM) else {
+            return Ok(Err(Refusal::NotFound("npm")));
+        };
+        work::check_room(self.folder, NPM_BYTES)?;
+        let work = WorkFolder::new(self.folder)?;
+        let package = requirement(NPM_PACKAGE, "@");
+        let mut command = self.command(&program, &work);
+        command.args([
+            "install",
+            "--ignore-scripts",
+            "--no-global",
+            "--no-save",
+            "--no-package-lock",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+            "--prefix",
+        ]);
+        command.arg(work.brought()).arg(&package);
+        let tried = printable(&format!("{} install {package}", program.display()));
+        Ok(match self.run(command, &tried, NPM_BYTES, watcher)? {
+            Ok(()) => {
+                let modules = work.brought().join("node_modules");
+                let file = modules.join(NPM_PACKAGE.name).join(member);
+                Ok(Brought { tried, file, _work: work })
+            }
+            Err((refusal, _)) => Err(refusal),
+        })
     }
-    Ok(())
+
+    /// Installs pip through apt, as root or by a `sudo` that asks nothing. It says so before.
+    ///
+    /// # Errors
+    ///
+    /// `Io` for a full disk, `Cancelled`; as a refusal, what apt said, or that it is not there.
+    pub(crate) fn apt(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
+        let Some(apt) = self.environment.find_system("apt-get") else {
+            return Ok(Err(Refusal::NotFound("apt-get")));
+        };
+        let sudo = self.environment.find_system("sudo");
+        if !is_root() && sudo.is_none() {
+            return Ok(Err(Refusal::NotFound("sudo, for apt-get")));
+        }
+        let note = "installing python3-pip through apt-get, to bring ONNX Runtime";
+        watch(watcher, Event::Note(note))?;
+        let work = WorkFolder::new(self.folder)?;
+        let install = ["install", "-y", "--no-install-recommends", "python3-pip"];
+        for arguments in [&["update"][..], &install] {
+            let mut command = match &sudo {
+                Some(sudo) if !is_root() => {
+                    let mut command = self.command(sudo, &work);
+                    command.arg("-n").arg(&apt);
+                    command
+                }
+                _ => self.command(&apt, &work),
+            };
+            command.arg("-qq").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            command.env("PATH", self.environment.system_path());
+            let tried = printable(&format!("{} {}", apt.display(), arguments.join(" ")));
+            if let Err((refusal, _)) = self.run(command, &tried, PIP_BYTES, watcher)? {
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn command(&self, program: &Path, work: &WorkFolder) -> Command {
+        self.environment.command(program, &work.empty(), &work.temporary())
+    }
+
+    /// Runs a client. What it said comes as a refusal and in full.
+    fn run(
+        &self,
+        command: Command,
+        tried: &str,
+        needed: u64,
+        watcher: Watch<'_>,
+    ) -> Result<Result<(), (Refusal, String)>> {
+        let Err(child::Failure { text }) = child::run(command, watcher)? else {
+            return Ok(Ok(()));
+        };
+        if NO_ROOM.iter().any(|no| text.contains(no)) {
+            return Err(work::no_room(self.folder, needed, None));
+        }
+        let line = printable(telling_line(&text));
+        Ok(Err((Refusal::Said { tried: tried.to_owned(), text: line }, text)))
+    }
+}
+
+fn requirement(release: Release, is: &str) -> String {
+    format!("{}{is}{}", release.name, release.version)
 }
 
 #[cfg(unix)]
 fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    rustix::process::geteuid().is_root()
 }
 
 #[cfg(not(unix))]
@@ -112,43 +258,38 @@ fn is_root() -> bool {
     false
 }
 
-enum Failure {
-    /// There is no such program.
-    Missing,
-    /// What it said last.
-    Said(String),
-}
-
-fn run(command: &mut Command) -> Result<(), Failure> {
-    let output = match command.stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Failure::Missing),
-        Err(error) => return Err(Failure::Said(error.to_string())),
-    };
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stderr, output.stdout]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
-    Err(Failure::Said(telling_line(&text).unwrap_or_else(|| output.status.to_string())))
-}
-
 /// The first line in which a client says what went wrong, else its last line.
-fn telling_line(text: &str) -> Option<String> {
+fn telling_line(text: &str) -> &str {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let tells = |line: &&str| {
         ["ERROR:", "E:", "npm error", "error:"].iter().any(|start| line.starts_with(start))
     };
-    lines().find(tells).or(lines().next_back()).map(str::to_owned)
+    lines().find(tells).or(lines().next_back()).unwrap_or_default()
 }
 
-fn find_wheel(folder: &Path) -> Result<PathBuf, Refusal> {
-    let entries =
-        fs::read_dir(folder).map_err(|error| format!("pip: {}: {error}", folder.display()))?;
+/// A program's words as a terminal may show them: control and direction characters as escapes, and
+/// not too many.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == SHOWN_CHARACTERS {
+            shown.push_str("...");
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// The wheel in `folder`, or what is there instead.
+fn find_wheel(folder: &Path) -> Result<PathBuf, String> {
+    let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
     let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let wheel = paths.find(|path| path.extension().is_some_and(|ending| ending == "whl"));
-    wheel.ok_or_else(|| "pip: it said yes and brought no wheel".to_owned())
+    wheel.ok_or_else(|| "expected a wheel, found none".to_owned())
 }
 
 #[cfg(test)]
@@ -160,18 +301,29 @@ mod tests {
         let cases = [
             (
                 "Looking in links: x\nERROR: No matching distribution\nhint\n",
-                Some("ERROR: No matching distribution"),
+                "ERROR: No matching distribution",
             ),
-            ("npm error code E404\nnpm error 404 Not Found", Some("npm error code E404")),
-            (
-                "/usr/bin/python3: No module named pip\n",
-                Some("/usr/bin/python3: No module named pip"),
-            ),
-            ("", None),
+            ("npm error code E404\nnpm error 404 Not Found", "npm error code E404"),
+            ("/usr/bin/python3: No module named pip\n", "/usr/bin/python3: No module named pip"),
+            ("", ""),
         ];
         for (text, expected) in cases {
-            assert_eq!(telling_line(text).as_deref(), expected);
+            assert_eq!(telling_line(text), expected);
         }
+    }
+
+    #[test]
+    fn what_a_client_says_is_shown_as_plain_text() {
+        let cases = [
+            ("E: \u{1b}[2J\u{7}gone", "E: \\u{1b}[2J\\u{7}gone"),
+            ("a\u{202e}b\u{9b}31m\r", "a\\u{202e}b\\u{9b}31m\\r"),
+            (r#"C:\a "b" 'c' größer 猫"#, r#"C:\a "b" 'c' größer 猫"#),
+        ];
+        for (said, shown) in cases {
+            assert_eq!(printable(said), shown);
+        }
+        let long = printable(&"x".repeat(100_000));
+        assert_eq!(long, "x".repeat(SHOWN_CHARACTERS) + "...");
     }
 
     #[test]

@@ -1,164 +1,233 @@
-//! Bringing the pinned ONNX Runtime into the project's cache, once, through an
-//! ordinary package client. Knows where the runtime looks for it; never loads it.
+//! Brings the pinned ONNX Runtime into the project's cache, once, through an ordinary package
+//! client. Knows where the runtime looks for it; never loads it.
+//!
+//! The library appears there whole or not at all, whichever way a process ends, and only if its
+//! SHA-256 is the pinned one. Nothing that lies in the current folder is run or read.
+#![forbid(unsafe_code)]
 
+mod child;
 mod clients;
+mod environment;
 mod pinned;
 mod unpack;
+mod work;
 
 use std::{
-    fs::{self, File},
+    env,
+    fs::{self, File, TryLockError},
+    ops::ControlFlow,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
 };
 
+use clients::{Clients, Refusal};
 use pocketmuse_package::{Digest, Error, ErrorKind, Result, library, place};
 
-pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Source, WHEEL, for_this_machine};
+pub use environment::Environment;
+pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Release, Source, WHEEL, for_this_machine};
 pub use unpack::{from_file, from_wheel};
 
-/// What is in the cache afterwards.
+/// The environment variable that forbids fetching anything, unless it is empty or `0`.
+pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
+
+/// How often a process that waits for another looks whether it is done.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether the environment forbids fetching anything.
+pub fn is_offline() -> bool {
+    env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// What whoever watches is told; the answer says whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A line for people: what is about to happen.
+    Note(&'a str),
+    /// Nothing new: a client is at work, or another process. Comes many times a second.
+    Waiting,
+}
+
+/// Whoever watches.
+type Watch<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
+/// Tells `watcher` of an event.
+///
+/// # Errors
+///
+/// `Cancelled` if it says to stop.
+fn watch(watcher: Watch<'_>, event: Event<'_>) -> Result<()> {
+    match watcher(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "setup", "stopped")),
+    }
+}
+
+/// The library in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Brought {
-    /// The library.
+pub struct Library {
+    /// The file.
     pub path: PathBuf,
     /// Its version: the pinned one, or npm's newest where only npm could bring it.
     pub version: &'static str,
     /// Whether it had to be brought.
-    pub fresh: bool,
+    pub is_new: bool,
 }
 
-/// Where the library belongs: the place in the project's cache where the runtime looks.
+/// Makes sure that the pinned library is in this user's cache: see [`Setup::ensure`].
 ///
 /// # Errors
 ///
-/// `Runtime` if the user has no cache folder.
-pub fn destination() -> Result<PathBuf> {
-    library::cached().ok_or_else(|| {
-        let detail = "expected a cache folder of this user, found no home: set XDG_CACHE_HOME, or name a library of \
-                      your own with ORT_DYLIB_PATH";
-        Error::new(ErrorKind::Runtime, "setup", detail)
-    })
+/// As for [`Setup::of_this_machine`] and [`Setup::ensure`].
+pub fn ensure(force: bool, watcher: impl FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Library> {
+    Setup::of_this_machine()?.ensure(force, watcher)
 }
 
-/// Makes sure that the pinned library is in the project's cache, bringing it if it is not there,
-/// not whole, or if `force` is set. Two at once wait for each other. `say` is told what is about to
-/// happen.
-///
-/// # Errors
-///
-/// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot be
-/// written.
-pub fn ensure(force: bool, mut say: impl FnMut(&str)) -> Result<Brought> {
-    let pinned = for_this_machine()?;
-    let path = destination()?;
-    let folder = place::parent(&path);
-    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-    let lock = folder.join("lock");
-    let lock = File::create(&lock).map_err(|error| Error::io(&lock, error))?;
-    let _ = lock.lock(); // where a file system has no locks, the worst is to bring it twice
-    if !force && let Some(version) = what_lies_at(&path, pinned) {
-        return Ok(Brought { path, version, fresh: false });
+/// What is brought, where to, and what the clients may see of this process.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The library and how it is known.
+    pub pinned: Pinned,
+    /// The file that it becomes.
+    pub path: PathBuf,
+    /// What package clients get.
+    pub environment: Environment,
+}
+
+impl Setup {
+    /// The library for this machine, in this user's cache, where the runtime looks for it.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if no library is pinned for this machine, or the user has no cache folder.
+    pub fn of_this_machine() -> Result<Self> {
+        let path = library::cached().ok_or_else(|| {
+            let detail = "expected a cache folder of this user, found no home: set \
+                          XDG_CACHE_HOME, or name a library of your own with ORT_DYLIB_PATH";
+            Error::new(ErrorKind::Runtime, "setup", detail)
+        })?;
+        let environment = Environment::of_this_process();
+        Ok(Self { pinned: *for_this_machine()?, path, environment })
     }
-    let version = bring(pinned, &path, &mut say)?;
-    Ok(Brought { path, version, fresh: true })
-}
 
-/// The version of the library at `path`, if it is one of the pinned ones, byte for byte.
-fn what_lies_at(path: &Path, pinned: &Pinned) -> Option<&'static str> {
-    let found = Digest::of_file(path).ok()?.to_string();
-    let known =
-        std::iter::once((pinned.wheel, WHEEL.1)).chain(pinned.npm.map(|npm| (npm, NPM_PACKAGE.1)));
-    known.into_iter().find(|(source, _)| source.sha256 == found).map(|(_, version)| version)
-}
-
-fn bring(pinned: &Pinned, path: &Path, say: &mut dyn FnMut(&str)) -> Result<&'static str> {
-    let mut refusals = Vec::new();
-    say(&format!("bringing ONNX Runtime {} (pinned) through pip, once", WHEEL.1));
-    match by_pip(&pinned.wheel, path)? {
-        Ok(()) => return Ok(WHEEL.1),
-        Err(refusal) => refusals.push(refusal),
+    /// The library in the cache, if it is there and one of the pinned ones, byte for byte.
+    pub fn find(&self) -> Option<Library> {
+        if !self.path.metadata().is_ok_and(|meta| meta.is_file()) {
+            return None; // a pipe would never end
+        }
+        let found = Digest::of_file(&self.path).ok()?;
+        let wheel = (self.pinned.wheel, WHEEL.version);
+        let npm = self.pinned.npm.map(|npm| (npm, NPM_PACKAGE.version));
+        let mut known = std::iter::once(wheel).chain(npm);
+        let (_, version) = known.find(|(source, _)| source.digest() == found)?;
+        Some(Library { path: self.path.clone(), version, is_new: false })
     }
-    if let Some(library) = &pinned.npm {
-        say(&format!(
-            "pip could not; bringing ONNX Runtime {} (pinned) through npm, once",
-            NPM_PACKAGE.1
-        ));
-        match by_npm(library, path)? {
-            Ok(()) => return Ok(NPM_PACKAGE.1),
-            Err(refusal) => refusals.push(refusal),
+
+    /// Makes sure that the library is in the cache, bringing it if it is not there, not whole, or
+    /// if `force` is set. Two at once wait for each other. `watcher` is told what is about to
+    /// happen, and asked all the while whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot
+    /// be written or its disk is full; `Cancelled` if `watcher` said to stop.
+    pub fn ensure(
+        &self,
+        force: bool,
+        mut watcher: impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Library> {
+        let there = || if force { None } else { self.find() };
+        if let Some(library) = there() {
+            return Ok(library); // even where nothing can be written
         }
+        let folder = place::parent(&self.path);
+        fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+        let _lock = lock(folder, &mut watcher)?;
+        if let Some(library) = there() {
+            return Ok(library); // brought by another process meanwhile
+        }
+        work::sweep(folder, SystemTime::now());
+        let version = self.bring(&mut watcher)?;
+        Ok(Library { path: self.path.clone(), version, is_new: true })
     }
-    // Only where pip itself is missing can installing it help.
-    if refusals[0].ends_with("not found") {
-        match clients::apt(say) {
-            Ok(()) => match by_pip(&pinned.wheel, path)? {
-                Ok(()) => return Ok(WHEEL.1),
-                Err(refusal) => refusals.push(refusal),
-            },
-            Err(refusal) => refusals.push(refusal),
-        }
-    }
-    let detail = format!(
-        "no package client could bring ONNX Runtime {}; {}; install pip or npm and run: pocketmuse setup, or name a \
-         library of your own with ORT_DYLIB_PATH",
-        WHEEL.1,
-        refusals.join("; ")
-    );
-    Err(Error::new(ErrorKind::Runtime, "setup", detail))
-}
 
-fn by_pip(wheel: &Source, path: &Path) -> Result<Result<(), clients::Refusal>> {
-    let folder = download_folder(path)?;
-    Ok(match clients::pip(wheel, folder.path()) {
-        Ok(file) => {
-            from_wheel(&file, wheel.member, digest(wheel), path)?;
-            Ok(())
-        }
-        Err(refusal) => Err(refusal),
-    })
-}
-
-fn by_npm(library: &Source, path: &Path) -> Result<Result<(), clients::Refusal>> {
-    let folder = download_folder(path)?;
-    Ok(match clients::npm(library, folder.path()) {
-        Ok(file) => {
-            from_file(&file, digest(library), path)?;
-            Ok(())
-        }
-        Err(refusal) => Err(refusal),
-    })
-}
-
-/// Downloads go beside the library, where there is room for it, and are removed.
-fn download_folder(path: &Path) -> Result<tempfile::TempDir> {
-    let folder = place::parent(path);
-    tempfile::Builder::new()
-        .prefix("download-")
-        .tempdir_in(folder)
-        .map_err(|error| Error::io(folder, error))
-}
-
-fn digest(source: &Source) -> Digest {
-    source.sha256.parse().expect("the table holds digests, and a test says so")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_pinned_bytes_count_as_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("libonnxruntime.so");
-        let source = Source {
-            tag: "",
-            member: "",
-            sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    fn bring(&self, watcher: Watch<'_>) -> Result<&'static str> {
+        let note = format!("bringing ONNX Runtime {} (pinned) through pip, once", WHEEL.version);
+        watch(watcher, Event::Note(&note))?;
+        let mut refusals = match self.by_pip(watcher)? {
+            Ok(()) => return Ok(WHEEL.version),
+            Err(refusal) => vec![refusal],
         };
-        let pinned = Pinned { platform: ("", ""), wheel: source, npm: None };
-        assert_eq!(what_lies_at(&path, &pinned), None);
-        fs::write(&path, "ab").expect("written"); // a download that was cut off
-        assert_eq!(what_lies_at(&path, &pinned), None);
-        fs::write(&path, "abc").expect("written");
-        assert_eq!(what_lies_at(&path, &pinned), Some(WHEEL.1));
+        if let Some(library) = &self.pinned.npm {
+            let version = NPM_PACKAGE.version;
+            let note = format!(
+                "pip could not; bringing ONNX Runtime {version} (pinned) through npm, once"
+            );
+            watch(watcher, Event::Note(&note))?;
+            match self.by_npm(library, watcher)? {
+                Ok(()) => return Ok(version),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        // Only where pip itself is missing can installing it help.
+        if matches!(refusals[0], Refusal::NotFound(_)) {
+            let brought = match self.clients().apt(watcher)? {
+                Ok(()) => self.by_pip(watcher)?,
+                Err(refusal) => Err(refusal),
+            };
+            match brought {
+                Ok(()) => return Ok(WHEEL.version),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        Err(unbrought(&refusals))
     }
+
+    fn by_pip(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
+        let wheel = &self.pinned.wheel;
+        Ok(match self.clients().pip(&self.pinned, watcher)? {
+            Ok(brought) => brought
+                .place(|file| from_wheel(file, &wheel.member(WHEEL), wheel.digest(), &self.path))?,
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    fn by_npm(&self, library: &Source, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
+        Ok(match self.clients().npm(&library.member(NPM_PACKAGE), watcher)? {
+            Ok(brought) => brought.place(|file| from_file(file, library.digest(), &self.path))?,
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    fn clients(&self) -> Clients<'_> {
+        Clients { environment: &self.environment, folder: place::parent(&self.path) }
+    }
+}
+
+/// Waits until no other process brings the library into `folder`. Where a file system has no locks,
+/// the worst is to bring it twice.
+fn lock(folder: &Path, watcher: Watch<'_>) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| Error::io(&path, error))?;
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        watch(watcher, Event::Note("waiting for another process that brings ONNX Runtime"))?;
+        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            watch(watcher, Event::Waiting)?;
+            thread::sleep(PAUSE);
+        }
+    }
+    Ok(file)
+}
+
+/// The error that says what each client said, and what to do.
+fn unbrought(refusals: &[Refusal]) -> Error {
+    let said: Vec<_> = refusals.iter().map(Refusal::to_string).collect();
+    let detail = format!(
+        "no package client could bring ONNX Runtime {}; {}; install pip or npm and run: \
+         pocketmuse setup, or name a library of your own with ORT_DYLIB_PATH",
+        WHEEL.version,
+        said.join("; ")
+    );
+    Error::new(ErrorKind::Runtime, "setup", detail)
 }

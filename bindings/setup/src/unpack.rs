@@ -1,6 +1,6 @@
-//! Taking one file out of a wheel, or out of a folder, and placing it only if
-//! it is the one expected. Names inside the archive are compared, never used as
-//! paths, so an archive cannot write anywhere else.
+//! Taking one file out of a wheel, or out of a folder, and placing it only if it is the one
+//! expected. Names inside the archive are compared, never used as paths, so an archive cannot write
+//! anywhere else.
 
 use std::{
     fs::File,
@@ -12,6 +12,9 @@ use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result, place};
 
 /// A library larger than this is not one.
 const MAX_BYTES: u64 = 512 << 20;
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Takes `member` out of the zip file `wheel` and places it at `path` if its SHA-256 is `expected`.
 ///
@@ -36,16 +39,35 @@ pub fn from_wheel(wheel: &Path, member: &str, expected: Digest, path: &Path) -> 
 ///
 /// `BadInput` if it has another digest; `Io` if it cannot be read or `path` cannot be written.
 pub fn from_file(source: &Path, expected: Digest, path: &Path) -> Result<()> {
+    let at = source.display().to_string();
+    let bad = |found: &str| {
+        Error::new(ErrorKind::BadInput, &at, format!("expected a regular file, found {found}"))
+    };
+    match source.symlink_metadata() {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(bad("another kind")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(bad("none")),
+        Err(error) => return Err(Error::io(source, error)),
+    }
     let file = File::open(source).map_err(|error| Error::io(source, error))?;
-    copy(file, &source.display().to_string(), expected, path)
+    copy(file, &at, expected, path)
 }
 
 fn copy(source: impl Read, at: &str, expected: Digest, path: &Path) -> Result<()> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, at, detail);
     let temporary = place::neighbour(path)?;
     let mut out = DigestWriter::new(temporary.as_file());
-    let count =
-        io::copy(&mut source.take(MAX_BYTES), &mut out).map_err(|error| bad(error.to_string()))?;
+    let mut source = source.take(MAX_BYTES);
+    let (mut count, mut piece) = (0, vec![0; PIECE_BYTES]);
+    loop {
+        // Two steps, since a damaged archive and a full disk are different errors.
+        let length = source.read(&mut piece).map_err(|error| bad(error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        out.write_all(&piece[..length]).map_err(|error| Error::io(path, error))?;
+        count += length;
+    }
     out.flush().map_err(|error| Error::io(path, error))?;
     let (_, found) = out.finish();
     if found != expected {
@@ -118,6 +140,26 @@ mod tests {
         from_wheel(&wheel, MEMBER, Digest::of(b"abc"), &path).expect("placed");
         assert_eq!((names(root.path()), names(place::parent(&path))), (2, 1));
         assert!(!root.path().with_file_name("evil").exists());
+    }
+
+    #[test]
+    fn copies_a_regular_file_and_nothing_else() {
+        let (root, _, path) = wheel(&[]);
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("library"), b"abc").expect("written");
+        from_file(&at("library"), Digest::of(b"abc"), &path).expect("placed");
+        let mut others = vec![at("none"), root.path().to_path_buf()];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(at("library"), at("link")).expect("linked");
+            std::os::unix::fs::symlink("/dev/zero", at("zeros")).expect("linked");
+            others.extend([at("link"), at("zeros")]);
+        }
+        for other in others {
+            let error = from_file(&other, Digest::of(b"abc"), &path).expect_err("no regular file");
+            assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
+        }
+        assert_eq!(names(place::parent(&path)), 1);
     }
 
     #[test]
