@@ -101,8 +101,8 @@ impl Brought {
 /// What clients are run with.
 pub(crate) struct Clients<'a> {
     pub(crate) environment: &'a Environment,
-    /// Where the library goes: clients work in a folder of their own in there.
-    pub(crate) folder: &'a Path,
+    /// Where the library goes: clients work in a folder of their own beside it.
+    pub(crate) library: &'a Path,
 }
 
 impl Clients<'_> {
@@ -116,8 +116,8 @@ impl Clients<'_> {
         pinned: &Pinned,
         watcher: Watch<'_>,
     ) -> Result<Result<Brought, Refusal>> {
-        work::check_room(self.folder, PIP_BYTES)?;
-        let work = WorkFolder::new(self.folder)?;
+        work::check_room(self.library, PIP_BYTES)?;
+        let work = WorkFolder::beside(self.library)?;
         let package = requirement(WHEEL, "==");
         for pip in PIPS {
             let Some(program) = self.environment.find(pip[0]) else { continue };
@@ -158,8 +158,8 @@ impl Clients<'_> {
         let Some(program) = self.environment.find(NPM) else {
             return Ok(Err(Refusal::NotFound("npm")));
         };
-        work::check_room(self.folder, NPM_BYTES)?;
-        let work = WorkFolder::new(self.folder)?;
+        work::check_room(self.library, NPM_BYTES)?;
+        let work = WorkFolder::beside(self.library)?;
         let package = requirement(NPM_PACKAGE, "@");
         let mut command = self.command(&program, &work);
         command.args([
@@ -200,7 +200,7 @@ impl Clients<'_> {
         }
         let note = "installing python3-pip through apt-get, to bring ONNX Runtime";
         watch(watcher, Event::Note(note))?;
-        let work = WorkFolder::new(self.folder)?;
+        let work = WorkFolder::beside(self.library)?;
         let install = ["install", "-y", "--no-install-recommends", "python3-pip"];
         for arguments in [&["update"][..], &install] {
             let mut command = match &sudo {
@@ -237,7 +237,7 @@ impl Clients<'_> {
             return Ok(Ok(()));
         };
         if NO_ROOM.iter().any(|no| text.contains(no)) {
-            return Err(work::no_room(self.folder, needed, None));
+            return Err(work::no_room(self.library, needed, None));
         }
         let line = printable(telling_line(&text));
         Ok(Err((Refusal::Said { tried: tried.to_owned(), text: line }, text)))

@@ -18,11 +18,11 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use clients::{Clients, Refusal};
-use pocketmuse_package::{Digest, Error, ErrorKind, Result, library, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, files, library};
 
 pub use environment::Environment;
 pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Release, Source, WHEEL, for_this_machine};
@@ -140,13 +140,13 @@ impl Setup {
         if let Some(library) = there() {
             return Ok(library); // even where nothing can be written
         }
-        let folder = place::parent(&self.path);
+        let folder = files::parent(&self.path);
         fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         let _lock = lock(folder, &mut watcher)?;
         if let Some(library) = there() {
             return Ok(library); // brought by another process meanwhile
         }
-        work::sweep(folder, SystemTime::now());
+        files::sweep(folder);
         let version = self.bring(&mut watcher)?;
         Ok(Library { path: self.path.clone(), version, is_new: true })
     }
@@ -200,7 +200,7 @@ impl Setup {
     }
 
     fn clients(&self) -> Clients<'_> {
-        Clients { environment: &self.environment, folder: place::parent(&self.path) }
+        Clients { environment: &self.environment, library: &self.path }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pocketmuse_package::{Digest, Error, ErrorKind};
@@ -214,6 +214,7 @@ fn whatever_else_is_there_does_not_count() {
     fs::remove_file(&setup.path).expect("removed");
     symlink("/dev/zero", &setup.path).expect("linked");
     assert!(setup.find().is_none(), "no regular file");
+    fs::remove_file(&setup.path).expect("removed");
     fs::write(folder.join("libonnxruntime.so.part"), "stray").expect("written");
     machine.script("bin/python3", PIP);
     assert!(machine.ensure().0.expect("pip brings it").is_new);
@@ -394,6 +395,39 @@ fn a_kill_leaves_the_library_whole_or_not_at_all() {
     }
     machine.ensure().0.expect("whatever was left, it is brought");
     assert!(machine.setup().find().is_some());
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_when_it_is_old() {
+    let machine = Machine::new();
+    machine.script("bin/python3", "echo x > \"$root/calls\"\nexec /bin/sleep 2\n");
+    let path = [("PATH", machine.at("bin").into())];
+    let mut child = machine.process(&machine.at("home"), &path).spawn().expect("started");
+    while machine.read("calls").is_empty() {
+        std::thread::yield_now();
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let left = machine.cache_names();
+    assert_eq!(left.len(), 2, "{left:?}");
+
+    machine.script("bin/python3", PIP);
+    machine.ensure().0.expect("pip brings it");
+    assert_eq!(machine.cache_names().len(), 3, "what is young stays");
+    fs::remove_file(machine.setup().path).expect("removed");
+    let folder = machine.at("cache/onnxruntime").join(&left[0]);
+    make_old(&folder);
+    machine.ensure().0.expect("pip brings it");
+    assert_eq!(machine.cache_names(), ["libonnxruntime.so", "lock"]);
+}
+
+/// Lets a folder and all that is in it be of two hours ago.
+fn make_old(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten() {
+        make_old(&entry.expect("an entry").path());
+    }
+    let before = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    File::open(path).and_then(|file| file.set_modified(before)).expect("set");
 }
 
 /// Files that run if anything reads the folder in which they lie. All write `OWNED` beside

@@ -8,9 +8,10 @@
 
 mod digest;
 mod error;
+pub mod files;
 pub mod library;
 mod manifest;
-pub mod place;
+mod names;
 mod preview;
 mod ranges;
 mod shape;
@@ -22,6 +23,8 @@ pub use manifest::{
     ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
     MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
+#[doc(hidden)]
+pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};
