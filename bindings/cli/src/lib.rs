@@ -1,6 +1,6 @@
 //! The `pocketmuse` command, as a library so that tests and benches can use its
-//! parts: [`setup`] brings ONNX Runtime, [`bundled`] is the model inside,
-//! [`synth`] makes full-size random checkpoints, [`runtime`] starts ONNX Runtime.
+//! parts: [`bundled`] is the model inside, [`synth`] makes full-size random
+//! checkpoints, [`runtime`] starts ONNX Runtime.
 //!
 //! The command only parses, calls the exporter and the runtime, and prints.
 
@@ -13,7 +13,6 @@ mod outputs;
 mod picture;
 mod preview;
 pub mod runtime;
-pub mod setup;
 mod sheet;
 mod stop;
 pub mod synth;

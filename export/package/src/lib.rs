@@ -9,6 +9,7 @@
 mod digest;
 mod error;
 pub mod files;
+pub mod library;
 mod manifest;
 mod names;
 pub mod onnx;

@@ -72,8 +72,13 @@ impl Runtime {
     #[cfg(test)]
     pub(crate) fn for_tests() -> &'static Self {
         Self::start(None).unwrap_or_else(|_| {
-            pocketmuse_cli::setup::ensure(false, |line| println!("{line}"))
-                .expect("ONNX Runtime, through a package client");
+            let watch = |event: pocketmuse_setup::Event<'_>| {
+                if let pocketmuse_setup::Event::Note(line) = event {
+                    println!("{line}");
+                }
+                std::ops::ControlFlow::Continue(())
+            };
+            pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime, through a package client");
             Self::start(None).expect("the library that was brought")
         })
     }

@@ -1,10 +1,10 @@
-//! Taking one file out of a wheel, or out of a folder, and placing it only if
-//! it is the one expected. Names inside the archive are compared, never used as
-//! paths, so an archive cannot write anywhere else.
+//! Taking one file out of a wheel, or out of a folder, and placing it only if it is the one
+//! expected. Names inside the archive are compared, never used as paths, so an archive cannot write
+//! anywhere else.
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{Read, Write},
     path::Path,
 };
 
@@ -12,6 +12,9 @@ use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result, files};
 
 /// A library larger than this is not one.
 const MAX_BYTES: u64 = 512 << 20;
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Takes `member` out of the zip file `wheel` and places it at `path` if its SHA-256 is `expected`.
 ///
@@ -34,17 +37,28 @@ pub fn from_wheel(wheel: &Path, member: &str, expected: Digest, path: &Path) -> 
 ///
 /// # Errors
 ///
-/// `BadInput` if it has another digest; `Io` if it cannot be read or `path` cannot be written.
+/// `BadInput` if it has another digest or cannot be read; `Io` if `path` cannot be written.
 pub fn from_file(source: &Path, expected: Digest, path: &Path) -> Result<()> {
-    let file = File::open(source).map_err(|error| Error::io(source, error))?;
+    // Whatever keeps it from being read, it is not the library.
+    let bad = |error: Error| Error::new(ErrorKind::BadInput, error.at(), error.detail());
+    let file = files::open_bounded(source, MAX_BYTES, ErrorKind::BadInput).map_err(bad)?;
     copy(file, &source.display().to_string(), expected, path)
 }
 
 fn copy(source: impl Read, at: &str, expected: Digest, path: &Path) -> Result<()> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, at, detail);
     let mut out = DigestWriter::new(files::NewFile::create(path)?);
-    let count =
-        io::copy(&mut source.take(MAX_BYTES), &mut out).map_err(|error| bad(error.to_string()))?;
+    let mut source = source.take(MAX_BYTES);
+    let (mut count, mut piece) = (0, vec![0; PIECE_BYTES]);
+    loop {
+        // Two steps, since a damaged archive and a full disk are different errors.
+        let length = source.read(&mut piece).map_err(|error| bad(error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        out.write_all(&piece[..length]).map_err(|error| Error::io(path, error))?;
+        count += length;
+    }
     out.flush().map_err(|error| Error::io(path, error))?;
     let (file, found) = out.finish();
     if found != expected {
@@ -117,6 +131,25 @@ mod tests {
         from_wheel(&wheel, MEMBER, Digest::of(b"abc"), &path).expect("placed");
         assert_eq!((names(root.path()), names(files::parent(&path))), (2, 1));
         assert!(!root.path().with_file_name("evil").exists());
+    }
+
+    #[test]
+    fn copies_a_regular_file_and_nothing_else() {
+        let (root, _, path) = wheel(&[]);
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("library"), b"abc").expect("written");
+        from_file(&at("library"), Digest::of(b"abc"), &path).expect("placed");
+        let mut others = vec![at("none"), root.path().to_path_buf()];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/dev/zero", at("zeros")).expect("linked");
+            others.push(at("zeros"));
+        }
+        for other in others {
+            let error = from_file(&other, Digest::of(b"abc"), &path).expect_err("no regular file");
+            assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
+        }
+        assert_eq!(names(files::parent(&path)), 1);
     }
 
     #[test]
