@@ -19,6 +19,7 @@
 //! ```
 
 mod engine;
+#[path = "../measure/src/lib.rs"]
 mod measure;
 mod memory;
 mod package;

@@ -1,6 +1,7 @@
 //! One graph in ONNX Runtime: load, run, drop. The only module that names `ort`; knows no stage's
 //! meaning.
 
+#[path = "../../measure/src/bench/layer.rs"]
 mod layer;
 mod value;
 
