@@ -18,6 +18,11 @@
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 
+#![cfg_attr(
+    not(feature = "measure"),
+    allow(unreachable_pub, reason = "inner types are public for the feature `measure` alone")
+)]
+
 mod engine;
 #[path = "../measure/src/lib.rs"]
 mod measure;
