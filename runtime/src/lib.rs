@@ -24,8 +24,8 @@
 )]
 
 mod engine;
-#[path = "../measure/src/lib.rs"]
-mod measure;
+#[cfg(feature = "measure")]
+pub mod internals;
 mod memory;
 mod package;
 mod pipeline;
@@ -35,11 +35,10 @@ pub mod sampler;
 mod stages;
 mod text;
 
-pub use engine::{library, loading::Loading, session::Runtime};
-pub use measure::{
-    bench,
-    calibrate::{Sample, calibrate},
-    verify,
+pub use engine::{
+    library,
+    loading::{Loading, Weights},
+    runtime::Runtime,
 };
 pub use memory::{
     budget::{Budget, FALLBACK_BYTES},

@@ -3,63 +3,47 @@
 
 use std::ops::ControlFlow;
 
+use pocketmuse::{
+    Loading, Pipeline, Request,
+    internals::Predictor,
+    rng::Rng,
+    sampler::{self, Predict},
+};
 use pocketmuse_package::{Error, Result, Stage};
 
-use crate::{
-    engine::loading::Loading,
-    pipeline::Pipeline,
-    pipeline::warm::Warm,
-    request::{Request, Resolved},
-    sampler::rng::Rng,
-    sampler::{self, Predict},
-    stages::{Predictor, Primed},
-};
-
-impl Pipeline {
-    /// Makes the tokens that `request` asks for and, at each step, shows the same tokens to
-    /// `other`. Returns for each step the share, 0 to 1, of the masked positions at which both hold
-    /// the same code for the most likely one.
-    ///
-    /// Both must be packages of the same model. Memory holds both step graphs at once.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::generate`].
-    pub fn agreement(&self, other: &Self, request: &Request) -> Result<Vec<f32>> {
-        let job = request.resolve(self.manifest())?;
-        let (ours, guidance) = self.primed(&job)?;
-        let (theirs, _) = other.primed(&job)?;
-        let [mut reference, mut compared] = [
-            Predictor::load(self.package(), Loading::of(Stage::Step))?,
-            Predictor::load(other.package(), Loading::of(Stage::Step))?,
-        ];
-        let mut both = Both {
-            reference: reference.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
-            other: compared.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
-            logits: Vec::new(),
-            same: Vec::new(),
-        };
-        let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-        let _ =
-            sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
-        let share = |step: &[[usize; 2]]| {
-            let [same, all] =
-                step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
-            same as f32 / all as f32
-        };
-        Ok(both.same.chunks(job.images()).map(share).collect())
-    }
-
-    /// The prologue's values for `job`, and the weights of the guidance branches.
-    pub(crate) fn primed(&self, job: &Resolved) -> Result<(Primed, Vec<f32>)> {
-        let mut warm = Warm::default();
-        let mut turn = self.turn(job, &mut warm)?;
-        let prompts = self.tokenize(job)?;
-        let text = self.encode(&mut turn, &prompts)?;
-        Ok((self.prime(&mut turn, text, job)?, prompts.guidance))
-    }
+/// Makes the tokens that `request` asks for with `reference` and, at each step, shows the same
+/// tokens to `other`. Returns for each step the share, 0 to 1, of the masked positions at which both
+/// hold the same token for the most likely one.
+///
+/// Both must be packages of the same model. Memory holds both step graphs at once.
+///
+/// # Errors
+///
+/// As for [`Pipeline::generate`].
+pub fn agreement(reference: &Pipeline, other: &Pipeline, request: &Request) -> Result<Vec<f32>> {
+    let job = request.resolve(reference.manifest())?;
+    let (ours, guidance) = reference.primed(&job)?;
+    let (theirs, _) = other.primed(&job)?;
+    let [mut reference, mut compared] = [
+        Predictor::load(reference.package(), Loading::of(Stage::Step))?,
+        Predictor::load(other.package(), Loading::of(Stage::Step))?,
+    ];
+    let mut both = Both {
+        reference: reference.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
+        other: compared.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
+        logits: Vec::new(),
+        same: Vec::new(),
+    };
+    let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
+    let mut rng = Rng::new(job.request.rng, job.request.seed);
+    let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
+    let _ = sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
+    let share = |step: &[[usize; 2]]| {
+        let [same, all] =
+            step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
+        same as f32 / all as f32
+    };
+    Ok(both.same.chunks(job.images()).map(share).collect())
 }
 
 /// Two models that see the same tokens; the first one's logits are what the sampler gets.
@@ -67,7 +51,7 @@ struct Both<A, B> {
     reference: A,
     other: B,
     logits: Vec<f32>,
-    /// Of each prediction: positions with the same most likely code, and all positions.
+    /// Of each prediction: positions with the same most likely token, and all positions.
     same: Vec<[usize; 2]>,
 }
 
@@ -88,8 +72,8 @@ impl<A: Predict<Error = Error>, B: Predict<Error = Error>> Predict for Both<A, B
         self.logits.clear();
         self.logits.extend_from_slice(self.reference.predict(image, tokens, positions)?);
         let theirs = self.other.predict(image, tokens, positions)?;
-        let codes = self.logits.len() / positions.len().max(1);
-        let rows = self.logits.chunks(codes.max(1)).zip(theirs.chunks(codes.max(1)));
+        let row = (self.logits.len() / positions.len().max(1)).max(1);
+        let rows = self.logits.chunks(row).zip(theirs.chunks(row));
         let same = rows.filter(|(ours, theirs)| most_likely(ours) == most_likely(theirs)).count();
         self.same.push([same, positions.len()]);
         Ok(&self.logits)
@@ -97,5 +81,5 @@ impl<A: Predict<Error = Error>, B: Predict<Error = Error>> Predict for Both<A, B
 }
 
 fn most_likely(logits: &[f32]) -> Option<usize> {
-    logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(code, _)| code)
+    logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(token, _)| token)
 }

@@ -1,21 +1,17 @@
-//! What a decoder does, measured on pictures that the model makes and on random ones: the ranges of
-//! its inner values, and what tokens look like. Knows not what they are for.
+//! What a decoder does, measured on images that the model makes and on random ones: the ranges of its
+//! inner values, and what tokens look like. Knows not what they are for.
 
 use std::{ops::ControlFlow, path::Path};
 
+use pocketmuse::{
+    Loading, Options, Pipeline, Request, Weights,
+    internals::{Decoder, Package, Predictor},
+    rng::{Philox, Purpose, Rng},
+    sampler,
+};
 use pocketmuse_package::{Cell, Error, ErrorKind, Measured, RANGE, Ranges, Result, Stage};
 
-use crate::{
-    engine::loading::Loading,
-    package::{Options, Package},
-    pipeline::Pipeline,
-    request::Request,
-    sampler,
-    sampler::rng::{Philox, Purpose, Rng},
-    stages::{Decoder, Predictor},
-};
-
-/// What the pictures show: subjects, places and light of many kinds.
+/// What the images show: subjects, places and light of many kinds.
 const PROMPTS: [&str; 10] = [
     "a red lighthouse by the sea at sunset",
     "a green tree in the snow under a blue sky, black and white photograph",
@@ -29,29 +25,29 @@ const PROMPTS: [&str; 10] = [
     "a brown rocket in the desert under a starry sky",
 ];
 
-/// The longest side of a picture in pixels: ranges depend little on the size, and the time goes
+/// The longest side of an image in pixels: ranges depend little on the size, and the time goes
 /// with its square.
 const SIDE: u32 = 128;
 
-/// Pictures of random codes besides: they cost no steps, and what no prompt shows does not clip.
+/// Images of random tokens besides: they cost no steps, and what no prompt shows does not clip.
 const RANDOM: usize = 2;
 
-/// Each picture is decoded once: memory for intermediate values goes back as soon as it is free.
-const FRUGAL: Loading = Loading { arena: false, prepacking: false };
+/// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
+const FRUGAL: Loading = Loading { arena: false, weights: Weights::Mapped };
 
 /// How far a calibration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The picture being made, from 0.
-    pub picture: usize,
-    /// Pictures in all.
-    pub pictures: usize,
+    /// The image being made, from 0.
+    pub image: usize,
+    /// Images in all.
+    pub images: usize,
 }
 
-/// Makes a few pictures with `package` and measures the range of every tap of its decoder that is
-/// named as [`RANGE`] says, and what the pictures' tokens look like.
+/// Makes a few images with `package` and measures the range of every tap of its decoder that is
+/// named as [`RANGE`] says, and what the images' tokens look like.
 ///
-/// `on_sample` is called for each picture and after each of its steps; breaking cancels.
+/// `on_sample` is called for each image and after each of its steps; breaking cancels.
 ///
 /// # Errors
 ///
@@ -64,34 +60,33 @@ pub fn calibrate(
     let pipeline = Pipeline::open_with(package, options)?;
     let mut predictor = Predictor::load(
         pipeline.package(),
-        Loading { prepacking: false, ..Loading::of(Stage::Step) },
+        Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
     )?;
-    let mut tokens = Vec::new();
-    for (picture, prompt) in PROMPTS.into_iter().enumerate() {
-        let sample = Sample { picture, pictures: PROMPTS.len() };
-        let request =
-            Request { prompt: prompt.to_owned(), seed: picture as u64, ..small(&pipeline) };
-        tokens.push(pipeline.tokens(&mut predictor, &request, || on_sample(sample))?);
+    let mut images = Vec::new();
+    for (image, prompt) in PROMPTS.into_iter().enumerate() {
+        let sample = Sample { image, images: PROMPTS.len() };
+        let request = Request { prompt: prompt.to_owned(), seed: image as u64, ..small(&pipeline) };
+        images.push(tokens(&pipeline, &mut predictor, &request, || on_sample(sample))?);
     }
     let grid = small(&pipeline).resolve(pipeline.manifest())?.grid;
-    let codes = pipeline.manifest().model.codebook_size;
+    let codebook_size = pipeline.manifest().model.codebook_size;
     drop((predictor, pipeline));
-    tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
+    images.extend((0..RANDOM).map(|image| random(image, grid[0] * grid[1], codebook_size)));
     let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
     let mut measured = Measured::default();
-    for (picture, tokens) in tokens.into_iter().enumerate() {
+    for (image, tokens) in images.into_iter().enumerate() {
         let pixels = decoder.decode(&tokens, grid)?;
-        if picture < PROMPTS.len() {
-            let codes: Vec<_> = tokens.iter().map(|code| *code as u32).collect();
-            measured.cells.extend(Cell::of_picture(&codes, grid[1], pixels.values()?));
+        if image < PROMPTS.len() {
+            let tokens: Vec<_> = tokens.iter().map(|token| *token as u32).collect();
+            measured.cells.extend(Cell::of_picture(&tokens, grid[1], pixels.values()?));
         }
         measure(&decoder, &mut measured.ranges)?;
     }
     Ok(measured)
 }
 
-/// A request for a picture of the model's own size, or a smaller one.
+/// A request for an image of the model's own size, or a smaller one.
 fn small(pipeline: &Pipeline) -> Request {
     let model = &pipeline.manifest().model;
     let unit = model.pixels_per_token * model.grid_multiple;
@@ -100,11 +95,11 @@ fn small(pipeline: &Pipeline) -> Request {
     Request { height: Some(side), width: Some(side), ..Request::default() }
 }
 
-/// Codes of a picture that shows nothing.
-fn random(picture: usize, tokens: usize, codes: u32) -> Vec<i64> {
-    let philox = Philox::new(picture as u64);
-    let uniform = |position| philox.uniform(Purpose::Code, picture, 0, position);
-    (0..tokens).map(|position| (uniform(position) * f64::from(codes)) as i64).collect()
+/// Tokens of an image that shows nothing.
+fn random(image: usize, count: usize, codebook_size: u32) -> Vec<i64> {
+    let philox = Philox::new(image as u64);
+    let uniform = |position| philox.uniform(Purpose::Code, image, 0, position);
+    (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as i64).collect()
 }
 
 /// Each range tap is `[2, channels]`: smallest values, largest values.
@@ -119,26 +114,22 @@ fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
     Ok(())
 }
 
-impl Pipeline {
-    /// The tokens of the picture that `request` asks for.
-    fn tokens(
-        &self,
-        predictor: &mut Predictor,
-        request: &Request,
-        mut on_step: impl FnMut() -> ControlFlow<()>,
-    ) -> Result<Vec<i64>> {
-        let job = request.resolve(self.manifest())?;
-        let (primed, guidance) = self.primed(&job)?;
-        let mut model = predictor.with(&primed, &guidance, job.grid)?;
-        let mut tokens = vec![None; job.grid[0] * job.grid[1]];
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let flow =
-            sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| {
-                on_step()
-            })?;
-        if flow.is_break() {
-            return Err(Error::new(ErrorKind::Cancelled, "", "the calibration was cancelled"));
-        }
-        Ok(tokens.into_iter().flatten().map(i64::from).collect())
+/// The tokens of the image that `request` asks for.
+fn tokens(
+    pipeline: &Pipeline,
+    predictor: &mut Predictor,
+    request: &Request,
+    mut on_step: impl FnMut() -> ControlFlow<()>,
+) -> Result<Vec<i64>> {
+    let job = request.resolve(pipeline.manifest())?;
+    let (primed, guidance) = pipeline.primed(&job)?;
+    let mut model = predictor.with(&primed, &guidance, job.grid)?;
+    let mut tokens = vec![None; job.grid[0] * job.grid[1]];
+    let mut rng = Rng::new(job.request.rng, job.request.seed);
+    let flow =
+        sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| on_step())?;
+    if flow.is_break() {
+        return Err(Error::new(ErrorKind::Cancelled, "", "the calibration was cancelled"));
     }
+    Ok(tokens.into_iter().flatten().map(i64::from).collect())
 }

@@ -1,7 +1,5 @@
 //! Tokens to pixels.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
@@ -53,7 +51,8 @@ impl Decoder {
     }
 
     /// Tapped values of the last run.
-    pub fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }

@@ -1,7 +1,5 @@
 //! Pixels to tokens.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
@@ -70,7 +68,8 @@ impl Encoder {
     }
 
     /// Tapped values of the last run.
-    pub fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }

@@ -10,6 +10,8 @@ mod step;
 mod text_encoder;
 
 pub use decoder::Decoder;
+#[cfg(feature = "measure")]
+pub use decoder::Pixels;
 pub use encoder::Encoder;
 pub use prologue::{Primed, Prologue};
 pub use step::{Predictor, Prompted};

@@ -1,7 +1,5 @@
 //! What depends on the prompt and the micro-conditioning alone, computed once for all steps.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::Text;
@@ -64,7 +62,8 @@ impl Prologue {
     }
 
     /// Tapped values of the last run.
-    pub fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }

@@ -1,4 +1,4 @@
-//! The few bytes of ONNX protobuf that the runtime writes: further outputs for a graph. Reads none.
+//! Inner values of a graph as further outputs: the few bytes of ONNX that the runtime writes.
 //!
 //! Protobuf merges messages that follow one another, so these bytes appended to a model add to its
 //! graph's outputs.
@@ -6,7 +6,7 @@
 use pocketmuse_package::{TensorSpec, wire::Message};
 
 /// A model that holds nothing but `outputs`, without their shapes.
-pub(crate) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
+pub(super) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
     let mut graph = Message::default();
     for spec in outputs {
         graph.message(12, &value_info(spec)); // GraphProto.output
