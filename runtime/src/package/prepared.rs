@@ -19,8 +19,10 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use pocketmuse_package::{Digest, Error, FileEntry, Result, StageEntry, place};
-use tempfile::TempDir;
+use pocketmuse_package::{
+    Digest, Error, ErrorKind, FileEntry, Result, StageEntry,
+    files::{self, TemporaryFolder},
+};
 
 use self::record::{Record, Stamp, Whole};
 use crate::engine::{processor, session::SavedGraph};
@@ -49,7 +51,7 @@ struct State {
 /// A folder for what ONNX Runtime saves, removed when this is dropped.
 pub(crate) struct Workspace {
     saved: SavedGraph,
-    _folder: TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl Workspace {
@@ -117,7 +119,7 @@ impl Prepared {
         let files = state.record.files.iter().filter(|(_, whole)| whole.settled);
         let files = files.map(|(name, whole)| (name.clone(), whole.clone())).collect();
         let written = record::write(path, Record { files, ..state.record.clone() });
-        if let Err(error) = written.and_then(|()| folder::forget_the_gone(place::parent(path))) {
+        if let Err(error) = written.and_then(|()| folder::forget_the_gone(files::parent(path))) {
             log::warn!(
                 "the package is checked again the next time, since that it is whole cannot be kept: {error}"
             );
@@ -130,10 +132,8 @@ impl Prepared {
         let state = self.state();
         let sha256 = (*state.record.graphs.get(&stage.graph.path)?)?;
         drop(state);
-        if fs::metadata(&path).ok()?.len() > MAX_GRAPH_BYTES {
-            return None;
-        }
-        fs::read(path).ok().filter(|bytes| Digest::of(bytes) == sha256)
+        let graph = files::read_bounded(&path, MAX_GRAPH_BYTES, ErrorKind::Io);
+        graph.ok().filter(|bytes| Digest::of(bytes) == sha256)
     }
 
     /// Where ONNX Runtime is to save what it makes of the graph of `stage`; `None` if nothing of it
@@ -190,20 +190,16 @@ impl Prepared {
             weights: Some(saved.weights()).filter(|weights| weights.exists()),
         };
         let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
-        let mut file = place::neighbour(path)?;
-        file.write_all(&bytes).map_err(|error| Error::io(path, error))?;
-        place::file(file, path)?;
+        files::write(path, |out| out.write_all(&bytes))?;
         Ok(Some(Digest::of(&bytes)))
     }
 }
 
 /// A new folder beside the record at `path`.
 fn workspace(path: &Path) -> Result<Workspace> {
-    let folder = place::parent(path);
-    let made = fs::create_dir_all(folder).and_then(|()| {
-        tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder)
-    });
-    let folder = made.map_err(|error| Error::io(folder, error))?;
+    let folder = files::parent(path);
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    let folder = TemporaryFolder::beside(path)?;
     Ok(Workspace { saved: SavedGraph::in_folder(folder.path()), _folder: folder })
 }
 

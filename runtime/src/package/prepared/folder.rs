@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pocketmuse_package::{Digest, Error, Result};
+use pocketmuse_package::{Digest, Error, Result, files};
 
 use super::record;
 
@@ -77,7 +77,7 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     };
     let mut found = BTreeMap::new();
     for path in &paths {
-        if is_leftover(path) {
+        if files::is_temporary(path) {
             found.insert(path.clone(), Entry::of(path.clone()));
         } else if let Some(record) = record_of(path) {
             let entry = found.entry(record).or_insert_with_key(|record| Entry::of(record.clone()));
@@ -110,18 +110,13 @@ fn record_of(path: &Path) -> Option<PathBuf> {
     digest.parse::<Digest>().is_ok().then(|| path.with_file_name(format!("{digest}.json")))
 }
 
-fn is_leftover(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(".pocketmuse-") && name.ends_with(".part")
-}
-
 /// Removes what is kept of packages that are there no more, and what killed processes left long
 /// ago.
 pub(super) fn forget_the_gone(folder: &Path) -> Result<()> {
     for entry in list(folder)? {
         let is_gone = match &entry.package {
             Some(package) => !package.exists(),
-            None => is_leftover(&entry.path) && is_abandoned(&entry.path),
+            None => files::is_temporary(&entry.path) && is_abandoned(&entry.path),
         };
         if is_gone {
             entry.remove()?;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use pocketmuse_package::{Digest, Error, Result, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
 /// A file that was changed less than this before it was read might be changed again without a new
@@ -92,10 +92,8 @@ fn nanoseconds(time: std::io::Result<SystemTime>) -> u64 {
 
 /// The record at `path`; `None` if there is none or anything is wrong with it.
 pub(super) fn read(path: &Path) -> Option<Record> {
-    if fs::metadata(path).ok()?.len() > MAX_BYTES {
-        return None;
-    }
-    let Sealed { sha256, record } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let json = files::read_bounded(path, MAX_BYTES, ErrorKind::Io).ok()?;
+    let Sealed { sha256, record } = serde_json::from_slice(&json).ok()?;
     (sha256 == seal(&record)).then_some(record)
 }
 
@@ -106,12 +104,10 @@ fn seal(record: &Record) -> Digest {
 
 /// Writes `record` as the file `path`, whose folder is made if need be.
 pub(super) fn write(path: &Path, record: Record) -> Result<()> {
-    let folder = place::parent(path);
+    let folder = files::parent(path);
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let sealed = Sealed { sha256: seal(&record), record };
     let json =
         serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
-    let mut file = place::neighbour(path)?;
-    file.write_all(&json).map_err(|error| Error::io(path, error))?;
-    place::file(file, path)
+    files::write(path, |out| out.write_all(&json))
 }
