@@ -7,5 +7,6 @@ pub use crate::{
         session::{Form, Input, SavedGraph, Session, Settings, Taps, Tensor},
     },
     package::Package,
+    pipeline::measured::Prompt,
     stages::{Decoder, Encoder, Pixels, Predictor, Primed, Prologue, Prompted, Text, TextEncoder},
 };

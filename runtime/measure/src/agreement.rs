@@ -3,12 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use pocketmuse::{
-    Loading, Pipeline, Request,
-    internals::Predictor,
-    rng::Rng,
-    sampler::{self, Predict},
-};
+use pocketmuse::{Loading, Pipeline, Request, internals::Predictor, sampler::Predict};
 use pocketmuse_package::{Error, Result, Stage};
 
 /// Makes the tokens that `request` asks for with `reference` and, at each step, shows the same
@@ -21,29 +16,25 @@ use pocketmuse_package::{Error, Result, Stage};
 ///
 /// As for [`Pipeline::generate`].
 pub fn agreement(reference: &Pipeline, other: &Pipeline, request: &Request) -> Result<Vec<f32>> {
-    let job = request.resolve(reference.manifest())?;
-    let (ours, guidance) = reference.primed(&job)?;
-    let (theirs, _) = other.primed(&job)?;
-    let [mut reference, mut compared] = [
+    let prompts = [reference.prompt(request)?, other.prompt(request)?];
+    let mut predictors = [
         Predictor::load(reference.package(), Loading::of(Stage::Step))?,
         Predictor::load(other.package(), Loading::of(Stage::Step))?,
     ];
+    let [ours, theirs] = &mut predictors;
     let mut both = Both {
-        reference: reference.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
-        other: compared.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
+        reference: prompts[0].with(ours)?,
+        other: prompts[1].with(theirs)?,
         logits: Vec::new(),
         same: Vec::new(),
     };
-    let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
-    let mut rng = Rng::new(job.request.rng, job.request.seed);
-    let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-    let _ = sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
+    reference.choose(request, &mut both, || ControlFlow::Continue(()))?;
     let share = |step: &[[usize; 2]]| {
         let [same, all] =
             step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
         same as f32 / all as f32
     };
-    Ok(both.same.chunks(job.images()).map(share).collect())
+    Ok(both.same.chunks(request.num_images_per_prompt as usize).map(share).collect())
 }
 
 /// Two models that see the same tokens; the first one's logits are what the sampler gets.

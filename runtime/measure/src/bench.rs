@@ -19,7 +19,7 @@ use std::{
 };
 
 use pocketmuse::{
-    Options, Pipeline, Report, Request, StageReport,
+    Options, Output, Pipeline, Report, Request, StageReport,
     internals::{Input, Package},
 };
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
@@ -144,24 +144,25 @@ pub fn bench(
         return Err(Error::new(ErrorKind::BadRequest, "runs", detail));
     }
     let manifest = Manifest::read(root)?;
-    let job = request.resolve(&manifest)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
     let pipeline = Pipeline::open_with(root, options)?;
-    let of = (runs + 2) * job.schedule.steps;
+    pipeline.plan(request)?; // a wrong request fails here
+    let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
+    let of = (runs + 2) * steps as usize;
     let mut done = 0;
     let mut make = |pipeline: &Pipeline| {
         let output = pipeline.generate(request, |_| {
             done += 1;
             watch(Progress { part: Part::Images, done, of })
         })?;
-        Ok::<_, Error>(output.report)
+        Ok::<_, Error>(output)
     };
-    let first = make(&pipeline)?;
+    let Output { report: first, request: resolved, .. } = make(&pipeline)?;
     // Each with a pipeline of its own: one that knows the prompt's text would not run the text
     // encoder again.
-    let again = (0..runs).map(|_| make(&Pipeline::open_with(root, options)?));
+    let again = (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?)?.report));
     let later = again.collect::<Result<Vec<_>>>()?;
-    let operations = operations(root, options, &mut make)?;
+    let operations = operations(root, options, |pipeline| Ok(make(pipeline)?.report))?;
     let prepared = prepared_loads(root, options, request, operations.keys())?;
     let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
     Ok(Bench {
@@ -171,7 +172,7 @@ pub fn bench(
         stages: stages(&first, &later, is_cold, &operations, &prepared),
         total: median(later.iter().map(|report| report.total)),
         peak,
-        request: job.request,
+        request: resolved,
     })
 }
 

@@ -6,10 +6,9 @@ use std::{ops::ControlFlow, path::Path};
 use pocketmuse::{
     Loading, Options, Pipeline, Request, Weights,
     internals::{Decoder, Package, Predictor},
-    rng::{Philox, Purpose, Rng},
-    sampler,
+    rng::{Philox, Purpose},
 };
-use pocketmuse_package::{Cell, Error, ErrorKind, Measured, RANGE, Ranges, Result, Stage};
+use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Ranges, Result, Stage};
 
 /// What the images show: subjects, places and light of many kinds.
 const PROMPTS: [&str; 10] = [
@@ -62,23 +61,27 @@ pub fn calibrate(
         pipeline.package(),
         Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
     )?;
+    let (side, rows) = size(pipeline.manifest());
+    let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
     let mut images = Vec::new();
     for (image, prompt) in PROMPTS.into_iter().enumerate() {
         let sample = Sample { image, images: PROMPTS.len() };
-        let request = Request { prompt: prompt.to_owned(), seed: image as u64, ..small(&pipeline) };
-        images.push(tokens(&pipeline, &mut predictor, &request, || on_sample(sample))?);
+        let (height, width) = (Some(side), Some(side));
+        let (prompt, seed) = (prompt.to_owned(), image as u64);
+        let request = Request { prompt, seed, height, width, ..Request::default() };
+        let prompt = pipeline.prompt(&request)?;
+        let mut model = prompt.with(&mut predictor)?;
+        images.push(pipeline.choose(&request, &mut model, || on_sample(sample))?);
     }
-    let grid = small(&pipeline).resolve(pipeline.manifest())?.grid;
-    let codebook_size = pipeline.manifest().model.codebook_size;
     drop((predictor, pipeline));
-    images.extend((0..RANDOM).map(|image| random(image, grid[0] * grid[1], codebook_size)));
+    images.extend((0..RANDOM).map(|image| random(image, rows * rows, codebook_size)));
     let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
     let mut measured = Measured::default();
     for (image, tokens) in images.into_iter().enumerate() {
-        let pixels = decoder.decode(&tokens, grid)?;
+        let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let pixels = decoder.decode(&ids, grid)?;
         if image < PROMPTS.len() {
-            let tokens: Vec<_> = tokens.iter().map(|token| *token as u32).collect();
             measured.cells.extend(Cell::of_picture(&tokens, grid[1], pixels.values()?));
         }
         measure(&decoder, &mut measured.ranges)?;
@@ -86,20 +89,20 @@ pub fn calibrate(
     Ok(measured)
 }
 
-/// A request for an image of the model's own size, or a smaller one.
-fn small(pipeline: &Pipeline) -> Request {
-    let model = &pipeline.manifest().model;
+/// The side of the images in pixels and in tokens: the model's own, or a smaller one.
+fn size(manifest: &Manifest) -> (u32, usize) {
+    let model = &manifest.model;
     let unit = model.pixels_per_token * model.grid_multiple;
     let whole = model.sample_size * model.pixels_per_token;
     let side = if whole <= SIDE { whole } else { (SIDE / unit * unit).max(unit) };
-    Request { height: Some(side), width: Some(side), ..Request::default() }
+    (side, (side / model.pixels_per_token) as usize)
 }
 
 /// Tokens of an image that shows nothing.
-fn random(image: usize, count: usize, codebook_size: u32) -> Vec<i64> {
+fn random(image: usize, count: usize, codebook_size: u32) -> Vec<u32> {
     let philox = Philox::new(image as u64);
     let uniform = |position| philox.uniform(Purpose::Code, image, 0, position);
-    (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as i64).collect()
+    (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as u32).collect()
 }
 
 /// Each range tap is `[2, channels]`: smallest values, largest values.
@@ -112,24 +115,4 @@ fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
         ranges.widen(name, least, most)?;
     }
     Ok(())
-}
-
-/// The tokens of the image that `request` asks for.
-fn tokens(
-    pipeline: &Pipeline,
-    predictor: &mut Predictor,
-    request: &Request,
-    mut on_step: impl FnMut() -> ControlFlow<()>,
-) -> Result<Vec<i64>> {
-    let job = request.resolve(pipeline.manifest())?;
-    let (primed, guidance) = pipeline.primed(&job)?;
-    let mut model = predictor.with(&primed, &guidance, job.grid)?;
-    let mut tokens = vec![None; job.grid[0] * job.grid[1]];
-    let mut rng = Rng::new(job.request.rng, job.request.seed);
-    let flow =
-        sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| on_step())?;
-    if flow.is_break() {
-        return Err(Error::new(ErrorKind::Cancelled, "", "the calibration was cancelled"));
-    }
-    Ok(tokens.into_iter().flatten().map(i64::from).collect())
 }

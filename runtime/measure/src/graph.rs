@@ -14,7 +14,11 @@
 //! assert!(!graph.into_model().is_empty());
 //! ```
 
-use pocketmuse_package::{Dtype, wire::Message};
+use pocketmuse_package::{
+    Dtype,
+    onnx::{self, attribute, attribute_type, opset, tensor, tensor_type, value_info},
+    wire::Message,
+};
 
 /// The version of the intermediate representation that a model names.
 const IR_VERSION: u64 = 10;
@@ -29,13 +33,13 @@ pub struct Graph(Message);
 impl Graph {
     /// An f32 matrix that the graph is given.
     pub fn input(&mut self, name: &str, extents: [usize; 2]) -> &mut Self {
-        self.0.message(11, &matrix(name, extents)); // GraphProto.input
+        self.0.message(onnx::graph::INPUT, &matrix(name, extents));
         self
     }
 
     /// An f32 matrix that the graph makes.
     pub fn output(&mut self, name: &str, extents: [usize; 2]) -> &mut Self {
-        self.0.message(12, &matrix(name, extents)); // GraphProto.output
+        self.0.message(onnx::graph::OUTPUT, &matrix(name, extents));
         self
     }
 
@@ -47,37 +51,45 @@ impl Graph {
         extents: [usize; 2],
         bytes: &[u8],
     ) -> &mut Self {
-        let mut tensor = Message::default();
+        let mut constant = Message::default();
         for extent in extents {
-            tensor.number(1, extent as u64); // TensorProto.dims
+            constant.number(tensor::DIMS, extent as u64);
         }
-        tensor.number(2, dtype.onnx().cast_unsigned()).text(8, name).bytes(9, bytes); // data_type, name, raw_data
-        self.0.message(5, &tensor); // GraphProto.initializer
+        constant
+            .number(tensor::DATA_TYPE, dtype.onnx().cast_unsigned())
+            .text(tensor::NAME, name)
+            .bytes(tensor::RAW_DATA, bytes);
+        self.0.message(onnx::graph::INITIALIZER, &constant);
         self
     }
 
     /// A node without attributes, named after its first output.
     pub fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str]) -> &mut Self {
-        self.0.message(1, &node(op, inputs, outputs)); // GraphProto.node
+        self.0.message(onnx::graph::NODE, &node(op, inputs, outputs));
         self
     }
 
     /// A node that converts `input` to `dtype`.
     pub fn cast(&mut self, input: &str, dtype: Dtype, output: &str) -> &mut Self {
         let mut to = Message::default();
-        to.text(1, "to").number(3, dtype.onnx().cast_unsigned()).number(20, 2); // name, i, type = INT
+        to.text(attribute::NAME, "to")
+            .number(attribute::I, dtype.onnx().cast_unsigned())
+            .number(attribute::TYPE, attribute_type::INT);
         let mut cast = node("Cast", &[input], &[output]);
-        cast.message(5, &to); // NodeProto.attribute
-        self.0.message(1, &cast); // GraphProto.node
+        cast.message(onnx::node::ATTRIBUTE, &to);
+        self.0.message(onnx::graph::NODE, &cast);
         self
     }
 
     /// The bytes of a model that holds the graph.
     pub fn into_model(self) -> Vec<u8> {
-        let (mut graph, mut opset, mut model) = (self.0, Message::default(), Message::default());
-        graph.text(2, "measured"); // GraphProto.name
-        opset.text(1, "").number(2, OPSET_VERSION); // OperatorSetIdProto.domain, version
-        model.number(1, IR_VERSION).message(7, &graph).message(8, &opset); // ir_version, graph, opset_import
+        let (mut graph, mut version, mut model) = (self.0, Message::default(), Message::default());
+        graph.text(onnx::graph::NAME, "measured");
+        version.text(opset::DOMAIN, "").number(opset::VERSION, OPSET_VERSION);
+        model
+            .number(onnx::model::IR_VERSION, IR_VERSION)
+            .message(onnx::model::GRAPH, &graph)
+            .message(onnx::model::OPSET_IMPORT, &version);
         model.into_bytes()
     }
 }
@@ -85,12 +97,12 @@ impl Graph {
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> Message {
     let mut node = Message::default();
     for input in inputs {
-        node.text(1, input); // NodeProto.input
+        node.text(onnx::node::INPUT, input);
     }
     for output in outputs {
-        node.text(2, output); // NodeProto.output
+        node.text(onnx::node::OUTPUT, output);
     }
-    node.text(3, outputs.first().unwrap_or(&"")).text(4, op); // name, op_type
+    node.text(onnx::node::NAME, outputs.first().unwrap_or(&"")).text(onnx::node::OP_TYPE, op);
     node
 }
 
@@ -98,13 +110,15 @@ fn matrix(name: &str, extents: [usize; 2]) -> Message {
     let mut shape = Message::default();
     for extent in extents {
         let mut dim = Message::default();
-        dim.number(1, extent as u64); // Dimension.dim_value
-        shape.message(1, &dim); // TensorShapeProto.dim
+        dim.number(onnx::dimension::VALUE, extent as u64);
+        shape.message(onnx::shape::DIM, &dim);
     }
     let (mut tensor, mut kind, mut value) =
         (Message::default(), Message::default(), Message::default());
-    tensor.number(1, Dtype::F32.onnx().cast_unsigned()).message(2, &shape); // elem_type, shape
-    kind.message(1, &tensor); // TypeProto.tensor_type
-    value.text(1, name).message(2, &kind); // ValueInfoProto.name, type
+    tensor
+        .number(tensor_type::ELEM_TYPE, Dtype::F32.onnx().cast_unsigned())
+        .message(tensor_type::SHAPE, &shape);
+    kind.message(onnx::value_type::TENSOR, &tensor);
+    value.text(value_info::NAME, name).message(value_info::TYPE, &kind);
     value
 }

@@ -10,6 +10,7 @@
 mod folder;
 mod graph;
 mod record;
+mod rewrite;
 
 use std::{
     fs,

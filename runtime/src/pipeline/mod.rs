@@ -3,7 +3,7 @@
 
 mod looking;
 #[cfg(feature = "measure")]
-mod measured;
+pub(crate) mod measured;
 pub mod state;
 pub mod trace;
 pub(crate) mod warm;
