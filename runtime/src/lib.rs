@@ -18,8 +18,14 @@
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 
+#![cfg_attr(
+    not(feature = "measure"),
+    allow(unreachable_pub, reason = "inner types are public for the feature `measure` alone")
+)]
+
 mod engine;
-mod measure;
+#[cfg(feature = "measure")]
+pub mod internals;
 mod memory;
 mod package;
 mod pipeline;
@@ -29,11 +35,10 @@ pub mod sampler;
 mod stages;
 mod text;
 
-pub use engine::{library, loading::Loading, session::Runtime};
-pub use measure::{
-    bench,
-    calibrate::{Sample, calibrate},
-    verify,
+pub use engine::{
+    library,
+    loading::{Loading, Weights},
+    runtime::Runtime,
 };
 pub use memory::{
     budget::{Budget, FALLBACK_BYTES},

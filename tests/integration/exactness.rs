@@ -2,7 +2,8 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use pocketmuse::{Options, Pipeline, Request, RngKind, Source, Step, Temperature, pixels, verify};
+use pocketmuse::{Options, Pipeline, Request, RngKind, Source, Step, Temperature, pixels};
+use pocketmuse_measure::verify;
 use serde_json::Value;
 
 use crate::support::{self, TINY, fixture, package, read_tensors};

@@ -50,13 +50,13 @@ pub(crate) fn watch_setup(event: Event<'_>) -> ControlFlow<()> {
 ///
 /// # Errors
 ///
-/// As for [`start`] and [`pocketmuse::calibrate`].
+/// As for [`start`] and [`pocketmuse_measure::calibrate()`].
 pub fn calibrate(draft: &Path) -> Result<Measured> {
     start(false)?;
     let bar = terminal::step_bar("measuring", false);
-    let measured = pocketmuse::calibrate(draft, &Options::default(), |sample| {
-        bar.set_length(sample.pictures as u64);
-        bar.set_position(sample.picture as u64);
+    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), |sample| {
+        bar.set_length(sample.images as u64);
+        bar.set_position(sample.image as u64);
         stop::flow()
     });
     bar.finish_and_clear();

@@ -6,7 +6,7 @@ use std::fmt;
 use pocketmuse_package::{Dim, Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
 use crate::{
-    engine::loading::Loading,
+    engine::loading::{Loading, Weights},
     memory::budget::Budget,
     package::Options,
     request::{Request, Resolved},
@@ -150,7 +150,7 @@ impl Plan {
         order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].weights_bytes));
         type Change = fn(&mut StagePlan);
         let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder; // it is dropped after use
-        let pack: Change = |stage| stage.loading.prepacking = true;
+        let pack: Change = |stage| stage.loading.weights = Weights::Packed;
         for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
             for &index in &order {
                 let before = self.clone();
@@ -166,8 +166,7 @@ impl Plan {
     /// Whether packed weights bring a stage above half of the budget: what is mapped the system can
     /// take back, so a plan keeps some of it.
     fn is_too_anonymous(&self, before: &Self) -> bool {
-        let packed =
-            |plan: &Self| plan.stages.iter().filter(|stage| stage.loading.prepacking).count();
+        let packed = |plan: &Self| plan.stages.iter().filter(|stage| stage.is_packed()).count();
         let mut peaks = self
             .stages
             .iter()
@@ -213,9 +212,14 @@ impl StagePlan {
         }
     }
 
+    /// Whether its weights are packed for the processor: see [`Weights`].
+    pub fn is_packed(&self) -> bool {
+        self.loading.weights == Weights::Packed
+    }
+
     /// Resident and anonymous memory of the loaded stage, before it runs.
     fn loaded(&self) -> [u64; 2] {
-        let anonymous = if self.loading.prepacking { self.weights_bytes } else { 0 };
+        let anonymous = if self.is_packed() { self.weights_bytes } else { 0 };
         [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
     }
 
@@ -284,7 +288,8 @@ impl Demand {
         let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
         let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
         let working_bytes = (self.working_bytes(stage, weights_bytes) as u64).min(ABSURD_BYTES);
-        let loading = Loading { prepacking: self.is_copied(stage), ..Loading::of(stage) };
+        let weights = if self.is_copied(stage) { Weights::Packed } else { Weights::Mapped };
+        let loading = Loading { weights, ..Loading::of(stage) };
         StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) }
     }
 
@@ -357,7 +362,7 @@ impl fmt::Display for Plan {
                 mebibytes(stage.weights_bytes),
                 mebibytes(stage.working_bytes),
                 if stage.warm { "always" } else { "alone" },
-                if stage.loading.prepacking { "packed" } else { "mapped" },
+                stage.loading.weights,
                 mebibytes(stage.peak_rss_bytes),
                 mebibytes(stage.peak_anonymous_bytes),
             )?;
@@ -441,7 +446,7 @@ mod tests {
                 let stages = plan.stages.iter().filter(|stage| of(stage));
                 stages.map(|stage| stage.stage.name()).collect::<Vec<_>>().join(" ")
             };
-            [names(|stage| stage.warm), names(|stage| stage.loading.prepacking)]
+            [names(|stage| stage.warm), names(StagePlan::is_packed)]
         };
         assert_eq!(
             said(600, true),

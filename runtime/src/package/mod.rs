@@ -1,6 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+#[cfg(feature = "measure")]
+mod measured;
 pub mod prepared;
 
 use std::{
@@ -13,7 +15,8 @@ use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, Sta
 
 use crate::{
     engine::loading::Loading,
-    engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
+    engine::runtime::Runtime,
+    engine::session::{Form, Session, Settings, Taps},
     memory::budget::Budget,
     package::prepared::Prepared,
     pixels::preview::Preview,
@@ -53,12 +56,14 @@ impl Options {
     }
 }
 
-pub(crate) struct Package {
+/// An opened package. Files are checked when they are first used.
+pub struct Package {
     root: PathBuf,
     manifest: Manifest,
     flavour: Flavour,
     threads: usize,
     runtime: &'static Runtime,
+    /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
@@ -72,7 +77,7 @@ impl Package {
     ///
     /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
     /// `Runtime` without ONNX Runtime.
-    pub(crate) fn open(root: &Path, options: &Options) -> Result<Self> {
+    pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
         manifest.flavour(flavour)?;
@@ -98,22 +103,13 @@ impl Package {
         })
     }
 
-    /// The same package with the `wanted` tapped values of its graphs among their outputs.
-    pub(crate) fn with_taps(self, wanted: Taps) -> Self {
-        Self { taps: Some(wanted), ..self }
-    }
-
-    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named
-    /// after its stage.
-    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
-        Self { profiles: Some(folder.to_owned()), ..self }
-    }
-
-    pub(crate) fn manifest(&self) -> &Manifest {
+    /// What the package says about itself.
+    pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    pub(crate) fn flavour(&self) -> Flavour {
+    /// The flavour in use.
+    pub fn flavour(&self) -> Flavour {
         self.flavour
     }
 
@@ -122,7 +118,7 @@ impl Package {
     /// # Errors
     ///
     /// `BadRequest` if the package was exported without it.
-    pub(crate) fn entry(&self, stage: Stage) -> Result<&StageEntry> {
+    pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
             let detail =
                 format!("expected a package with the stage {stage}, found none: export it again");
@@ -136,13 +132,13 @@ impl Package {
     ///
     /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
     /// if it does not load.
-    pub(crate) fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
+    pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         self.load_tapped(stage, loading, self.taps)
     }
 
     /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the
     /// package's own say.
-    pub(crate) fn load_tapped(
+    pub fn load_tapped(
         &self,
         stage: Stage,
         loading: Loading,
@@ -153,18 +149,10 @@ impl Package {
             .chain(&entry.weights)
             .try_for_each(|file| self.prepared.check(file))?;
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let settings = Settings {
-            threads: self.threads,
-            loading,
-            form: Form::Exported,
-            taps,
-            profile: profile.as_deref(),
-        };
-        let optimised = if taps.is_none() && profile.is_none() {
-            self.load_optimised(entry, settings)
-        } else {
-            None
-        };
+        let profile = profile.as_deref();
+        let settings = Settings { taps, profile, ..Settings::new(self.threads, loading) };
+        let is_plain = taps.is_none() && profile.is_none();
+        let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
         self.prepared.save();
         optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
     }
@@ -181,22 +169,10 @@ impl Package {
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }
         }
-        let saved = self.prepared.workspace(entry)?;
-        let session = load(Settings { form: Form::Saved(&saved.graph()), ..settings });
-        self.prepared.keep(entry, session.as_ref().map(|_| saved));
+        let workspace = self.prepared.workspace(entry)?;
+        let session = load(Settings { form: Form::Saved(workspace.saved()), ..settings });
+        self.prepared.keep(entry, session.as_ref().map(|_| workspace));
         session.ok()
-    }
-
-    /// The bytes of the graph of `stage`, its weights left out.
-    ///
-    /// # Errors
-    ///
-    /// `PackageDamaged` if the file was changed.
-    pub(crate) fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
-        let file = &self.entry(stage)?.graph;
-        self.prepared.check(file)?;
-        let path = file.locate(&self.root);
-        fs::read(&path).map_err(|error| Error::io(&path, error))
     }
 
     /// The colours of the codes, if the package has them.
@@ -204,7 +180,7 @@ impl Package {
     /// # Errors
     ///
     /// `PackageDamaged` if the file was changed or is of another size than the model says.
-    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+    pub fn preview(&self) -> Result<Option<Preview>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
@@ -214,29 +190,12 @@ impl Package {
             .map(Some)
     }
 
-    /// A linear layer by itself, run as the graphs of this package are.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if ONNX Runtime refuses.
-    pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
-        let loading = Loading { arena: true, prepacking: true };
-        let settings = Settings {
-            threads: self.threads,
-            loading,
-            form: Form::Exported,
-            taps: None,
-            profile: None,
-        };
-        Session::linear_layer(self.runtime, layer, precision, settings)
-    }
-
     /// The package's folder, once the tokenizer in it is checked.
     ///
     /// # Errors
     ///
     /// `PackageDamaged` if the tokenizer was changed.
-    pub(crate) fn tokenizer_folder(&self) -> Result<&Path> {
+    pub fn tokenizer_folder(&self) -> Result<&Path> {
         self.prepared.check(&self.manifest.tokenizer.file)?;
         Ok(&self.root)
     }

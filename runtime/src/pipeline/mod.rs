@@ -2,6 +2,8 @@
 //! and dropped.
 
 mod looking;
+#[cfg(feature = "measure")]
+pub(crate) mod measured;
 pub mod state;
 pub mod trace;
 pub(crate) mod warm;
@@ -125,15 +127,6 @@ impl Pipeline {
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         self.package.manifest()
-    }
-
-    /// The same pipeline, whose stages write profiles into `folder`.
-    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
-        Self { package: self.package.with_profiles(folder), ..self }
-    }
-
-    pub(crate) fn package(&self) -> &Package {
-        &self.package
     }
 
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since

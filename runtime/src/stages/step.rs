@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// The step graph, loaded, without a prompt.
-pub(crate) struct Predictor {
+pub struct Predictor {
     session: Session,
     codebook_size: usize,
     mask: i64,
 }
 
 /// The step graph with a prompt and a picture's size: what the sampler asks.
-pub(crate) struct Prompted<'a> {
+pub struct Prompted<'a> {
     predictor: &'a mut Predictor,
     primed: &'a Primed,
     guidance: Vec<f32>,
@@ -31,12 +31,17 @@ pub(crate) struct Prompted<'a> {
 }
 
 impl Predictor {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         Ok(Self::of(package, package.load(Stage::Step, loading)?))
     }
 
     /// The same with the tapped values that `taps` wants.
-    pub(crate) fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
+    pub fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
         Ok(Self::of(package, package.load_tapped(Stage::Step, loading, Some(taps))?))
     }
 
@@ -56,7 +61,7 @@ impl Predictor {
     /// # Errors
     ///
     /// `BadRequest` if there are not as many weights as branches.
-    pub(crate) fn with<'a>(
+    pub fn with<'a>(
         &'a mut self,
         primed: &'a Primed,
         guidance: &[f32],
@@ -80,7 +85,7 @@ impl Predictor {
 impl Prompted<'_> {
     /// The same with another guidance at each step, if there are two branches: negative prompt and
     /// prompt.
-    pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
+    pub fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
     }
 
@@ -89,13 +94,13 @@ impl Prompted<'_> {
     /// # Errors
     ///
     /// `Runtime` if there was none.
-    pub(crate) fn logits(&self) -> Result<&[f32]> {
+    pub fn logits(&self) -> Result<&[f32]> {
         let none = || Error::new(ErrorKind::Runtime, "step", "expected a prediction, found none");
         self.logits.as_ref().ok_or_else(none)?.as_f32()
     }
 
     /// Tapped values of the last prediction.
-    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+    pub fn taps(&self) -> &BTreeMap<String, Tensor> {
         self.predictor.session.taps()
     }
 }

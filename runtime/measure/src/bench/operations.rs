@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pocketmuse_package::wire::{Field, for_each, numbers};
+use pocketmuse_package::{
+    onnx,
+    wire::{Field, for_each, numbers},
+};
 use serde::Deserialize;
 
 /// Graphs inside graphs inside graphs are deep enough.
@@ -71,7 +74,7 @@ impl<'a> Products<'a> {
     pub(super) fn of(model: &'a [u8]) -> Option<Self> {
         let mut found = Self::default();
         for_each(model, |number, field| match (number, field) {
-            (7, Field::Bytes(graph)) => found.add(graph, 0), // ModelProto.graph
+            (onnx::model::GRAPH, Field::Bytes(graph)) => found.add(graph, 0),
             _ => Some(()),
         })?;
         Some(found)
@@ -79,9 +82,9 @@ impl<'a> Products<'a> {
 
     fn add(&mut self, graph: &'a [u8], depth: usize) -> Option<()> {
         for_each(graph, |number, field| match (number, field) {
-            (1, Field::Bytes(node)) => self.add_node(node, depth), // GraphProto.node
-            (5, Field::Bytes(tensor)) => {
-                self.constants.extend([constant(tensor)?]); // GraphProto.initializer
+            (onnx::graph::NODE, Field::Bytes(node)) => self.add_node(node, depth),
+            (onnx::graph::INITIALIZER, Field::Bytes(tensor)) => {
+                self.constants.extend([constant(tensor)?]);
                 Some(())
             }
             _ => Some(()),
@@ -92,15 +95,15 @@ impl<'a> Products<'a> {
         let (mut inputs, mut name, mut op) = (Vec::new(), "", "");
         for_each(node, |number, field| {
             match (number, field) {
-                (1, Field::Bytes(input)) => inputs.push(std::str::from_utf8(input).ok()?),
-                (3, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
-                (4, Field::Bytes(text)) => op = std::str::from_utf8(text).ok()?,
-                (5, Field::Bytes(attribute)) if depth < DEEPEST => {
-                    for_each(attribute, |number, field| {
-                        match (number, field) {
-                            (6, Field::Bytes(graph)) => self.add(graph, depth + 1), // AttributeProto.g
-                            _ => Some(()),
-                        }
+                (onnx::node::INPUT, Field::Bytes(input)) => {
+                    inputs.push(std::str::from_utf8(input).ok()?)
+                }
+                (onnx::node::NAME, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
+                (onnx::node::OP_TYPE, Field::Bytes(text)) => op = std::str::from_utf8(text).ok()?,
+                (onnx::node::ATTRIBUTE, Field::Bytes(attribute)) if depth < DEEPEST => {
+                    for_each(attribute, |number, field| match (number, field) {
+                        (onnx::attribute::G, Field::Bytes(graph)) => self.add(graph, depth + 1),
+                        _ => Some(()),
                     })?
                 }
                 _ => {}
@@ -173,8 +176,8 @@ fn constant(tensor: &[u8]) -> Option<(&str, Vec<usize>)> {
     let (mut name, mut extents) = ("", Vec::new());
     for_each(tensor, |number, field| {
         match (number, field) {
-            (1, field) => numbers(field, &mut extents)?, // dims
-            (8, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?, // name
+            (onnx::tensor::DIMS, field) => numbers(field, &mut extents)?,
+            (onnx::tensor::NAME, Field::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
             _ => {}
         }
         Some(())
@@ -183,6 +186,7 @@ fn constant(tensor: &[u8]) -> Option<(&str, Vec<usize>)> {
         extents.into_iter().map(|extent| usize::try_from(extent).ok()).collect::<Option<_>>()?;
     Some((name, extents))
 }
+
 #[cfg(test)]
 mod tests {
     use pocketmuse_package::wire::Message;
@@ -192,28 +196,30 @@ mod tests {
     fn node(name: &str, op: &str, inputs: &[&str]) -> Message {
         let mut node = Message::default();
         for input in inputs {
-            node.text(1, input);
+            node.text(onnx::node::INPUT, input);
         }
-        node.text(2, "made").text(3, name).text(4, op);
+        node.text(onnx::node::OUTPUT, "made")
+            .text(onnx::node::NAME, name)
+            .text(onnx::node::OP_TYPE, op);
         node
     }
 
     fn constant(name: &str, extents: &[u64]) -> Message {
         let mut tensor = Message::default();
         for extent in extents {
-            tensor.number(1, *extent);
+            tensor.number(onnx::tensor::DIMS, *extent);
         }
-        tensor.number(2, 1).text(8, name);
+        tensor.number(onnx::tensor::DATA_TYPE, 1).text(onnx::tensor::NAME, name);
         tensor
     }
 
     fn graph(nodes: &[Message], constants: &[Message]) -> Message {
         let mut graph = Message::default();
         for node in nodes {
-            graph.message(1, node);
+            graph.message(onnx::graph::NODE, node);
         }
         for tensor in constants {
-            graph.message(5, tensor);
+            graph.message(onnx::graph::INITIALIZER, tensor);
         }
         graph
     }
@@ -223,8 +229,8 @@ mod tests {
         let body =
             graph(&[node("inside", "QLinearConv", &["p", "ps", "pz", "kernel8", "ks", "kz"])], &[]);
         let (mut attribute, mut repeat) = (Message::default(), node("scan", "Scan", &["rounds"]));
-        attribute.text(1, "body").message(6, &body);
-        repeat.message(5, &attribute);
+        attribute.text(onnx::attribute::NAME, "body").message(onnx::attribute::G, &body);
+        repeat.message(onnx::node::ATTRIBUTE, &attribute);
         let nodes = [
             node("linear", "MatMul", &["x", "w"]),
             node("integer", "MatMulInteger", &["u8", "s8", "zero"]),
@@ -240,9 +246,10 @@ mod tests {
             ("kernel8", &[2, 3, 1, 1]),
         ];
         let mut model = Message::default();
-        model
-            .number(1, 10)
-            .message(7, &graph(&nodes, &extents.map(|(name, extents)| constant(name, extents))));
+        model.number(onnx::model::IR_VERSION, 10).message(
+            onnx::model::GRAPH,
+            &graph(&nodes, &extents.map(|(name, extents)| constant(name, extents))),
+        );
         model.into_bytes()
     }
 

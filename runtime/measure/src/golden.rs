@@ -1,8 +1,8 @@
 //! Reference tensors from a safetensors file: read whole, validated, then trusted. Knows no stage.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 /// A file larger than this is refused before it is read.
@@ -31,12 +31,7 @@ impl Golden {
     ///
     /// `Io` if it cannot be read; `BadInput` if it is no safetensors file, or larger than 1 GiB.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let bytes = fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-        if bytes > MAX_BYTES {
-            let detail = format!("expected at most {MAX_BYTES} bytes, found {bytes}");
-            return Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail));
-        }
-        let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+        let bytes = files::read_bounded(path, MAX_BYTES, ErrorKind::BadInput)?;
         Self::parse(&bytes).map_err(|error| error.within(path.display()))
     }
 

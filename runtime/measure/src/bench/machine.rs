@@ -34,33 +34,13 @@ fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim))
 }
 
-#[cfg(target_arch = "x86_64")]
+/// What ONNX Runtime's kernels depend on, and AMX, of which the standard library does not tell yet.
 fn instruction_sets(cpuinfo: &str) -> Vec<&'static str> {
-    use std::is_x86_feature_detected as has;
-    // The standard library does not tell of AMX yet.
-    let amx = |name| {
-        field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == name))
-    };
-    let all = [
-        ("avx2", has!("avx2")),
-        ("avx512f", has!("avx512f")),
-        ("avx512vnni", has!("avx512vnni")),
-        ("avxvnni", has!("avxvnni")),
-        ("amx-int8", amx("amx_int8")),
-    ];
-    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
-}
-
-#[cfg(target_arch = "aarch64")]
-fn instruction_sets(_: &str) -> Vec<&'static str> {
-    use std::arch::is_aarch64_feature_detected as has;
-    let all = [("dotprod", has!("dotprod")), ("i8mm", has!("i8mm"))];
-    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn instruction_sets(_: &str) -> Vec<&'static str> {
-    Vec::new()
+    let flags = field(cpuinfo, "flags").unwrap_or_default();
+    let has_amx = cfg!(target_arch = "x86_64") && flags.split(' ').any(|flag| flag == "amx_int8");
+    let mut sets = pocketmuse::internals::instruction_sets();
+    sets.extend(has_amx.then_some("amx-int8"));
+    sets
 }
 
 /// Asks the system to keep nothing of a file in memory, so that the next read is from the disk.

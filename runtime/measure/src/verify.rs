@@ -9,16 +9,16 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
+use pocketmuse::{
+    Loading, Options,
+    internals::{
+        Decoder, Encoder, Package, Predictor, Primed, Prologue, Tensor, Text, TextEncoder,
+    },
+    sampler::Predict as _,
+};
 use pocketmuse_package::{ATTENTION, Result, Stage};
 
-use crate::{
-    engine::loading::Loading,
-    engine::session::Tensor,
-    measure::golden::{Golden, bad},
-    package::{Options, Package},
-    sampler::Predict as _,
-    stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
-};
+use crate::golden::{Golden, bad};
 
 /// How far a float may be from its reference, and how far more for each unit of the reference. Sums
 /// over thousands of f32 products in another order differ by about a tenth of this.
@@ -253,7 +253,7 @@ impl Verifier<'_> {
         let has_encoder = self.package.entry(Stage::Encoder).is_ok();
         let (mut found, mut ids) = (Found::new(), Vec::new());
         if let Some((shape, pixels)) = pixels.filter(|_| has_encoder) {
-            let size = self.picture("encode.pixels", shape)?;
+            let size = self.image("encode.pixels", shape)?;
             let mut encoder = Encoder::load(self.package, Loading::of(Stage::Encoder))?;
             for pixels in pixels.chunks(pixels.len() / shape[0]) {
                 ids.extend_from_slice(encoder.encode(pixels, size)?.as_i64()?);
@@ -315,7 +315,7 @@ impl Verifier<'_> {
     }
 
     /// The height and width of `[n, 3, height, width]` pixels.
-    fn picture(&self, name: &str, shape: &[usize]) -> Result<[usize; 2]> {
+    fn image(&self, name: &str, shape: &[usize]) -> Result<[usize; 2]> {
         let multiple = self.package.manifest().model.pixels_per_token as usize;
         let fits = shape[1] == 3 && shape[2..].iter().all(|extent| extent % multiple == 0);
         if !fits {

@@ -1,27 +1,27 @@
-//! The few bytes of ONNX protobuf that the runtime writes: further outputs for a graph. Reads none.
+//! Inner values of a graph as further outputs: the few bytes of ONNX that the runtime writes.
 //!
 //! Protobuf merges messages that follow one another, so these bytes appended to a model add to its
 //! graph's outputs.
 
-use pocketmuse_package::{TensorSpec, wire::Message};
+use pocketmuse_package::{TensorSpec, onnx, wire::Message};
 
 /// A model that holds nothing but `outputs`, without their shapes.
-pub(crate) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
+pub(super) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
     let mut graph = Message::default();
     for spec in outputs {
-        graph.message(12, &value_info(spec)); // GraphProto.output
+        graph.message(onnx::graph::OUTPUT, &value_info(spec));
     }
     let mut model = Message::default();
-    model.message(7, &graph); // ModelProto.graph
+    model.message(onnx::model::GRAPH, &graph);
     model.into_bytes()
 }
 
 fn value_info(spec: &TensorSpec) -> Message {
     let (mut tensor, mut kind, mut value) =
         (Message::default(), Message::default(), Message::default());
-    tensor.number(1, spec.dtype.onnx().cast_unsigned()); // TypeProto.Tensor.elem_type
-    kind.message(1, &tensor); // TypeProto.tensor_type
-    value.text(1, &spec.name).message(2, &kind); // ValueInfoProto.name, type
+    tensor.number(onnx::tensor_type::ELEM_TYPE, spec.dtype.onnx().cast_unsigned());
+    kind.message(onnx::value_type::TENSOR, &tensor);
+    value.text(onnx::value_info::NAME, &spec.name).message(onnx::value_info::TYPE, &kind);
     value
 }
 

@@ -1,11 +1,12 @@
 //! What a package costs on this machine, stage by stage, and what share of the machine's own speed
 //! that is.
 //!
-//! Pictures are made as [`Pipeline::generate`] makes them; the operations are counted from the
+//! Images are made as [`Pipeline::generate`] makes them; the operations are counted from the
 //! graphs and a profile; and the machine's own speed is that of single linear layers of the shapes
 //! that the step graph has, each as often as it is run there, through the same ONNX Runtime. Knows
 //! no operator beyond those of a linear layer.
 
+mod layer;
 mod machine;
 mod operations;
 
@@ -17,20 +18,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocketmuse::{
+    Options, Output, Pipeline, Report, Request, StageReport,
+    internals::{Input, Package},
+};
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
 
-pub use machine::Machine;
-use operations::{Layer, Operations, Products};
-
-use crate::{
-    engine::session::{Input, Precision},
-    memory::metrics::Report,
-    package::{Options, Package},
-    pipeline::Pipeline,
-    request::Request,
+use self::{
+    layer::{Precision, linear_layer},
+    operations::{Layer, Operations, Products},
 };
 
-/// The most pictures that a bench makes.
+pub use self::machine::Machine;
+
+/// The most images that a bench makes.
 pub const MAX_RUNS: usize = 1000;
 
 /// A layer is run until this much time has passed, and at least [`LAYER_RUNS`] times.
@@ -51,12 +52,12 @@ pub struct Bench {
     pub flavour: Flavour,
     /// The request, with every default filled in.
     pub request: Request,
-    /// Pictures that the medians are of; the first picture, from files not in memory, comes before
+    /// Images that the medians are of; the first image, from files not in memory, comes before
     /// them.
     pub runs: usize,
     /// The stages in the order they run.
     pub stages: Vec<StageBench>,
-    /// Median time from a request to its picture.
+    /// Median time from a request to its image.
     pub total: Duration,
     /// The machine's own speed.
     pub peak: Peak,
@@ -72,9 +73,9 @@ pub struct StageBench {
     pub cold_load: Option<Duration>,
     /// Median of the later loads, which check the files' digests.
     pub warm_load: Duration,
-    /// Median of loads of files that are known to be whole: see [`prepared`](crate::prepared).
+    /// Median of loads of files that are known to be whole: see [`prepared`](pocketmuse::prepared).
     pub prepared_load: Duration,
-    /// Median time of all runs that a picture needs.
+    /// Median time of all runs that an image needs.
     pub run: Duration,
     /// Operations of all these runs: two for each multiply-add of a matrix product or convolution.
     pub operations: u64,
@@ -116,13 +117,13 @@ pub struct Progress {
 /// What a bench measures, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Whole pictures, counted in steps.
-    Pictures,
+    /// Whole images, counted in steps.
+    Images,
     /// The machine's own speed, counted in layers.
     Machine,
 }
 
-/// Measures the package at `root`: makes the picture of `request` once from files that are not in
+/// Measures the package at `root`: makes the image of `request` once from files that are not in
 /// memory and `runs` times more, once again to count operations, and measures the machine.
 ///
 /// `watch` is called after every step and every layer; when it breaks, no further work is done.
@@ -143,24 +144,25 @@ pub fn bench(
         return Err(Error::new(ErrorKind::BadRequest, "runs", detail));
     }
     let manifest = Manifest::read(root)?;
-    let job = request.resolve(&manifest)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
     let pipeline = Pipeline::open_with(root, options)?;
-    let of = (runs + 2) * job.schedule.steps;
+    pipeline.plan(request)?; // a wrong request fails here
+    let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
+    let of = (runs + 2) * steps as usize;
     let mut done = 0;
     let mut make = |pipeline: &Pipeline| {
         let output = pipeline.generate(request, |_| {
             done += 1;
-            watch(Progress { part: Part::Pictures, done, of })
+            watch(Progress { part: Part::Images, done, of })
         })?;
-        Ok::<_, Error>(output.report)
+        Ok::<_, Error>(output)
     };
-    let first = make(&pipeline)?;
+    let Output { report: first, request: resolved, .. } = make(&pipeline)?;
     // Each with a pipeline of its own: one that knows the prompt's text would not run the text
     // encoder again.
-    let again = (0..runs).map(|_| make(&Pipeline::open_with(root, options)?));
+    let again = (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?)?.report));
     let later = again.collect::<Result<Vec<_>>>()?;
-    let operations = operations(root, options, &mut make)?;
+    let operations = operations(root, options, |pipeline| Ok(make(pipeline)?.report))?;
     let prepared = prepared_loads(root, options, request, operations.keys())?;
     let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
     Ok(Bench {
@@ -170,7 +172,7 @@ pub fn bench(
         stages: stages(&first, &later, is_cold, &operations, &prepared),
         total: median(later.iter().map(|report| report.total)),
         peak,
-        request: job.request,
+        request: resolved,
     })
 }
 
@@ -181,7 +183,7 @@ fn stages(
     operations: &BTreeMap<Stage, Operations>,
     prepared: &BTreeMap<Stage, Duration>,
 ) -> Vec<StageBench> {
-    let stage = |(index, stage): (usize, &crate::StageReport)| {
+    let stage = |(index, stage): (usize, &StageReport)| {
         let known = Stage::ALL.into_iter().find(|known| known.name() == stage.name);
         let runs = || later.iter().filter_map(move |report| report.stages.get(index));
         StageBench {
@@ -227,7 +229,7 @@ fn prepared_loads<'a>(
     stages.map(median_of).collect()
 }
 
-/// The operations of every stage, from the profiles of one more picture that `make` makes.
+/// The operations of every stage, from the profiles of one more image that `make` makes.
 fn operations(
     root: &Path,
     options: &Options,
@@ -289,7 +291,7 @@ fn peak(
 /// Median time of one linear layer.
 fn time_of(pipeline: &Pipeline, layer: Layer, precision: Precision) -> Result<Duration> {
     let [rows, inner, _] = layer;
-    let mut session = pipeline.package().linear_layer(layer, precision)?;
+    let mut session = linear_layer(pipeline.package(), layer, precision)?;
     let x: Vec<f32> = (0..rows * inner).map(|at| (at % 89) as f32 / 89.0 - 0.5).collect();
     let mut run = || -> Result<Duration> {
         let start = Instant::now();

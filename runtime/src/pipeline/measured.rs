@@ -1,0 +1,87 @@
+//! What measuring needs of a pipeline besides: its package, profiles, and the tokens of a request
+//! without an image being made of them.
+
+use std::{ops::ControlFlow, path::Path};
+
+use pocketmuse_package::{Error, Result};
+
+use super::{Pipeline, Warm, cancelled};
+use crate::{
+    package::Package,
+    request::Request,
+    sampler::{self, Predict, rng::Rng},
+    stages::{Predictor, Primed, Prompted},
+};
+
+/// What the step graph is given for a request, besides tokens.
+pub struct Prompt {
+    primed: Primed,
+    guidance: Vec<f32>,
+    /// Guidance by step.
+    scales: Vec<f32>,
+    grid: [usize; 2],
+}
+
+impl Prompt {
+    /// The step graph with this prompt: what the sampler asks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Predictor::with`].
+    pub fn with<'a>(&'a self, predictor: &'a mut Predictor) -> Result<Prompted<'a>> {
+        let prompted = predictor.with(&self.primed, &self.guidance, self.grid)?;
+        Ok(prompted.guided(self.scales.clone()))
+    }
+}
+
+impl Pipeline {
+    /// The opened package.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+
+    /// The same pipeline, whose stages write profiles into `folder`.
+    pub fn with_profiles(self, folder: &Path) -> Self {
+        Self { package: self.package.with_profiles(folder), ..self }
+    }
+
+    /// Encodes the prompts of `request` and runs the prologue.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`].
+    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
+        let job = request.resolve(self.manifest())?;
+        let mut warm = Warm::default();
+        let mut turn = self.turn(&job, &mut warm)?;
+        let prompts = self.tokenize(&job)?;
+        let text = self.encode(&mut turn, &prompts)?;
+        let primed = self.prime(&mut turn, text, &job)?;
+        let (scales, grid) = (job.guidance_scales(), job.grid);
+        Ok(Prompt { primed, guidance: prompts.guidance, scales, grid })
+    }
+
+    /// Chooses the tokens of the images that `request` asks for, from all masked, as `model` says.
+    /// Returns them image after image, row after row.
+    ///
+    /// # Errors
+    ///
+    /// What `model` fails with; `Cancelled` if `on_step` broke.
+    pub fn choose<P: Predict<Error = Error>>(
+        &self,
+        request: &Request,
+        model: &mut P,
+        mut on_step: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<u32>> {
+        let job = request.resolve(self.manifest())?;
+        let mut tokens = vec![None; job.images() * job.cells()];
+        let mut rng = Rng::new(job.request.rng, job.request.seed);
+        let on_step = |_, _: &[_], _: &Rng| on_step();
+        let flow =
+            sampler::sample(model, &mut tokens, job.images(), &job.schedule, &mut rng, on_step)?;
+        if flow.is_break() {
+            return Err(cancelled());
+        }
+        Ok(tokens.into_iter().flatten().collect())
+    }
+}
