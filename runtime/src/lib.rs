@@ -36,11 +36,10 @@ pub use measure::{
     verify,
 };
 pub use memory::{
-    budget::{Budget, FALLBACK_BYTES},
     metrics::{Report, StageReport},
     plan::{Plan, StagePlan},
 };
-pub use package::{Options, prepared};
+pub use package::prepared;
 pub use pipeline::{
     Output, Pipeline, Step, state as job,
     trace::{self, Trace},
@@ -48,13 +47,10 @@ pub use pipeline::{
 pub use pixels::preview::Preview;
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{
-    Request, Resolved, Temperature,
+    Budget, FALLBACK_BYTES, GuidanceSchedule, Options, Request, Resolved, RngKind, Sampler,
+    Temperature, Tileable,
     source::Source,
     video::{self, Video},
 };
-pub use sampler::{
-    GuidanceSchedule, Sampler,
-    margin::Tileable,
-    rng::{self, RngKind},
-};
+pub use sampler::rng;
 pub use text::tokenizer as tokenize;

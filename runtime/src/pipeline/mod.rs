@@ -2,6 +2,8 @@
 //! and dropped.
 
 mod looking;
+mod meter;
+mod prompts;
 pub mod state;
 pub mod trace;
 pub(crate) mod warm;
@@ -18,9 +20,10 @@ use image::RgbImage;
 use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
-    memory::metrics::{Meter, Report},
-    memory::plan::Plan,
+    memory::{metrics::Report, plan::Plan},
     package::{Options, Package},
+    pipeline::meter::Meter,
+    pipeline::prompts::Prompts,
     pipeline::state::State,
     pipeline::trace::{Traced, Tracer},
     pipeline::warm::{Slot, Warm},
@@ -34,7 +37,6 @@ use crate::{
     sampler::rng::Rng,
     sampler::variation,
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Text, TextEncoder},
-    text::prompts::Prompts,
     text::tokenizer::Tokenizer,
 };
 

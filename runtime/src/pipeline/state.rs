@@ -163,7 +163,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::sampler::rng::RngKind;
+    use crate::request::RngKind;
 
     fn state() -> State {
         State {

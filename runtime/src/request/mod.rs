@@ -1,20 +1,21 @@
 //! What a caller asks for: plain values, checked once against a package. Knows no network.
 
+mod budget;
+mod kinds;
+mod options;
 pub(crate) mod source;
 pub mod video;
 pub(crate) mod weights;
 
-use std::{fmt, str::FromStr};
-
 use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    request::weights::Weighted,
-    sampler::margin::Tileable,
-    sampler::rng::RngKind,
-    sampler::{GuidanceSchedule, Sampler, Schedule},
+pub use self::{
+    budget::{Budget, FALLBACK_BYTES},
+    kinds::{GuidanceSchedule, RngKind, Sampler, Temperature, Tileable},
+    options::Options,
 };
+use crate::{request::weights::Weighted, sampler::Schedule};
 
 /// The longest prompt that is looked at, in bytes; a model reads 77 tokens.
 pub const MAX_PROMPT_BYTES: usize = 1 << 16;
@@ -143,53 +144,6 @@ impl Default for Request {
             tileable: Tileable::No,
             variation: None,
             variation_of: 0,
-        }
-    }
-}
-
-/// The temperature of the re-masking noise over the steps: finite, at least 0.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Temperature {
-    /// From the first value at the first step to the second at the last, evenly.
-    Range([f32; 2]),
-    /// From this value down to 0.01, as the reference does with a single number.
-    Decaying(f32),
-}
-
-impl Temperature {
-    /// The values at the first and at the last step.
-    pub fn range(self) -> [f32; 2] {
-        match self {
-            Self::Range(range) => range,
-            Self::Decaying(first) => [first, 0.01],
-        }
-    }
-}
-
-impl fmt::Display for Temperature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Range([first, last]) => write!(f, "{first},{last}"),
-            Self::Decaying(first) => write!(f, "{first}"),
-        }
-    }
-}
-
-impl FromStr for Temperature {
-    type Err = Error;
-
-    /// Reads one number, or two with a comma between: `0.7`, `2,0`.
-    fn from_str(text: &str) -> Result<Self> {
-        let numbers: Result<Vec<f32>, _> =
-            text.split(',').map(|number| number.trim().parse()).collect();
-        match numbers.as_deref() {
-            Ok([first]) => Ok(Self::Decaying(*first)),
-            Ok([first, last]) => Ok(Self::Range([*first, *last])),
-            _ => Err(bad(
-                "temperature",
-                format!("expected a number or two with a comma between, found {text:?}"),
-            )),
         }
     }
 }

@@ -214,25 +214,3 @@ fn survives_being_stored() {
         serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
     assert!(unknown.to_string().starts_with("unknown field `strenght`"), "{unknown}");
 }
-
-#[test]
-fn temperatures_are_one_number_or_two() {
-    for (text, expected) in [
-        ("0.7", Temperature::Decaying(0.7)),
-        ("2,0", Temperature::Range([2.0, 0.0])),
-        ("2, 0.5", Temperature::Range([2.0, 0.5])),
-    ] {
-        let found: Temperature = text.parse().expect(text);
-        assert_eq!(found, expected);
-        assert_eq!(found.to_string().parse::<Temperature>().expect(text), expected);
-        let stored = serde_json::to_string(&found).expect("plain data");
-        assert_eq!(serde_json::from_str::<Temperature>(&stored).expect("stored"), expected);
-    }
-    for text in ["", "a", "1,2,3", "1;2"] {
-        let error = text.parse::<Temperature>().expect_err(text).to_string();
-        assert!(
-            error.starts_with("temperature: expected a number or two with a comma between"),
-            "{error}"
-        );
-    }
-}

@@ -218,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sampler::rng::{Rng, RngKind};
+    use crate::{request::RngKind, sampler::rng::Rng};
 
     const MASK: Option<u32> = None;
 

@@ -1,77 +1,9 @@
 //! Pictures whose edges meet: the networks see the grid of tokens with a margin of those from the
 //! other side around it. Knows no network; see [`Request::tileable`](crate::Request::tileable).
 
-use std::{fmt, str::FromStr};
-
 use image::{RgbImage, imageops};
-use pocketmuse_package::{Error, ErrorKind, Model};
-use serde::{Deserialize, Serialize};
 
 use crate::{request::Resolved, sampler::Predict};
-
-/// Tokens of a margin, at least. With fewer the decoder still draws an edge where the picture ends
-/// (docs/tileable.md).
-const MARGIN: usize = 8;
-
-/// Which edges of a picture meet, so that copies of it can lie side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tileable {
-    /// None.
-    #[default]
-    No,
-    /// The left and the right.
-    Across,
-    /// The top and the bottom.
-    Down,
-    /// All four.
-    Both,
-}
-
-impl Tileable {
-    const ALL: [Self; 4] = [Self::No, Self::Across, Self::Down, Self::Both];
-
-    /// The name in files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Across => "across",
-            Self::Down => "down",
-            Self::Both => "both",
-        }
-    }
-
-    /// Rows above and below, and columns left and right, that the networks see besides a picture's
-    /// own.
-    pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
-        let whole = MARGIN.next_multiple_of((model.grid_multiple as usize).max(1));
-        let if_any = |wanted| if wanted { whole } else { 0 };
-        [
-            if_any(matches!(self, Self::Down | Self::Both)),
-            if_any(matches!(self, Self::Across | Self::Both)),
-        ]
-    }
-}
-
-impl fmt::Display for Tileable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Tileable {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|tileable| tileable.name() == text).ok_or_else(|| {
-            Error::new(
-                ErrorKind::BadRequest,
-                "tileable",
-                format!("expected no, across, down or both, found {text:?}"),
-            )
-        })
-    }
-}
 
 /// A grid of rows and columns, with a margin around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,19 +107,6 @@ mod tests {
         ];
         assert_eq!(surrounded.outer(), [4, 7]);
         assert_eq!(surrounded.wrapped(&[1, 2, 3, 4, 5, 6]), expected.concat());
-    }
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for tileable in Tileable::ALL {
-            assert_eq!(tileable.to_string().parse::<Tileable>().expect("a name"), tileable);
-            assert_eq!(
-                serde_json::to_string(&tileable).expect("a name"),
-                format!("\"{tileable}\"")
-            );
-        }
-        let error = "x".parse::<Tileable>().expect_err("no name").to_string();
-        assert_eq!(error, "tileable: expected no, across, down or both, found \"x\"");
     }
 
     /// Answers with the tokens at the positions asked for.

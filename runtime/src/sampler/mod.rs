@@ -2,8 +2,8 @@
 
 pub(crate) mod arithmetic;
 mod draw;
+mod guidance;
 mod halton;
-mod kinds;
 pub(crate) mod margin;
 mod remask;
 pub mod rng;
@@ -15,7 +15,6 @@ use std::{fmt, ops::ControlFlow};
 use pocketmuse_package::{Error, ErrorKind};
 
 use draw::Drawer;
-pub use kinds::{GuidanceSchedule, Sampler};
 pub use schedule::Schedule;
 
 use crate::sampler::rng::{Purpose, Rng};

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use pocketmuse_package::MaskingSchedule;
 
 use super::*;
-use crate::sampler::rng::RngKind;
+use crate::request::RngKind;
 
 const COLUMNS: usize = 32;
 

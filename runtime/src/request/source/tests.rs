@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    request,
-    sampler::rng::{Rng, RngKind},
+    request::{self, RngKind},
+    sampler::rng::Rng,
 };
 
 /// A model of 128 x 128 pixels, tokens of 8, in pairs.

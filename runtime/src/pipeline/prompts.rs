@@ -12,10 +12,8 @@ use std::ops::Range;
 
 use pocketmuse_package::Result;
 
-use crate::{
-    engine::session::Tensor, pipeline::warm::Texts, request::Resolved, stages::Text,
-    text::tokenizer::Tokenizer,
-};
+use super::warm::Texts;
+use crate::{engine::session::Tensor, request::Resolved, stages::Text, text::tokenizer::Tokenizer};
 
 /// The prompts in the order of the guidance branches, and how much each branch counts.
 pub(crate) struct Prompts {
