@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-/// What a request cost.
+use pocketmuse_package::Stage;
+
+/// What a job cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The stages in the order they ran.
     pub stages: Vec<StageReport>,
-    /// From the request to its pictures.
+    /// From the request to its images.
     pub total: Duration,
     /// The most memory the process ever held, as far as the system tells: since it started, or
     /// since the request before this one.
@@ -19,6 +21,9 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name.
     pub name: &'static str,
+    /// How often it was put to use: once for images, once for each pass of a variation and each
+    /// frame of a video, and not at all if what it would have made was there already.
+    pub runs: usize,
     /// From opening its files, digests included where they were not checked before, until it could
     /// run. Zero if it was still loaded.
     pub load: Duration,
@@ -30,4 +35,18 @@ pub struct StageReport {
     /// As above without the pages of mapped files, which the system can take back. Sampled every
     /// few milliseconds.
     pub peak_anonymous_bytes: Option<u64>,
+}
+
+impl StageReport {
+    /// A stage that did nothing yet.
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self {
+            name: stage.name(),
+            runs: 0,
+            load: Duration::ZERO,
+            run: Duration::ZERO,
+            peak_rss_bytes: None,
+            peak_anonymous_bytes: None,
+        }
+    }
 }

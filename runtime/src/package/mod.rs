@@ -15,7 +15,6 @@ use crate::{
     engine::loading::Loading,
     engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
     package::prepared::Prepared,
-    pixels::preview::Preview,
 };
 
 pub(crate) struct Package {
@@ -164,19 +163,17 @@ impl Package {
         fs::read(&path).map_err(|error| Error::io(&path, error))
     }
 
-    /// The colours of the codes, if the package has them.
+    /// The file of colours of the tokens, and what it holds, if the package has one.
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the file was changed or is of another size than the model says.
-    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+    /// `PackageDamaged` if the file was changed.
+    pub(crate) fn preview(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        Preview::parse(&bytes, &self.manifest)
-            .map_err(|error| error.within(path.display()))
-            .map(Some)
+        Ok(Some((path, bytes)))
     }
 
     /// A linear layer by itself, run as the graphs of this package are.

@@ -51,28 +51,33 @@ impl Meter {
         let run = started.elapsed() - load;
         slot.keep(loaded, plan, &result);
         measured::give_back();
-        self.add(plan.stage, [load, run], watch.stop());
+        self.add(plan.stage, 1, [load, run], watch.stop());
         result
     }
 
     /// Reports a stage whose result was there already.
     pub(crate) fn skip(&mut self, stage: Stage) {
-        self.add(stage, [Duration::ZERO; 2], measured::Watch::start().stop());
+        self.add(stage, 0, [Duration::ZERO; 2], measured::Watch::start().stop());
     }
 
-    fn add(&mut self, stage: Stage, [load, run]: [Duration; 2], peak: Peak) {
+    /// A stage that comes again adds to what it was before.
+    fn add(&mut self, stage: Stage, runs: usize, [load, run]: [Duration; 2], peak: Peak) {
         let Peak { rss_bytes, anonymous_bytes } = peak;
         log::debug!(
             "{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB",
             rss_bytes.unwrap_or(0) >> 20
         );
-        self.stages.push(StageReport {
-            name: stage.name(),
-            load,
-            run,
-            peak_rss_bytes: rss_bytes,
-            peak_anonymous_bytes: anonymous_bytes,
+        let at = self.stages.iter().position(|known| known.name == stage.name());
+        let at = at.unwrap_or_else(|| {
+            self.stages.push(StageReport::new(stage));
+            self.stages.len() - 1
         });
+        let report = &mut self.stages[at];
+        report.runs += runs;
+        report.load += load;
+        report.run += run;
+        report.peak_rss_bytes = report.peak_rss_bytes.max(rss_bytes);
+        report.peak_anonymous_bytes = report.peak_anonymous_bytes.max(anonymous_bytes);
     }
 
     pub(crate) fn finish(self) -> Report {
@@ -109,5 +114,18 @@ mod tests {
         }
         let names: Vec<_> = meter.finish().stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["step", "decoder"]);
+    }
+
+    #[test]
+    fn a_stage_that_comes_again_adds_up() {
+        let mut meter = Meter::start();
+        for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
+            let plan = StagePlan::alone(stage);
+            meter.stage(&plan, &mut Slot::default(), |_| Ok(()), |()| Ok(())).expect("no failure");
+        }
+        meter.skip(Stage::TextEncoder);
+        let report = meter.finish();
+        let runs: Vec<_> = report.stages.iter().map(|stage| (stage.name, stage.runs)).collect();
+        assert_eq!(runs, [("prologue", 1), ("step", 2), ("decoder", 2), ("text_encoder", 0)]);
     }
 }

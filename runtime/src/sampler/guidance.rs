@@ -1,10 +1,17 @@
 //! How guidance grows over the steps. Knows no model.
 
-use crate::{request::GuidanceSchedule, sampler::arithmetic};
+use super::arithmetic;
+use crate::request::{GuidanceSchedule, job::Job};
+
+/// The guidance of each step of `job`.
+pub(crate) fn scales(job: &Job) -> Vec<f32> {
+    let (schedule, steps) = (job.request.guidance_schedule, job.steps);
+    (0..steps).map(|step| schedule.at(step, steps, job.guidance_scale)).collect()
+}
 
 impl GuidanceSchedule {
     /// The guidance of a step, from 0, of `steps`, when `scale` is the whole.
-    pub fn at(self, step: usize, steps: usize, scale: f32) -> f32 {
+    pub(crate) fn at(self, step: usize, steps: usize, scale: f32) -> f32 {
         let part = match self {
             Self::Constant => 1.0,
             Self::Linear if steps <= 1 => 1.0,

@@ -34,6 +34,23 @@ impl Rng {
         }
     }
 
+    /// The generator after so many words of its stream. Ours has none.
+    pub(crate) fn after(kind: RngKind, seed: u64, drawn: u64) -> Self {
+        let mut rng = Self::new(kind, seed);
+        if let Self::Torch(twister) = &mut rng {
+            twister.skip(drawn);
+        }
+        rng
+    }
+
+    /// How many words of its stream were drawn.
+    pub(crate) fn drawn(&self) -> u64 {
+        match self {
+            Self::Own(_) => 0,
+            Self::Torch(twister) => twister.drawn(),
+        }
+    }
+
     /// Which generator this is.
     pub fn kind(&self) -> RngKind {
         match self {
