@@ -3,13 +3,13 @@
 
 use std::{ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Error, Result};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::{Pipeline, Warm, cancelled};
+use super::Pipeline;
 use crate::{
     package::Package,
-    request::Request,
-    sampler::{self, Predict, rng::Rng},
+    request::{Job, Request},
+    sampler::{Canvas, Predict, Schedule, guidance, sample},
     stages::{Predictor, Primed, Prompted},
 };
 
@@ -51,14 +51,17 @@ impl Pipeline {
     ///
     /// As for [`Self::generate`].
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
-        let job = request.resolve(self.manifest())?;
-        let mut warm = Warm::default();
-        let mut turn = self.turn(&job, &mut warm)?;
-        let prompts = self.tokenize(&job)?;
-        let text = self.encode(&mut turn, &prompts)?;
-        let primed = self.prime(&mut turn, text, &job)?;
-        let (scales, grid) = (job.guidance_scales(), job.grid);
-        Ok(Prompt { primed, guidance: prompts.guidance, scales, grid })
+        let job = Job::new(request, self.manifest())?;
+        let mut turn = self.turn(&job)?;
+        let conditions = turn.prime();
+        turn.drop_all();
+        let conditions = conditions?;
+        Ok(Prompt {
+            primed: conditions.primed,
+            guidance: conditions.guidance,
+            scales: guidance::scales(&job),
+            grid: job.grid,
+        })
     }
 
     /// Chooses the tokens of the images that `request` asks for, from all masked, as `model` says.
@@ -73,15 +76,11 @@ impl Pipeline {
         model: &mut P,
         mut on_step: impl FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<u32>> {
-        let job = request.resolve(self.manifest())?;
-        let mut tokens = vec![None; job.images() * job.cells()];
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let on_step = |_, _: &[_], _: &Rng| on_step();
-        let flow =
-            sampler::sample(model, &mut tokens, job.images(), &job.schedule, &mut rng, on_step)?;
-        if flow.is_break() {
-            return Err(cancelled());
+        let job = Job::new(request, self.manifest())?;
+        let mut canvas = Canvas::masked(&job);
+        if sample(model, &mut canvas, &Schedule::of(&job), |_, _| on_step())?.is_break() {
+            return Err(Error::new(ErrorKind::Cancelled, "", "the sampling was cancelled"));
         }
-        Ok(tokens.into_iter().flatten().collect())
+        Ok(canvas.tokens.into_iter().flatten().collect())
     }
 }

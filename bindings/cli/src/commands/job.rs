@@ -160,11 +160,10 @@ impl Job {
     /// `BadRequest` for a value out of range or one that does not fit the model or the picture to
     /// edit.
     pub(super) fn check(&self, manifest: &Manifest) -> Result<Request> {
-        let resolved = match &self.source {
-            Some(source) => source.resolve(&self.kept.request, manifest)?,
-            None => self.kept.request.resolve(manifest)?,
-        };
-        Ok(resolved.request)
+        match &self.source {
+            Some(source) => source.resolve(&self.kept.request, manifest),
+            None => self.kept.request.resolve(manifest),
+        }
     }
 
     /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it
