@@ -4,3 +4,4 @@ pub mod library;
 pub(crate) mod loading;
 mod proto;
 pub(crate) mod session;
+pub(crate) mod threads;

@@ -6,7 +6,6 @@ pub mod prepared;
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
 };
 
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
@@ -14,6 +13,7 @@ use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, Sta
 use crate::{
     engine::loading::Loading,
     engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
+    engine::threads::default_threads,
     memory::budget::Budget,
     package::prepared::Prepared,
     pixels::preview::Preview,
@@ -24,7 +24,8 @@ use crate::{
 pub struct Options {
     /// The graphs to run; `None` for the best that the package has.
     pub flavour: Option<Flavour>,
-    /// Threads to compute with, at least 1; `None` for as many as the machine runs at once.
+    /// Threads to compute with, at least 1; `None` for one on each fast core that the process may
+    /// run on: all cores where they are alike, at most 4 on Android and iOS.
     pub threads: Option<usize>,
     /// The ONNX Runtime library file; `None` to look for one (see [`library`](crate::library)).
     pub library: Option<PathBuf>,
@@ -49,7 +50,7 @@ impl Options {
 
     /// The threads to compute with.
     pub(crate) fn threads(&self) -> usize {
-        self.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1)
+        self.threads.unwrap_or_else(default_threads)
     }
 }
 
