@@ -29,7 +29,7 @@ pub mod sampler;
 mod stages;
 mod text;
 
-pub use engine::{library, loading::Loading, session::Runtime};
+pub use engine::{library, loading::Loading, session::Runtime, threads::Sharing};
 pub use measure::{
     bench,
     calibrate::{Sample, calibrate},

@@ -25,6 +25,7 @@ use crate::{
     engine::library::{self, Place},
     engine::loading::Loading,
     engine::proto,
+    engine::threads::Sharing,
 };
 
 pub(crate) use self::{
@@ -182,6 +183,8 @@ pub(crate) enum Form<'a> {
 pub(crate) struct Settings<'a> {
     /// Threads that share one operator's work.
     pub(crate) threads: usize,
+    /// How these threads wait and share.
+    pub(crate) sharing: Sharing,
     pub(crate) loading: Loading,
     pub(crate) form: Form<'a>,
     /// Which of the values that the manifest lists as taps are outputs too.
@@ -295,12 +298,17 @@ fn builder(
         .with_execution_providers([cpu])?
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
+        .with_intra_op_spinning(!settings.sharing.sleeping_threads)?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
         .with_prepacking(prepacking)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run
         // to run.
         .with_memory_pattern(false)?;
+    let builder = match settings.sharing.dynamic_block_base {
+        Some(base) => builder.with_dynamic_block_base(base.get().into())?,
+        None => builder,
+    };
     let builder = match settings.profile {
         Some(path) => builder
             .with_profiling(path)?
@@ -439,7 +447,14 @@ mod tests {
             runtime,
             folder.path(),
             entry,
-            Settings { threads: 1, loading, form: Form::Exported, taps, profile: None },
+            Settings {
+                threads: 1,
+                sharing: Sharing::default(),
+                loading,
+                form: Form::Exported,
+                taps,
+                profile: None,
+            },
         )
     }
 

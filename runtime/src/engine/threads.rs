@@ -1,26 +1,39 @@
-//! How many threads to compute with where nobody says: one for each fast core. Knows no session.
+//! How many threads to compute with where nobody says, and how they share work. Knows no session.
 //!
-//! The threads of an operator wait for the slowest of them, so a phone's small cores cost more than
-//! they add. Linux says how fast each core is, Apple's systems how many are fast; elsewhere, and
-//! where all cores are alike, every core counts.
+//! The default is a thread for each fast core: the threads of an operator wait for the slowest of
+//! them, so a phone's small cores cost more than they add. Linux says how fast each core is,
+//! Apple's systems how many are fast; elsewhere, and where all cores are alike, every core counts.
 
 use std::{
     fs,
+    num::NonZeroU8,
     path::{Path, PathBuf},
     thread,
 };
+
+/// How the threads of an operator wait for work and share it. The default suits a process that
+/// computes all the time on cores that are alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Whether threads that wait for work sleep at once. By default they spin for a while, which
+    /// keeps their cores busy and drains a battery, but finds the next work sooner.
+    pub sleeping_threads: bool,
+    /// Into how many blocks for each thread the rest of an operator's work is divided, over and
+    /// over, so that blocks get smaller towards the end and slow cores take fewer of them; 4 is
+    /// what ONNX Runtime advises. `None`: blocks of one size, which is best where cores are alike.
+    pub dynamic_block_base: Option<NonZeroU8>,
+}
 
 /// The most threads on a phone or a tablet until more were measured there.
 const MOST_ON_PHONES: usize = 4;
 
 /// A core is slow if it is below this share of the fastest core's capacity and as fast as the
-/// slowest core. Phones' small cores lie at 0.16 to 0.45. A phone whose cores are all large has its
-/// slower ones at 0.77.
+/// slowest core. Phones' small cores lie at 0.16 to 0.45; from here on they are worth their place.
 const SLOW_CAPACITY: f64 = 0.7;
 
 /// As [`SLOW_CAPACITY`], of the fastest core's top frequency. Frequencies lie closer together than
 /// capacities, since a small core also does less in a cycle.
-const SLOW_FREQUENCY: f64 = 0.85;
+const SLOW_FREQUENCY: f64 = 0.8;
 
 /// Cores up to this many times the slowest one's speed are as slow as it is.
 const ALIKE: f64 = 1.15;
@@ -191,7 +204,7 @@ mod tests {
         ("its frequencies alone", &[(4, 0, 1766), (4, 0, 2803)], Some(4)),
         ("Helio P60, 4 + 4, nearly alike", &[(4, 741, 2000), (4, 1024, 2000)], None),
         ("Snapdragon 625, eight alike", &[(8, 1024, 2016)], None),
-        ("Snapdragon 8 Elite, all large", &[(6, 0, 3532), (2, 0, 4320)], Some(2)),
+        ("Snapdragon 8 Elite, all large", &[(6, 0, 3532), (2, 0, 4320)], None),
     ];
 
     #[test]

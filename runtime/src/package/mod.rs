@@ -13,7 +13,7 @@ use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, Sta
 use crate::{
     engine::loading::Loading,
     engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
-    engine::threads::default_threads,
+    engine::threads::{Sharing, default_threads},
     memory::budget::Budget,
     package::prepared::Prepared,
     pixels::preview::Preview,
@@ -27,6 +27,8 @@ pub struct Options {
     /// Threads to compute with, at least 1; `None` for one on each fast core that the process may
     /// run on: all cores where they are alike, at most 4 on Android and iOS.
     pub threads: Option<usize>,
+    /// How threads wait for work and share it. It changes time and power, not a single bit.
+    pub sharing: Sharing,
     /// The ONNX Runtime library file; `None` to look for one (see [`library`](crate::library)).
     pub library: Option<PathBuf>,
     /// How much memory may be used; see [`Plan`](crate::Plan).
@@ -59,6 +61,7 @@ pub(crate) struct Package {
     manifest: Manifest,
     flavour: Flavour,
     threads: usize,
+    sharing: Sharing,
     runtime: &'static Runtime,
     taps: Option<Taps>,
     /// Where every stage writes its profile.
@@ -91,6 +94,7 @@ impl Package {
             root: root.to_path_buf(),
             flavour,
             threads: options.threads(),
+            sharing: options.sharing,
             runtime,
             taps: None,
             profiles: None,
@@ -156,6 +160,7 @@ impl Package {
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let settings = Settings {
             threads: self.threads,
+            sharing: self.sharing,
             loading,
             form: Form::Exported,
             taps,
@@ -224,6 +229,7 @@ impl Package {
         let loading = Loading { arena: true, prepacking: true };
         let settings = Settings {
             threads: self.threads,
+            sharing: self.sharing,
             loading,
             form: Form::Exported,
             taps: None,

@@ -119,11 +119,18 @@ mod tests {
     use crate::{
         engine::loading::Loading,
         engine::session::{Form, Input},
+        engine::threads::Sharing,
     };
 
     const LOADING: Loading = Loading { arena: true, prepacking: true };
-    const SETTINGS: Settings<'_> =
-        Settings { threads: 1, loading: LOADING, form: Form::Exported, taps: None, profile: None };
+    const SETTINGS: Settings<'_> = Settings {
+        threads: 1,
+        sharing: Sharing::default(),
+        loading: LOADING,
+        form: Form::Exported,
+        taps: None,
+        profile: None,
+    };
 
     fn runtime() -> &'static Runtime {
         Runtime::for_tests()
