@@ -11,7 +11,6 @@ mod label;
 mod onnx;
 mod outputs;
 mod picture;
-pub mod place;
 mod preview;
 pub mod runtime;
 pub mod setup;
