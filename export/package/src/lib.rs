@@ -6,6 +6,7 @@
 //! [`Stage`]. This crate's README is the specification of the format.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod digest;
 mod error;
 pub mod files;
@@ -14,6 +15,7 @@ mod names;
 mod preview;
 mod ranges;
 mod shape;
+mod subset;
 pub mod wire;
 
 pub use digest::{Digest, DigestWriter};
@@ -27,3 +29,4 @@ pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};
+pub use subset::Subset;

@@ -22,7 +22,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const ATTENTION: &str = "attention.";
 
 /// A manifest larger than this is not one; it is refused before it is parsed.
-const MAX_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
 /// Everything a package says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
