@@ -125,7 +125,7 @@ mod tests {
     const LOADING: Loading = Loading { arena: true, prepacking: true };
     const SETTINGS: Settings<'_> = Settings {
         threads: 1,
-        sharing: Sharing::default(),
+        sharing: Sharing { sleeping_threads: false, dynamic_block_base: None },
         loading: LOADING,
         form: Form::Exported,
         taps: None,
