@@ -74,8 +74,8 @@ pub use pipeline::{
 pub use pixels::preview::Preview;
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{
-    Budget, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind, Sampler, Temperature,
-    Tileable, source::Source,
+    Budget, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind, Sampler, Sharing,
+    Temperature, Tileable, source::Source,
 };
 pub use sampler::rng;
 pub use text::tokenizer as tokenize;

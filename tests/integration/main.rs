@@ -16,6 +16,7 @@ mod preview;
 mod quality;
 mod quality_of_edits;
 mod support;
+mod threads;
 mod tiles;
 mod trace;
 mod variations;

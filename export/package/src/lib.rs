@@ -6,6 +6,7 @@
 //! [`Stage`]. This crate's README is the specification of the format.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod digest;
 mod error;
 pub mod files;
@@ -16,6 +17,7 @@ pub mod onnx;
 mod preview;
 mod ranges;
 mod shape;
+mod subset;
 pub mod wire;
 
 pub use digest::{Digest, DigestWriter};
@@ -29,3 +31,4 @@ pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};
+pub use subset::Subset;

@@ -6,3 +6,4 @@ pub(crate) mod processor;
 pub(crate) mod runtime;
 pub(crate) mod session;
 mod taps;
+pub(crate) mod threads;

@@ -17,10 +17,13 @@ use self::{
     builder::builder,
     signature::{check_signature, signature},
 };
-use crate::engine::{
-    loading::Loading,
-    runtime::{Runtime, failed},
-    taps,
+use crate::{
+    engine::{
+        loading::Loading,
+        runtime::{Runtime, failed},
+        taps,
+    },
+    request::Sharing,
 };
 
 pub use self::value::{Input, Tensor};
@@ -70,6 +73,8 @@ impl SavedGraph {
 pub struct Settings<'a> {
     /// Threads that share one operator's work.
     pub threads: usize,
+    /// How these threads wait and share.
+    pub sharing: Sharing,
     /// Time against memory.
     pub loading: Loading,
     /// In which form the graph is loaded.
@@ -85,7 +90,14 @@ pub struct Settings<'a> {
 impl Settings<'_> {
     /// A graph as it was exported, without taps and profile.
     pub fn new(threads: usize, loading: Loading) -> Self {
-        Self { threads, loading, form: Form::Exported, taps: None, profile: None }
+        Self {
+            threads,
+            sharing: Sharing::default(),
+            loading,
+            form: Form::Exported,
+            taps: None,
+            profile: None,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::prepared::Prepared,
+    request::Sharing,
 };
 
 /// An opened package. Files are checked when they are first used.
@@ -26,6 +27,7 @@ pub struct Package {
     manifest: Manifest,
     flavour: Flavour,
     threads: usize,
+    sharing: Sharing,
     runtime: &'static Runtime,
     /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
@@ -59,6 +61,7 @@ impl Package {
             root: root.to_path_buf(),
             flavour,
             threads: options.threads(),
+            sharing: options.sharing,
             runtime,
             taps: None,
             profiles: None,
@@ -114,7 +117,8 @@ impl Package {
             .try_for_each(|file| self.prepared.check(file))?;
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let profile = profile.as_deref();
-        let settings = Settings { taps, profile, ..Settings::new(self.threads, loading) };
+        let sharing = self.sharing;
+        let settings = Settings { sharing, taps, profile, ..Settings::new(self.threads, loading) };
         let is_plain = taps.is_none() && profile.is_none();
         let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
         self.prepared.save();

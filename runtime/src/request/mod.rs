@@ -17,7 +17,7 @@ pub use self::{
     budget::{Budget, FALLBACK_BYTES},
     job::Job,
     kinds::{GuidanceSchedule, RngKind, Sampler, Temperature, Tileable},
-    options::Options,
+    options::{Options, Sharing},
 };
 
 /// The longest prompt that is looked at, in bytes; a model reads 77 tokens.

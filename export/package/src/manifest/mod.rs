@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::read::MAX_BYTES;
 pub use self::{
     file::FileEntry,
     held::{Convolutions, Held},

@@ -8,7 +8,7 @@ use super::{Defaults, FORMAT_VERSION, FileEntry, MANIFEST, Manifest, Model, Stag
 use crate::{Error, ErrorKind, Result, files};
 
 /// A manifest larger than this is not one; it is refused before it is parsed.
-const MAX_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
 impl Manifest {
     /// Reads and validates the manifest of the package at `root`.

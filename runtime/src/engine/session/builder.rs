@@ -26,12 +26,17 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         .with_execution_providers([cpu])?
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
+        .with_intra_op_spinning(!settings.sharing.sleeping_threads)?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
         .with_prepacking(weights == Weights::Packed)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run
         // to run.
         .with_memory_pattern(false)?;
+    let builder = match settings.sharing.dynamic_block_base {
+        Some(base) => builder.with_dynamic_block_base(base.get().into())?,
+        None => builder,
+    };
     let builder = match settings.profile {
         Some(path) => builder
             .with_profiling(path)?
