@@ -89,7 +89,7 @@ fn source(run: &str) -> Option<Source> {
     let picture = pixels::read(&file("input")?).expect("a picture");
     let source = Source::new(picture.image).with_paste(false); // the reference returns the whole reconstruction
     Some(match file("mask") {
-        Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask")),
+        Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask").image),
         None => source,
     })
 }

@@ -48,7 +48,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (&["edit", "house.png"], 2, "required arguments were not provided"),
         (&["edit", "none.png", "a"], 1, "error: none.png: "),
         (&["edit", "text.png", "a"], 1, "error: text.png: expected a PNG, JPEG"),
-        (&["edit", "short.png", "a"], 1, "error: short.png: expected a picture, found"),
+        (&["edit", "short.png", "a"], 1, "error: short.png: expected an image, found"),
         (
             &["edit", "house.png", "a", "--strength", "1.5"],
             2,

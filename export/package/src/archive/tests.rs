@@ -35,6 +35,7 @@ fn manifest(flavours: &[Flavour]) -> Manifest {
         inputs: vec![],
         outputs: vec![],
         taps: BTreeMap::new(),
+        held: None,
     };
     let stages = |flavour| FlavourEntry {
         stages: Stage::ALL.iter().map(|&kind| (kind, stage(flavour, kind))).collect(),
