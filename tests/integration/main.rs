@@ -15,6 +15,7 @@ mod pipeline;
 mod preview;
 mod quality;
 mod quality_of_edits;
+mod rooms;
 mod support;
 mod tiles;
 mod trace;
