@@ -16,6 +16,7 @@ mod preview;
 mod quality;
 mod quality_of_edits;
 mod rooms;
+mod statistics;
 mod support;
 mod tiles;
 mod trace;

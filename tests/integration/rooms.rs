@@ -86,23 +86,24 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_circle_among_the_modules_of_a_crate() {
+    let mut found = String::new();
     for root in roots() {
         let graph = modules_of(&root);
         let circles = graph.circles();
-        assert!(circles.is_empty(), "{}:\n{}", root.display(), describe(&circles));
+        if !circles.is_empty() {
+            found += &format!("{}:\n{}", root.display(), describe(&circles));
+        }
     }
+    assert!(found.is_empty(), "these need each other:\n{found}");
 }
 
 #[test]
 fn every_room_needs_only_those_before_it() {
     let graph = modules_of(Path::new("runtime/src/lib.rs"));
+    // The root shows all rooms and stands behind the last; so does a room that nobody planned.
     let place = |module: &str| {
         let room = module.split("::").next().expect("a name");
-        let is_root = room == modules::ROOT;
-        // The root shows all rooms and stands behind the last.
-        ROOMS.iter().chain([&modules::ROOT]).position(|name| *name == room).unwrap_or_else(|| {
-            panic!("{room}: expected one of {ROOMS:?}, found a room of its own ({is_root})")
-        })
+        ROOMS.iter().position(|name| *name == room).unwrap_or(ROOMS.len())
     };
     let wrong = graph.edges().filter(|edge| place(edge.from) < place(edge.to));
     let lines: String = wrong.map(|edge| format!("  {edge}\n")).collect();
@@ -116,7 +117,8 @@ fn every_room_needs_only_those_before_it() {
 fn no_circle_among_the_crates_tests_included() {
     let (metadata, mut graph) = (metadata(), Graph::default());
     for package in list(&metadata, "packages") {
-        let manifest = text(package, "manifest_path");
+        let manifest = Path::new(text(package, "manifest_path"));
+        let manifest = manifest.strip_prefix(workspace()).expect("in the workspace").display();
         graph.add_node(text(package, "name"));
         for needed in list(package, "dependencies").filter(|needed| needed["path"].is_string()) {
             let kind = needed["kind"].as_str().unwrap_or("normal");

@@ -383,7 +383,7 @@ mod tests {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
         let ab = ("lib.rs", "mod a; mod b;");
         let cases: [Case<'_>; 16] = [
-            ("a use line", &[ab, ("a.rs", "use crate::b::B;"), ("b.rs", "pub struct B;")], &["a b"]),
+            ("a use line", &[ab, ("a.rs", "use crate::b::B;"), ("b.rs", "struct B;")], &["a b"]),
             (
                 "nested groups",
                 &[
@@ -415,20 +415,29 @@ mod tests {
             ),
             (
                 "a child of its parent",
-                &[("lib.rs", "mod a;"), ("a/mod.rs", "mod c; pub struct A;"),
-                  ("a/c.rs", "use super::A;")],
+                &[
+                    ("lib.rs", "mod a;"),
+                    ("a/mod.rs", "mod c; pub struct A;"),
+                    ("a/c.rs", "use super::A;"),
+                ],
                 &["a::c a"],
             ),
             (
                 "a parent of its child",
-                &[("lib.rs", "mod a;"), ("a.rs", "mod c; fn f() { c::g() }"),
-                  ("a/c.rs", "pub fn g() {}")],
+                &[
+                    ("lib.rs", "mod a;"),
+                    ("a.rs", "mod c; fn f() { c::g() }"),
+                    ("a/c.rs", "pub fn g() {}"),
+                ],
                 &["a a::c"],
             ),
             (
                 "a declaration alone needs nothing",
-                &[("lib.rs", "mod a;"), ("a.rs", "pub(crate) mod c;"),
-                  ("a/c.rs", "pub(super) fn g() {} pub(in crate::a) fn h() {}")],
+                &[
+                    ("lib.rs", "mod a;"),
+                    ("a.rs", "pub(crate) mod c;"),
+                    ("a/c.rs", "pub(super) fn g() {} pub(in crate::a) fn h() {}"),
+                ],
                 &[],
             ),
             (
@@ -470,7 +479,8 @@ mod tests {
                     ab,
                     (
                         "a.rs",
-                        "#[cfg(test)] use crate::b::B; #[cfg(all(test, unix))] fn f() { crate::b::g() }
+                        "#[cfg(test)] use crate::b::B;
+                         #[cfg(all(test, unix))] fn f() { crate::b::g() }
                          struct A; impl A { #[cfg(test)] fn h() { crate::b::g() } }",
                     ),
                     ("b.rs", "#[cfg(not(test))] use crate::a::A;"),
@@ -488,8 +498,11 @@ mod tests {
             ),
             (
                 "another crate of the same name",
-                &[("lib.rs", "mod a; mod image;"), ("a.rs", "use image::Rgb; fn f() { image::g() }"),
-                  ("image.rs", "use image::Luma;")],
+                &[
+                    ("lib.rs", "mod a; mod image;"),
+                    ("a.rs", "use image::Rgb; fn f() { image::g() }"),
+                    ("image.rs", "use image::Luma;"),
+                ],
                 &[],
             ),
             (
@@ -499,8 +512,11 @@ mod tests {
             ),
             (
                 "names that lead in a circle",
-                &[("lib.rs", "mod a; mod b;"), ("a.rs", "pub use crate::b::*;"),
-                  ("b.rs", "pub use crate::a::*; pub struct B;")],
+                &[
+                    ("lib.rs", "mod a; mod b;"),
+                    ("a.rs", "pub use crate::b::*;"),
+                    ("b.rs", "pub use crate::a::*; pub struct B;"),
+                ],
                 &["a b", "b a"],
             ),
         ];
