@@ -194,5 +194,9 @@ fn few_samples() -> Criterion {
     Criterion::default().sample_size(10).measurement_time(Duration::from_secs(5)).without_plots()
 }
 
-criterion_group! { name = tiny_world; config = few_samples(); targets = exporting, tokenizing, stages, sampling, previewing, end_to_end }
+criterion_group! {
+    name = tiny_world;
+    config = few_samples();
+    targets = exporting, tokenizing, stages, sampling, previewing, end_to_end
+}
 criterion_main!(tiny_world);

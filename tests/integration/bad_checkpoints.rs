@@ -236,7 +236,8 @@ proptest::proptest! {
     /// Any changed byte in a config or a header is an error or a package, never a panic.
     #[test]
     fn no_byte_makes_it_panic(at in 0usize..4000, byte: u8, file in 0usize..5) {
-        let files = ["transformer/config.json", "text_encoder/config.json", "vqvae/config.json", TRANSFORMER,
+        let files = [
+            "transformer/config.json", "text_encoder/config.json", "vqvae/config.json", TRANSFORMER,
             "tokenizer/tokenizer.json"];
         let (folder, copy) = changed("tiny-512");
         let path = copy.join(files[file]);

@@ -87,7 +87,8 @@ fn source(run: &str) -> Option<Source> {
         Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists())
     };
     let picture = pixels::read(&file("input")?).expect("a picture");
-    let source = Source::new(picture.image).with_paste(false); // the reference returns the whole reconstruction
+    // The reference returns the whole reconstruction.
+    let source = Source::new(picture.image).with_paste(false);
     Some(match file("mask") {
         Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask").image),
         None => source,

@@ -15,6 +15,8 @@ mod pipeline;
 mod preview;
 mod quality;
 mod quality_of_edits;
+mod rooms;
+mod statistics;
 mod support;
 mod threads;
 mod tiles;

@@ -1,7 +1,11 @@
 //! The memory policy as a caller sees it: what stays loaded changes time and memory and never a
 //! picture, and a budget is kept or refused.
 
-use std::{ops::ControlFlow, path::Path, time::Duration};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use image::{Rgb, RgbImage};
 use pocketmuse::{
@@ -11,6 +15,10 @@ use pocketmuse::{
 use crate::support::{self, flavoured_package, package};
 
 const PLENTY: Budget = Budget::Bytes(8 << 30);
+
+/// How long files that were just written may not be trusted: a file system's clock ticks every two
+/// seconds, and other tests run beside this one.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(package: &Path, memory: Budget) -> Pipeline {
     support::runtime();
@@ -44,8 +52,9 @@ fn smallest(package: &Path, request: &Request) -> Budget {
 
 const ALL: [&str; 4] = ["text_encoder", "prologue", "step", "decoder"];
 
+/// int8 cannot tip here: both images are made on one machine, by the same kernels.
 #[test]
-fn the_second_picture_loads_nothing_and_is_the_same() {
+fn the_second_image_loads_nothing_and_is_the_same() {
     for flavour in [Flavour::F32, Flavour::Int8] {
         let (warm, cold) = (open(&flavoured_package(flavour), PLENTY), || {
             open(&flavoured_package(flavour), PLENTY)
@@ -196,6 +205,7 @@ fn a_repeated_prompt_is_not_encoded_again() {
     assert!(run(&generate(&pipeline, &request(7))), "it was dropped");
 }
 
+/// int8 cannot tip here: its images are compared with each other on one machine.
 #[test]
 fn a_package_is_checked_and_optimised_by_the_first_process_only() {
     // ONNX Runtime lays the weights of f32 convolutions out anew: a second copy, which is not kept.
@@ -205,7 +215,6 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
         let options =
             Options { prepared: Some(folder.path().join("made/for/it")), ..Options::default() };
         let prepared = options.prepared.as_deref().expect("a folder");
-        std::thread::sleep(Duration::from_millis(2100)); // files that were just written are not trusted
         support::runtime();
         let picture = || {
             let pipeline =
@@ -217,8 +226,14 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
         let unprepared = generate(&unprepared, &request(7)).images;
         assert_eq!(picture(), unprepared);
         let kept = || prepared::list(prepared).expect("readable");
+        let started = Instant::now();
+        // A tokenizer, four graphs, their data: all but those that were just written.
+        while kept().iter().all(|entry| entry.files < 9) {
+            assert!(started.elapsed() < PATIENCE, "{:?}", kept());
+            assert_eq!(picture(), unprepared);
+        }
         let [entry] = kept().try_into().expect("one package");
-        assert_eq!(entry.files, 9, "a tokenizer, four graphs, their data");
+        assert_eq!(entry.files, 9);
         assert_eq!(entry.graphs.len(), graphs);
 
         // A graph that does not load would be made again: as another file.

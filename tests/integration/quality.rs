@@ -10,14 +10,18 @@ use pocketmuse::{
 use pocketmuse_measure::agreement as agreement_of;
 use serde_json::Value;
 
-use crate::support::{self, fixture, flavoured_package};
+use crate::{
+    statistics::Mean,
+    support::{self, fixture, flavoured_package},
+};
 
 pub(crate) const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "backdrop"];
 
-/// How much lower a quantized flavour may score, of 1.
+/// How much lower a quantized flavour may score, of 1 (docs/quantization.md).
 const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.03)];
 
-/// How like the pictures of the two decoders are at least, in dB.
+/// How like the images of the two decoders are at least, in dB: with the last level in u8, which
+/// was not done, they would be 3 dB below the 41.3 of the mean (docs/quantization.md).
 const MIN_PSNR: f64 = 38.0;
 
 pub(crate) fn open(flavour: Flavour) -> Pipeline {
@@ -68,44 +72,55 @@ impl Judge {
     }
 }
 
-/// The share of attributes that the pictures of `flavour` show as asked.
-fn score(flavour: Flavour) -> f64 {
+/// The share of its attributes that each image of `flavour` shows as asked.
+fn scores(flavour: Flavour) -> Vec<f64> {
     let pipeline = open(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
     let all = prompts()["prompts"].as_array().expect("a list");
-    let right: usize = all
-        .iter()
-        .map(|prompt| {
-            let output = pipeline.generate(&request(prompt), |_| ControlFlow::Continue(()));
-            let output = output.unwrap_or_else(|error| panic!("{error}"));
-            judge.score(&output.images[0], &prompt["labels"])
-        })
-        .sum();
-    assert_eq!(all.len(), 200);
-    right as f64 / (all.len() * ATTRIBUTES.len()) as f64
+    let score = |prompt| {
+        let output = pipeline.generate(&request(prompt), |_| ControlFlow::Continue(()));
+        let output = output.unwrap_or_else(|error| panic!("{error}"));
+        judge.score(&output.images[0], &prompt["labels"]) as f64 / ATTRIBUTES.len() as f64
+    };
+    all.iter().map(score).collect()
 }
 
+/// What a quantized flavour gains over f32, image by image of the same prompt and seed.
+pub(crate) fn gain(f32: &[f64], quantized: &[f64]) -> Mean {
+    assert_eq!(f32.len(), quantized.len());
+    let pairs = f32.iter().zip(quantized);
+    Mean::of(&pairs.map(|(f32, quantized)| quantized - f32).collect::<Vec<_>>())
+}
+
+/// Why it cannot tip: a quantized flavour fails when its pairs with f32 show a loss above the
+/// limit with 99.9% confidence. Where it loses no more than the limit, 200 other images, as another
+/// processor makes them, fail in 1 case of 1,000 at most; with the means of this test, far less.
+/// f32's own score is of tokens that do not depend on the processor (see `exactness`).
 #[test]
-fn quantized_pictures_show_what_f32_pictures_show() {
+#[ignore = "slow: 600 images, judged"]
+fn quantized_images_show_what_f32_images_show() {
     let scores = thread::scope(|scope| {
         let runs = [Flavour::F32, Flavour::Int8, Flavour::Int4]
-            .map(|flavour| scope.spawn(move || score(flavour)));
-        runs.map(|run| run.join().expect("a score"))
+            .map(|flavour| scope.spawn(move || scores(flavour)));
+        runs.map(|run| run.join().expect("scores"))
     });
-    let [f32, int8, int4] = scores.map(|score| 100.0 * score);
-    println!(
-        "attributes shown as asked, over 200 prompts: f32 {f32:.1}%, int8 {int8:.1}%, int4 {int4:.1}%"
-    );
     let [f32, quantized @ ..] = scores;
+    assert_eq!(f32.len(), 200);
+    let share = Mean::of(&f32).value;
+    println!("attributes shown as asked, over 200 prompts: f32 {:.1}%", 100.0 * share);
     assert!(
-        f32 >= 0.97,
-        "the reference pipeline scores 98.4% with its own random numbers; found {f32}"
+        share >= 0.97,
+        "the reference pipeline scores 98.4% with its own random numbers; found {share}"
     );
-    for (found, (flavour, loss)) in quantized.into_iter().zip(MAX_LOSS) {
-        assert!(
-            found >= f32 - loss,
-            "expected {flavour} within {loss} of f32 {f32}, found {found}"
+    for (found, (flavour, loss)) in quantized.iter().zip(MAX_LOSS) {
+        let gain = gain(&f32, found);
+        println!(
+            "{flavour} {:.1}%, by pairs {:+.2} ± {:.2} points",
+            100.0 * Mean::of(found).value,
+            100.0 * gain.value,
+            100.0 * gain.error
         );
+        assert!(gain.most() >= -loss, "expected {flavour} within {loss} of f32, found {gain:?}");
     }
 }
 
@@ -127,7 +142,11 @@ fn agreement(flavour: Flavour) -> Vec<f32> {
     means
 }
 
+/// Why it cannot tip: the tokens that both flavours are asked about are f32's, so a choice that
+/// rounds differently on another processor changes no later one, and each share is over some
+/// thousand choices.
 #[test]
+#[ignore = "slow: 40 images' steps, twice"]
 fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
     let (f32, prompt) = (open(Flavour::F32), &prompts()["prompts"][0]);
     let same = agreement_of(&f32, &f32, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
@@ -174,6 +193,8 @@ fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
     last
 }
 
+/// Why it cannot tip: the tokens are f32's, and each image's pixels come of them alone. Other
+/// kernels round some sums to the next integer, which moves the PSNR by hundredths of a dB.
 #[test]
 fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
     let pipeline = open(Flavour::F32);
@@ -192,7 +213,7 @@ fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
         found.iter().copied().fold(f64::MAX, f64::min),
     );
     println!(
-        "decoder, int8 against f32, {} pictures: PSNR {mean:.1} dB in the mean, {least:.1} dB at least",
+        "decoder, int8 against f32, {} images: PSNR {mean:.1} dB in the mean, {least:.1} at least",
         found.len()
     );
     assert!(least >= MIN_PSNR, "expected at least {MIN_PSNR} dB, found {found:.1?}");

@@ -2,18 +2,19 @@
 //! pictures that the f32 flavour made, remade as a whole towards another prompt and repainted in
 //! part.
 
-use std::{cmp::Ordering, ops::ControlFlow, sync::OnceLock, thread};
+use std::{ops::ControlFlow, sync::OnceLock, thread};
 
 use image::RgbImage;
 use pocketmuse::{Flavour, Request, Source};
 use serde_json::Value;
 
 use crate::{
-    quality::{ATTRIBUTES, Judge, open, prompts, request},
+    quality::{ATTRIBUTES, Judge, gain, open, prompts, request},
+    statistics::Mean,
     support::fixture,
 };
 
-/// How much lower int8 may score, of 1: as for pictures from nothing.
+/// How much lower int8 may score, of 1: as for images from nothing.
 const MAX_LOSS: f64 = 0.01;
 
 /// What f32 scores at least: something of the source stays, so less than from nothing. Pictures
@@ -81,15 +82,16 @@ fn repainted(index: usize, picture: &RgbImage) -> (&'static Value, Request, Sour
     (asked, request, Source::new(picture.clone()).with_box(AREA).expect("inside the picture"))
 }
 
-/// How many attributes each edited picture shows as asked, by kind. All edits of a picture follow
-/// each other, so that it is encoded once.
-fn scores(flavour: Flavour) -> Vec<[usize; KINDS.len()]> {
+/// The share of its attributes that each edited image shows as asked, by kind. All edits of an
+/// image follow each other, so that it is encoded once.
+fn scores(flavour: Flavour) -> Vec<[f64; KINDS.len()]> {
     let pipeline = open(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
     let mut score = |index, picture, edit: Edit| {
         let (asked, request, source) = edit(index, picture);
         let output = pipeline.edit(&request, &source, |_| ControlFlow::Continue(()));
-        judge.score(&output.unwrap_or_else(|error| panic!("{error}")).images[0], &asked["labels"])
+        let image = &output.unwrap_or_else(|error| panic!("{error}")).images[0];
+        judge.score(image, &asked["labels"]) as f64 / ATTRIBUTES.len() as f64
     };
     sources()
         .iter()
@@ -98,42 +100,33 @@ fn scores(flavour: Flavour) -> Vec<[usize; KINDS.len()]> {
         .collect()
 }
 
-/// The shares of attributes shown as asked, f32's and int8's, printed with how many pictures
-/// differ.
-fn shares(kind: &str, [f32, int8]: [Vec<usize>; 2]) -> [f64; 2] {
-    let count =
-        |wanted| f32.iter().zip(&int8).filter(|(f32, int8)| int8.cmp(f32) == wanted).count();
-    let (more, less) = (count(Ordering::Greater), count(Ordering::Less));
-    let shares = [&f32, &int8]
-        .map(|right| right.iter().sum::<usize>() as f64 / (right.len() * ATTRIBUTES.len()) as f64);
-    let [f32, int8] = shares.map(|share| 100.0 * share);
-    println!(
-        "{kind}, attributes shown as asked: f32 {f32:.1}%, int8 {int8:.1}%, more in {more} of 200 edits, less in {less}"
-    );
-    shares
-}
-
+/// Why it cannot tip: as for images from nothing, int8 fails when its pairs with f32 show a loss
+/// above the limit with 99.9% confidence.
 #[test]
-fn int8_edits_pictures_as_f32_does() {
+#[ignore = "slow: 200 images and 800 edits of them, judged"]
+fn int8_edits_images_as_f32_does() {
     let scores = thread::scope(|scope| {
         let runs =
             [Flavour::F32, Flavour::Int8].map(|flavour| scope.spawn(move || scores(flavour)));
         runs.map(|run| run.join().expect("scores"))
     });
     assert!(scores.iter().all(|scores| scores.len() == 200));
-    let of_kind = |index: usize| {
-        scores.each_ref().map(|scores| scores.iter().map(|scores| scores[index]).collect())
-    };
-    let found: Vec<_> = KINDS
-        .iter()
-        .enumerate()
-        .map(|(index, (kind, _))| (kind, shares(kind, of_kind(index))))
-        .collect();
-    for (kind, [f32, int8]) in found {
-        assert!(f32 >= LEAST, "{kind}: expected pictures that follow the prompt, found {f32}");
+    for (index, (kind, _)) in KINDS.iter().enumerate() {
+        let of_kind = |scores: &Vec<[f64; KINDS.len()]>| -> Vec<f64> {
+            scores.iter().map(|scores| scores[index]).collect()
+        };
+        let [f32, int8] = scores.each_ref().map(of_kind);
+        let (share, gain) = (Mean::of(&f32), gain(&f32, &int8));
+        println!(
+            "{kind}, attributes shown as asked: f32 {:.1}%, int8 by pairs {:+.2} ± {:.2} points",
+            100.0 * share.value,
+            100.0 * gain.value,
+            100.0 * gain.error
+        );
+        assert!(share.value >= LEAST, "{kind}: expected images as asked, found {share:?}");
         assert!(
-            int8 >= f32 - MAX_LOSS,
-            "{kind}: expected int8 within {MAX_LOSS} of f32 {f32}, found {int8}"
+            gain.most() >= -MAX_LOSS,
+            "{kind}: expected int8 within {MAX_LOSS} of f32, found {gain:?}"
         );
     }
 }

@@ -1,11 +1,14 @@
-//! The edges of a tileable picture meet as its columns and rows do beside them.
+//! The edges of a tileable image meet as its columns and rows do beside them.
 
 use std::ops::ControlFlow;
 
 use image::RgbImage;
 use pocketmuse::{ErrorKind, Flavour, Options, Pipeline, Request, Source, Tileable, Video};
 
-use crate::support::{self, flavoured_package};
+use crate::{
+    quality::prompts,
+    support::{self, flavoured_package},
+};
 
 fn open(flavour: Flavour) -> Pipeline {
     support::runtime();
@@ -19,69 +22,87 @@ fn request(prompt: &str, tileable: Tileable) -> Request {
     Request { prompt, seed: 3, num_inference_steps: Some(6), tileable, ..Request::default() }
 }
 
-fn picture(pipeline: &Pipeline, request: &Request) -> RgbImage {
+fn image(pipeline: &Pipeline, request: &Request) -> RgbImage {
     let output = pipeline.generate(request, |_| ControlFlow::Continue(()));
     output.unwrap_or_else(|error| panic!("{error}")).images.remove(0)
 }
 
-/// How much a column differs from the next, or a row: where the picture meets its copy, and on
-/// average in the four pairs beside that, so that a thing that lies across the edge counts in both.
-fn differences(image: &RgbImage, is_across: bool) -> [f64; 2] {
+/// Pixels of a token's side: where two tokens meet an image may jump, at its seam as anywhere.
+const TOKEN: u32 = 8;
+
+/// Whether the image jumps at its seam, where it meets its copy: whether that is among the highest
+/// quarter of its jumps from token to token, of which an image of 16 x 16 tokens has 16 each way.
+///
+/// An image is compared with itself, so neither the model's taste nor one thing that lies across
+/// the seam counts for more than one vote.
+fn jumps(image: &RgbImage, is_across: bool) -> bool {
     let turned = if is_across { image.clone() } else { image::imageops::rotate90(image) };
     let (width, height) = turned.dimensions();
-    let difference = |x: u32| {
+    let jump = |x: u32| -> u32 {
         let pair =
             |y| turned.get_pixel(x, y).0.into_iter().zip(turned.get_pixel((x + 1) % width, y).0);
-        (0..height).flat_map(pair).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>()
-            / f64::from(3 * height)
+        (0..height).flat_map(pair).map(|(a, b)| u32::from(a.abs_diff(b))).sum()
     };
-    [difference(width - 1), [width - 3, width - 2, 0, 1].map(difference).iter().sum::<f64>() / 4.0]
+    let seam = jump(width - 1);
+    let higher = (1..width / TOKEN).filter(|token| jump(token * TOKEN - 1) > seam).count();
+    higher < (width / TOKEN / 4) as usize
 }
 
-/// As above, the mean over some pictures.
-fn seam(pipeline: &Pipeline, tileable: Tileable, is_across: bool) -> [f64; 2] {
-    let prompts = [
-        "a red house in a meadow on a sunny day",
-        "a boat on the sea",
-        "mountains at night",
-        "a castle in the desert",
-    ];
-    let found = prompts
-        .map(|prompt| differences(&picture(pipeline, &request(prompt, tileable)), is_across));
-    [0, 1].map(|which| {
-        found.iter().map(|differences| differences[which]).sum::<f64>() / found.len() as f64
-    })
-}
-
-#[test]
-fn edges_meet_where_they_are_asked_to() {
-    for flavour in [Flavour::F32, Flavour::Int8] {
-        let pipeline = open(flavour);
-        for (tileable, is_across, meets) in [
-            (Tileable::No, true, None), // the left of a scene is often like its right
-            (Tileable::Across, true, Some(true)),
-            (Tileable::No, false, Some(false)),
-            (Tileable::Across, false, Some(false)),
-            (Tileable::Down, false, Some(true)),
-            (Tileable::Both, true, Some(true)),
-            (Tileable::Both, false, Some(true)),
-        ] {
-            let [seam, beside] = seam(&pipeline, tileable, is_across);
-            println!(
-                "{flavour}, {tileable}, across {is_across}: {seam:.2} at the seam, {beside:.2} beside it"
+/// Checks over `count` images of each kind that most jump at a seam that was not asked to meet, and
+/// most do not at one that was.
+///
+/// Why it cannot tip. A seam that is a place like any other is among the highest quarter in a
+/// quarter of the images, and one that does not meet (the sky above the ground) in nearly all. The
+/// bound, one half, is between them, whatever the images are: of 25 images, more than half are
+/// there by chance in 3 cases of 1,000, of 100 in 1 of 10 million.
+/// `sum(comb(n, k) * 0.25**k * 0.75**(n - k) for k in range(n // 2 + 1, n + 1))`
+fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
+    let pipeline = open(flavour);
+    let prompts = prompts()["prompts"].as_array().expect("a list");
+    let make = |tileable: Tileable| -> Vec<RgbImage> {
+        let chosen = prompts.iter().step_by(prompts.len() / count);
+        let request = |prompt| Request {
+            num_inference_steps: Some(4),
+            tileable,
+            ..crate::quality::request(prompt)
+        };
+        chosen.map(|prompt| image(&pipeline, &request(prompt))).collect()
+    };
+    for (tileable, expected) in [
+        // The left of a scene is often like its right: nothing is expected there.
+        (Tileable::No, &[(false, false)][..]),
+        (Tileable::Across, &[(true, true), (false, false)]),
+        (Tileable::Down, &[(false, true)]),
+        (Tileable::Both, &[(true, true), (false, true)]),
+    ] {
+        let images = make(tileable);
+        assert_eq!(images.len(), count);
+        for &(is_across, meets) in expected {
+            let jumping = images.iter().filter(|image| jumps(image, is_across)).count();
+            let what = format!(
+                "{flavour}, {tileable}, across {is_across}: {jumping} of {count} jump at the seam"
             );
-            let holds = meets
-                .is_none_or(|meets| if meets { seam < 1.5 * beside } else { seam > 4.0 * beside });
-            assert!(
-                holds,
-                "{flavour}, {tileable}, across {is_across}: {seam} at the seam, {beside} beside it"
-            );
+            println!("{what}");
+            assert_eq!(2 * jumping < count, meets, "{what}");
         }
     }
 }
 
+/// f32 is about the method. Its tokens do not depend on the processor: `exactness` compares whole
+/// runs with the reference's, token by token.
 #[test]
-fn any_size_and_every_way_to_make_a_picture_can_be_tileable() {
+fn edges_meet() {
+    edges_meet_where_they_are_asked_to(Flavour::F32, 25);
+}
+
+#[test]
+#[ignore = "slow: 400 images"]
+fn edges_of_int8_meet() {
+    edges_meet_where_they_are_asked_to(Flavour::Int8, 100);
+}
+
+#[test]
+fn any_size_and_every_way_to_make_an_image_can_be_tileable() {
     let pipeline = open(Flavour::F32);
     let base = Request { num_images_per_prompt: 2, ..request("a boat on the sea", Tileable::Both) };
     for (height, width) in [(16, 16), (32, 144), (128, 48)] {
@@ -98,7 +119,7 @@ fn any_size_and_every_way_to_make_a_picture_can_be_tileable() {
         assert!(resumed.unwrap_or_else(|error| panic!("{error}")).images == output.images);
         let varied =
             Request { variation: Some(0.0), variation_of: 1, num_images_per_prompt: 1, ..small };
-        assert!(picture(&pipeline, &varied) == output.images[1]);
+        assert!(image(&pipeline, &varied) == output.images[1]);
     }
     let plan = |request: &Request| pipeline.plan(request).expect("it fits").peak_rss_bytes();
     assert!(

@@ -29,7 +29,8 @@ fn request() -> Request {
 
 /// The frames, and the tokens of each.
 fn film(pipeline: &Pipeline, request: &Request, video: &Video) -> (Vec<RgbImage>, Vec<Vec<u32>>) {
-    let (mut frames, mut tokens, mut last) = (Vec::new(), Vec::new(), Vec::new()); // a frame with nothing to draw has no step
+    // A frame with nothing to draw has no step.
+    let (mut frames, mut tokens, mut last) = (Vec::new(), Vec::new(), Vec::new());
     let made = pipeline.video(request, video, |event| {
         match event {
             Event::Frame { frame, image } => {
@@ -123,7 +124,7 @@ fn a_video_that_cannot_be_made_says_why() {
     type Change = fn(&mut Video, &mut Request);
     let cases: [(&str, Change); 8] = [
         (
-            "motion: expected at most 56 of 64 pixels a frame, found 60,0: nothing of the frame before",
+            "motion: expected at most 56 of 64 pixels a frame, found 60,0: nothing of the frame",
             |v, _| {
                 v.motion = [60.0, 0.0];
             },

@@ -179,7 +179,8 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
         ("right=48", [0, 0, 48, 0], [0, 0]),
         ("bottom=16", [0, 0, 0, 16], [0, 0]),
         ("left=16,top=32,right=32,bottom=16", [16, 32, 32, 16], [16, 32]),
-        ("left=20", [16, 0, 0, 0], [18, 0]), // 84 pixels are five tokens and 4 pixels, cut off at both sides evenly
+        // 84 pixels are five tokens and 4 pixels, cut off at both sides evenly.
+        ("left=20", [16, 0, 0, 0], [18, 0]),
     ];
     for (extend, [left, top, right, bottom], corner) in cases {
         let words = [
@@ -198,7 +199,8 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
         for (x, y, pixel) in made.enumerate_pixels() {
             let [at_x, at_y] =
                 [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
-            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32); // the border, outside
+            // Outside of it, its border.
+            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32);
             // How far from what is added: only a side that grows has an edge.
             let off = |at: i64, first: u32, extent: i64, last: u32| {
                 let from_first = if first > 0 { at } else { i64::MAX };

@@ -113,6 +113,7 @@ fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Pe
 
 /// One test, because all flavours share the checkpoint.
 #[test]
+#[ignore = "slow: a full-size checkpoint, 8 GB on disk"]
 fn amused_512_is_exported_and_run_within_the_promised_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
