@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use pocketmuse::{
-    Flavour, Manifest, Options, Request,
+    Flavour, Options, Origin, Pipeline, Request,
     bench::{Part, bench},
+    sampler::Schedule,
 };
 use pocketmuse_package::ErrorKind;
 

@@ -91,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::request::RngKind;
+    use crate::{request::RngKind, sampler::rng::Rng};
 
     const MASK: Option<u32> = None;
 
