@@ -4,7 +4,7 @@ use std::{path::PathBuf, thread};
 
 use pocketmuse_package::{Flavour, Manifest};
 
-use super::Budget;
+use super::budget::Budget;
 
 /// How a package is opened. The default suits most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 use pocketmuse_package::MaskingSchedule;
 
 use super::{
-    Canvas, Schedule,
+    canvas::Canvas,
     rng::{Philox, Purpose, Rng},
+    schedule::Schedule,
 };
 use crate::request::{job::Job, video::Video};
 

@@ -5,6 +5,7 @@
 
 mod decoder;
 mod encoder;
+mod outputs;
 mod prologue;
 mod step;
 mod text_encoder;
@@ -14,19 +15,3 @@ pub(crate) use encoder::Encoder;
 pub(crate) use prologue::{Primed, Prologue};
 pub(crate) use step::{Predictor, Prompted};
 pub(crate) use text_encoder::{Text, TextEncoder};
-
-use pocketmuse_package::{Error, ErrorKind, Result};
-
-/// The only element of `items`.
-fn one<T>(stage: &str, items: Vec<T>) -> Result<T> {
-    let [item] = exactly(stage, items)?;
-    Ok(item)
-}
-
-/// Exactly `N` outputs, or an error: a stage's outputs are fixed by the format.
-fn exactly<T, const N: usize>(stage: &str, items: Vec<T>) -> Result<[T; N]> {
-    let found = items.len();
-    items.try_into().map_err(|_| {
-        Error::new(ErrorKind::PackageDamaged, stage, format!("expected {N} outputs, found {found}"))
-    })
-}
