@@ -347,15 +347,16 @@ fn a_callback_that_runs_another_job_is_told_so() {
 fn jobs_of_other_threads_wait_for_the_one_that_runs() {
     let pipeline = open(1);
     let alone = generate(&pipeline, &request(8)).images;
-    let (mut done, mut others) = (0, Vec::new());
+    let mut done = 0;
     thread::scope(|scope| {
+        let mut others = Vec::new();
         let output = pipeline.generate(&request(7), |_| {
             done += 1;
             others.push(scope.spawn(|| generate(&pipeline, &request(8)).images));
             ControlFlow::Continue(())
         });
         assert!(output.is_ok());
-        for other in others.drain(..) {
+        for other in others {
             assert_eq!(other.join().expect("no panic"), alone);
         }
     });

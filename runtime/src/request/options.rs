@@ -4,7 +4,7 @@ use std::{num::NonZeroU8, path::PathBuf};
 
 use pocketmuse_package::{Flavour, Manifest};
 
-use super::Budget;
+use super::budget::Budget;
 
 /// How the threads of an operator wait for work and share it. The default suits a process that
 /// computes all the time on cores that are alike.
