@@ -31,7 +31,7 @@ mod package;
 mod pipeline;
 pub mod pixels;
 pub mod request;
-pub mod sampler;
+mod sampler;
 mod stages;
 mod text;
 
@@ -60,6 +60,5 @@ pub use request::{
 pub use sampler::{
     GuidanceSchedule, Sampler,
     margin::Tileable,
-    rng::{self, RngKind},
+    rng::{Rng, RngKind},
 };
-pub use text::tokenizer as tokenize;

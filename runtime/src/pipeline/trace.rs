@@ -13,8 +13,9 @@ use crate::{
     sampler::Predict,
     sampler::arithmetic,
     stages::Prompted,
-    text::tokenizer::Word,
 };
+
+pub use crate::text::tokenizer::Word;
 
 /// The tapped values that a trace reads.
 pub(crate) const WANTED: Taps = |name| name.starts_with(ATTENTION);

@@ -6,7 +6,7 @@ mod halton;
 mod kinds;
 pub(crate) mod margin;
 mod remask;
-pub mod rng;
+pub(crate) mod rng;
 mod schedule;
 pub(crate) mod variation;
 
