@@ -48,7 +48,7 @@ impl TokenLog {
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse::{RngKind, rng::Rng};
+    use pocketmuse::{Rng, RngKind};
 
     use super::*;
 
