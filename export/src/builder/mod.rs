@@ -288,7 +288,7 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use super::{shapes::reshaped, *};
+    use super::{shapes::shape_of_reshape, *};
 
     fn dims(extents: &[usize]) -> Vec<Dim> {
         extents.iter().copied().map(Dim::Fixed).collect()
@@ -311,12 +311,12 @@ mod tests {
     #[test]
     fn reshape_knows_what_is_left() {
         assert_eq!(
-            reshaped(&dims(&[2, 6, 4]), &[To::Keep, To::Rest("n"), To::Is(8)]),
+            shape_of_reshape(&dims(&[2, 6, 4]), &[To::Keep, To::Rest("n"), To::Is(8)]),
             dims(&[2, 3, 8])
         );
         let open = ["b".into(), "h".into(), Dim::Fixed(4)];
         assert_eq!(
-            reshaped(&open, &[To::Keep, To::Rest("n"), To::Is(4)]),
+            shape_of_reshape(&open, &[To::Keep, To::Rest("n"), To::Is(4)]),
             ["b".into(), "n".into(), 4.into()]
         );
     }

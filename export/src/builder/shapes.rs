@@ -32,7 +32,7 @@ impl Builder {
         let kept = |axis: usize| {
             x.shape.get(axis).unwrap_or_else(|| panic!("axis {axis} of {}", x.name)).clone()
         };
-        let shape = reshaped(&x.shape, to);
+        let shape = shape_of_reshape(&x.shape, to);
         let target: Vec<i64> = to
             .iter()
             .enumerate()
@@ -164,7 +164,7 @@ pub(super) fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
 
 /// The shape `to` asks for.
 #[track_caller]
-pub(super) fn reshaped(from: &[Dim], to: &[To]) -> Vec<Dim> {
+pub(super) fn shape_of_reshape(from: &[Dim], to: &[To]) -> Vec<Dim> {
     let kept = |axis: usize| matches!(to.get(axis), Some(To::Keep));
     let mut changed = from.iter().enumerate().filter(|(axis, _)| !kept(*axis)).map(|(_, dim)| dim);
     let whole =

@@ -34,7 +34,7 @@ pub(crate) fn kernel_recipes(
     let matrix = weight.permute(&[2, 3, 1, 0]); // OIHW => HWIO
     let (values, scales) = {
         let weight = weight.clone();
-        scales::quantized(move || {
+        scales::recipes(move || {
             let scales = channel::pair_safe_scales(&matrix.values()?, outputs);
             Ok((channel::blocks(&weight.values()?, size, &scales), scales))
         })

@@ -18,7 +18,7 @@ pub(super) struct Quantized {
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer) {
     let (input, output) = (&node.inputs[0], &node.outputs[0]);
-    let Quantized { value, scale, zero_point } = quantized(rewriter, input);
+    let Quantized { value, scale, zero_point } = quantize_input(rewriter, input);
     let (matrix, scales) = constants(rewriter, weight);
     let product = format!("{output}.int32");
     rewriter.node(OPERATOR, product.clone(), &[&value, &matrix, &zero_point]);
@@ -28,7 +28,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
 }
 
 /// `input` in u8, quantized once for all its readers.
-fn quantized(rewriter: &mut Rewriter, input: &str) -> Quantized {
+fn quantize_input(rewriter: &mut Rewriter, input: &str) -> Quantized {
     if let Some(quantized) = rewriter.quantized.get(input) {
         return quantized.clone();
     }
@@ -55,7 +55,7 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
     let Data::Weight(values) = &weight.data else { unreachable!("only weights are rewritten") };
     let columns = weight.shape[1];
     let values = values.clone();
-    let (matrix, scales) = scales::quantized(move || {
+    let (matrix, scales) = scales::recipes(move || {
         let values = values.values()?;
         let scales = channel::pair_safe_scales(&values, columns);
         Ok((channel::columns(&values, &scales), scales))

@@ -28,7 +28,7 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
     let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
     let count = inputs.div_ceil(block::SIZE);
     let rows = values.transpose();
-    let (packed, scales) = scales::quantized(move || Ok(block::quantize(&rows.values()?, inputs)));
+    let (packed, scales) = scales::recipes(move || Ok(block::quantize(&rows.values()?, inputs)));
     let shape = [outputs, count, block::SIZE / 2];
     let packed =
         rewriter.constant(format!("{}.u4", weight.name), &shape, Data::Recipe(Dtype::U8, packed));

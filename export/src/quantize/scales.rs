@@ -37,7 +37,7 @@ impl Scales {
 ///
 /// Reading a weight and finding its scales is dear, so whoever is first keeps the scales, which are
 /// small, for the others.
-pub(super) fn quantized(
+pub(super) fn recipes(
     compute: impl Fn() -> Result<(Vec<u8>, Vec<f32>)> + Send + Sync + 'static,
 ) -> (Recipe, Scales) {
     let scales = Scales { known: Arc::default(), compute: Arc::new(compute) };
@@ -62,7 +62,7 @@ mod tests {
     fn whoever_is_first_keeps_the_scales() {
         for values_first in [true, false] {
             let calls = Arc::new(AtomicUsize::new(0));
-            let (values, scales) = quantized({
+            let (values, scales) = recipes({
                 let calls = Arc::clone(&calls);
                 move || {
                     calls.fetch_add(1, Ordering::Relaxed);

@@ -23,7 +23,7 @@ fn constants(rewriter: &mut Rewriter, table: &Initializer) -> (String, String) {
     let Data::Weight(values) = &table.data else { unreachable!("only weights are rewritten") };
     let (rows, width) = (table.shape[0], table.shape[1]);
     let values = values.clone();
-    let (packed, scales) = scales::quantized(move || Ok(channel::rows(&values.values()?, width)));
+    let (packed, scales) = scales::recipes(move || Ok(channel::rows(&values.values()?, width)));
     let packed = rewriter.constant(
         format!("{}.s8", table.name),
         &[rows, width],
