@@ -10,12 +10,17 @@ use std::{
 };
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use pocketmuse_package::files;
 use safetensors::tensor::{Dtype as FileDtype, Metadata, TensorInfo as FileInfo};
 
-use crate::error::{Error, Result, bad_checkpoint};
+use super::found;
+use crate::error::{Error, ErrorKind, Result, bad_checkpoint};
 
 /// The format's own limit on the header.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// A pointer of Git LFS is smaller.
+const MOST_POINTER_BYTES: u64 = 1024;
 
 /// Where a tensor lies, and what it is.
 #[derive(Clone, Debug)]
@@ -39,8 +44,15 @@ pub(super) struct TensorFile {
 impl TensorFile {
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<String, TensorInfo>)> {
         let failed = |error| Error::io(path, error);
-        let mut file = File::open(path).map_err(failed)?;
+        found::no_broken_link(path)?;
+        let mut file = files::open(path, ErrorKind::BadCheckpoint)?;
         let size = file.metadata().map_err(failed)?.len();
+        if size < MOST_POINTER_BYTES {
+            let mut contents = Vec::new();
+            file.read_to_end(&mut contents).map_err(failed)?;
+            found::no_pointer(path, &contents)?;
+            file.rewind().map_err(failed)?;
+        }
         let tensors = read_header(&mut file, size).map_err(|error| error.within(path.display()))?;
         Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, tensors))
     }
@@ -84,7 +96,8 @@ fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
         FileDtype::F16 => {
             let halves: Vec<f16> = pairs().map(f16::from_bits).collect();
             let mut values = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut values); // by the processor's own instruction where it has one
+            // By the processor's own instruction where it has one.
+            halves.convert_to_f32_slice(&mut values);
             Some(values)
         }
         FileDtype::BF16 => Some(pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect()),
