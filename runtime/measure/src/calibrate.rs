@@ -81,7 +81,7 @@ pub fn calibrate(
         let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
         let pixels = decoder.decode(&ids, grid)?;
         if image < PROMPTS.len() {
-            measured.cells.extend(Cell::of_picture(&tokens, grid[1], pixels.values()?));
+            measured.cells.extend(Cell::of_image(&tokens, grid[1], pixels.values()?));
         }
         measure(&decoder, &mut measured.ranges)?;
     }
