@@ -4,10 +4,12 @@
 
 mod animation;
 mod container;
+mod encode;
 mod fit;
 mod paste;
 pub(crate) mod preview;
 mod read;
+mod rgba;
 
 use std::{
     fs::{self, File},
@@ -22,9 +24,11 @@ use image::{
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
+pub use encode::to_bytes;
 pub(crate) use fit::Fit;
 pub(crate) use paste::{REPAINT, paste};
 pub use read::{MAX_FILE_BYTES, MAX_PIXEL_BYTES, Picture, read, read_mask};
+pub use rgba::{Alpha, Rgba, write_rgba};
 
 use crate::Request;
 
