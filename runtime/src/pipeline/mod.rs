@@ -3,6 +3,7 @@
 
 mod looking;
 pub mod state;
+mod state_bytes;
 pub mod trace;
 pub(crate) mod warm;
 
