@@ -111,7 +111,7 @@ pub struct VerifyArgs {
     /// The graphs of the package to run [default: the package's best]
     #[arg(long, value_name = "FLAVOUR")]
     pub flavour: Option<Flavour>,
-    /// Threads to compute with [default: one for each core]
+    /// Threads to compute with [default: one for each fast core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
 }
