@@ -8,6 +8,7 @@ mod meter;
 mod output;
 mod prompts;
 pub mod state;
+mod state_bytes;
 pub mod trace;
 mod turn;
 mod turns;
