@@ -12,6 +12,10 @@ pub(crate) fn run(args: &SetupArgs, offline: bool) -> Result<u8> {
     }
     let brought = setup::ensure(args.force, |line| terminal::note(line))?;
     let how = if brought.fresh { "brought" } else { "already there" };
-    terminal::print(format!("{}: ONNX Runtime {}, {how}", brought.path.display(), brought.version));
+    terminal::print(format!(
+        "{}: ONNX Runtime {}, {how}",
+        brought.path.display(),
+        brought.version
+    ))?;
     Ok(0)
 }

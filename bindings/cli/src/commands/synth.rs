@@ -31,13 +31,13 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8> {
         terminal::print(format!(
             "{network:<13}{tensors:>4} tensors{:>14} parameters",
             thousands(*parameters as u64)
-        ));
+        ))?;
     }
     let seconds = started.elapsed().as_secs_f64();
     terminal::print(format!(
         "{}: {} in {seconds:.1} s",
         args.output.display(),
         mebibytes(summary.bytes)
-    ));
+    ))?;
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `pocketmuse video`: a prompt becomes an animation, frame after frame.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use pocketmuse::{
     Video,
@@ -8,40 +8,41 @@ use pocketmuse::{
     video::Moment,
 };
 use pocketmuse_package::Result;
-use serde_json::json;
 
-use super::{
-    generate::Console,
-    job,
+use crate::{
+    args::VideoArgs,
+    console::Console,
+    events::{Event, paths},
+    order, outputs,
     package::{self, Opened},
+    stop, terminal,
 };
-use crate::{args::VideoArgs, stop, terminal};
 
 pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
     let console = Console { json: args.package.run.json };
-    let made = package::mended(&args.package, &console, || film(args, offline, &console));
-    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = package::with_repair(&args.package, &console, || film(args, offline, &console));
+    made.map(|()| 0).inspect_err(|error| console.error(error))
 }
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
-    let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
-    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|picture| picture.image);
+    let mut animation = Animation::create(&target(args), Duration::from_secs_f64(1.0 / args.fps))?;
+    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|read| read.image);
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
-    let request = args.request(job::random_seed());
+    let request = order::video_request(args);
     let found = package::find(&args.package, console)?;
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
-    console.started(&folder, &manifest, request.seed);
+    console.start(&folder, &manifest, request.seed)?;
 
     let mut failed = Ok(());
     let bar = terminal::step_bar("filming", console.json);
     bar.set_length(args.frames.into());
     let made = pipeline.video(&request, &video, |moment| {
         if let Moment::Frame { frame, image } = moment {
-            failed = animation.add(&image);
             bar.set_position(u64::from(frame) + 1);
-            console.event(|| json!({"event": "frame", "frame": frame + 1, "frames": args.frames}));
+            let event = Event::Frame { frame: frame + 1, frames: args.frames };
+            failed = animation.add(&image).and_then(|()| console.event(&event));
         }
         if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     });
@@ -49,16 +50,19 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     failed?;
     let made = made?;
     stop::check()?;
-    made.truncated
-        .iter()
-        .for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
+    console.truncated(&made.truncated)?;
     let files = animation.finish()?;
-    if console.json {
-        let request = terminal::plain_json(&made.request);
-        let total_ms = terminal::milliseconds(made.total);
-        console.event(|| json!({"event": "done", "files": files, "frames": args.frames, "request": request, "total_ms": total_ms}));
-    } else {
-        files.iter().for_each(|file| terminal::print(file.display().to_string()));
+    let (request, total_ms) = (&made.request, terminal::milliseconds(made.total));
+    let files_text = paths(&files);
+    let event = Event::Video { files: files_text, frames: args.frames, request, total_ms };
+    console.done(&files, &event)
+}
+
+/// The file to write. A link is written through, unless each frame is a file beside it.
+fn target(args: &VideoArgs) -> PathBuf {
+    let ending = args.output.extension().unwrap_or_default();
+    if ending.eq_ignore_ascii_case("png") {
+        return args.output.clone();
     }
-    Ok(())
+    outputs::through_links(&args.output)
 }

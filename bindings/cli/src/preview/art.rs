@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use color_quant::NeuQuant;
 use image::RgbImage;
 
-use super::png;
+use crate::png;
 
 /// The colours of a sixel picture: what terminals hold.
 const COLOURS: usize = 256;
@@ -23,7 +23,7 @@ const MESSAGE: usize = 4096;
 
 /// kitty's graphics protocol: a PNG, pixel for pixel, in place of the one that has this `id`.
 pub(super) fn kitty(image: &RgbImage, id: u32) -> String {
-    let base64 = BASE64_STANDARD.encode(png(image));
+    let base64 = BASE64_STANDARD.encode(png::encode(image));
     let mut text = String::new();
     let mut keys = format!("a=T,f=100,i={id},C=1,q=2,");
     let mut rest = base64.as_str();
@@ -38,7 +38,7 @@ pub(super) fn kitty(image: &RgbImage, id: u32) -> String {
 
 /// iTerm2's inline pictures: a PNG, `rows` lines high.
 pub(super) fn iterm(image: &RgbImage, rows: u32) -> String {
-    let png = png(image);
+    let png = png::encode(image);
     let (size, base64) = (png.len(), BASE64_STANDARD.encode(png));
     format!("\x1b]1337;File=inline=1;size={size};height={rows};preserveAspectRatio=1:{base64}\x07")
 }

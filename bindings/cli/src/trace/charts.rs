@@ -4,7 +4,7 @@ use image::{RgbImage, imageops};
 use pocketmuse::{Trace, trace::TracedStep};
 
 use super::{
-    Chart,
+    data::Chart,
     heat::{self, Panel},
 };
 use crate::outputs;

@@ -1,22 +1,24 @@
 //! `--trace`: what went on inside while pictures were made becomes a folder: heat maps, a page that
 //! shows them together, and JSON. Knows files and charts, not how a trace is made.
 
-mod charts;
+mod data;
+
 mod heat;
-mod page;
+
+mod charts;
 mod verdict;
+
+mod page;
 
 use std::{
     fs,
-    io::Cursor,
     path::{Path, PathBuf},
 };
 
-use image::{ImageFormat, RgbImage};
-use pocketmuse::{Manifest, Output, Request, Trace};
+use pocketmuse::{Manifest, Output, Trace};
 use pocketmuse_package::{Error, ErrorKind, Result, place};
-use serde::Serialize;
 
+use self::data::Data;
 use crate::place::NewFolder;
 
 /// The page's name in the folder.
@@ -38,33 +40,6 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::BadRequest, folder.display().to_string(), detail));
     }
     place::neighbour(folder).map(drop)
-}
-
-/// A chart as it is written.
-struct Chart {
-    /// The file's name without its ending.
-    name: String,
-    png: Vec<u8>,
-}
-
-impl Chart {
-    fn new(name: String, image: &RgbImage) -> Self {
-        let mut png = Cursor::new(Vec::new());
-        image.write_to(&mut png, ImageFormat::Png).expect("a picture in memory always encodes");
-        Self { name, png: png.into_inner() }
-    }
-}
-
-/// What the JSON holds.
-#[derive(Serialize)]
-struct Data<'a> {
-    model: &'a str,
-    request: &'a Request,
-    /// By picture and word.
-    shares: Vec<Vec<Option<f32>>>,
-    /// In words, by picture and word.
-    verdicts: Vec<Vec<String>>,
-    trace: &'a Trace,
 }
 
 /// Writes a trace of the pictures of `output`; returns the page's file.

@@ -4,7 +4,11 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pocketmuse::Trace;
 
-use super::{Chart, Data, charts::mean, heat, verdict};
+use super::{
+    charts::mean,
+    data::{Chart, Data},
+    heat, verdict,
+};
 
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }

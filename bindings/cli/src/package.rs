@@ -6,26 +6,25 @@ use std::path::PathBuf;
 use pocketmuse::{Flavour, Manifest, Options, Pipeline};
 use pocketmuse_package::{ErrorKind, Result};
 
-use super::generate::Console;
-use crate::{args::PackageArgs, bundled, runtime, stop, terminal};
+use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, terminal};
 
 /// A package that is there, and what it says about itself. Nothing was fetched for it but the
 /// built-in model's export.
-pub(super) struct Found {
-    pub(super) folder: PathBuf,
-    pub(super) manifest: Manifest,
+pub(crate) struct Found {
+    pub(crate) folder: PathBuf,
+    pub(crate) manifest: Manifest,
 }
 
 /// A package that was opened for one job or several.
-pub(super) struct Opened {
-    pub(super) folder: PathBuf,
-    pub(super) manifest: Manifest,
-    pub(super) pipeline: Pipeline,
+pub(crate) struct Opened {
+    pub(crate) folder: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) pipeline: Pipeline,
 }
 
 impl Found {
     /// Starts ONNX Runtime and opens the package.
-    pub(super) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
+    pub(crate) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
         runtime::start(offline)?;
         let pipeline = Pipeline::open_with(&self.folder, options)?;
         Ok(Opened { folder: self.folder, manifest: self.manifest, pipeline })
@@ -33,7 +32,7 @@ impl Found {
 }
 
 /// The package asked for, or that of the built-in model.
-pub(super) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
+pub(crate) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
     let folder = match &args.folder {
         Some(folder) => folder.clone(),
         None => built_in(built_in_flavour(args), console)?,
@@ -42,8 +41,8 @@ pub(super) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
     Ok(Found { folder, manifest })
 }
 
-/// How a package is opened that several pictures are made with.
-pub(super) fn options(args: &PackageArgs) -> Options {
+/// How a package is opened that several images are made with.
+pub(crate) fn options(args: &PackageArgs) -> Options {
     Options {
         flavour: args.flavour,
         threads: args.run.threads,
@@ -53,22 +52,22 @@ pub(super) fn options(args: &PackageArgs) -> Options {
     }
 }
 
-/// A damaged package in the cache is this command's own: it is made again, and so is the picture.
-pub(super) fn mended<T>(
+/// Does `work` with a package. A damaged one in the cache is this command's own: it is made again,
+/// and `work` is done again.
+pub(crate) fn with_repair<T>(
     args: &PackageArgs,
     console: &Console,
-    mut make: impl FnMut() -> Result<T>,
+    mut work: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let made = make();
-    match made {
+    match work() {
         Err(error) if error.kind() == ErrorKind::PackageDamaged && args.folder.is_none() => {
             console.warning(&format!(
                 "the built-in model is made again, since its package is damaged: {error}"
-            ));
+            ))?;
             bundled::discard(&bundled::cache_folder()?, built_in_flavour(args))?;
-            make()
+            work()
         }
-        made => made,
+        done => done,
     }
 }
 

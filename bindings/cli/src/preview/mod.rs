@@ -11,12 +11,12 @@ use std::{
     process,
 };
 
-use image::{ImageFormat, RgbImage, imageops};
+use image::{RgbImage, imageops};
 use pocketmuse::{Preview, Step};
 use pocketmuse_package::{Error, Result, place};
 
 use self::screen::{Art, Screen};
-use crate::args::Show;
+use crate::{args::Show, png};
 
 /// Shows steps.
 pub(crate) struct Previewer {
@@ -134,16 +134,10 @@ fn beside(file: &Path, step: usize) -> PathBuf {
     file.with_file_name(name)
 }
 
-fn png(image: &RgbImage) -> Vec<u8> {
-    let mut png = io::Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).expect("a picture in memory always encodes");
-    png.into_inner()
-}
-
 fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
     let temporary = place::neighbour(path)?;
     BufWriter::new(temporary.as_file())
-        .write_all(&png(image))
+        .write_all(&png::encode(image))
         .map_err(|error| Error::io(path, error))?;
     place::file(temporary, path)
 }

@@ -1,0 +1,301 @@
+//! What `--json` prints: one object per line, described in docs/events.md. Keys stand in
+//! alphabetical order.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use pocketmuse::{Output, Plan, Request};
+use pocketmuse_package::{Defaults, Digest, Error, ErrorKind, Flavour, MaskingSchedule};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::terminal::{self, milliseconds};
+
+/// What happens while images are made.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Event<'a> {
+    /// The package is open.
+    Start { package: PathText<'a>, model: &'a str, digest: Digest, seed: u64 },
+    /// Something that does not stop the command.
+    Warning { message: &'a str },
+    /// A step is done, counted from 1; `preview` names the files that show it.
+    Step {
+        step: usize,
+        num_inference_steps: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preview: Option<Vec<PathText<'a>>>,
+    },
+    /// So many images of a grid are done.
+    Picture { picture: usize, pictures: usize },
+    /// So many frames of a video are done.
+    Frame { frame: u32, frames: u32 },
+    /// A trace is written.
+    Trace { page: PathText<'a> },
+    /// What `--explain` shows.
+    Plan(PlanOf),
+    /// `generate`, `edit` and `resume` are done.
+    #[serde(rename = "done")]
+    Images(ImagesDone<'a>),
+    /// `grid` is done.
+    #[serde(rename = "done")]
+    Grid { files: Vec<PathText<'a>>, request: &'a Request },
+    /// `video` is done.
+    #[serde(rename = "done")]
+    Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
+    /// The command, or a job of several, failed.
+    Error { kind: &'static str, at: &'a str, message: &'a str, exit_code: u8 },
+}
+
+/// How stages are loaded and what that takes.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlanOf {
+    budget_bytes: u64,
+    threads: usize,
+    stages: Vec<PlannedStage>,
+    peak_rss_bytes: u64,
+    peak_anonymous_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedStage {
+    name: &'static str,
+    warm: bool,
+    prepacking: bool,
+    arena: bool,
+    weights_bytes: u64,
+    working_bytes: u64,
+    peak_rss_bytes: u64,
+    peak_anonymous_bytes: u64,
+}
+
+/// What was made and what it took.
+#[derive(Debug, Serialize)]
+pub(crate) struct ImagesDone<'a> {
+    files: Vec<PathText<'a>>,
+    seed: u64,
+    request: &'a Request,
+    truncated: &'a [String],
+    stages: Vec<RunStage>,
+    total_ms: f64,
+    peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct RunStage {
+    name: &'static str,
+    load_ms: f64,
+    run_ms: f64,
+    peak_rss_bytes: Option<u64>,
+    peak_anonymous_bytes: Option<u64>,
+}
+
+/// The one object of `bench`.
+#[derive(Debug, Serialize)]
+pub(crate) struct BenchResult<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) digest: Digest,
+    pub(crate) flavour: Flavour,
+    pub(crate) machine: MachineResult<'a>,
+    pub(crate) request: &'a Request,
+    pub(crate) runs: usize,
+    pub(crate) stages: Vec<StageResult<'a>>,
+    pub(crate) total_ms: f64,
+}
+
+/// The machine of a [`BenchResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct MachineResult<'a> {
+    pub(crate) processor: Option<&'a str>,
+    pub(crate) instruction_sets: &'a [&'static str],
+    pub(crate) threads: usize,
+    pub(crate) int8_peak_gops: f64,
+    pub(crate) f32_peak_gops: f64,
+}
+
+/// A stage of a [`BenchResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct StageResult<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) cold_load_ms: Option<f64>,
+    pub(crate) warm_load_ms: f64,
+    pub(crate) prepared_load_ms: f64,
+    pub(crate) run_ms: f64,
+    pub(crate) operations: u64,
+    pub(crate) gops: f64,
+    pub(crate) share_of_int8_peak: f64,
+    pub(crate) share_of_f32_peak: f64,
+    pub(crate) peak_rss_bytes: Option<u64>,
+    pub(crate) peak_anonymous_bytes: Option<u64>,
+}
+
+/// The one object of `inspect`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inspected {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) networks: Vec<InspectedNetwork>,
+    #[serde(flatten)]
+    pub(crate) kind: InspectedKind,
+}
+
+/// What is said of a package or of a checkpoint alone.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum InspectedKind {
+    Package {
+        format: u32,
+        exporter: String,
+        picture: String,
+        codebook_size: u32,
+        masking_schedule: MaskingSchedule,
+        defaults: Defaults,
+        flavours: Vec<Flavour>,
+        bytes: u64,
+    },
+    Checkpoint {
+        /// The digests of files of weights.
+        sha256: BTreeMap<String, Digest>,
+    },
+}
+
+/// A network of a checkpoint, or a stage of a package.
+#[derive(Debug, Serialize)]
+pub(crate) struct InspectedNetwork {
+    pub(crate) name: String,
+    pub(crate) tensors: usize,
+    pub(crate) parameters: u64,
+    /// Parameters by their type.
+    pub(crate) dtypes: BTreeMap<String, u64>,
+    pub(crate) bytes: u64,
+}
+
+/// A path as JSON can hold it: what is no UTF-8 becomes U+FFFD.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PathText<'a>(pub(crate) &'a Path);
+
+impl Serialize for PathText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_string_lossy())
+    }
+}
+
+/// Paths as JSON can hold them.
+pub(crate) fn paths(paths: &[PathBuf]) -> Vec<PathText<'_>> {
+    paths.iter().map(|path| PathText(path)).collect()
+}
+
+impl<'a> Event<'a> {
+    /// A failure.
+    pub(crate) fn error(error: &'a Error) -> Self {
+        Self::Error {
+            kind: kind_name(error.kind()),
+            at: error.at(),
+            message: error.detail(),
+            exit_code: terminal::exit_code(error.kind()),
+        }
+    }
+
+    /// A plan.
+    pub(crate) fn plan(plan: &Plan) -> Self {
+        let stages = plan.stages.iter().map(|stage| PlannedStage {
+            name: stage.stage.name(),
+            warm: stage.warm,
+            prepacking: stage.loading.prepacking,
+            arena: stage.loading.arena,
+            weights_bytes: stage.weights_bytes,
+            working_bytes: stage.working_bytes,
+            peak_rss_bytes: stage.peak_rss_bytes,
+            peak_anonymous_bytes: stage.peak_anonymous_bytes,
+        });
+        Self::Plan(PlanOf {
+            budget_bytes: plan.budget_bytes,
+            threads: plan.threads,
+            stages: stages.collect(),
+            peak_rss_bytes: plan.peak_rss_bytes(),
+            peak_anonymous_bytes: plan.peak_anonymous_bytes(),
+        })
+    }
+
+    /// Images that were made.
+    pub(crate) fn images(files: &'a [PathBuf], output: &'a Output) -> Self {
+        let stages = output.report.stages.iter().map(|stage| RunStage {
+            name: stage.name,
+            load_ms: milliseconds(stage.load),
+            run_ms: milliseconds(stage.run),
+            peak_rss_bytes: stage.peak_rss_bytes,
+            peak_anonymous_bytes: stage.peak_anonymous_bytes,
+        });
+        Self::Images(ImagesDone {
+            files: paths(files),
+            seed: output.request.seed,
+            request: &output.request,
+            truncated: &output.truncated,
+            stages: stages.collect(),
+            total_ms: milliseconds(output.report.total),
+            peak_rss_bytes: output.report.peak_rss_bytes,
+        })
+    }
+
+    /// The event as a line. `lossy_paths` is in it if a path of it is not as the system has it.
+    pub(crate) fn line(&self) -> String {
+        let mut value = plain_json(self);
+        if self.paths().any(|path| path.0.to_str().is_none()) {
+            value["lossy_paths"] = Value::Bool(true);
+        }
+        line(&value)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathText<'a>> {
+        let (one, several) = match self {
+            Self::Start { package: path, .. } | Self::Trace { page: path } => (Some(*path), None),
+            Self::Step { preview, .. } => (None, preview.as_ref()),
+            Self::Images(ImagesDone { files, .. })
+            | Self::Grid { files, .. }
+            | Self::Video { files, .. } => (None, Some(files)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(several.cloned().into_iter().flatten())
+    }
+}
+
+/// Plain data as JSON, its keys sorted and its f32 numbers as short as they were typed.
+pub(crate) fn plain_json(data: &impl Serialize) -> Value {
+    // Through text, because a value holds numbers as f64, where 0.7 becomes 0.699999988.
+    let text = serde_json::to_string(data).expect("plain data with string keys always serializes");
+    serde_json::from_str(&text).expect("what was just written is JSON")
+}
+
+/// JSON as a line. Characters that a terminal would act on are escaped, also those that JSON allows.
+pub(crate) fn line(value: &Value) -> String {
+    let json = value.to_string();
+    let mut line = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if terminal::is_active(letter) {
+            let mut units = [0; 2];
+            for unit in letter.encode_utf16(&mut units) {
+                let _ = write!(line, "\\u{unit:04x}"); // a string takes everything
+            }
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
+fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Io => "io",
+        ErrorKind::BadCheckpoint => "bad_checkpoint",
+        ErrorKind::PackageDamaged => "package_damaged",
+        ErrorKind::BadRequest => "bad_request",
+        ErrorKind::NotEnoughMemory => "not_enough_memory",
+        ErrorKind::BadInput => "bad_input",
+        ErrorKind::Runtime => "runtime",
+        ErrorKind::Cancelled => "cancelled",
+        _ => "other",
+    }
+}
