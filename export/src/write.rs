@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry};
-use tempfile::TempDir;
+use pocketmuse_package::{
+    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry, files::NewFolder,
+};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -32,8 +33,7 @@ const SMALL_ALIGNMENT: u64 = 64;
 /// A package that is being written, removed again if it is not finished.
 pub(crate) struct PackageWriter {
     target: PathBuf,
-    folder: TempDir,
-    overwrite: bool,
+    folder: NewFolder,
 }
 
 impl PackageWriter {
@@ -48,18 +48,8 @@ impl PackageWriter {
         if target.exists() && !replaceable(target) {
             return Err(request("expected a package to overwrite, found something else"));
         }
-        let parent = match target.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => return Err(request("expected a folder to create, found the root")),
-        };
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = tempfile::Builder::new()
-            .prefix(&format!(".{name}-"))
-            .suffix(".part")
-            .tempdir_in(parent);
-        let folder = folder.map_err(|error| Error::io(parent, error))?;
-        Ok(Self { target: target.to_owned(), folder, overwrite })
+        let folder = NewFolder::begin(target, overwrite)?;
+        Ok(Self { target: target.to_owned(), folder })
     }
 
     /// Writes one of the package's small files.
@@ -157,43 +147,8 @@ impl PackageWriter {
     /// Writes the manifest and gives the package its name.
     pub(crate) fn finish(self, manifest: &Manifest) -> Result<()> {
         self.manifest(manifest)?;
-        let failed = |error| Error::io(&self.target, error);
-        let parent = self.folder.path().parent().unwrap_or(Path::new("."));
-        // The old package is moved away whole and goes when `old` does; it comes back if the new
-        // one cannot take its place.
-        let old = if self.overwrite && self.target.exists() {
-            let old = tempfile::Builder::new()
-                .prefix(".old-")
-                .suffix(".part")
-                .tempdir_in(parent)
-                .map_err(failed)?;
-            fs::rename(&self.target, old.path().join("package")).map_err(failed)?;
-            Some(old)
-        } else {
-            None
-        };
-        let folder = self.folder.keep();
-        open_to_all(&folder).map_err(failed)?;
-        fs::rename(&folder, &self.target).map_err(|error| {
-            if let Some(old) = &old {
-                drop(fs::rename(old.path().join("package"), &self.target));
-            }
-            drop(fs::remove_dir_all(&folder));
-            failed(error)
-        })
+        self.folder.finish()
     }
-}
-
-/// Temporary folders are private; a package is as readable as any other folder.
-#[cfg(unix)]
-fn open_to_all(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn open_to_all(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// Only a package or an empty folder may be overwritten.

@@ -6,13 +6,10 @@ use pocketmuse::{
     Flavour, Request,
     job::{self, State},
 };
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    outputs,
-    source::{SourceFiles, absolute},
-};
+use crate::source::{SourceFiles, absolute};
 
 /// What the file holds. All paths are absolute and of UTF-8 text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,15 +82,14 @@ impl JobKeeper {
     /// `BadRequest` if a path of the job is not of UTF-8 text, which JSON cannot hold; `Io` if the
     /// folder of `path` cannot be written to.
     pub(crate) fn new(path: &Path, job: &JobFile) -> Result<Self> {
-        let path = outputs::through_links(path);
-        place::neighbour(&path)?; // removed again at once: now is the time to know
+        files::check_writable(path)?;
         let job = job.absolute()?;
         if let Some(odd) = job.paths().find(|path| path.to_str().is_none()) {
             let detail =
                 "expected a path of UTF-8 text, which a job's file can hold, found another";
             return Err(Error::new(ErrorKind::BadRequest, odd.display().to_string(), detail));
         }
-        Ok(Self { path, job })
+        Ok(Self { path: path.to_owned(), job })
     }
 
     /// Writes the job as it is now.

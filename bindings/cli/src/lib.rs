@@ -17,6 +17,8 @@ pub mod setup;
 pub mod runtime;
 
 pub mod bundled;
+#[cfg(test)]
+mod sources; // of the build script
 
 mod events;
 
@@ -32,7 +34,6 @@ mod outputs;
 mod source;
 
 mod job_file;
-mod place;
 mod trace;
 
 mod task;

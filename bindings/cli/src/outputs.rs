@@ -2,18 +2,19 @@
 //! image takes its name. Knows names and folders, not images.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use pocketmuse::pixels::Format;
-use pocketmuse_package::{Error, Result, place};
+use pocketmuse_package::{
+    Error, Result,
+    files::{self, TemporaryFolder},
+};
 use tempfile::TempPath;
 
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;
-/// Links that lead to links are followed so far.
-const MAX_LINKS: usize = 40;
 
 /// What tells a job's files from those of others: the prompt they are named after, and with several
 /// jobs in one command its line and its seed.
@@ -78,7 +79,7 @@ impl Outputs {
     ///
     /// `Io` if its folder is missing or cannot be written to.
     pub(crate) fn try_first(&self) -> Result<()> {
-        self.files.first().map_or(Ok(()), |first| place::neighbour(&through_links(first)).map(drop))
+        self.files.first().map_or(Ok(()), |first| files::check_writable(first))
     }
 
     /// The files, in the order of their images.
@@ -98,22 +99,14 @@ impl Outputs {
         index: usize,
         write: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
-        let path = self.files[index].clone();
-        let target = through_links(&path);
-        if self.free.is_none() && target == path {
-            return write(&path); // which replaces it whole
-        }
-        let folder = place::parent(&target);
-        let temporary =
-            tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder);
-        let temporary = temporary.map_err(|error| Error::io(folder, error))?;
-        let file =
-            temporary.path().join("image").with_extension(path.extension().unwrap_or_default());
-        write(&file)?;
+        let path = &self.files[index];
         if self.free.is_none() {
-            return fs::rename(&file, &target).map_err(|error| Error::io(&path, error));
+            return write(path); // which replaces it whole
         }
-        let file = TempPath::try_from_path(file).map_err(|error| Error::io(folder, error))?;
+        let temporary = TemporaryFolder::beside(path)?;
+        let file = temporary.path().join("image").with_extension("png");
+        write(&file)?;
+        let file = TempPath::try_from_path(file).map_err(|error| Error::io(path, error))?;
         self.take(index, file)
     }
 
@@ -132,19 +125,6 @@ impl Outputs {
             self.files.splice(index.., others.into_iter().skip(index));
         }
     }
-}
-
-/// Where a path leads: to what a link names, which need not exist, else to itself.
-pub(crate) fn through_links(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&path) {
-            Ok(target) if target.is_absolute() => path = target,
-            Ok(target) => path = place::parent(&path).join(target),
-            Err(_) => break,
-        }
-    }
-    path
 }
 
 /// `NAME.png` for one image, `NAME-0.png`, `NAME-1.png`… for several.
@@ -195,6 +175,8 @@ pub(crate) fn slug(prompt: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use pocketmuse_package::ErrorKind;
 
     use super::*;
@@ -291,9 +273,6 @@ mod tests {
             assert_eq!(text, link);
         }
         assert_eq!(fs::read_dir(root.join("far")).expect("readable").count(), 2);
-        std::os::unix::fs::symlink("round.png", root.join("round.png")).expect("linked");
-        let path = through_links(&root.join("round.png"));
-        assert_eq!(path, root.join("round.png"), "a link to itself ends");
     }
 
     #[test]

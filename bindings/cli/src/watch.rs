@@ -11,7 +11,6 @@ use crate::{
     console::Console,
     events::{self, Event},
     job_file::JobKeeper,
-    outputs,
     package::Opened,
     preview::Previewer,
     stop,
@@ -101,7 +100,7 @@ impl TokenFile {
     /// `Io` if the file cannot be written.
     pub(crate) fn write(&self, request: &Request) -> Result<()> {
         let Some((path, tokens)) = &self.0 else { return Ok(()) };
-        tokens.write(&outputs::through_links(path), request)
+        tokens.write(path, request)
     }
 }
 

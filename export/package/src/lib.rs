@@ -8,8 +8,9 @@
 
 mod digest;
 mod error;
+pub mod files;
 mod manifest;
-pub mod place;
+mod names;
 mod preview;
 mod ranges;
 mod shape;
@@ -21,6 +22,8 @@ pub use manifest::{
     ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
     MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
+#[doc(hidden)]
+pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};

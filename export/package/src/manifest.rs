@@ -4,12 +4,11 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     path::{Component, Path, PathBuf},
-    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
+use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape, files, named_enum};
 
 /// The manifest's file name inside a package.
 pub const MANIFEST: &str = "manifest.json";
@@ -66,37 +65,14 @@ pub struct Model {
     pub grid_multiple: u32,
 }
 
-/// How the number of masked tokens falls over the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskingSchedule {
-    /// `cos(ratio * pi / 2)`.
-    Cosine,
-    /// `1 - ratio`.
-    Linear,
-}
-
-impl MaskingSchedule {
-    /// The name in manifests, files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cosine => "cosine",
-            Self::Linear => "linear",
-        }
-    }
-}
-
-impl FromStr for MaskingSchedule {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Cosine, Self::Linear]
-            .into_iter()
-            .find(|schedule| schedule.name() == text)
-            .ok_or_else(|| {
-                let detail = format!("expected cosine or linear, found {text:?}");
-                Error::new(ErrorKind::BadRequest, "masking_schedule", detail)
-            })
+named_enum! {
+    /// How the number of masked tokens falls over the steps.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum MaskingSchedule at "masking_schedule" {
+        /// `cos(ratio * pi / 2)`.
+        Cosine = "cosine",
+        /// `1 - ratio`.
+        Linear = "linear",
     }
 }
 
@@ -133,52 +109,18 @@ impl Default for Defaults {
     }
 }
 
-/// How the graphs of a flavour compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Flavour {
-    /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and fast
-    /// on every CPU.
-    Int8,
-    /// As `Int8`, with the weights of linear layers in 4 bits: smallest, and slower.
-    Int4,
-    /// Every weight and every product in 32-bit float: the yardstick.
-    F32,
-}
-
-impl Flavour {
-    /// All flavours that this build knows, the best for most first.
-    pub const ALL: &[Self] = &[Self::Int8, Self::Int4, Self::F32];
-
-    /// The name in manifests, folders and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Int8 => "int8",
-            Self::Int4 => "int4",
-            Self::F32 => "f32",
-        }
-    }
-}
-
-impl fmt::Display for Flavour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Flavour {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|flavour| flavour.name() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|flavour| flavour.name()).collect();
-            Error::new(
-                ErrorKind::BadRequest,
-                "flavour",
-                format!("expected one of {}, found {text:?}", known.join(", ")),
-            )
-        })
+named_enum! {
+    /// How the graphs of a flavour compute. The best for most comes first.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[non_exhaustive]
+    pub enum Flavour at "flavour" {
+        /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and
+        /// fast on every CPU.
+        Int8 = "int8",
+        /// As `Int8`, with the weights of linear layers in 4 bits: smallest, and slower.
+        Int4 = "int4",
+        /// Every weight and every product in 32-bit float: the yardstick.
+        F32 = "f32",
     }
 }
 
@@ -189,42 +131,20 @@ pub struct FlavourEntry {
     pub stages: BTreeMap<Stage, StageEntry>,
 }
 
-/// One network of the pipeline, in the order of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Token ids of a prompt to hidden states and a pooled embedding.
-    TextEncoder,
-    /// What depends on the prompt and the micro-conditioning alone, computed once per prompt.
-    Prologue,
-    /// One step: tokens to logits of the positions asked for, guidance applied.
-    Step,
-    /// Tokens to pixels.
-    Decoder,
-    /// Pixels to tokens, for editing.
-    Encoder,
-}
-
-impl Stage {
-    /// All stages, in the order of the data.
-    pub const ALL: [Self; 5] =
-        [Self::TextEncoder, Self::Prologue, Self::Step, Self::Decoder, Self::Encoder];
-
-    /// The name in manifests and files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TextEncoder => "text_encoder",
-            Self::Prologue => "prologue",
-            Self::Step => "step",
-            Self::Decoder => "decoder",
-            Self::Encoder => "encoder",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_enum! {
+    /// One network of the pipeline, in the order of the data.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Stage at "stage" {
+        /// Token ids of a prompt to hidden states and a pooled embedding.
+        TextEncoder = "text_encoder",
+        /// What depends on the prompt and the micro-conditioning alone, computed once per prompt.
+        Prologue = "prologue",
+        /// One step: tokens to logits of the positions asked for, guidance applied.
+        Step = "step",
+        /// Tokens to pixels.
+        Decoder = "decoder",
+        /// Pixels to tokens, for editing.
+        Encoder = "encoder",
     }
 }
 
@@ -349,12 +269,7 @@ impl Manifest {
     /// is of a newer format.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
-        let size = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
-        if size > MAX_BYTES {
-            let detail = format!("expected a manifest of at most {MAX_BYTES} bytes, found {size}");
-            return Err(Error::new(ErrorKind::PackageDamaged, path.display().to_string(), detail));
-        }
-        let text = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        let text = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
         Self::parse(&text).map_err(|error| error.within(path.display()))
     }
 

@@ -19,9 +19,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use pocketmuse_package::{Digest, Error, FileEntry, Result, StageEntry, place};
+use pocketmuse_package::{
+    Digest, Error, FileEntry, Result, StageEntry,
+    files::{self, TemporaryFolder},
+};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 /// A file that was changed less than this before it was read might be changed again without a new
 /// time: the coarsest clock of a file system ticks every two seconds. It is read again in the next
@@ -54,7 +56,7 @@ struct State {
 }
 
 /// A folder for what ONNX Runtime saves, removed when this is dropped.
-pub(crate) struct Workspace(TempDir);
+pub(crate) struct Workspace(TemporaryFolder);
 
 impl Workspace {
     /// Where the graph is to be saved; its weights go beside it, with the ending `data`.
@@ -233,20 +235,16 @@ impl Prepared {
             weights: weights.exists().then_some(weights),
         };
         let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
-        let mut file = place::neighbour(path)?;
-        file.write_all(&bytes).map_err(|error| Error::io(path, error))?;
-        place::file(file, path)?;
+        files::write(path, |out| out.write_all(&bytes))?;
         Ok(Some(Digest::of(&bytes)))
     }
 }
 
 /// A new folder beside the record at `path`.
 fn workspace(path: &Path) -> Result<Workspace> {
-    let folder = place::parent(path);
-    let made = fs::create_dir_all(folder).and_then(|()| {
-        tempfile::Builder::new().prefix(".pocketmuse-").suffix(".part").tempdir_in(folder)
-    });
-    made.map(Workspace).map_err(|error| Error::io(folder, error))
+    let folder = files::parent(path);
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    TemporaryFolder::beside(path).map(Workspace)
 }
 
 /// Where what was made of a graph is kept: beside the record at `path`.
@@ -324,14 +322,12 @@ fn seal(record: &Record) -> Digest {
 }
 
 fn write(path: &Path, record: Record) -> Result<()> {
-    let folder = place::parent(path);
+    let folder = files::parent(path);
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let sealed = Sealed { sha256: seal(&record), record };
     let json =
         serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
-    let mut file = place::neighbour(path)?;
-    file.write_all(&json).map_err(|error| Error::io(path, error))?;
-    place::file(file, path)?;
+    files::write(path, |out| out.write_all(&json))?;
     forget_the_gone(folder)
 }
 
@@ -341,7 +337,7 @@ fn forget_the_gone(folder: &Path) -> Result<()> {
     for entry in list(folder)? {
         let is_gone = match &entry.package {
             Some(package) => !package.exists(),
-            None => is_leftover(&entry.path) && is_abandoned(&entry.path),
+            None => files::is_temporary(&entry.path) && is_abandoned(&entry.path),
         };
         if is_gone {
             entry.remove()?;
@@ -417,7 +413,7 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     };
     let mut found = BTreeMap::new();
     for path in &paths {
-        if is_leftover(path) {
+        if files::is_temporary(path) {
             found.insert(path.clone(), Entry::of(path.clone()));
         } else if let Some(record) = record_of(path) {
             let entry = found.entry(record).or_insert_with_key(|record| Entry::of(record.clone()));
@@ -448,11 +444,6 @@ fn record_of(path: &Path) -> Option<PathBuf> {
     let digest =
         name.strip_suffix(".json").or_else(|| name.strip_suffix(".onnx")?.split('-').next())?;
     digest.parse::<Digest>().is_ok().then(|| path.with_file_name(format!("{digest}.json")))
-}
-
-fn is_leftover(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(".pocketmuse-") && name.ends_with(".part")
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! A job that survives: what is needed to go on after any step, in a file that notices changes.
 //! Knows no network.
 
-use std::{
-    fs,
-    io::{BufWriter, Write},
-    path::Path,
-};
+use std::{fs, path::Path};
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, files};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -102,13 +98,7 @@ struct File<T> {
 /// `Io` if it cannot be written.
 pub fn save<T: Serialize>(job: &T, path: &Path) -> Result<()> {
     let file = File { pocketmuse_job: FORMAT, sha256: digest(job), job };
-    let temporary = place::neighbour(path)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    let written =
-        serde_json::to_writer(&mut out, &file).map_err(Into::into).and_then(|()| out.flush());
-    written.map_err(|error| Error::io(path, error))?;
-    drop(out);
-    place::file(temporary, path)
+    files::write(path, |out| serde_json::to_writer(out, &file).map_err(Into::into))
 }
 
 /// Reads a job that [`save`] wrote.

@@ -11,7 +11,7 @@ mod read;
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Write},
+    io::{self, BufReader, Write},
     path::Path,
 };
 
@@ -19,7 +19,7 @@ use image::{
     ImageError, RgbImage,
     codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
 };
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
 pub(crate) use fit::Fit;
@@ -117,7 +117,7 @@ pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage>
 /// `BadRequest` for the ending, `Io` for the folder.
 pub fn check_destination(path: &Path) -> Result<Format> {
     let format = Format::of(path)?;
-    let folder = place::parent(path);
+    let folder = files::parent(path);
     if !folder.is_dir() {
         let detail = if folder.exists() {
             "expected a folder, found a file"
@@ -146,12 +146,7 @@ pub fn write(
     notes: &[(&str, String)],
 ) -> Result<()> {
     let format = check_destination(path)?;
-    let temporary = place::neighbour(path)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    let written = encode(image, format, request, notes, &mut writer).and_then(|()| writer.flush());
-    written.map_err(|error| Error::io(path, error))?;
-    drop(writer);
-    place::file(temporary, path)
+    files::write(path, |out| encode(image, format, request, notes, out))
 }
 
 /// Reads the request that [`write()`] put into a PNG.

@@ -30,7 +30,7 @@ pub use self::{
     request::RequestArgs,
     resume::ResumeArgs,
     setting::{Axis, FIELDS, Setting},
-    synth::{FloatType, SynthArgs},
+    synth::SynthArgs,
     tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
     video::VideoArgs,
     watch::{Show, WatchArgs},

@@ -59,7 +59,8 @@ pub struct RequestArgs {
     pub guidance_schedule: Option<GuidanceSchedule>,
     /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with
     /// a mask]
-    #[arg(long, value_name = "SCHEDULE")]
+    #[arg(long, value_name = "SCHEDULE",
+          value_parser = values::one_of(MaskingSchedule::ALL, MaskingSchedule::name))]
     pub masking_schedule: Option<MaskingSchedule>,
     /// Make edges meet, so that copies of the image can lie side by side: across (left and right),
     /// down (top and bottom), both, or no. Takes more time and memory [default: no]

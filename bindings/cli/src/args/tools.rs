@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::Flavour;
 
+use super::values::one_of;
+
 /// The flags of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -25,7 +27,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE.safetensors")]
     pub golden: PathBuf,
     /// The graphs of the package to run [default: the package's best]
-    #[arg(long, value_name = "FLAVOUR")]
+    #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Option<Flavour>,
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "COUNT")]

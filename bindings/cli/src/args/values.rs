@@ -1,5 +1,18 @@
 //! How values of flags are read that are more than one word or number.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// Reads one of `all` by its name; the help lists the names.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name)).map(move |text| {
+        let found = all.into_iter().find(|one| name(*one) == text);
+        found.expect("clap lets these names through alone")
+    })
+}
+
 /// Reads whole numbers with commas between.
 fn numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
     let numbers: Result<Vec<u32>, _> =
@@ -79,6 +92,21 @@ mod tests {
         for wrong in ["up=3", "left", "left=-1"] {
             assert!(sides(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_read_by_the_list_that_it_is_in() {
+        let command = clap::Command::new("test").arg(
+            clap::Arg::new("flavour")
+                .value_parser(one_of(pocketmuse::Flavour::ALL, pocketmuse::Flavour::name)),
+        );
+        for flavour in pocketmuse::Flavour::ALL {
+            let matches = command.clone().try_get_matches_from(["test", flavour.name()]);
+            let found = matches.expect("a name").get_one::<pocketmuse::Flavour>("flavour").copied();
+            assert_eq!(found, Some(flavour));
+        }
+        let error = command.try_get_matches_from(["test", "int3"]).expect_err("no name");
+        assert!(error.to_string().contains("[possible values: "), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `pocketmuse video`: a prompt becomes an animation, frame after frame.
 
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
 use pocketmuse::{
     Video,
@@ -13,7 +13,7 @@ use crate::{
     args::VideoArgs,
     console::Console,
     events::{Event, paths},
-    order, outputs,
+    order,
     package::{self, Opened},
     stop, terminal,
 };
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
 }
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
-    let mut animation = Animation::create(&target(args), Duration::from_secs_f64(1.0 / args.fps))?;
+    let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
     let end = args.end.as_deref().map(pixels::read).transpose()?.map(|read| read.image);
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
     let request = order::video_request(args);
@@ -56,13 +56,4 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let files_text = paths(&files);
     let event = Event::Video { files: files_text, frames: args.frames, request, total_ms };
     console.done(&files, &event)
-}
-
-/// The file to write. A link is written through, unless each frame is a file beside it.
-fn target(args: &VideoArgs) -> PathBuf {
-    let ending = args.output.extension().unwrap_or_default();
-    if ending.eq_ignore_ascii_case("png") {
-        return args.output.clone();
-    }
-    outputs::through_links(&args.output)
 }

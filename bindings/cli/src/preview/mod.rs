@@ -6,14 +6,14 @@ mod screen;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
 };
 
 use image::{RgbImage, imageops};
 use pocketmuse::{Preview, Step};
-use pocketmuse_package::{Error, Result, place};
+use pocketmuse_package::{Result, files};
 
 use self::screen::{Art, Screen};
 use crate::{args::Show, png};
@@ -135,11 +135,7 @@ fn beside(file: &Path, step: usize) -> PathBuf {
 }
 
 fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
-    let temporary = place::neighbour(path)?;
-    BufWriter::new(temporary.as_file())
-        .write_all(&png::encode(image))
-        .map_err(|error| Error::io(path, error))?;
-    place::file(temporary, path)
+    files::write(path, |out| out.write_all(&png::encode(image)))
 }
 
 fn side_by_side(images: &[RgbImage]) -> RgbImage {

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Result, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
 
 pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Source, WHEEL, for_this_machine};
 pub use unpack::{from_file, from_wheel};
@@ -50,7 +50,7 @@ pub fn destination() -> Result<PathBuf> {
 pub fn ensure(force: bool, mut say: impl FnMut(&str)) -> Result<Brought> {
     let pinned = for_this_machine()?;
     let path = destination()?;
-    let folder = place::parent(&path);
+    let folder = files::parent(&path);
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let lock = folder.join("lock");
     let lock = File::create(&lock).map_err(|error| Error::io(&lock, error))?;
@@ -130,7 +130,7 @@ fn by_npm(library: &Source, path: &Path) -> Result<Result<(), clients::Refusal>>
 
 /// Downloads go beside the library, where there is room for it, and are removed.
 fn download_folder(path: &Path) -> Result<tempfile::TempDir> {
-    let folder = place::parent(path);
+    let folder = files::parent(path);
     tempfile::Builder::new()
         .prefix("download-")
         .tempdir_in(folder)

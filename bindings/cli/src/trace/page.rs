@@ -10,6 +10,10 @@ use super::{
     heat, verdict,
 };
 
+/// How the page begins.
+pub(super) const START: &str = "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+<title>Looking inside</title>";
+
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; text-align: left; border-top: 1px solid #ddd; vertical-align: top }
@@ -37,7 +41,7 @@ pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
     let request = data.request;
     let guidance = request.guidance_scale.unwrap_or(1.0);
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Looking inside</title><style>{STYLE}</style>\n\
+        "{START}<style>{STYLE}</style>\n\
          <h1>Looking inside</h1>\n<p class=\"quiet\">{}, seed {}, {} steps, guidance scale {guidance}, sampler {}</p>\n",
         escaped(data.model),
         request.seed,
