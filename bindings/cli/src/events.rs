@@ -299,3 +299,169 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../docs/events.md");
+
+    /// One of each, with every key that it can have.
+    fn events<'a>(request: &'a Request, error: &'a Error) -> Vec<Event<'a>> {
+        let path = PathText(Path::new("a.png"));
+        let (digest, files) = (Digest::of(b""), vec![path]);
+        vec![
+            Event::Start { package: path, model: "tiny", digest, seed: 3 },
+            Event::Warning { message: "a" },
+            Event::Step { step: 1, num_inference_steps: 2, preview: Some(files.clone()) },
+            Event::Picture { picture: 1, pictures: 2 },
+            Event::Frame { frame: 1, frames: 2 },
+            Event::Trace { page: path },
+            Event::Plan(PlanOf {
+                budget_bytes: 1,
+                threads: 2,
+                stages: vec![],
+                peak_rss_bytes: 3,
+                peak_anonymous_bytes: 4,
+            }),
+            Event::Images(ImagesDone {
+                files: files.clone(),
+                seed: 3,
+                request,
+                truncated: &[],
+                stages: vec![],
+                total_ms: 1.5,
+                peak_rss_bytes: None,
+            }),
+            Event::Grid { files: files.clone(), request },
+            Event::Video { files, frames: 2, request, total_ms: 1.5 },
+            Event::error(error),
+        ]
+    }
+
+    /// The keys in the tables below the heading `name`.
+    fn documented(name: &str) -> BTreeSet<String> {
+        let (_, section) = DOCUMENT.split_once(&format!("\n### {name}\n")).expect(name);
+        let rows = section.lines().take_while(|line| !line.starts_with('#'));
+        let keys = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+        keys.map(str::to_owned).collect()
+    }
+
+    fn keys(value: &Value) -> BTreeSet<String> {
+        value.as_object().expect("an object").keys().cloned().collect()
+    }
+
+    #[test]
+    fn every_event_and_every_key_is_in_the_document() {
+        let request = Request::default();
+        let error = Error::new(ErrorKind::Io, "a", "b");
+        let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
+        for event in events(&request, &error) {
+            let value: Value = serde_json::from_str(&event.line()).expect("JSON");
+            let name = value["event"].as_str().expect("a name").to_owned();
+            let mut keys = keys(&value);
+            keys.remove("event");
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.extend(keys),
+                None => found.push((name, keys)),
+            }
+        }
+        for (name, keys) in found {
+            assert_eq!(documented(&name), keys, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_bench_and_inspect_is_in_the_document() {
+        let machine = MachineResult {
+            processor: None,
+            instruction_sets: &["avx2"],
+            threads: 2,
+            int8_peak_gops: 1.0,
+            f32_peak_gops: 1.0,
+        };
+        let bench = BenchResult {
+            model: "tiny",
+            digest: Digest::of(b""),
+            flavour: Flavour::F32,
+            machine,
+            request: &Request::default(),
+            runs: 3,
+            stages: vec![],
+            total_ms: 1.0,
+        };
+        let bench = plain_json(&bench);
+        assert_eq!(documented("bench"), keys(&bench));
+        for key in keys(&bench["machine"]) {
+            assert!(DOCUMENT.contains(&format!("`{key}`")), "{key}");
+        }
+
+        let kinds = [
+            InspectedKind::Package {
+                format: 1,
+                exporter: String::new(),
+                picture: String::new(),
+                codebook_size: 1,
+                masking_schedule: MaskingSchedule::Cosine,
+                defaults: Defaults::default(),
+                flavours: vec![],
+                bytes: 1,
+            },
+            InspectedKind::Checkpoint { sha256: BTreeMap::new() },
+        ];
+        let mut found = BTreeSet::new();
+        for kind in kinds {
+            let inspected =
+                Inspected { name: String::new(), digest: Digest::of(b""), networks: vec![], kind };
+            found.extend(keys(&plain_json(&inspected)));
+        }
+        assert_eq!(documented("inspect"), found);
+    }
+
+    #[test]
+    fn kinds_of_errors_are_in_the_document() {
+        let (_, row) = DOCUMENT.split_once("| `kind` | text | `io`").expect("of errors");
+        let row = row.lines().next().unwrap_or_default();
+        for kind in [
+            ErrorKind::BadCheckpoint,
+            ErrorKind::PackageDamaged,
+            ErrorKind::BadRequest,
+            ErrorKind::NotEnoughMemory,
+            ErrorKind::BadInput,
+            ErrorKind::Runtime,
+            ErrorKind::Cancelled,
+        ] {
+            assert!(row.contains(&format!("`{}`", kind_name(kind))), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn short_numbers_stay_short_and_keys_are_sorted() {
+        assert_eq!(plain_json(&[0.7f32]).to_string(), "[0.7]");
+        let line = Event::Step { step: 1, num_inference_steps: 2, preview: None }.line();
+        assert_eq!(line, r#"{"event":"step","num_inference_steps":2,"step":1}"#);
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_escaped_and_means_the_same() {
+        let message = "\x1b[2J\u{9b}2J\u{7f}\u{202e}gpj \u{e000} ü🚀";
+        let line = Event::Warning { message }.line();
+        assert!(!line.contains(terminal::is_active), "{line}");
+        let value: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(value["message"], message);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_path_that_is_no_text_is_marked() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        let line = Event::Trace { page: PathText(path) }.line();
+        assert_eq!(line, "{\"event\":\"trace\",\"lossy_paths\":true,\"page\":\"caf\u{fffd}\"}");
+        let line = Event::Trace { page: PathText(Path::new("café")) }.line();
+        assert_eq!(line, r#"{"event":"trace","page":"café"}"#);
+    }
+}

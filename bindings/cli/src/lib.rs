@@ -8,6 +8,8 @@
 mod stop;
 mod terminal;
 
+pub mod logging;
+
 pub mod args;
 mod order;
 mod prompts;
