@@ -102,11 +102,8 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
             ControlFlow::Continue(())
         });
         let found = found.expect("measured");
-        let schedule = found
-            .request
-            .resolve(&Manifest::read(&package).expect("a manifest"))
-            .expect("fits")
-            .schedule;
+        let pipeline = Pipeline::open(&package).unwrap_or_else(|error| panic!("{error}"));
+        let schedule = Schedule::of(&pipeline.job(&found.request, Origin::Nothing).expect("fits"));
         let mut masked = CELLS as usize;
         let mut steps = 0;
         for at in 0..3 {

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use pocketmuse::{Manifest, Output, Request, Source, job::State, request::MAX_IMAGES};
+use pocketmuse::{
+    Job, Manifest, Origin, Output, Pipeline, Request, Source, job::State, request::MAX_IMAGES,
+};
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 use crate::{
@@ -114,11 +116,22 @@ impl Task {
     /// `BadRequest` for a value out of range or one that does not fit the model or the image to
     /// edit.
     pub(crate) fn check(&self, manifest: &Manifest) -> Result<Request> {
-        let resolved = match &self.source {
-            Some(source) => source.resolve(&self.request, manifest)?,
-            None => self.request.resolve(manifest)?,
-        };
-        Ok(resolved.request)
+        match &self.source {
+            Some(source) => source.resolve(&self.request, manifest),
+            None => self.request.resolve(manifest),
+        }
+    }
+
+    /// The job that a pipeline runs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::job`].
+    pub(crate) fn job(&self, pipeline: &Pipeline) -> Result<Job> {
+        match &self.state {
+            Some(state) => pipeline.job(&state.request, Origin::Saved(state, self.source.as_ref())),
+            None => pipeline.job(&self.request, Origin::image(self.source.as_ref())),
+        }
     }
 
     /// Which images are wanted, from 0, and the file of each.

@@ -65,6 +65,7 @@ mod tests {
             num_inference_steps: 1,
             tokens: &tokens,
             guess: &tokens,
+            probabilities: &[1.0, f32::MAX, f32::MAX, 1.0],
             images,
             height,
             width,

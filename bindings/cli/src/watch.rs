@@ -1,10 +1,10 @@
 //! What goes on while a task's images are made: the job is kept, progress is shown and told,
-//! previews are drawn and tokens logged.
+//! previews are drawn, tokens logged and traces collected.
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::ops::ControlFlow;
 
 use indicatif::ProgressBar;
-use pocketmuse::{Pipeline, Request, Step};
+use pocketmuse::{Job, Pipeline, Prediction, Step, Trace, Tracer, Watch};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -27,8 +27,15 @@ pub(crate) struct Watcher<'a> {
     bar: ProgressBar,
     keeper: Option<JobKeeper>,
     previewer: Option<Previewer>,
-    tokens: Option<(PathBuf, TokenLog)>,
+    tokens: Option<TokenLog>,
+    tracer: Option<Tracer>,
     failed: Result<()>,
+}
+
+/// What was seen of a task, as far as it is wanted.
+pub(crate) struct Seen {
+    pub(crate) tokens: Option<TokenLog>,
+    pub(crate) trace: Option<Trace>,
 }
 
 impl<'a> Watcher<'a> {
@@ -45,15 +52,22 @@ impl<'a> Watcher<'a> {
             previewer: previewer(task, &opened.pipeline, console)?,
             bar: terminal::step_bar("drawing", console.json),
             keeper: task.keeper.take(),
-            tokens: task.save_tokens.clone().map(|path| (path, TokenLog::default())),
+            tokens: task.save_tokens.as_ref().map(|_| TokenLog::default()),
+            tracer: None,
             failed: Ok(()),
         })
     }
 
-    /// Takes note of a step. Stops where something could not be written, or the user wants it.
-    pub(crate) fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        self.failed = self.note(step);
-        if self.failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
+    /// Looks inside `job`, if the task wants a trace.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::tracer`].
+    pub(crate) fn look_inside(&mut self, task: &Task, job: &Job) -> Result<()> {
+        if task.watch.trace.is_some() {
+            self.tracer = Some(self.pipeline.tracer(job)?);
+        }
+        Ok(())
     }
 
     fn note(&mut self, step: &Step<'_>) -> Result<()> {
@@ -67,7 +81,7 @@ impl<'a> Watcher<'a> {
         };
         bar.set_length(step.num_inference_steps as u64);
         bar.set_position(step.step as u64 + 1);
-        if let Some((_, tokens)) = &mut self.tokens {
+        if let Some(tokens) = &mut self.tokens {
             tokens.add(step, self.mask_token_id);
         }
         self.console.event(&Event::Step {
@@ -82,25 +96,32 @@ impl<'a> Watcher<'a> {
     /// # Errors
     ///
     /// What made it stop.
-    pub(crate) fn end(self, task: &mut Task) -> Result<TokenFile> {
+    pub(crate) fn end(self, task: &mut Task) -> Result<Seen> {
         self.bar.finish_and_clear();
         task.keeper = self.keeper;
-        self.failed.map(|()| TokenFile(self.tokens))
+        let trace = self.tracer.map(Tracer::finish);
+        self.failed.map(|()| Seen { tokens: self.tokens, trace })
     }
 }
 
-/// The tokens of a run and the file that they go to, if they are wanted.
-pub(crate) struct TokenFile(Option<(PathBuf, TokenLog)>);
+impl Watch for Watcher<'_> {
+    fn wants_predictions(&self) -> bool {
+        self.tracer.is_some()
+    }
 
-impl TokenFile {
-    /// Writes the tokens with the request that they belong to.
-    ///
-    /// # Errors
-    ///
-    /// `Io` if the file cannot be written.
-    pub(crate) fn write(&self, request: &Request) -> Result<()> {
-        let Some((path, tokens)) = &self.0 else { return Ok(()) };
-        tokens.write(path, request)
+    fn prediction(&mut self, prediction: &Prediction<'_>) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.prediction(prediction);
+        }
+    }
+
+    /// Takes note of a step. Stops where something could not be written, or the user wants it.
+    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.step(step)?;
+        }
+        self.failed = self.note(step);
+        if self.failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
     }
 }
 

@@ -8,11 +8,9 @@ use pocketmuse_package::{Error, Result, Stage};
 use crate::{
     engine::loading::Loading,
     pipeline::Pipeline,
-    pipeline::warm::Warm,
-    request::{Request, Resolved},
-    sampler::rng::Rng,
-    sampler::{self, Predict},
-    stages::{Predictor, Primed},
+    request::{Job, Request},
+    sampler::{Canvas, Predict, Schedule, guidance, sample},
+    stages::Predictor,
 };
 
 impl Pipeline {
@@ -26,7 +24,8 @@ impl Pipeline {
     ///
     /// As for [`Self::generate`].
     pub fn agreement(&self, other: &Self, request: &Request) -> Result<Vec<f32>> {
-        let job = request.resolve(self.manifest())?;
+        let job = Job::new(request, self.manifest())?;
+        let scales = guidance::scales(&job);
         let (ours, guidance) = self.primed(&job)?;
         let (theirs, _) = other.primed(&job)?;
         let [mut reference, mut compared] = [
@@ -34,31 +33,19 @@ impl Pipeline {
             Predictor::load(other.package(), Loading::of(Stage::Step))?,
         ];
         let mut both = Both {
-            reference: reference.with(&ours, &guidance, job.grid)?.guided(job.guidance_scales()),
-            other: compared.with(&theirs, &guidance, job.grid)?.guided(job.guidance_scales()),
+            reference: reference.with(&ours, &guidance, job.grid)?.guided(scales.clone()),
+            other: compared.with(&theirs, &guidance, job.grid)?.guided(scales.clone()),
             logits: Vec::new(),
             same: Vec::new(),
         };
-        let mut tokens = vec![None; job.images() * job.grid[0] * job.grid[1]];
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-        let _ =
-            sampler::sample(&mut both, &mut tokens, job.images(), &job.schedule, &mut rng, go_on)?;
+        let (mut canvas, schedule) = (Canvas::masked(&job), Schedule::of(&job));
+        let _ = sample(&mut both, &mut canvas, &schedule, |_, _| ControlFlow::Continue(()))?;
         let share = |step: &[[usize; 2]]| {
             let [same, all] =
                 step.iter().fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]]);
             same as f32 / all as f32
         };
         Ok(both.same.chunks(job.images()).map(share).collect())
-    }
-
-    /// The prologue's values for `job`, and the weights of the guidance branches.
-    pub(crate) fn primed(&self, job: &Resolved) -> Result<(Primed, Vec<f32>)> {
-        let mut warm = Warm::default();
-        let mut turn = self.turn(job, &mut warm)?;
-        let prompts = self.tokenize(job)?;
-        let text = self.encode(&mut turn, &prompts)?;
-        Ok((self.prime(&mut turn, text, job)?, prompts.guidance))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     memory::metrics::Report,
     package::{Options, Package},
     pipeline::Pipeline,
-    request::Request,
+    request::{Job, Request},
 };
 
 /// The most pictures that a bench makes.
@@ -143,10 +143,10 @@ pub fn bench(
         return Err(Error::new(ErrorKind::BadRequest, "runs", detail));
     }
     let manifest = Manifest::read(root)?;
-    let job = request.resolve(&manifest)?;
+    let job = Job::new(request, &manifest)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
     let pipeline = Pipeline::open_with(root, options)?;
-    let of = (runs + 2) * job.schedule.steps;
+    let of = (runs + 2) * job.steps;
     let mut done = 0;
     let mut make = |pipeline: &Pipeline| {
         let output = pipeline.generate(request, |_| {

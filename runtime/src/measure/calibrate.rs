@@ -9,9 +9,12 @@ use crate::{
     engine::loading::Loading,
     package::{Options, Package},
     pipeline::Pipeline,
-    request::Request,
-    sampler,
-    sampler::rng::{Philox, Purpose, Rng},
+    request::{Job, Request},
+    sampler::{
+        Canvas, Schedule,
+        rng::{Philox, Purpose},
+        sample,
+    },
     stages::{Decoder, Predictor},
 };
 
@@ -73,7 +76,7 @@ pub fn calibrate(
             Request { prompt: prompt.to_owned(), seed: picture as u64, ..small(&pipeline) };
         tokens.push(pipeline.tokens(&mut predictor, &request, || on_sample(sample))?);
     }
-    let grid = small(&pipeline).resolve(pipeline.manifest())?.grid;
+    let grid = Job::new(&small(&pipeline), pipeline.manifest())?.grid;
     let codes = pipeline.manifest().model.codebook_size;
     drop((predictor, pipeline));
     tokens.extend((0..RANDOM).map(|picture| random(picture, grid[0] * grid[1], codes)));
@@ -127,18 +130,14 @@ impl Pipeline {
         request: &Request,
         mut on_step: impl FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<i64>> {
-        let job = request.resolve(self.manifest())?;
+        let job = Job::new(request, self.manifest())?;
         let (primed, guidance) = self.primed(&job)?;
         let mut model = predictor.with(&primed, &guidance, job.grid)?;
-        let mut tokens = vec![None; job.grid[0] * job.grid[1]];
-        let mut rng = Rng::new(job.request.rng, job.request.seed);
-        let flow =
-            sampler::sample(&mut model, &mut tokens, 1, &job.schedule, &mut rng, |_, _, _| {
-                on_step()
-            })?;
+        let mut canvas = Canvas::masked(&job);
+        let flow = sample(&mut model, &mut canvas, &Schedule::of(&job), |_, _| on_step())?;
         if flow.is_break() {
             return Err(Error::new(ErrorKind::Cancelled, "", "the calibration was cancelled"));
         }
-        Ok(tokens.into_iter().flatten().map(i64::from).collect())
+        Ok(canvas.tokens.into_iter().flatten().map(i64::from).collect())
     }
 }

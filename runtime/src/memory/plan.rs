@@ -9,8 +9,7 @@ use crate::{
     engine::loading::Loading,
     memory::budget::Budget,
     package::Options,
-    request::{Request, Resolved},
-    sampler::margin::Surrounded,
+    request::{Job, Request},
 };
 
 // Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.
@@ -88,13 +87,13 @@ impl Plan {
     /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if
     /// it is not [`Budget::Auto`] and too small.
     pub fn new(manifest: &Manifest, request: &Request, options: &Options) -> Result<Self> {
-        Self::within(manifest, &request.resolve(manifest)?, options, options.memory.bytes())
+        Self::within(manifest, &Job::new(request, manifest)?, options, options.memory.bytes())
     }
 
     /// As [`Self::new`], for a budget that comes to `budget_bytes`.
     pub(crate) fn within(
         manifest: &Manifest,
-        job: &Resolved,
+        job: &Job,
         options: &Options,
         budget_bytes: u64,
     ) -> Result<Self> {
@@ -242,20 +241,17 @@ struct Demand {
     prompt_tokens: f64,
     /// What the prologue makes and the step graph is given.
     primed_bytes: f64,
+    /// As much of it as is there while images are decoded: a video needs it for the next frame.
+    kept_bytes: f64,
     /// The step graph's width.
     width: f64,
     codebook_size: f64,
 }
 
 impl Demand {
-    fn of(
-        manifest: &Manifest,
-        flavour: Flavour,
-        step: Option<&StageEntry>,
-        job: &Resolved,
-    ) -> Self {
+    fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Job) -> Self {
         let model = &manifest.model;
-        let [rows, columns] = Surrounded::of(job).outer();
+        let [rows, columns] = job.outer_grid();
         let tokens = rows as f64 * columns as f64;
         let pixels = tokens * f64::from(model.pixels_per_token).powi(2);
         let branches = if job.is_guided() { 2.0 } else { 1.0 };
@@ -266,6 +262,7 @@ impl Demand {
             primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
         let modulations =
             primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
+        let primed_bytes = branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>();
         Self {
             flavour,
             tokens,
@@ -274,7 +271,8 @@ impl Demand {
             branches,
             images: job.images() as f64,
             prompt_tokens: manifest.tokenizer.max_tokens.into(),
-            primed_bytes: branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>(),
+            primed_bytes,
+            kept_bytes: if job.video.is_some() { primed_bytes } else { 0.0 },
             width: modulations.fold(0.0, f64::max),
             codebook_size: model.codebook_size.into(),
         }
@@ -320,7 +318,8 @@ impl Demand {
                 };
                 let weights = weights_bytes as f64;
                 let made = 3.0 * self.images; // the pictures
-                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights
+                let kept = if stage == Stage::Decoder { self.kept_bytes } else { 0.0 };
+                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights + kept
             }
         }
     }

@@ -6,52 +6,16 @@ pub mod prepared;
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
 };
 
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
+pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
     engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
-    memory::budget::Budget,
     package::prepared::Prepared,
-    pixels::preview::Preview,
 };
-
-/// How a package is opened. The default suits most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The graphs to run; `None` for the best that the package has.
-    pub flavour: Option<Flavour>,
-    /// Threads to compute with, at least 1; `None` for as many as the machine runs at once.
-    pub threads: Option<usize>,
-    /// The ONNX Runtime library file; `None` to look for one (see [`library`](crate::library)).
-    pub library: Option<PathBuf>,
-    /// How much memory may be used; see [`Plan`](crate::Plan).
-    pub memory: Budget,
-    /// Whether every stage is dropped before the next one is loaded, even where the budget would
-    /// let it stay: right for a process that makes one picture.
-    pub staged: bool,
-    /// A folder for what is found out about a package once and holds until its files change, made
-    /// if need be: with it only the first process reads all of a package to check it. See
-    /// [`prepared`](crate::prepared).
-    pub prepared: Option<PathBuf>,
-}
-
-impl Options {
-    /// The flavour to run of a package with `manifest`.
-    pub(crate) fn flavour_of(&self, manifest: &Manifest) -> Flavour {
-        let best =
-            || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
-        self.flavour.or_else(best).unwrap_or(Flavour::F32)
-    }
-
-    /// The threads to compute with.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1)
-    }
-}
 
 pub(crate) struct Package {
     root: PathBuf,
@@ -199,19 +163,17 @@ impl Package {
         fs::read(&path).map_err(|error| Error::io(&path, error))
     }
 
-    /// The colours of the codes, if the package has them.
+    /// The file of colours of the tokens, and what it holds, if the package has one.
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the file was changed or is of another size than the model says.
-    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+    /// `PackageDamaged` if the file was changed.
+    pub(crate) fn preview(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        Preview::parse(&bytes, &self.manifest)
-            .map_err(|error| error.within(path.display()))
-            .map(Some)
+        Ok(Some((path, bytes)))
     }
 
     /// A linear layer by itself, run as the graphs of this package are.

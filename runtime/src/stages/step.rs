@@ -9,7 +9,7 @@ use crate::{
     engine::loading::Loading,
     engine::session::{Input, Session, Taps, Tensor},
     package::Package,
-    sampler::Predict,
+    sampler::{Predict, margin::Margin},
 };
 
 /// The step graph, loaded, without a prompt.
@@ -19,14 +19,14 @@ pub(crate) struct Predictor {
     mask: i64,
 }
 
-/// The step graph with a prompt and a picture's size: what the sampler asks.
+/// The step graph with a prompt and an image's size: what the sampler asks.
 pub(crate) struct Prompted<'a> {
     predictor: &'a mut Predictor,
     primed: &'a Primed,
     guidance: Vec<f32>,
     /// Guidance by step; where there is none it stays as it is.
     scales: Vec<f32>,
-    grid: [usize; 2],
+    margin: Margin,
     logits: Option<Tensor>,
 }
 
@@ -49,7 +49,7 @@ impl Predictor {
         }
     }
 
-    /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
+    /// Takes a prompt, for images of `grid` rows and columns of tokens.
     ///
     /// `guidance` weighs the branches of `primed`, in their order.
     ///
@@ -71,7 +71,7 @@ impl Predictor {
             primed,
             guidance: guidance.to_vec(),
             scales: Vec::new(),
-            grid,
+            margin: Margin::none(grid),
             logits: None,
         })
     }
@@ -82,6 +82,11 @@ impl Prompted<'_> {
     /// prompt.
     pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
+    }
+
+    /// The same for tileable images: the graph sees the grid with its margin.
+    pub(crate) fn within(self, margin: Margin) -> Self {
+        Self { margin, ..self }
     }
 
     /// The logits of the last prediction.
@@ -111,8 +116,8 @@ impl Predict for Prompted<'_> {
         }
     }
 
-    /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their
-    /// tokens alone.
+    /// Logits of one image, `[positions, codebook size]` row-major. Images differ by their tokens
+    /// alone.
     fn predict(
         &mut self,
         _image: usize,
@@ -121,8 +126,11 @@ impl Predict for Prompted<'_> {
     ) -> Result<&[f32]> {
         let Predictor { session, codebook_size, mask } = &mut *self.predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
-        let grid = [1, self.grid[0], self.grid[1]];
-        let wanted: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+        let tokens = self.margin.wrap(&tokens);
+        let [rows, columns] = self.margin.outer();
+        let grid = [1, rows, columns];
+        let wanted = positions.iter().map(|position| self.margin.outer_position(*position) as i64);
+        let wanted: Vec<i64> = wanted.collect();
         let (count, branches) = ([positions.len()], [self.guidance.len()]);
         let mut inputs = vec![
             ("tokens", Input::I64(&grid, &tokens)),

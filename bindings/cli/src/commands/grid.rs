@@ -1,7 +1,7 @@
 //! `pocketmuse grid`: images that differ in one setting or two, on one labelled sheet.
 
 use image::RgbImage;
-use pocketmuse::{Manifest, Pipeline, Request, Source, pixels};
+use pocketmuse::{Manifest, Origin, Pipeline, Request, Source, Step, pixels};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{
@@ -71,10 +71,8 @@ fn draw(
     bar.set_length(requests.len() as u64);
     let mut images: Vec<RgbImage> = Vec::new();
     for request in requests {
-        let output = match source {
-            Some(source) => pipeline.edit(request, source, |_| stop::flow())?,
-            None => pipeline.generate(request, |_| stop::flow())?,
-        };
+        let job = pipeline.job(request, Origin::image(source))?;
+        let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
         images.extend(output.images);
         bar.inc(1);
         console.event(&Event::Picture { picture: images.len(), pictures: requests.len() })?;

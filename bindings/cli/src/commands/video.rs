@@ -2,10 +2,11 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
+use image::RgbImage;
+use indicatif::ProgressBar;
 use pocketmuse::{
-    Video,
+    Step, Video, Watch,
     pixels::{self, Animation},
-    video::Moment,
 };
 use pocketmuse_package::Result;
 
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
 }
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
-    let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
+    let animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
     let end = args.end.as_deref().map(pixels::read).transpose()?.map(|read| read.image);
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
     let request = order::video_request(args);
@@ -35,25 +36,54 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
         found.open(&package::options(&args.package), offline)?;
     console.start(&folder, &manifest, request.seed)?;
 
-    let mut failed = Ok(());
-    let bar = terminal::step_bar("filming", console.json);
-    bar.set_length(args.frames.into());
-    let made = pipeline.video(&request, &video, |moment| {
-        if let Moment::Frame { frame, image } = moment {
-            bar.set_position(u64::from(frame) + 1);
-            let event = Event::Frame { frame: frame + 1, frames: args.frames };
-            failed = animation.add(&image).and_then(|()| console.event(&event));
-        }
-        if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
-    });
-    bar.finish_and_clear();
-    failed?;
+    let mut film = Film::new(animation, args.frames, console);
+    let made = pipeline.video_job(&request, &video).and_then(|job| pipeline.run(&job, &mut film));
+    let animation = film.end()?;
     let made = made?;
     stop::check()?;
     console.truncated(&made.truncated)?;
     let files = animation.finish()?;
-    let (request, total_ms) = (&made.request, terminal::milliseconds(made.total));
-    let files_text = paths(&files);
-    let event = Event::Video { files: files_text, frames: args.frames, request, total_ms };
+    let event = Event::Video {
+        files: paths(&files),
+        frames: args.frames,
+        request: &made.request,
+        total_ms: terminal::milliseconds(made.report.total),
+    };
     console.done(&files, &event)
+}
+
+/// Takes the frames of a video as they are made.
+struct Film<'a> {
+    animation: Animation,
+    frames: u32,
+    console: &'a Console,
+    bar: ProgressBar,
+    failed: Result<()>,
+}
+
+impl<'a> Film<'a> {
+    fn new(animation: Animation, frames: u32, console: &'a Console) -> Self {
+        let bar = terminal::step_bar("filming", console.json);
+        bar.set_length(frames.into());
+        Self { animation, frames, console, bar, failed: Ok(()) }
+    }
+
+    /// The animation, if every frame could be added and told.
+    fn end(self) -> Result<Animation> {
+        self.bar.finish_and_clear();
+        self.failed.map(|()| self.animation)
+    }
+}
+
+impl Watch for Film<'_> {
+    fn step(&mut self, _: &Step<'_>) -> ControlFlow<()> {
+        stop::flow()
+    }
+
+    fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
+        self.bar.set_position(u64::from(frame) + 1);
+        let event = Event::Frame { frame: frame + 1, frames: self.frames };
+        self.failed = self.animation.add(&image).and_then(|()| self.console.event(&event));
+        if self.failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
+    }
 }

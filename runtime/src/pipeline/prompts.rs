@@ -12,10 +12,8 @@ use std::ops::Range;
 
 use pocketmuse_package::Result;
 
-use crate::{
-    engine::session::Tensor, pipeline::warm::Texts, request::Resolved, stages::Text,
-    text::tokenizer::Tokenizer,
-};
+use super::warm::Texts;
+use crate::{engine::session::Tensor, request::Job, stages::Text, text::tokenizer::Tokenizer};
 
 /// The prompts in the order of the guidance branches, and how much each branch counts.
 pub(crate) struct Prompts {
@@ -35,7 +33,7 @@ struct Branch {
 
 impl Prompts {
     /// The prompt, and the negative prompt before it if there is guidance.
-    pub(crate) fn new(job: &Resolved, tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn new(job: &Job, tokenizer: &Tokenizer) -> Result<Self> {
         let (prompt, negative) =
             (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
         let g = job.guidance_scale;
