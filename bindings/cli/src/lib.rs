@@ -23,6 +23,7 @@ pub mod bundled;
 mod sources; // of the build script
 
 mod events;
+mod results;
 
 mod console;
 

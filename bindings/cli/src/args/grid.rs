@@ -23,7 +23,8 @@ holds the request that
 its images share, for --from.
 
 Examples:
-  pocketmuse grid \"a red house\" \"a robot in the snow\" --columns sampler=confidence,halton -o a.png
+  pocketmuse grid \"a red house\" \"a robot in the snow\" --columns sampler=confidence,halton \
+-o a.png
   pocketmuse grid \"a red house\" --columns \"temperature=0,0;0.7,0;4,0\" --rows seed=1,2,3 -o b.png
   pocketmuse grid \"a blue house\" --image house.png --columns strength=0.3,0.6,0.9 -o c.jpg";
 

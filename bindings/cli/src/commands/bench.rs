@@ -11,8 +11,9 @@ use pocketmuse_package::Result;
 use crate::{
     args::BenchArgs,
     console::Console,
-    events::{self, BenchResult, MachineResult, StageResult},
+    events,
     package::{self, Found},
+    results::{BenchResult, MachineResult, StageResult},
     runtime, stop,
     terminal::{self, mebibytes, milliseconds},
 };

@@ -30,7 +30,8 @@ fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
     // One image, after which the process ends.
     let options = Options { staged: true, ..package::options(&task.package) };
     if task.package.run.memory.is_some() || task.explain {
-        let plan = Plan::new(&found.manifest, &request, &options)?; // nor is anything when the memory is too small
+        // Nor is anything fetched when the memory is too small.
+        let plan = Plan::new(&found.manifest, &request, &options)?;
         if task.explain {
             return console.plan(&plan);
         }

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::{
     args::InspectArgs,
-    events::{self, Inspected, InspectedKind, InspectedNetwork},
-    onnx,
+    events, onnx,
+    results::{Inspected, InspectedKind, InspectedNetwork},
     terminal::{self, mebibytes, thousands},
 };
 

@@ -1,5 +1,5 @@
 //! Full-size checkpoints of random weights, in the hub layout: for benches and
-//! for measuring memory. They make no pictures worth looking at. Knows the
+//! for measuring memory. They make no images worth looking at. Knows the
 //! released models' sizes and nothing of what a checkpoint is used for.
 
 mod fill;
@@ -149,7 +149,8 @@ fn tiny() -> Networks {
 ///
 /// # Errors
 ///
-/// `BadRequest` if `folder` exists and may not be replaced, or holds anything else; `Io` if it cannot be written;
+/// `BadRequest` if `folder` exists and may not be replaced, or holds anything else; `Io` if it
+/// cannot be written;
 /// `Cancelled` if `on_progress` breaks. Nothing is left behind.
 pub fn write(
     folder: &Path,
@@ -311,7 +312,8 @@ const CARD_MADE_BY: &str = "Made by `pocketmuse synth ";
 fn card(options: &Options) -> String {
     let Options { preset, seed, dtype, .. } = options;
     format!(
-        "{CARD_START}{}\n\n{CARD_MADE_BY}--seed {seed} --dtype {dtype}` to measure time and memory.\n\
+        "{CARD_START}{}\n\n{CARD_MADE_BY}--seed {seed} --dtype {dtype}` \
+         to measure time and memory.\n\
          Nothing was trained: its pictures are noise.\n",
         preset.name(),
     )
