@@ -2,8 +2,10 @@
 //! neighbour, which takes the package's name when it is complete.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufWriter, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +16,10 @@ use pocketmuse_package::{
 use crate::{
     error::{Error, ErrorKind, Result},
     graph::{Graph, Initializer},
+    networks::Graphs,
+    progress::{Counter, Progress},
     proto::{self, Location},
+    quantize,
 };
 
 /// Constants up to this size stay inside the graph's own file.
@@ -31,15 +36,16 @@ const LARGE_BYTES: usize = 1 << 20;
 const SMALL_ALIGNMENT: u64 = 64;
 
 /// A package that is being written, removed again if it is not finished.
-pub(crate) struct PackageWriter {
+pub(crate) struct PackageWriter<F> {
     target: PathBuf,
     folder: NewFolder,
+    progress: Counter<F>,
 }
 
-impl PackageWriter {
+impl<F> PackageWriter<F> {
     /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its
-    /// parent must.
-    pub(crate) fn create(target: &Path, overwrite: bool) -> Result<Self> {
+    /// parent must. `progress` is told of every constant before it is read.
+    pub(crate) fn create(target: &Path, overwrite: bool, progress: Counter<F>) -> Result<Self> {
         let request =
             |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
         if target.exists() && !overwrite {
@@ -49,7 +55,7 @@ impl PackageWriter {
             return Err(request("expected a package to overwrite, found something else"));
         }
         let folder = NewFolder::begin(target, overwrite)?;
-        Ok(Self { target: target.to_owned(), folder })
+        Ok(Self { target: target.to_owned(), folder, progress })
     }
 
     /// Writes one of the package's small files.
@@ -57,73 +63,6 @@ impl PackageWriter {
         let file = self.folder.path().join(path);
         fs::write(&file, contents).map_err(|error| Error::io(self.target.join(path), error))?;
         FileEntry::describe(self.folder.path(), path)
-    }
-
-    /// Writes a graph and its weights. `on_tensor` is told each constant's name and size before it
-    /// is read.
-    pub(crate) fn graph(
-        &self,
-        flavour: Flavour,
-        stage: Stage,
-        graph: &Graph,
-        on_tensor: impl FnMut(&str, u64) -> Result<()>,
-    ) -> Result<StageEntry> {
-        let folder = self.folder.path().join(flavour.name());
-        fs::create_dir_all(&folder)
-            .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
-        let data = format!("{flavour}/{stage}.data");
-        let (weights, locations) = self.weights(&data, graph, on_tensor)?;
-        let external = weights.as_ref().map_or("", proto::beside);
-        let bytes = proto::model(graph, &locations, external);
-        Ok(StageEntry {
-            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
-            weights,
-            inputs: graph.inputs.clone(),
-            outputs: graph.outputs.clone(),
-            taps: graph.taps.clone(),
-        })
-    }
-
-    fn weights(
-        &self,
-        path: &str,
-        graph: &Graph,
-        mut on_tensor: impl FnMut(&str, u64) -> Result<()>,
-    ) -> Result<(Option<FileEntry>, Vec<Location>)> {
-        let failed = |error| Error::io(self.target.join(path), error);
-        let mut file = None;
-        let mut position = 0u64;
-        let mut locations: Vec<_> =
-            graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
-        // Large constants first: a small one between two of them would leave most of an alignment
-        // unused.
-        let (large, small): (Vec<_>, Vec<_>) =
-            (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
-        for at in large.into_iter().chain(small) {
-            let initializer = &graph.initializers[at];
-            on_tensor(&initializer.name, initializer.bytes() as u64)?;
-            let values = initializer.values()?;
-            if values.len() <= INLINE_BYTES {
-                locations[at] = Location::Inline(values);
-                continue;
-            }
-            let writer = match &mut file {
-                Some(writer) => writer,
-                None => {
-                    let created = File::create(self.folder.path().join(path)).map_err(failed)?;
-                    file.insert(DigestWriter::new(BufWriter::with_capacity(1 << 20, created)))
-                }
-            };
-            let offset = position.next_multiple_of(alignment(initializer));
-            let padding = vec![0; (offset - position) as usize];
-            writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
-            position = offset + values.len() as u64;
-            locations[at] = Location::External { offset, length: values.len() as u64 };
-        }
-        let Some(writer) = file else { return Ok((None, locations)) };
-        let (mut inner, sha256) = writer.finish();
-        inner.flush().map_err(failed)?;
-        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
     }
 
     /// Where the package lies while it is written.
@@ -148,6 +87,80 @@ impl PackageWriter {
     pub(crate) fn finish(self, manifest: &Manifest) -> Result<()> {
         self.manifest(manifest)?;
         self.folder.finish()
+    }
+}
+
+impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
+    /// Writes graphs of a flavour and their weights.
+    pub(crate) fn graphs(
+        &mut self,
+        flavour: Flavour,
+        graphs: &Graphs,
+    ) -> Result<BTreeMap<Stage, StageEntry>> {
+        let entries =
+            graphs.iter().map(|(stage, graph)| Ok((*stage, self.graph(flavour, *stage, graph)?)));
+        entries.collect()
+    }
+
+    fn graph(&mut self, flavour: Flavour, stage: Stage, graph: &Graph) -> Result<StageEntry> {
+        let folder = self.folder.path().join(flavour.name());
+        fs::create_dir_all(&folder)
+            .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
+        let data = format!("{flavour}/{stage}.data");
+        let (weights, locations) = self.weights(&data, stage, graph)?;
+        let external = weights.as_ref().map_or("", proto::beside);
+        let bytes = proto::model(graph, &locations, external);
+        Ok(StageEntry {
+            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
+            weights,
+            held: Some(quantize::held(graph)),
+            inputs: graph.inputs.clone(),
+            outputs: graph.outputs.clone(),
+            taps: graph.taps.clone(),
+        })
+    }
+
+    fn weights(
+        &mut self,
+        path: &str,
+        stage: Stage,
+        graph: &Graph,
+    ) -> Result<(Option<FileEntry>, Vec<Location>)> {
+        let target = self.target.join(path);
+        let failed = |error| Error::io(&target, error);
+        let mut file = None;
+        let mut position = 0u64;
+        let mut locations: Vec<_> =
+            graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
+        // Large constants first: a small one between two of them would leave most of an alignment
+        // unused.
+        let (large, small): (Vec<_>, Vec<_>) =
+            (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
+        for at in large.into_iter().chain(small) {
+            let initializer = &graph.initializers[at];
+            self.progress.advance(stage, &initializer.name, initializer.bytes() as u64)?;
+            let values = initializer.values()?;
+            if values.len() <= INLINE_BYTES {
+                locations[at] = Location::Inline(values);
+                continue;
+            }
+            let writer = match &mut file {
+                Some(writer) => writer,
+                None => {
+                    let created = File::create(self.folder.path().join(path)).map_err(failed)?;
+                    file.insert(DigestWriter::new(BufWriter::with_capacity(1 << 20, created)))
+                }
+            };
+            let offset = position.next_multiple_of(alignment(initializer));
+            let padding = vec![0; (offset - position) as usize];
+            writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
+            position = offset + values.len() as u64;
+            locations[at] = Location::External { offset, length: values.len() as u64 };
+        }
+        let Some(writer) = file else { return Ok((None, locations)) };
+        let (mut inner, sha256) = writer.finish();
+        inner.flush().map_err(failed)?;
+        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
     }
 }
 

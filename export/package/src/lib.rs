@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 mod manifest;
 mod names;
+pub mod onnx;
 mod preview;
 mod ranges;
 mod shape;
@@ -19,8 +20,8 @@ pub mod wire;
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
-    MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
+    MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
 #[doc(hidden)]
 pub use names::unknown_name; // for `named_enum`

@@ -39,20 +39,6 @@ impl Dtype {
             Self::I64 => 8,
         }
     }
-
-    /// Its number in ONNX, `TensorProto.DataType`.
-    pub fn onnx(self) -> i64 {
-        match self {
-            Self::F32 => 1,
-            Self::U8 => 2,
-            Self::I8 => 3,
-            Self::I32 => 6,
-            Self::I64 => 7,
-            Self::Bool => 9,
-            Self::F16 => 10,
-            Self::Bf16 => 16,
-        }
-    }
 }
 
 /// One extent of a shape: a number, or a name where it is chosen at run time.

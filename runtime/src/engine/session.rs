@@ -425,6 +425,7 @@ mod tests {
         let entry = StageEntry {
             graph: FileEntry::describe(folder.path(), "doubler.onnx").expect("described"),
             weights: None,
+            held: None,
             inputs: vec![spec("x", Dtype::F32, &rows())],
             outputs: vec![spec("z", Dtype::F32, &rows())],
             taps: [("doubler.sum".to_owned(), spec("y", Dtype::F32, &rows()))].into(),

@@ -87,7 +87,7 @@ pub fn calibrate(
         let pixels = decoder.decode(&tokens, grid)?;
         if picture < PROMPTS.len() {
             let codes: Vec<_> = tokens.iter().map(|code| *code as u32).collect();
-            measured.cells.extend(Cell::of_picture(&codes, grid[1], pixels.values()?));
+            measured.cells.extend(Cell::of_image(&codes, grid[1], pixels.values()?));
         }
         measure(&decoder, &mut measured.ranges)?;
     }

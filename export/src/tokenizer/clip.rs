@@ -1,16 +1,13 @@
-//! The tokenizer's files become one `tokenizer.json`: a CLIP vocabulary with its merges, and the
-//! ids of the tokens around a prompt. Knows the formats, not the library that reads them.
+//! `vocab.json` and `merges.txt` of a CLIP tokenizer become a `tokenizer.json`. Knows the formats, not
+//! the library that reads them.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result, bad_checkpoint};
+use super::{names::Names, not_json};
+use crate::error::{Result, bad_checkpoint};
 
-/// CLIP's token before a prompt, where the configuration names none.
-const BOS: &str = "<|startoftext|>";
-/// CLIP's token after a prompt, where the configuration names none.
-const EOS: &str = "<|endoftext|>";
 /// What the end of a word looks like in the vocabulary.
 const END_OF_WORD: &str = "</w>";
 
@@ -21,7 +18,7 @@ const END_OF_WORD: &str = "</w>";
 ///
 /// `BadCheckpoint` if one is not in its format, two tokens share an id, a merge is of unknown
 /// tokens or makes one, or the tokens around a prompt are not in the vocabulary.
-pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String> {
+pub(super) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result<String> {
     let vocab = parse_vocab(vocab)?;
     let merges = parse_merges(merges, &vocab)?;
     let names = Names::read(&[("tokenizer_config.json", config)])?;
@@ -74,100 +71,6 @@ pub(crate) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result
     Ok(serde_json::to_string(&tokenizer).expect("plain data always serializes"))
 }
 
-/// The ids before a prompt, after it, and of padding.
-///
-/// The tokens are named by `tokenizer_config.json`, else by `special_tokens_map.json`; where
-/// neither does, CLIP's begin and end are taken and padding is the end token.
-///
-/// # Errors
-///
-/// `BadCheckpoint` if one of the texts is not in its format or names a token that the tokenizer
-/// lacks.
-pub(crate) fn special_ids(
-    tokenizer_json: &str,
-    tokenizer_config: Option<&str>,
-    special_tokens_map: Option<&str>,
-) -> Result<(u32, u32, u32)> {
-    let vocab = all_tokens(tokenizer_json)?;
-    let names = Names::read(&[
-        ("tokenizer_config.json", tokenizer_config),
-        ("special_tokens_map.json", special_tokens_map),
-    ])?;
-    let id = |key: &str, name: &str| {
-        let missing = || {
-            let detail = format!("expected {key} {name:?} in the vocabulary, found no such token");
-            bad_checkpoint("tokenizer.json", detail)
-        };
-        vocab.get(name).copied().ok_or_else(missing)
-    };
-    let pad = names.get("pad_token").unwrap_or(names.eos());
-    Ok((id("bos_token", names.bos())?, id("eos_token", names.eos())?, id("pad_token", pad)?))
-}
-
-/// The largest id that a `tokenizer.json` can give.
-///
-/// # Errors
-///
-/// `BadCheckpoint` if it is not one, or has no tokens.
-pub(crate) fn largest_id(tokenizer_json: &str) -> Result<u32> {
-    let tokens = all_tokens(tokenizer_json)?;
-    tokens
-        .into_values()
-        .max()
-        .ok_or_else(|| bad_checkpoint("tokenizer.json", "expected tokens, found none"))
-}
-
-/// The names of special tokens, from the first file that has each.
-struct Names(Vec<(&'static str, Value)>);
-
-impl Names {
-    fn read(files: &[(&'static str, Option<&str>)]) -> Result<Self> {
-        let given = files.iter().filter_map(|(file, text)| text.map(|text| (*file, text)));
-        let mut names =
-            Self(given.map(|(file, text)| Ok((file, parse(file, text)?))).collect::<Result<_>>()?);
-        for (file, values) in &mut names.0 {
-            let object = values
-                .as_object_mut()
-                .ok_or_else(|| bad_checkpoint(*file, "expected an object"))?;
-            for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
-                let Some(value) = object.get_mut(key).filter(|value| !value.is_null()) else {
-                    continue;
-                };
-                let name =
-                    value.get("content").unwrap_or(value).as_str().filter(|name| !name.is_empty());
-                let wrong = || {
-                    bad_checkpoint(
-                        format!("{file}: {key}"),
-                        format!("expected a token, found {value}"),
-                    )
-                };
-                *value = Value::from(name.ok_or_else(wrong)?);
-            }
-        }
-        Ok(names)
-    }
-
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find_map(|(_, values)| values[key].as_str())
-    }
-
-    fn bos(&self) -> &str {
-        self.get("bos_token").unwrap_or(BOS)
-    }
-
-    fn eos(&self) -> &str {
-        self.get("eos_token").unwrap_or(EOS)
-    }
-}
-
-fn parse(file: &'static str, text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| not_json(file, &error))
-}
-
-fn not_json(file: &str, error: &serde_json::Error) -> Error {
-    bad_checkpoint(file, format!("expected JSON of a tokenizer, found: {error}"))
-}
-
 fn parse_vocab(text: &str) -> Result<BTreeMap<String, u32>> {
     let vocab: BTreeMap<String, u32> =
         serde_json::from_str(text).map_err(|error| not_json("vocab.json", &error))?;
@@ -216,30 +119,6 @@ fn id_in(vocab: &BTreeMap<String, u32>, token: &str) -> Result<u32> {
     vocab.get(token).copied().ok_or_else(missing)
 }
 
-/// Every token of a `tokenizer.json` with its id.
-fn all_tokens(tokenizer_json: &str) -> Result<BTreeMap<String, u32>> {
-    #[derive(serde::Deserialize)]
-    struct Tokenizer {
-        #[serde(default)]
-        added_tokens: Vec<Added>,
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Added {
-        id: u32,
-        content: String,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        vocab: BTreeMap<String, u32>,
-    }
-    let tokenizer: Tokenizer =
-        serde_json::from_str(tokenizer_json).map_err(|error| not_json("tokenizer.json", &error))?;
-    let mut tokens = tokenizer.model.vocab;
-    tokens.extend(tokenizer.added_tokens.into_iter().map(|token| (token.content, token.id)));
-    Ok(tokens)
-}
-
 fn added_token(content: &str, id: u32, normalized: bool) -> Value {
     json!({
         "id": id,
@@ -284,7 +163,10 @@ mod tests {
 
     use pocketmuse_package::ErrorKind;
 
-    use super::*;
+    use super::{
+        super::names::{largest_id, special_ids},
+        *,
+    };
 
     const VOCAB: &str =
         r#"{"a": 0, "b</w>": 1, "ab</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4, "!": 5}"#;
@@ -303,7 +185,7 @@ mod tests {
         let found = to_json(&vocab, &merges, Some(&config)).expect("a good tokenizer");
         let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
         assert!(value(&found) == value(&expected), "{found}");
-        assert_eq!(special_ids(&found, Some(&config), Some(&map)).expect("named"), (710, 711, 711));
+        assert_eq!(special_ids(&found, Some(&config), Some(&map)).expect("named"), [710, 711, 711]);
         assert_eq!(largest_id(&found).expect("a vocabulary"), 711);
     }
 
@@ -311,10 +193,10 @@ mod tests {
     fn special_tokens_are_found_where_they_are_named() {
         let json = to_json(VOCAB, MERGES, None).expect("a good tokenizer");
         for (config, map, expected) in [
-            (None, None, (3, 4, 4)),
-            (Some(r#"{"pad_token": "!"}"#), Some(r#"{"pad_token": "a"}"#), (3, 4, 5)),
-            (Some(r#"{"pad_token": null}"#), Some(r#"{"pad_token": {"content": "!"}}"#), (3, 4, 5)),
-            (Some("{}"), Some(r#"{"bos_token": "a", "eos_token": "!"}"#), (0, 5, 5)),
+            (None, None, [3, 4, 4]),
+            (Some(r#"{"pad_token": "!"}"#), Some(r#"{"pad_token": "a"}"#), [3, 4, 5]),
+            (Some(r#"{"pad_token": null}"#), Some(r#"{"pad_token": {"content": "!"}}"#), [3, 4, 5]),
+            (Some("{}"), Some(r#"{"bos_token": "a", "eos_token": "!"}"#), [0, 5, 5]),
         ] {
             assert_eq!(
                 special_ids(&json, config, map).expect("named"),
@@ -330,7 +212,7 @@ mod tests {
         let config = r#"{"bos_token": {"content": "[b]"}}"#;
         let json = to_json(&vocab, MERGES, Some(config)).expect("a good tokenizer");
         assert!(json.contains(r#"\\[b\\]|<\\|endoftext\\|>|'s"#), "{json}");
-        assert_eq!(special_ids(&json, Some(config), None).expect("named"), (3, 4, 4));
+        assert_eq!(special_ids(&json, Some(config), None).expect("named"), [3, 4, 4]);
     }
 
     #[test]
