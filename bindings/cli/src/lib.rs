@@ -10,6 +10,8 @@ mod terminal;
 
 pub mod logging;
 
+pub mod synth;
+
 pub mod args;
 mod order;
 mod prompts;
@@ -48,7 +50,6 @@ mod watch;
 
 mod onnx;
 mod sheet;
-pub mod synth;
 
 mod commands;
 
