@@ -21,14 +21,51 @@ static ASKED: OnceLock<Instant> = OnceLock::new();
 
 /// Listens for signals from now on. Without permission to, they end the process as usual.
 pub(crate) fn listen() {
-    let listening = ctrlc::set_handler(|| {
-        let now = Instant::now();
-        if is_second(*ASKED.get_or_init(|| now), now) {
-            process::exit(i32::from(EXIT_CODE));
-        }
+    let listening = hangup::but_ignored(|| {
+        ctrlc::set_handler(|| {
+            let now = Instant::now();
+            if is_second(*ASKED.get_or_init(|| now), now) {
+                process::exit(i32::from(EXIT_CODE));
+            }
+        })
     });
     if let Err(error) = listening {
         log::debug!("signals: {error}");
+    }
+}
+
+#[cfg(unix)]
+mod hangup {
+    //! Who starts a command with `nohup` has SIGHUP ignored, and wants it to stay so.
+
+    use nix::sys::signal::{SigHandler, Signal, signal};
+
+    /// Lets `listen` listen to signals, but not to SIGHUP if that is ignored.
+    pub(super) fn but_ignored<E>(listen: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let before = set(SigHandler::SigIgn);
+        let listening = listen();
+        if let Some(before) = before
+            && (listening.is_err() || before == SigHandler::SigIgn)
+        {
+            set(before);
+        }
+        listening
+    }
+
+    /// What was done with SIGHUP until now.
+    fn set(handler: SigHandler) -> Option<SigHandler> {
+        #[expect(unsafe_code, reason = "a handler of signals cannot be proved safe")]
+        // SAFETY: no code of ours runs in it: it is to be ignored, or as it was found.
+        unsafe { signal(Signal::SIGHUP, handler) }.ok()
+    }
+}
+
+#[cfg(not(unix))]
+mod hangup {
+    //! Where there is no SIGHUP.
+
+    pub(super) fn but_ignored<E>(listen: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        listen()
     }
 }
 

@@ -13,6 +13,9 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::stop;
 
+/// Where an error of [`print`] is.
+pub(crate) const STDOUT: &str = "stdout";
+
 /// Prints a line on stdout. A reader that went away is no failure: what was asked for is still
 /// done.
 ///
@@ -67,7 +70,7 @@ fn write_line(mut out: impl Write, line: &[u8]) -> Result<()> {
 pub(crate) fn printed(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(ErrorKind::Io, "stdout", error.kind().to_string()).with_source(error))
+            Err(Error::new(ErrorKind::Io, STDOUT, error.kind().to_string()).with_source(error))
         }
         _ => Ok(()),
     }
@@ -243,7 +246,7 @@ mod tests {
         }
         write_line(Broken(io::ErrorKind::BrokenPipe), b"a").expect("a reader that went away");
         let error = write_line(Broken(io::ErrorKind::StorageFull), b"a").expect_err("a full disk");
-        assert_eq!((error.kind(), error.at()), (ErrorKind::Io, "stdout"));
+        assert_eq!((error.kind(), error.at()), (ErrorKind::Io, STDOUT));
     }
 
     proptest::proptest! {

@@ -67,6 +67,26 @@ fn a_job_leaves_nothing_when_its_terminal_is_closed() {
 }
 
 #[test]
+fn nohup_is_heeded() {
+    let root = tempfile::tempdir().expect("a folder");
+    let words = "generate 'a tree' --num-inference-steps=40 --json -o a.png";
+    let line = format!("trap '' HUP; exec \"$0\" {words}");
+    let mut child = Command::new("sh")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_pocketmuse")])
+        .current_dir(root.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+        if line.expect("UTF-8").contains("\"step\":1}") {
+            signal(child.id(), "-HUP");
+        }
+    }
+    assert!(child.wait().expect("ended").success());
+    assert_eq!(names(root.path()), ["a.png"]);
+}
+
+#[test]
 fn synth_replaces_only_what_it_made() {
     let root = tempfile::tempdir().expect("a folder");
     fs::create_dir(root.path().join("d")).expect("made");

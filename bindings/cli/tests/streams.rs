@@ -26,7 +26,7 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
     package(root.path(), "noise");
     let run = ["--package", "package", "--num-inference-steps=2", "-o"];
     let with = |words: &[&'static str]| [words, &run].concat();
-    let commands: [Vec<&str>; 13] = [
+    let commands: [Vec<&str>; 14] = [
         vec!["--help"],
         vec!["--version"],
         vec!["generate", "--help"],
@@ -40,6 +40,7 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
         [with(&["generate", "a tree"]), vec!["a.png"]].concat(),
         [with(&["generate", "a tree", "--json"]), vec!["b.png"]].concat(),
         [with(&["grid", "a tree"]), vec!["c.png"]].concat(),
+        [with(&["generate", "a tree", "--seeds", "1,2,3"]), vec!["d.png"]].concat(),
     ];
     for words in commands {
         let mut command = pocketmuse(root.path(), &words);

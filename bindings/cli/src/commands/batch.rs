@@ -1,7 +1,7 @@
 //! `--prompts` and `--seeds`: several jobs with the model loaded once. A job that fails does not
 //! lose the others.
 
-use pocketmuse_package::{ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
 use super::make;
 use crate::{
@@ -30,6 +30,11 @@ pub(super) fn run(order: &Order, offline: bool, console: &Console) -> Result<u8>
     Ok(u8::from(batch.failed > 0))
 }
 
+/// Whether a failure is not of one job alone: the user stops, or nothing can be told any more.
+fn is_of_all(error: &Error) -> bool {
+    error.kind() == ErrorKind::Cancelled || error.at() == terminal::STDOUT
+}
+
 /// Several jobs, one after another.
 struct Batch<'a> {
     order: &'a Order,
@@ -55,15 +60,13 @@ impl Batch<'_> {
             stop::check()?;
             let made = match &prompt {
                 Ok(prompt) => self.make(&order.one_of(*prompt, seed)),
-                Err(error) => Err(pocketmuse_package::Error::new(
-                    error.kind(),
-                    error.at().to_owned(),
-                    error.detail().to_owned(),
-                )),
+                Err(error) => {
+                    Err(Error::new(error.kind(), error.at().to_owned(), error.detail().to_owned()))
+                }
             };
             self.done += 1;
             match made {
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) if is_of_all(&error) => return Err(error),
                 Err(error) => {
                     self.failed += 1;
                     let line = number.map(|line| format!("line {line}"));
