@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use pocketmuse::{
     Flavour, Manifest, Options, Output, Pipeline, Request, RngKind,
     rng::Rng,
-    sampler::{BadLogits, Predict, Schedule, sample},
+    sampler::{BadLogits, Canvas, Predict, Schedule, sample},
     tokenize::Tokenizer,
 };
 use pocketmuse_package::MaskingSchedule;
@@ -157,16 +157,18 @@ fn sampling(c: &mut Criterion) {
         b.iter_custom(|count| {
             let mut spent = Duration::ZERO;
             for seed in 0..count {
-                let mut tokens = vec![None; POSITIONS];
-                let mut rng = Rng::new(RngKind::Own, seed);
+                let mut canvas =
+                    Canvas::new(vec![None; POSITIONS], 1, Rng::new(RngKind::Own, seed));
                 let start = Instant::now();
-                let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
-                    ControlFlow::Break(())
-                });
+                let flow =
+                    sample(&mut model, &mut canvas, &schedule, |_, _| ControlFlow::Break(()));
                 spent += start.elapsed();
                 assert!(flow.expect("finite logits").is_break());
-                let drawn =
-                    tokens.iter().enumerate().filter_map(|(at, token)| Some((at, (*token)?)));
+                let drawn = canvas
+                    .tokens
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, token)| Some((at, (*token)?)));
                 assert!(drawn.clone().count() > 0);
                 drawn.for_each(|(position, code)| assert_eq!(code as usize, position * 5 % CODES));
             }

@@ -29,16 +29,21 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The domains of the operators, those inside operators included.
-    pub fn domains(&self) -> BTreeSet<&'static str> {
+    /// The operators, those inside operators included, each behind its domain as in [`Node::op`].
+    pub fn operators(&self) -> BTreeSet<&'static str> {
         let inner =
             self.nodes.iter().flat_map(|node| &node.attributes).filter_map(|(_, attribute)| {
                 match attribute {
-                    Attribute::Graph(graph) => Some(graph.domains()),
+                    Attribute::Graph(graph) => Some(graph.operators()),
                     _ => None,
                 }
             });
-        self.nodes.iter().map(|node| node.domain_and_op().0).chain(inner.flatten()).collect()
+        self.nodes.iter().map(|node| node.op).chain(inner.flatten()).collect()
+    }
+
+    /// The domains of the operators.
+    pub fn domains(&self) -> BTreeSet<&'static str> {
+        self.operators().into_iter().map(|op| domain_and_op(op).0).collect()
     }
 }
 
@@ -61,8 +66,12 @@ pub struct Node {
 impl Node {
     /// The operator's domain, empty for ONNX's own, and its name there.
     pub fn domain_and_op(&self) -> (&'static str, &'static str) {
-        self.op.rsplit_once('.').unwrap_or(("", self.op))
+        domain_and_op(self.op)
     }
+}
+
+fn domain_and_op(op: &'static str) -> (&'static str, &'static str) {
+    op.rsplit_once('.').unwrap_or(("", op))
 }
 
 /// An attribute's value.

@@ -1,10 +1,16 @@
-//! ONNX's protobuf messages. Knows the field numbers and nothing of what a graph means.
+//! ONNX's protobuf messages, whose names the functions carry. Knows nothing of what a graph means.
 //!
-//! The numbers are those of `onnx.proto` (IR version 10), whose names the functions carry. Messages
-//! are small because large constants are external data, so each is built in memory, inner before
-//! outer.
+//! Messages are small because large constants are external data, so each is built in memory, inner
+//! before outer.
 
-use pocketmuse_package::{Dim, FileEntry, TensorSpec, wire::Message};
+use pocketmuse_package::{
+    Dim, FileEntry, TensorSpec,
+    onnx::{
+        self, LENGTH, LOCATION, OFFSET, attribute_type, data_location, dimension, entry, node,
+        tensor, tensor_type, value_type,
+    },
+    wire::Message,
+};
 
 use crate::graph::{Attribute, Graph, Initializer, Node};
 
@@ -32,20 +38,20 @@ pub(crate) enum Location {
 pub(crate) fn model(graph: &Graph, locations: &[Location], data: &str) -> Vec<u8> {
     let mut model = Message::default();
     model
-        .number(1, IR_VERSION)
-        .text(2, "pocketmuse") // producer_name
-        .text(3, env!("CARGO_PKG_VERSION")) // producer_version
-        .message(7, &graph_proto(graph, locations, data))
-        .message(8, &opset("", OPSET_VERSION)); // opset_import
+        .number(onnx::model::IR_VERSION, IR_VERSION)
+        .text(onnx::model::PRODUCER_NAME, "pocketmuse")
+        .text(onnx::model::PRODUCER_VERSION, env!("CARGO_PKG_VERSION"))
+        .message(onnx::model::GRAPH, &graph_proto(graph, locations, data))
+        .message(onnx::model::OPSET_IMPORT, &opset("", OPSET_VERSION));
     for domain in graph.domains().into_iter().filter(|domain| !domain.is_empty()) {
-        model.message(8, &opset(domain, 1));
+        model.message(onnx::model::OPSET_IMPORT, &opset(domain, 1));
     }
     model.into_bytes()
 }
 
 fn opset(domain: &str, version: u64) -> Message {
     let mut message = Message::default();
-    message.text(1, domain).number(2, version);
+    message.text(onnx::opset::DOMAIN, domain).number(onnx::opset::VERSION, version);
     message
 }
 
@@ -54,74 +60,89 @@ fn opset(domain: &str, version: u64) -> Message {
 fn graph_proto(graph: &Graph, locations: &[Location], data: &str) -> Message {
     let mut message = Message::default();
     for node in &graph.nodes {
-        message.message(1, &node_proto(node));
+        message.message(onnx::graph::NODE, &node_proto(node));
     }
-    message.text(2, &graph.name);
+    message.text(onnx::graph::NAME, &graph.name);
     for (initializer, location) in graph.initializers.iter().zip(locations) {
-        message.message(5, &tensor_proto(initializer, location, data));
+        let tensor = tensor_proto(initializer, location, data);
+        message.message(onnx::graph::INITIALIZER, &tensor);
     }
     for input in &graph.inputs {
-        message.message(11, &value_info(input));
+        message.message(onnx::graph::INPUT, &value_info(input));
     }
     for output in &graph.outputs {
-        message.message(12, &value_info(output));
+        message.message(onnx::graph::OUTPUT, &value_info(output));
     }
     message
 }
 
-fn node_proto(node: &Node) -> Message {
+fn node_proto(operator: &Node) -> Message {
     let mut message = Message::default();
-    for input in &node.inputs {
-        message.text(1, input);
+    for input in &operator.inputs {
+        message.text(node::INPUT, input);
     }
-    for output in &node.outputs {
-        message.text(2, output);
+    for output in &operator.outputs {
+        message.text(node::OUTPUT, output);
     }
-    let (domain, op) = node.domain_and_op();
-    message.text(3, &node.name).text(4, op).text(7, domain);
-    for (name, attribute) in &node.attributes {
-        message.message(5, &attribute_proto(name, attribute));
+    let (domain, op) = operator.domain_and_op();
+    message.text(node::NAME, &operator.name).text(node::OP_TYPE, op).text(node::DOMAIN, domain);
+    for (name, attribute) in &operator.attributes {
+        message.message(node::ATTRIBUTE, &attribute_proto(name, attribute));
     }
     message
 }
 
 fn attribute_proto(name: &str, attribute: &Attribute) -> Message {
+    use onnx::attribute::{F, G, I, INTS, NAME, S, TYPE};
     let mut message = Message::default();
-    message.text(1, name);
-    match attribute {
-        Attribute::Float(value) => message.float(2, *value).number(20, 1),
-        Attribute::Int(value) => message.number(3, value.cast_unsigned()).number(20, 2),
-        Attribute::Text(value) => message.text(4, value).number(20, 3),
+    message.text(NAME, name);
+    let kind = match attribute {
+        Attribute::Float(value) => {
+            message.float(F, *value);
+            attribute_type::FLOAT
+        }
+        Attribute::Int(value) => {
+            message.number(I, value.cast_unsigned());
+            attribute_type::INT
+        }
+        Attribute::Text(value) => {
+            message.text(S, value);
+            attribute_type::STRING
+        }
         Attribute::Ints(values) => {
             for value in values {
-                message.number(8, value.cast_unsigned());
+                message.number(INTS, value.cast_unsigned());
             }
-            message.number(20, 7)
+            attribute_type::INTS
         }
-        Attribute::Graph(graph) => message.message(6, &graph_proto(graph, &[], "")).number(20, 5),
+        Attribute::Graph(graph) => {
+            message.message(G, &graph_proto(graph, &[], ""));
+            attribute_type::GRAPH
+        }
     };
+    message.number(TYPE, kind);
     message
 }
 
 fn tensor_proto(initializer: &Initializer, location: &Location, data: &str) -> Message {
     let mut message = Message::default();
     for extent in &initializer.shape {
-        message.number(1, *extent as u64);
+        message.number(tensor::DIMS, *extent as u64);
     }
-    message.number(2, initializer.dtype().onnx().cast_unsigned()).text(8, &initializer.name);
+    message
+        .number(tensor::DATA_TYPE, initializer.dtype().onnx().cast_unsigned())
+        .text(tensor::NAME, &initializer.name);
     match location {
-        Location::Inline(bytes) => message.bytes(9, bytes), // raw_data
+        Location::Inline(bytes) => message.bytes(tensor::RAW_DATA, bytes),
         Location::External { offset, length } => {
-            for (key, value) in [
-                ("location", data),
-                ("offset", &offset.to_string()),
-                ("length", &length.to_string()),
-            ] {
-                let mut entry = Message::default();
-                entry.text(1, key).text(2, value);
-                message.message(13, &entry); // external_data
+            for (key, value) in
+                [(LOCATION, data), (OFFSET, &offset.to_string()), (LENGTH, &length.to_string())]
+            {
+                let mut part = Message::default();
+                part.text(entry::KEY, key).text(entry::VALUE, value);
+                message.message(tensor::EXTERNAL_DATA, &part);
             }
-            message.number(14, 1) // data_location = EXTERNAL
+            message.number(tensor::DATA_LOCATION, data_location::EXTERNAL)
         }
     };
     message
@@ -132,17 +153,19 @@ fn value_info(spec: &TensorSpec) -> Message {
     for dim in &spec.shape.0 {
         let mut message = Message::default();
         match dim {
-            Dim::Fixed(extent) => message.number(1, *extent as u64),
-            Dim::Named(name) => message.text(2, name),
+            Dim::Fixed(extent) => message.number(dimension::VALUE, *extent as u64),
+            Dim::Named(name) => message.text(dimension::PARAM, name),
         };
-        shape.message(1, &message);
+        shape.message(onnx::shape::DIM, &message);
     }
     let mut tensor = Message::default();
-    tensor.number(1, spec.dtype.onnx().cast_unsigned()).message(2, &shape);
+    tensor
+        .number(tensor_type::ELEM_TYPE, spec.dtype.onnx().cast_unsigned())
+        .message(tensor_type::SHAPE, &shape);
     let mut kind = Message::default();
-    kind.message(1, &tensor);
+    kind.message(value_type::TENSOR, &tensor);
     let mut info = Message::default();
-    info.text(1, &spec.name).message(2, &kind);
+    info.text(onnx::value_info::NAME, &spec.name).message(onnx::value_info::TYPE, &kind);
     info
 }
 

@@ -2,18 +2,24 @@
 //! neighbour, which takes the package's name when it is complete.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufWriter, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry};
-use tempfile::TempDir;
+use pocketmuse_package::{
+    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry, files::NewFolder,
+};
 
 use crate::{
     error::{Error, ErrorKind, Result},
     graph::{Graph, Initializer},
+    networks::Graphs,
+    progress::{Counter, Progress},
     proto::{self, Location},
+    quantize,
 };
 
 /// Constants up to this size stay inside the graph's own file.
@@ -30,16 +36,16 @@ const LARGE_BYTES: usize = 1 << 20;
 const SMALL_ALIGNMENT: u64 = 64;
 
 /// A package that is being written, removed again if it is not finished.
-pub(crate) struct PackageWriter {
+pub(crate) struct PackageWriter<F> {
     target: PathBuf,
-    folder: TempDir,
-    overwrite: bool,
+    folder: NewFolder,
+    progress: Counter<F>,
 }
 
-impl PackageWriter {
+impl<F> PackageWriter<F> {
     /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its
-    /// parent must.
-    pub(crate) fn create(target: &Path, overwrite: bool) -> Result<Self> {
+    /// parent must. `progress` is told of every constant before it is read.
+    pub(crate) fn create(target: &Path, overwrite: bool, progress: Counter<F>) -> Result<Self> {
         let request =
             |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
         if target.exists() && !overwrite {
@@ -48,18 +54,8 @@ impl PackageWriter {
         if target.exists() && !replaceable(target) {
             return Err(request("expected a package to overwrite, found something else"));
         }
-        let parent = match target.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => return Err(request("expected a folder to create, found the root")),
-        };
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = tempfile::Builder::new()
-            .prefix(&format!(".{name}-"))
-            .suffix(".part")
-            .tempdir_in(parent);
-        let folder = folder.map_err(|error| Error::io(parent, error))?;
-        Ok(Self { target: target.to_owned(), folder, overwrite })
+        let folder = NewFolder::begin(target, overwrite)?;
+        Ok(Self { target: target.to_owned(), folder, progress })
     }
 
     /// Writes one of the package's small files.
@@ -67,73 +63,6 @@ impl PackageWriter {
         let file = self.folder.path().join(path);
         fs::write(&file, contents).map_err(|error| Error::io(self.target.join(path), error))?;
         FileEntry::describe(self.folder.path(), path)
-    }
-
-    /// Writes a graph and its weights. `on_tensor` is told each constant's name and size before it
-    /// is read.
-    pub(crate) fn graph(
-        &self,
-        flavour: Flavour,
-        stage: Stage,
-        graph: &Graph,
-        on_tensor: impl FnMut(&str, u64) -> Result<()>,
-    ) -> Result<StageEntry> {
-        let folder = self.folder.path().join(flavour.name());
-        fs::create_dir_all(&folder)
-            .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
-        let data = format!("{flavour}/{stage}.data");
-        let (weights, locations) = self.weights(&data, graph, on_tensor)?;
-        let external = weights.as_ref().map_or("", proto::beside);
-        let bytes = proto::model(graph, &locations, external);
-        Ok(StageEntry {
-            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
-            weights,
-            inputs: graph.inputs.clone(),
-            outputs: graph.outputs.clone(),
-            taps: graph.taps.clone(),
-        })
-    }
-
-    fn weights(
-        &self,
-        path: &str,
-        graph: &Graph,
-        mut on_tensor: impl FnMut(&str, u64) -> Result<()>,
-    ) -> Result<(Option<FileEntry>, Vec<Location>)> {
-        let failed = |error| Error::io(self.target.join(path), error);
-        let mut file = None;
-        let mut position = 0u64;
-        let mut locations: Vec<_> =
-            graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
-        // Large constants first: a small one between two of them would leave most of an alignment
-        // unused.
-        let (large, small): (Vec<_>, Vec<_>) =
-            (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
-        for at in large.into_iter().chain(small) {
-            let initializer = &graph.initializers[at];
-            on_tensor(&initializer.name, initializer.bytes() as u64)?;
-            let values = initializer.values()?;
-            if values.len() <= INLINE_BYTES {
-                locations[at] = Location::Inline(values);
-                continue;
-            }
-            let writer = match &mut file {
-                Some(writer) => writer,
-                None => {
-                    let created = File::create(self.folder.path().join(path)).map_err(failed)?;
-                    file.insert(DigestWriter::new(BufWriter::with_capacity(1 << 20, created)))
-                }
-            };
-            let offset = position.next_multiple_of(alignment(initializer));
-            let padding = vec![0; (offset - position) as usize];
-            writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
-            position = offset + values.len() as u64;
-            locations[at] = Location::External { offset, length: values.len() as u64 };
-        }
-        let Some(writer) = file else { return Ok((None, locations)) };
-        let (mut inner, sha256) = writer.finish();
-        inner.flush().map_err(failed)?;
-        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
     }
 
     /// Where the package lies while it is written.
@@ -157,43 +86,82 @@ impl PackageWriter {
     /// Writes the manifest and gives the package its name.
     pub(crate) fn finish(self, manifest: &Manifest) -> Result<()> {
         self.manifest(manifest)?;
-        let failed = |error| Error::io(&self.target, error);
-        let parent = self.folder.path().parent().unwrap_or(Path::new("."));
-        // The old package is moved away whole and goes when `old` does; it comes back if the new
-        // one cannot take its place.
-        let old = if self.overwrite && self.target.exists() {
-            let old = tempfile::Builder::new()
-                .prefix(".old-")
-                .suffix(".part")
-                .tempdir_in(parent)
-                .map_err(failed)?;
-            fs::rename(&self.target, old.path().join("package")).map_err(failed)?;
-            Some(old)
-        } else {
-            None
-        };
-        let folder = self.folder.keep();
-        open_to_all(&folder).map_err(failed)?;
-        fs::rename(&folder, &self.target).map_err(|error| {
-            if let Some(old) = &old {
-                drop(fs::rename(old.path().join("package"), &self.target));
-            }
-            drop(fs::remove_dir_all(&folder));
-            failed(error)
-        })
+        self.folder.finish()
     }
 }
 
-/// Temporary folders are private; a package is as readable as any other folder.
-#[cfg(unix)]
-fn open_to_all(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
+impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
+    /// Writes graphs of a flavour and their weights.
+    pub(crate) fn graphs(
+        &mut self,
+        flavour: Flavour,
+        graphs: &Graphs,
+    ) -> Result<BTreeMap<Stage, StageEntry>> {
+        let entries =
+            graphs.iter().map(|(stage, graph)| Ok((*stage, self.graph(flavour, *stage, graph)?)));
+        entries.collect()
+    }
 
-#[cfg(not(unix))]
-fn open_to_all(_: &Path) -> std::io::Result<()> {
-    Ok(())
+    fn graph(&mut self, flavour: Flavour, stage: Stage, graph: &Graph) -> Result<StageEntry> {
+        let folder = self.folder.path().join(flavour.name());
+        fs::create_dir_all(&folder)
+            .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
+        let data = format!("{flavour}/{stage}.data");
+        let (weights, locations) = self.weights(&data, stage, graph)?;
+        let external = weights.as_ref().map_or("", proto::beside);
+        let bytes = proto::model(graph, &locations, external);
+        Ok(StageEntry {
+            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
+            weights,
+            held: Some(quantize::held(graph)),
+            inputs: graph.inputs.clone(),
+            outputs: graph.outputs.clone(),
+            taps: graph.taps.clone(),
+        })
+    }
+
+    fn weights(
+        &mut self,
+        path: &str,
+        stage: Stage,
+        graph: &Graph,
+    ) -> Result<(Option<FileEntry>, Vec<Location>)> {
+        let target = self.target.join(path);
+        let failed = |error| Error::io(&target, error);
+        let mut file = None;
+        let mut position = 0u64;
+        let mut locations: Vec<_> =
+            graph.initializers.iter().map(|_| Location::Inline(Vec::new())).collect();
+        // Large constants first: a small one between two of them would leave most of an alignment
+        // unused.
+        let (large, small): (Vec<_>, Vec<_>) =
+            (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
+        for at in large.into_iter().chain(small) {
+            let initializer = &graph.initializers[at];
+            self.progress.advance(stage, &initializer.name, initializer.bytes() as u64)?;
+            let values = initializer.values()?;
+            if values.len() <= INLINE_BYTES {
+                locations[at] = Location::Inline(values);
+                continue;
+            }
+            let writer = match &mut file {
+                Some(writer) => writer,
+                None => {
+                    let created = File::create(self.folder.path().join(path)).map_err(failed)?;
+                    file.insert(DigestWriter::new(BufWriter::with_capacity(1 << 20, created)))
+                }
+            };
+            let offset = position.next_multiple_of(alignment(initializer));
+            let padding = vec![0; (offset - position) as usize];
+            writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
+            position = offset + values.len() as u64;
+            locations[at] = Location::External { offset, length: values.len() as u64 };
+        }
+        let Some(writer) = file else { return Ok((None, locations)) };
+        let (mut inner, sha256) = writer.finish();
+        inner.flush().map_err(failed)?;
+        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
+    }
 }
 
 /// Only a package or an empty folder may be overwritten.

@@ -1,7 +1,8 @@
-//! Pictures from text on small machines, offline: opens a package and runs it with ONNX Runtime.
+//! Images from text on small machines, offline: opens a package and runs it with ONNX Runtime.
 //!
-//! A [`Pipeline`] is a package ready to run, a [`Request`] says what to make. Progress and cancel
-//! are one callback. ONNX Runtime is one library file, found as [`library`] says.
+//! A [`Pipeline`] is a package ready to run, a [`Request`] says what to make. Checked, it is a
+//! [`Job`]. Progress and cancel are one callback, or a [`Watch`]. ONNX Runtime is one library file,
+//! found as [`library`] says.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -18,43 +19,63 @@
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 
-mod engine;
-mod measure;
-mod memory;
-mod package;
-mod pipeline;
-pub mod pixels;
+#![cfg_attr(
+    not(feature = "measure"),
+    allow(unreachable_pub, reason = "inner types are public for the feature `measure` alone")
+)]
+
+// The rooms, in the order of the data: each imports only from those above it.
+
+// What a caller asks for, checked: a job.
 pub mod request;
-pub mod sampler;
-mod stages;
+
+// ONNX Runtime: its library, sessions, values.
+mod engine;
+
+// An opened package, and its prepared files.
+mod package;
+
+// The memory policy: what may be used, the plan, what is measured.
+mod memory;
+
+// Prompts as token ids.
 mod text;
 
-pub use engine::{library, loading::Loading, session::Runtime};
-pub use measure::{
-    bench,
-    calibrate::{Sample, calibrate},
-    verify,
+// The sampling loop: masked tokens in, chosen tokens out.
+pub mod sampler;
+
+// One typed call for each network.
+mod stages;
+
+// Images: read, write, fit, paste, animation, preview.
+pub mod pixels;
+
+// The conductor: the order of the stages, what stays warm, states, traces.
+mod pipeline;
+
+#[cfg(feature = "measure")]
+pub mod internals;
+
+pub use engine::{
+    library,
+    loading::{Loading, Weights},
+    runtime::Runtime,
 };
 pub use memory::{
-    budget::{Budget, FALLBACK_BYTES},
     metrics::{Report, StageReport},
     plan::{Plan, StagePlan},
 };
-pub use package::{Options, prepared};
+pub use package::prepared;
 pub use pipeline::{
-    Output, Pipeline, Step, state as job,
-    trace::{self, Trace},
+    Attention, Origin, Output, Pipeline, Prediction, Step, Watch, state as job,
+    trace::{self, Trace, Tracer},
+    video::{self, Video},
 };
 pub use pixels::preview::Preview;
 pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
 pub use request::{
-    Request, Resolved, Temperature,
-    source::Source,
-    video::{self, Video},
+    Budget, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind, Sampler, Sharing,
+    Temperature, Tileable, source::Source,
 };
-pub use sampler::{
-    GuidanceSchedule, Sampler,
-    margin::Tileable,
-    rng::{self, RngKind},
-};
+pub use sampler::rng;
 pub use text::tokenizer as tokenize;

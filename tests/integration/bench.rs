@@ -2,10 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use pocketmuse::{
-    Flavour, Manifest, Options, Request,
-    bench::{Part, bench},
-};
+use pocketmuse::{Flavour, Options, Origin, Pipeline, Request, sampler::Schedule};
+use pocketmuse_measure::bench::{Part, bench};
 use pocketmuse_package::ErrorKind;
 
 use crate::support::{self, flavoured_package};
@@ -97,17 +95,14 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
         let (mut pictures, mut layers) = (0, 0);
         let found = bench(&package, &options, &request(), 2, |progress| {
             match progress.part {
-                Part::Pictures => pictures = progress.done,
+                Part::Images => pictures = progress.done,
                 Part::Machine => layers = progress.done,
             }
             ControlFlow::Continue(())
         });
         let found = found.expect("measured");
-        let schedule = found
-            .request
-            .resolve(&Manifest::read(&package).expect("a manifest"))
-            .expect("fits")
-            .schedule;
+        let pipeline = Pipeline::open(&package).unwrap_or_else(|error| panic!("{error}"));
+        let schedule = Schedule::of(&pipeline.job(&found.request, Origin::Nothing).expect("fits"));
         let mut masked = CELLS as usize;
         let mut steps = 0;
         for at in 0..3 {
@@ -154,7 +149,7 @@ fn stops_when_asked_and_refuses_nothing_to_do() {
     let package = flavoured_package(Flavour::F32);
     let options = Options::default();
     let mut asked = 0;
-    for last in [Part::Pictures, Part::Machine] {
+    for last in [Part::Images, Part::Machine] {
         let error = bench(&package, &options, &request(), 1, |progress| {
             asked += 1;
             if progress.part == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -2,7 +2,8 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use pocketmuse::{Options, Pipeline, Request, RngKind, Source, Step, Temperature, pixels, verify};
+use pocketmuse::{Options, Pipeline, Request, RngKind, Source, Step, Temperature, pixels};
+use pocketmuse_measure::verify;
 use serde_json::Value;
 
 use crate::support::{self, TINY, fixture, package, read_tensors};
@@ -89,7 +90,7 @@ fn source(run: &str) -> Option<Source> {
     // The reference returns the whole reconstruction.
     let source = Source::new(picture.image).with_paste(false);
     Some(match file("mask") {
-        Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask")),
+        Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask").image),
         None => source,
     })
 }

@@ -103,12 +103,12 @@ fn a_state_that_does_not_belong_here_is_refused() {
             .expect_err(expected);
         assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
     };
-    refused(&pipeline, &state, None, "expected the picture and mask");
+    refused(&pipeline, &state, None, "expected the image and mask");
     refused(
         &pipeline,
         &state,
         Some(&Source::new(RgbImage::new(96, 128))),
-        "expected the picture and mask",
+        "expected the image and mask",
     );
     let other = open("tiny-256");
     let state_of_another = State {
@@ -120,7 +120,7 @@ fn a_state_that_does_not_belong_here_is_refused() {
     let cases: [(&str, Change); 7] = [
         ("expected a step up to 3", |s| s.next_step = 4),
         ("expected a step up to 3", |s| s.tokens.push(None)),
-        ("expected codes below 2048, found 2048", |s| s.tokens[3] = Some(2048)),
+        ("expected tokens below 2048, found 2048", |s| s.tokens[3] = Some(2048)),
         ("expected no masked token after the last step", |s| {
             (s.next_step, s.tokens[0]) = (STEPS, None)
         }),
@@ -128,7 +128,7 @@ fn a_state_that_does_not_belong_here_is_refused() {
             s.rng = pocketmuse::rng::Rng::new(RngKind::Torch, 1)
         }),
         ("num_inference_steps: expected 1 to", |s| s.request.num_inference_steps = Some(0)),
-        ("expected the picture and mask", |s| s.request.width = Some(64)),
+        ("expected the image and mask", |s| s.request.width = Some(64)),
     ];
     for (expected, change) in cases {
         let mut changed = state.clone();

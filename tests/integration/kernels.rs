@@ -3,14 +3,12 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use ort::{
-    editor::{Graph, Model, Node, ONNX_DOMAIN, Opset},
-    memory::Allocator,
-    session::Session,
-    value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, TensorRef, ValueType},
+use pocketmuse::{
+    Flavour, Loading, Manifest, Runtime, Stage,
+    internals::{Form, Input, SavedGraph, Session, Settings},
 };
-use pocketmuse::{Flavour, Manifest, Runtime, Stage};
-use pocketmuse_package::StageEntry;
+use pocketmuse_measure::graph::Graph;
+use pocketmuse_package::{Dtype, StageEntry};
 
 use pocketmuse_export::quantize::{columns, pair_safe_scales};
 
@@ -19,15 +17,16 @@ use crate::support::{self, flavoured_package};
 /// `NodeProto.op_type` on the wire: field 4, a text.
 const OP_TYPE: u8 = 0x22;
 
-/// The graph as ONNX Runtime runs it, constants inside.
-fn optimized(graph: &Path) -> Vec<u8> {
+/// The graph of `stage` as ONNX Runtime runs it, and its constants.
+fn optimized(package: &Path, entry: &StageEntry, stage: Stage) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
-    let target = folder.path().join("optimized.onnx");
+    let saved = SavedGraph::in_folder(folder.path());
+    let form = Form::Saved(&saved);
+    let settings = Settings { form, ..Settings::new(1, Loading::of(stage)) };
     let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-    let builder = Session::builder(runtime.environment()).expect("a session");
-    let mut builder = builder.with_optimized_model_path(&target).expect("a path");
-    builder.commit_from_file(graph).expect("a graph");
-    fs::read(target).expect("the optimized graph")
+    drop(Session::load(runtime, package, entry, settings).expect("a graph"));
+    let read = |path| fs::read(path).expect("the optimized graph");
+    [read(saved.graph()), read(saved.weights())].concat()
 }
 
 /// How many nodes run each of `operators`.
@@ -48,7 +47,7 @@ fn every_linear_layer_runs_the_fused_integer_kernel() {
         let entry = &manifest.flavours[&Flavour::Int8].stages[&stage];
         let written = fs::read(entry.graph.locate(&package)).expect("a graph");
         let layers = count(&written, &["MatMulInteger"])["MatMulInteger"];
-        let model = optimized(&entry.graph.locate(&package));
+        let model = optimized(&package, entry, stage);
         let kernels = [
             "DynamicQuantizeMatMul",
             "MatMulIntegerToFloat",
@@ -81,7 +80,7 @@ fn keeps(flavour: Flavour, stage: Stage, kernel: &str) {
     let manifest = Manifest::read(&package).expect("a package");
     let entry = &manifest.flavours[&flavour].stages[&stage];
     let written = fs::read(entry.graph.locate(&package)).expect("a graph");
-    let model = optimized(&entry.graph.locate(&package));
+    let model = optimized(&package, entry, stage);
     let [before, after] = [&written, &model].map(|model| count(model, &[kernel])[kernel]);
     println!("{flavour} {stage}: {before} {kernel}, run as {after}");
     assert!(
@@ -114,39 +113,29 @@ const ROWS: usize = 64;
 const INNER: usize = 256;
 const COLUMNS: usize = 32;
 
-fn matrix(name: &str, ty: TensorElementType, extents: [usize; 2]) -> Outlet {
-    let shape = Shape::new(extents.map(|extent| extent as i64));
-    Outlet::new(
-        name,
-        ValueType::Tensor { ty, shape, dimension_symbols: SymbolicDimensions::empty(2) },
-    )
-}
-
-/// One `MatMulInteger` of u8 activations with constant s8 weights.
+/// One `MatMulInteger` of u8 activations with constant s8 weights. They come as floats and go as
+/// floats, which hold all of these integers exactly.
 fn product(weight: &[i8]) -> Session {
+    let weight: Vec<u8> = weight.iter().map(|value| value.cast_unsigned()).collect();
+    let mut graph = Graph::default();
+    graph
+        .input("a", [ROWS, INNER])
+        .cast("a", Dtype::U8, "u8")
+        .constant("b", Dtype::I8, [INNER, COLUMNS], &weight)
+        .node("MatMulInteger", &["u8", "b"], &["i32"])
+        .cast("i32", Dtype::F32, "c")
+        .output("c", [ROWS, COLUMNS]);
     let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-    let mut graph = Graph::new().expect("a graph");
-    graph.set_inputs([matrix("a", TensorElementType::Uint8, [ROWS, INNER])]).expect("an input");
-    graph.set_outputs([matrix("c", TensorElementType::Int32, [ROWS, COLUMNS])]).expect("an output");
-    let node =
-        Node::new("MatMulInteger", ONNX_DOMAIN, "product", ["a", "b"], ["c"], []).expect("a node");
-    graph.add_node(node).expect("a node");
-    let mut constant =
-        Tensor::<i8>::new(&Allocator::default(), [INNER as i64, COLUMNS as i64]).expect("memory");
-    constant.extract_tensor_mut().1.copy_from_slice(weight);
-    graph.add_initializer("b", constant, false).expect("a constant");
-    let mut model = Model::new([Opset::new(ONNX_DOMAIN, 21).expect("an opset")]).expect("a model");
-    model.set_graph(graph).expect("a graph");
-    let builder = Session::builder(runtime.environment()).expect("a session");
-    model.into_session(&builder).expect("a session")
+    let settings = Settings::new(1, Loading::of(Stage::Step));
+    Session::of_model(runtime, "a product", &graph.into_model(), settings).expect("a session")
 }
 
 /// How many of the sums ONNX Runtime gets wrong on this processor.
 fn wrong_sums(weight: &[i8], activations: &[u8]) -> usize {
     let mut session = product(weight);
-    let input = TensorRef::from_array_view(([ROWS, INNER], activations)).expect("activations");
-    let found = session.run(ort::inputs!["a" => input]).expect("sums");
-    let (_, found) = found["c"].try_extract_tensor::<i32>().expect("integers");
+    let floats: Vec<f32> = activations.iter().map(|value| f32::from(*value)).collect();
+    let found = session.run(&[("a", Input::F32(&[ROWS, INNER], &floats))]).expect("sums");
+    let found = found[0].shaped(&[ROWS, COLUMNS]).expect("floats");
     let exact = |row: usize, column: usize| -> i32 {
         (0..INNER)
             .map(|k| {
@@ -154,7 +143,8 @@ fn wrong_sums(weight: &[i8], activations: &[u8]) -> usize {
             })
             .sum()
     };
-    found.iter().enumerate().filter(|(at, sum)| **sum != exact(at / COLUMNS, at % COLUMNS)).count()
+    let is_wrong = |(at, sum): &(usize, &f32)| **sum != exact(at / COLUMNS, at % COLUMNS) as f32;
+    found.iter().enumerate().filter(is_wrong).count()
 }
 
 /// x86 before VNNI clips sums of pairs of products; the weights are scaled so that no pair can be

@@ -18,6 +18,7 @@ mod quality_of_edits;
 mod rooms;
 mod statistics;
 mod support;
+mod threads;
 mod tiles;
 mod trace;
 mod variations;

@@ -110,7 +110,7 @@ fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
     let plan = small.plan(&request(7)).expect("it fits");
     assert!(plan.stages.iter().all(|stage| !stage.warm), "{plan}");
     let packed =
-        plan.stages.iter().filter(|stage| stage.loading.prepacking).map(|stage| stage.stage.name());
+        plan.stages.iter().filter(|stage| stage.is_packed()).map(|stage| stage.stage.name());
     assert_eq!(
         packed.collect::<Vec<_>>(),
         ["decoder"],
@@ -125,7 +125,7 @@ fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
     );
     let plenty = open(&package, PLENTY);
     let plan = plenty.plan(&request(7)).expect("it fits");
-    assert!(plan.stages.iter().all(|stage| stage.warm && stage.loading.prepacking), "{plan}");
+    assert!(plan.stages.iter().all(|stage| stage.warm && stage.is_packed()), "{plan}");
     assert_eq!(generate(&plenty, &request(7)).images, first.images);
 }
 
@@ -141,8 +141,7 @@ fn more_memory_is_never_slower() {
         let mut stages: Vec<_> = plan.stages.iter().collect();
         stages.sort_by_key(|stage| std::cmp::Reverse(stage.weights_bytes));
         let stay = stages.iter().map(|stage| stage.warm);
-        let spent: Vec<bool> =
-            stay.chain(stages.iter().map(|stage| stage.loading.prepacking)).collect();
+        let spent: Vec<bool> = stay.chain(stages.iter().map(|stage| stage.is_packed())).collect();
         assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
         assert!(spent >= before, "the largest first: {plan}");
         before = spent;

@@ -3,9 +3,10 @@
 
 use std::{fs, ops::ControlFlow, path::Path, thread};
 
+use image::RgbImage;
 use pocketmuse::{
-    Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Output, Pipeline,
-    Request, Sampler, Temperature,
+    Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Origin, Output,
+    Pipeline, Prediction, Request, Sampler, Source, Step, Temperature, Video, Watch,
 };
 use tempfile::TempDir;
 
@@ -308,4 +309,157 @@ fn a_flavour_that_is_not_there_is_named() {
             .contains("found \"f64\"")
     );
     assert!(manifest.flavours.contains_key(&pocketmuse::Flavour::F32));
+}
+
+#[test]
+fn a_callback_that_runs_another_job_is_told_so() {
+    let pipeline = open(1);
+    let go_on = |_: &Step<'_>| ControlFlow::Continue(());
+    let source = Source::new(RgbImage::new(128, 128));
+    let alone = generate(&pipeline, &request(7)).images;
+    let mut refused = Vec::new();
+    let output = pipeline.generate(&request(7), |step| {
+        let state = pipeline.state(step);
+        let job = pipeline.job(&request(8), Origin::Nothing).expect("checks run nothing");
+        let results = [
+            pipeline.generate(&request(8), go_on).map(drop),
+            pipeline.edit(&request(8), &source, go_on).map(drop),
+            pipeline.resume(&state, None, go_on).map(drop),
+            pipeline.run(&job, &mut { go_on }).map(drop),
+            pipeline.trace(&request(8), None, go_on).map(drop),
+            pipeline.video(&request(8), &Video::default(), |_| ControlFlow::Continue(())).map(drop),
+        ];
+        refused.extend(results.map(|result| result.expect_err("it would wait for ever")));
+        assert!(pipeline.plan(&request(8)).is_ok(), "a plan loads nothing");
+        assert!(pipeline.preview().is_ok_and(|preview| preview.is_some()), "nor does a preview");
+        ControlFlow::Continue(())
+    });
+    assert_eq!(output.unwrap_or_else(|error| panic!("{error}")).images, alone, "and goes on");
+    assert_eq!(refused.len(), 4 * 6);
+    for error in refused {
+        assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "pipeline"), "{error}");
+        assert!(error.detail().contains("from within it"), "{error}");
+    }
+    assert_eq!(generate(&pipeline, &request(7)).images, alone, "afterwards it can be used");
+}
+
+#[test]
+fn jobs_of_other_threads_wait_for_the_one_that_runs() {
+    let pipeline = open(1);
+    let alone = generate(&pipeline, &request(8)).images;
+    let (mut done, mut others) = (0, Vec::new());
+    thread::scope(|scope| {
+        let output = pipeline.generate(&request(7), |_| {
+            done += 1;
+            others.push(scope.spawn(|| generate(&pipeline, &request(8)).images));
+            ControlFlow::Continue(())
+        });
+        assert!(output.is_ok());
+        for other in others.drain(..) {
+            assert_eq!(other.join().expect("no panic"), alone);
+        }
+    });
+    assert_eq!(done, 4);
+}
+
+#[test]
+fn a_job_is_the_same_whatever_front_made_it() {
+    let pipeline = open(1);
+    let go_on = |_: &Step<'_>| ControlFlow::Continue(());
+    let job = |request: &Request, origin: Origin<'_>| {
+        pipeline.job(request, origin).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let run = |request: &Request, origin: Origin<'_>| {
+        let output = pipeline.run(&job(request, origin), &mut { go_on });
+        output.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let source = Source::new(RgbImage::from_fn(96, 64, |x, y| image::Rgb([x as u8, y as u8, 9])));
+    for (request, source) in [
+        (request(3), None),
+        (Request { num_images_per_prompt: 2, ..request(3) }, None),
+        (request(3), Some(source.clone())),
+        (request(3), Some(source.with_box([0, 0, 32, 32]).expect("inside"))),
+        (Request { variation: Some(0.5), num_images_per_prompt: 2, ..request(3) }, None),
+    ] {
+        let origin = Origin::image(source.as_ref());
+        let made = job(&request, origin);
+        assert_eq!(job(made.request(), origin), made, "with every default filled in");
+        let mut states = Vec::new();
+        let watch = |step: &Step<'_>| {
+            states.push(pipeline.state(step));
+            assert_eq!(step.request, made.request());
+            assert_eq!(step.num_inference_steps, made.steps());
+            ControlFlow::Continue(())
+        };
+        let front = match &source {
+            Some(source) => pipeline.edit(&request, source, watch),
+            None => pipeline.generate(&request, watch),
+        };
+        let front = front.unwrap_or_else(|error| panic!("{error}"));
+        let output = run(&request, origin);
+        assert_eq!((output.images, output.request), (front.images.clone(), made.request().clone()));
+        let state = &states[1];
+        let saved = Origin::Saved(state, source.as_ref());
+        assert_eq!(job(&request, saved), job(&state.request, saved));
+        assert_eq!(run(&request, saved).images, front.images);
+        assert_eq!(job(&request, saved).steps_made(), 2);
+        let other = Request { seed: 4, ..request.clone() };
+        let error = pipeline.job(&other, saved).expect_err("another request");
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(error.to_string().ends_with("expected the request that was saved, found another"));
+    }
+}
+
+/// Counts what it is told.
+#[derive(Default)]
+struct Counts {
+    predictions: usize,
+    rows: usize,
+    steps: usize,
+}
+
+impl Watch for Counts {
+    fn wants_predictions(&self) -> bool {
+        true
+    }
+
+    fn prediction(&mut self, prediction: &Prediction<'_>) {
+        self.predictions += 1;
+        self.rows += prediction.positions.len();
+        assert_eq!(prediction.logits.len(), 2048 * prediction.positions.len());
+        let attention = prediction.attention.expect("this package has it");
+        let sum = attention.rows[0].iter().sum::<f32>();
+        assert!((sum - 1.0).abs() < 1e-4, "{sum}"); // f32 sums of 77 softmax values
+    }
+
+    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
+        self.steps += 1;
+        let drawn = step.probabilities.iter().filter(|probability| **probability < f32::MAX);
+        assert_eq!(drawn.count() + self.known(step), step.tokens.len());
+        ControlFlow::Continue(())
+    }
+}
+
+impl Counts {
+    /// Tokens that were known before a step.
+    fn known(&mut self, step: &Step<'_>) -> usize {
+        step.tokens.len() - std::mem::take(&mut self.rows)
+    }
+}
+
+#[test]
+fn whoever_wants_predictions_gets_them_and_changes_nothing() {
+    let pipeline = open(1);
+    for (request, predictions) in [
+        (Request { num_images_per_prompt: 2, ..request(7) }, 8),
+        (Request { sampler: Sampler::Halton, ..request(7) }, 4),
+        (Request { variation: Some(0.5), num_images_per_prompt: 2, ..request(7) }, 4 + 4),
+        (Request { tileable: pocketmuse::Tileable::Across, ..request(7) }, 4),
+    ] {
+        let job = pipeline.job(&request, Origin::Nothing).expect("fits");
+        let mut counts = Counts::default();
+        let output = pipeline.run(&job, &mut counts).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(output.images, generate(&pipeline, &request).images);
+        assert_eq!((counts.predictions, counts.steps), (predictions, job.steps()));
+    }
 }

@@ -3,8 +3,11 @@
 
 use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
 
-use ort::{session::Session, value::TensorRef};
-use pocketmuse::{Flavour, Manifest, Options, Pipeline, Request, Runtime, Stage};
+use pocketmuse::{
+    Flavour, Loading, Options, Pipeline, Request, Runtime, Stage,
+    internals::{Decoder, Input, Package, Session, Settings},
+};
+use pocketmuse_measure::agreement as agreement_of;
 use serde_json::Value;
 
 use crate::{
@@ -46,15 +49,9 @@ pub(crate) struct Judge(Session);
 impl Judge {
     pub(crate) fn open(path: &Path) -> Self {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-        let builder = Session::builder(runtime.environment()).expect("a session");
-        // One thread, as for the pipelines.
-        Self(
-            builder
-                .with_intra_threads(1)
-                .expect("threads")
-                .commit_from_file(path)
-                .expect("a graph"),
-        )
+        let settings = Settings::new(1, Loading::of(Stage::Decoder)); // one thread, as for the pipelines
+        let model = fs::read(path).expect("a graph");
+        Self(Session::of_model(runtime, "the judge", &model, settings).expect("a graph"))
     }
 
     /// How many of the attributes the picture shows as the labels say.
@@ -62,11 +59,11 @@ impl Judge {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let plane = |channel| image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
         let pixels: Vec<f32> = (0..3).flat_map(plane).collect(); // HWC => CHW
-        let input = TensorRef::from_array_view(([1, 3, height, width], pixels.as_slice()))
-            .expect("a picture");
-        let found = self.0.run(ort::inputs!["pixels" => input]).expect("a score");
+        let input = Input::F32(&[1, 3, height, width], &pixels);
+        let found = self.0.run(&[("pixels", input)]).expect("a score");
         let right = |attribute: &str| {
-            let (_, logits) = found[attribute].try_extract_tensor::<f32>().expect("logits");
+            let output = self.0.output_names().position(|name| name == attribute);
+            let logits = found[output.expect("an attribute")].as_f32().expect("logits");
             let best =
                 logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("classes").0;
             prompts()["classes"][attribute][best] == labels[attribute]
@@ -133,7 +130,7 @@ fn agreement(flavour: Flavour) -> Vec<f32> {
     let (f32, quantized) = (open(Flavour::F32), open(flavour));
     let all = prompts()["prompts"].as_array().expect("a list");
     let shares = |prompt| {
-        f32.agreement(&quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"))
+        agreement_of(&f32, &quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"))
     };
     let shares: Vec<Vec<f32>> = all.iter().step_by(10).map(shares).collect();
     let mean = |step: usize| shares.iter().map(|run| run[step]).sum::<f32>() / shares.len() as f32;
@@ -152,7 +149,7 @@ fn agreement(flavour: Flavour) -> Vec<f32> {
 #[ignore = "slow: 40 images' steps, twice"]
 fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
     let (f32, prompt) = (open(Flavour::F32), &prompts()["prompts"][0]);
-    let same = f32.agreement(&f32, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
+    let same = agreement_of(&f32, &f32, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
     assert!(same.iter().all(|share| *share == 1.0), "a flavour agrees with itself: {same:?}");
     for (flavour, least) in [(Flavour::Int8, 0.85), (Flavour::Int4, 0.7)] {
         let means = agreement(flavour);
@@ -165,23 +162,16 @@ fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
 }
 
 /// The decoder of a package, which needs nothing but tokens.
-fn decoder(flavour: Flavour) -> Session {
-    let package = flavoured_package(flavour);
-    let manifest = Manifest::read(&package).expect("a package");
-    let graph = manifest.flavours[&flavour].stages[&Stage::Decoder].graph.locate(&package);
-    let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-    Session::builder(runtime.environment())
-        .expect("a session")
-        .commit_from_file(graph)
-        .expect("a graph")
+fn decoder(flavour: Flavour) -> Decoder {
+    let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
+    let package = Package::open(&flavoured_package(flavour), &options).expect("a package");
+    Decoder::load(&package, Loading::of(Stage::Decoder)).expect("a graph")
 }
 
 /// Decoded pixels, clipped to 0..=1.
-fn decode(decoder: &mut Session, tokens: &[i64], [height, width]: [usize; 2]) -> Vec<f32> {
-    let input = TensorRef::from_array_view(([1, height, width], tokens)).expect("tokens");
-    let found = decoder.run(ort::inputs!["tokens" => input]).expect("pixels");
-    let (_, pixels) = found["pixels"].try_extract_tensor::<f32>().expect("floats");
-    pixels.iter().map(|value| value.clamp(0.0, 1.0)).collect()
+fn decode(decoder: &mut Decoder, tokens: &[i64], size: [usize; 2]) -> Vec<f32> {
+    let found = decoder.decode(tokens, size).expect("pixels");
+    found.values().expect("floats").iter().map(|value| value.clamp(0.0, 1.0)).collect()
 }
 
 fn psnr(a: &[f32], b: &[f32]) -> f64 {

@@ -57,7 +57,7 @@ pub(crate) fn export_flavours(
 pub(crate) fn calibrate(draft: &Path) -> Result<Measured> {
     runtime();
     let options = pocketmuse::Options { threads: Some(1), ..pocketmuse::Options::default() };
-    pocketmuse::calibrate(draft, &options, |_| ControlFlow::Continue(()))
+    pocketmuse_measure::calibrate(draft, &options, |_| ControlFlow::Continue(()))
 }
 
 /// The package of the checkpoint `name`, exported once per run of the tests.

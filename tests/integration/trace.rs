@@ -3,8 +3,8 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    ErrorKind, Flavour, Options, Pipeline, Request, Sampler, Source, Trace, job::State, pixels,
-    sampler::GuidanceSchedule,
+    ErrorKind, Flavour, GuidanceSchedule, Options, Pipeline, Request, Sampler, Source, Trace,
+    job::State, pixels,
 };
 
 use crate::support::{self, fixture, flavoured_package};

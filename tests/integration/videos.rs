@@ -4,7 +4,9 @@
 use std::ops::ControlFlow;
 
 use image::{Rgb, RgbImage};
-use pocketmuse::{ErrorKind, Pipeline, Request, RngKind, Video, video::Moment};
+use pocketmuse::{
+    ErrorKind, GuidanceSchedule, Pipeline, Request, RngKind, Sampler, Video, video::Event,
+};
 
 use crate::support::{self, package};
 
@@ -29,14 +31,14 @@ fn request() -> Request {
 fn film(pipeline: &Pipeline, request: &Request, video: &Video) -> (Vec<RgbImage>, Vec<Vec<u32>>) {
     // A frame with nothing to draw has no step.
     let (mut frames, mut tokens, mut last) = (Vec::new(), Vec::new(), Vec::new());
-    let made = pipeline.video(request, video, |moment| {
-        match moment {
-            Moment::Frame { frame, image } => {
+    let made = pipeline.video(request, video, |event| {
+        match event {
+            Event::Frame { frame, image } => {
                 assert_eq!(frame as usize, frames.len());
                 frames.push(image);
                 tokens.push(last.clone());
             }
-            Moment::Step { frame, step } if step.step + 1 == step.num_inference_steps => {
+            Event::Step { frame, step } if step.step + 1 == step.num_inference_steps => {
                 assert_eq!(frame as usize, tokens.len());
                 last = step
                     .tokens
@@ -44,7 +46,7 @@ fn film(pipeline: &Pipeline, request: &Request, video: &Video) -> (Vec<RgbImage>
                     .map(|token| token.expect("the last step"))
                     .collect::<Vec<_>>();
             }
-            Moment::Step { .. } => {}
+            Event::Step { .. } => {}
         }
         ControlFlow::Continue(())
     });
@@ -139,7 +141,7 @@ fn a_video_that_cannot_be_made_says_why() {
         ("num_images_per_prompt: expected 1 for a video, found 2", |_, r| {
             r.num_images_per_prompt = 2
         }),
-        ("strength: expected a picture to edit", |_, r| r.strength = Some(0.5)),
+        ("strength: expected an image to edit", |_, r| r.strength = Some(0.5)),
     ];
     for (expected, change) in cases {
         let (mut video, mut request) = (Video::default(), request());
@@ -150,5 +152,72 @@ fn a_video_that_cannot_be_made_says_why() {
             .expect_err(expected);
         assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
         assert_eq!(error.kind(), ErrorKind::BadRequest);
+    }
+}
+
+#[test]
+fn a_video_primes_once_and_steps_and_decodes_every_frame() {
+    let options = |staged| pocketmuse::Options { staged, ..pocketmuse::Options::default() };
+    support::runtime();
+    for staged in [false, true] {
+        let pipeline = Pipeline::open_with(package("tiny-world"), &options(staged));
+        let pipeline = pipeline.unwrap_or_else(|error| panic!("{error}"));
+        let end = RgbImage::from_pixel(64, 64, Rgb([90; 3]));
+        let video = Video { frames: 4, end: Some(end), ..Video::default() };
+        let output = pipeline.video(&request(), &video, |_| ControlFlow::Continue(()));
+        let output = output.unwrap_or_else(|error| panic!("{error}"));
+        let runs: Vec<_> =
+            output.report.stages.iter().map(|stage| (stage.name, stage.runs)).collect();
+        let expected =
+            [("encoder", 1), ("text_encoder", 1), ("prologue", 1), ("step", 4), ("decoder", 4)];
+        assert_eq!(runs, expected, "staged: {staged}");
+        assert!(output.images.is_empty(), "frames were handed over");
+        assert_eq!(output.request.guidance_scale, Some(1.5), "the package's default is filled in");
+    }
+}
+
+#[test]
+fn a_video_keeps_to_the_halton_order_and_to_guidance_schedules() {
+    let pipeline = open();
+    let video = Video { frames: 3, motion: [8.0, 0.0], remask: 0.2, ..Video::default() };
+    let mut films = Vec::new();
+    for sampler in [Sampler::Confidence, Sampler::Halton] {
+        use GuidanceSchedule::{Constant, Cosine, Linear};
+        for guidance_schedule in [Constant, Linear, Cosine] {
+            let guidance_scale = Some(4.0);
+            let request = Request { sampler, guidance_schedule, guidance_scale, ..request() };
+            let mut masked = vec![64];
+            let mut steps = Vec::new();
+            let made = pipeline.video(&request, &video, |event| {
+                match event {
+                    Event::Step { frame, step } => {
+                        let kept = step.tokens.iter().zip(step.guess);
+                        let is_kept = |(token, guess): (&Option<u32>, _)| *token == *guess;
+                        if sampler == Sampler::Halton {
+                            assert!(kept.into_iter().all(is_kept), "none is masked again");
+                        }
+                        steps.push((frame, step.step));
+                        masked.push(step.tokens.iter().filter(|token| token.is_none()).count());
+                    }
+                    Event::Frame { image, .. } => films.push((sampler, guidance_schedule, image)),
+                }
+                ControlFlow::Continue(())
+            });
+            made.unwrap_or_else(|error| panic!("{error}"));
+            let all = (0..3).flat_map(|frame| (0..3).map(move |step| (frame, step)));
+            assert_eq!(steps, all.collect::<Vec<_>>(), "{sampler}, {guidance_schedule}");
+            assert_eq!([masked[3], masked[6], masked[9]], [0; 3], "after each frame");
+            let picture = pipeline.generate(&request, |_| ControlFlow::Continue(()));
+            let first = &films[films.len() - 3].2;
+            assert_eq!(picture.unwrap_or_else(|error| panic!("{error}")).images[0], *first);
+        }
+    }
+    for (at, (sampler, schedule, image)) in films.iter().enumerate() {
+        let same = films[..at].iter().find(|(_, _, other)| other == image);
+        assert!(
+            same.is_none(),
+            "{sampler}, {schedule}: as {:?}",
+            same.map(|found| (found.0, found.1))
+        );
     }
 }

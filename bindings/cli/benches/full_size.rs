@@ -18,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocketmuse::{Flavour, bench::Machine};
+use pocketmuse::Flavour;
+use pocketmuse_measure::bench::Machine;
 use serde_json::Value;
 
 use self::cost::{Peaks, size};

@@ -10,7 +10,10 @@ use std::{
 };
 
 use pocketmuse_export::{Options, Progress};
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, place};
+use pocketmuse_package::{
+    Error, ErrorKind, Flavour, Manifest, Result,
+    files::{self, TemporaryFolder},
+};
 
 use crate::runtime;
 
@@ -54,7 +57,7 @@ pub fn write_checkpoint(folder: &Path) -> Result<()> {
     FILES.iter().try_for_each(|(name, bytes)| {
         let path = folder.join(name);
         let written =
-            fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, bytes));
+            fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, bytes));
         written.map_err(|error| Error::io(&path, error))
     })
 }
@@ -99,9 +102,7 @@ pub fn package(
         return Ok(package);
     }
     remove_leftovers(cache)?;
-    let checkpoint =
-        tempfile::Builder::new().prefix(".checkpoint-").suffix(".part").tempdir_in(cache);
-    let checkpoint = checkpoint.map_err(|error| Error::io(cache, error))?;
+    let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
     write_checkpoint(checkpoint.path())?;
     let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
     pocketmuse_export::export(

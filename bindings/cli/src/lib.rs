@@ -1,6 +1,6 @@
 //! The `pocketmuse` command, as a library so that tests and benches can use its
-//! parts: [`setup`] brings ONNX Runtime, [`bundled`] is the model inside,
-//! [`synth`] makes full-size random checkpoints, [`runtime`] starts ONNX Runtime.
+//! parts: [`bundled`] is the model inside, [`synth`] makes full-size random
+//! checkpoints, [`runtime`] starts ONNX Runtime.
 //!
 //! The command only parses, calls the exporter and the runtime, and prints.
 
@@ -11,10 +11,8 @@ mod label;
 mod onnx;
 mod outputs;
 mod picture;
-pub mod place;
 mod preview;
 pub mod runtime;
-pub mod setup;
 mod sheet;
 mod stop;
 pub mod synth;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use pocketmuse::pixels::Format;
-use pocketmuse_package::{Result, place};
+use pocketmuse_package::{Result, files};
 
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;
@@ -45,7 +45,7 @@ pub(crate) fn plan(output: Option<&Path>, name: Name<'_>, images: usize) -> Resu
         }
     };
     if let Some(first) = files.first() {
-        place::neighbour(first)?; // removed again at once: now is the time to know
+        files::check_writable(first)?;
     }
     Ok(files)
 }

@@ -6,14 +6,14 @@ mod screen;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
 };
 
 use image::{ImageFormat, RgbImage, imageops};
 use pocketmuse::{Preview, Step};
-use pocketmuse_package::{Error, Result, place};
+use pocketmuse_package::{Result, files};
 
 use self::screen::{Art, Screen};
 use crate::args::Show;
@@ -141,11 +141,7 @@ fn png(image: &RgbImage) -> Vec<u8> {
 }
 
 fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
-    let temporary = place::neighbour(path)?;
-    BufWriter::new(temporary.as_file())
-        .write_all(&png(image))
-        .map_err(|error| Error::io(path, error))?;
-    place::file(temporary, path)
+    files::write(path, |out| out.write_all(&png(image)))
 }
 
 fn side_by_side(images: &[RgbImage]) -> RgbImage {

@@ -2,21 +2,15 @@
 
 use std::{
     env,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
 use pocketmuse::{Options, Runtime, library};
 use pocketmuse_package::{Measured, Result};
+use pocketmuse_setup::{self as setup, Event};
 
-use crate::{setup, stop, terminal};
-
-/// The environment variable that stands for `--offline`.
-pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
-
-/// Whether the environment forbids fetching anything.
-pub fn is_offline() -> bool {
-    env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
-}
+use crate::{stop, terminal};
 
 /// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where
 /// a user has no home.
@@ -36,11 +30,19 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
         Err(error) => error,
     };
     let named = env::var_os(library::VARIABLE).is_some_and(|path| !path.is_empty());
-    if offline || named || is_offline() {
+    if offline || named || setup::is_offline() {
         return Err(missing);
     }
-    setup::ensure(false, |line| terminal::note(line))?;
+    setup::ensure(false, watch_setup)?;
     Runtime::start(None)
+}
+
+/// Prints what the set-up says, and stops it at Ctrl-C.
+pub(crate) fn watch_setup(event: Event<'_>) -> ControlFlow<()> {
+    if let (Event::Note(line), ControlFlow::Continue(())) = (event, stop::flow()) {
+        terminal::note(line);
+    }
+    stop::flow()
 }
 
 /// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX
@@ -48,13 +50,13 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
 ///
 /// # Errors
 ///
-/// As for [`start`] and [`pocketmuse::calibrate`].
+/// As for [`start`] and [`pocketmuse_measure::calibrate()`].
 pub fn calibrate(draft: &Path) -> Result<Measured> {
     start(false)?;
     let bar = terminal::step_bar("measuring", false);
-    let measured = pocketmuse::calibrate(draft, &Options::default(), |sample| {
-        bar.set_length(sample.pictures as u64);
-        bar.set_position(sample.picture as u64);
+    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), |sample| {
+        bar.set_length(sample.images as u64);
+        bar.set_position(sample.image as u64);
         stop::flow()
     });
     bar.finish_and_clear();

@@ -70,7 +70,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (&["bench", "--runs", "0"], 2, "0 is not in 1..=1000"),
         (&["bench", "--package", "none"], 1, "error: none"),
         (&["inspect", "."], 1, "error: "),
-        (&["setup", "--offline"], 2, "error: setup: "),
+        (&["setup", "--offline", "--force"], 2, "error: setup: "),
     ];
     for (words, code, message) in cases {
         let output = run(root.path(), words);

@@ -48,7 +48,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (&["edit", "house.png"], 2, "required arguments were not provided"),
         (&["edit", "none.png", "a"], 1, "error: none.png: "),
         (&["edit", "text.png", "a"], 1, "error: text.png: expected a PNG, JPEG"),
-        (&["edit", "short.png", "a"], 1, "error: short.png: expected a picture, found"),
+        (&["edit", "short.png", "a"], 1, "error: short.png: expected an image, found"),
         (
             &["edit", "house.png", "a", "--strength", "1.5"],
             2,
@@ -119,7 +119,7 @@ fn strength_decides_how_much_of_the_picture_stays() {
     assert!(distances.is_sorted() && distances[2] > 2 * distances[0], "{distances:?}");
     let alone = run(root.path(), &["generate", "--from", "a.png", "-o", "b.png"]);
     assert!(
-        String::from_utf8_lossy(&alone.stderr).contains("strength: expected a picture to edit"),
+        String::from_utf8_lossy(&alone.stderr).contains("strength: expected an image to edit"),
         "{alone:?}"
     );
     succeed(root.path(), &["edit", "house.png", "--from", "a.png", "-o", "b.png"]);
@@ -312,7 +312,7 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
         ),
         (
             &["edit", "a-0.png", "a", "--variation=0.3"],
-            "error: variation: expected a picture that a prompt made",
+            "error: variation: expected an image that a prompt made",
         ),
         (
             &["generate", "--from=c-1.png", "--trace=why"],
@@ -345,7 +345,7 @@ fn a_tileable_picture_repeats_and_what_cannot_be_one_is_refused() {
         ),
         (
             &["edit", "a.png", "a", "--tileable=both"],
-            "error: tileable: expected a picture that a prompt makes",
+            "error: tileable: expected an image that a prompt makes",
         ),
         (
             &["generate", "--from=a.png", "--trace=why"],

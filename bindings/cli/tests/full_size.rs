@@ -125,16 +125,16 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
     );
     export(folder, &["inspect", "package"]);
     for flavour in Flavour::ALL {
-        let Some(limits) = limits(*flavour) else { continue };
-        let bytes = size(&folder.join("package"), *flavour);
+        let Some(limits) = limits(flavour) else { continue };
+        let bytes = size(&folder.join("package"), flavour);
         println!("{flavour}: {} MB without the encoder", bytes / MB);
         assert!(
             bytes <= limits.package_bytes,
             "{flavour}: expected {} bytes, found {bytes}",
             limits.package_bytes
         );
-        generate(folder, *flavour, &limits, "1"); // prepares what is prepared once
-        let Peaks { rss, anonymous } = generate(folder, *flavour, &limits, "2");
+        generate(folder, flavour, &limits, "1"); // prepares what is prepared once
+        let Peaks { rss, anonymous } = generate(folder, flavour, &limits, "2");
         println!("{flavour}: peak {} MB, {} MB of it anonymous", rss / MB, anonymous / MB);
         assert!(
             rss <= limits.rss_bytes,

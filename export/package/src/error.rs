@@ -11,6 +11,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The operating system refused: not found, no permission, disk full.
     Io,
+    /// The disk has too little room for what is to be written.
+    NoSpace,
     /// A checkpoint is damaged, inconsistent or of another architecture.
     BadCheckpoint,
     /// A package is damaged (fetch or export it again) or of a version this build cannot read.

@@ -6,21 +6,29 @@
 //! [`Stage`]. This crate's README is the specification of the format.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod digest;
 mod error;
+pub mod files;
+pub mod library;
 mod manifest;
-pub mod place;
+mod names;
+pub mod onnx;
 mod preview;
 mod ranges;
 mod shape;
+mod subset;
 pub mod wire;
 
 pub use digest::{Digest, DigestWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ATTENTION, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, Manifest,
-    MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
+    ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
+    MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
+#[doc(hidden)]
+pub use names::unknown_name; // for `named_enum`
 pub use preview::{Cell, Measured, PATCH, PATCH_VALUES, PREVIEW};
 pub use ranges::{RANGE, Ranges};
 pub use shape::{Dim, Dtype, Shape};
+pub use subset::Subset;

@@ -4,26 +4,29 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The type of a tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32-bit float.
-    F32,
-    /// 16-bit float.
-    F16,
-    /// 16-bit float with the exponent of an f32.
-    Bf16,
-    /// 8-bit signed integer.
-    I8,
-    /// 8-bit unsigned integer.
-    U8,
-    /// 32-bit signed integer.
-    I32,
-    /// 64-bit signed integer.
-    I64,
-    /// True or false, one byte.
-    Bool,
+use crate::named_enum;
+
+named_enum! {
+    /// The type of a tensor's elements.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Dtype at "dtype" {
+        /// 32-bit float.
+        F32 = "f32",
+        /// 16-bit float.
+        F16 = "f16",
+        /// 16-bit float with the exponent of an f32.
+        Bf16 = "bf16",
+        /// 8-bit signed integer.
+        I8 = "i8",
+        /// 8-bit unsigned integer.
+        U8 = "u8",
+        /// 32-bit signed integer.
+        I32 = "i32",
+        /// 64-bit signed integer.
+        I64 = "i64",
+        /// True or false, one byte.
+        Bool = "bool",
+    }
 }
 
 impl Dtype {
@@ -35,40 +38,6 @@ impl Dtype {
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
         }
-    }
-
-    /// Its number in ONNX, `TensorProto.DataType`.
-    pub fn onnx(self) -> i64 {
-        match self {
-            Self::F32 => 1,
-            Self::U8 => 2,
-            Self::I8 => 3,
-            Self::I32 => 6,
-            Self::I64 => 7,
-            Self::Bool => 9,
-            Self::F16 => 10,
-            Self::Bf16 => 16,
-        }
-    }
-
-    /// The name used in manifests and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::I8 => "i8",
-            Self::U8 => "u8",
-            Self::I32 => "i32",
-            Self::I64 => "i64",
-            Self::Bool => "bool",
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Builder, Conv, Value};
 use crate::{
     checkpoint::Weight,
     graph::{Attribute, Data, Recipe},
-    quantize::{KernelRecipes, kernel_recipes, nearest},
+    quantize::{INTEGER_CONVOLUTION, KernelRecipes, kernel_recipes, nearest},
 };
 
 /// A scale and a zero point, one pair for a whole value.
@@ -131,6 +131,6 @@ impl Builder {
         let [rows, columns] = size;
         let shape = vec![x.dim(0).clone(), rows, columns, Dim::Fixed(outputs)];
         let inputs = [x, &input_scale, &input_zero, &values, &scales, &zeros, &one, &middle, &bias];
-        self.node("com.microsoft.QLinearConv", &inputs, (Dtype::U8, shape), attributes)
+        self.node(INTEGER_CONVOLUTION, &inputs, (Dtype::U8, shape), attributes)
     }
 }

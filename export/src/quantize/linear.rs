@@ -11,6 +11,9 @@ use crate::{
     graph::{Data, Initializer, Node, Recipe, little_endian},
 };
 
+/// A linear layer of 8 bits.
+pub(super) const OPERATOR: &str = "MatMulInteger";
+
 /// A value as u8, with its scale and zero point.
 #[derive(Clone)]
 pub(super) struct Quantized {
@@ -24,7 +27,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
     let Quantized { value, scale, zero_point } = quantized(rewriter, input);
     let (matrix, scales) = constants(rewriter, weight);
     let product = format!("{output}.int32");
-    rewriter.node("MatMulInteger", product.clone(), &[&value, &matrix, &zero_point]);
+    rewriter.node(OPERATOR, product.clone(), &[&value, &matrix, &zero_point]);
     let float = rewriter.cast_to_f32(format!("{output}.unscaled"), &product);
     let both = rewriter.node("Mul", format!("{output}.scale"), &[&scale, &scales]);
     rewriter.node("Mul", output.clone(), &[&float, &both]);

@@ -17,9 +17,12 @@ use std::collections::HashMap;
 
 pub use self::channel::{columns, pair_safe_scales};
 pub(crate) use self::kernel::{KernelRecipes, kernel_recipes};
-use pocketmuse_package::Dtype;
+use pocketmuse_package::{Convolutions, Dtype, Held};
 
 use crate::graph::{Attribute, Data, Graph, Initializer, Node};
+
+/// A convolution of integers.
+pub(crate) const INTEGER_CONVOLUTION: &str = "com.microsoft.QLinearConv";
 
 /// Tables below this many bytes are not worth a rounding error.
 const SMALL_TABLE_BYTES: usize = 64 << 10;
@@ -62,6 +65,25 @@ pub(crate) fn rewrite(graph: Graph, bits: Bits) -> Graph {
     let mut initializers = made;
     initializers.extend(in_use(weights, &nodes));
     Graph { name, inputs, outputs, nodes, initializers, taps }
+}
+
+/// How a graph holds its weights, as its operators say.
+pub(crate) fn held(graph: &Graph) -> Held {
+    let operators = graph.operators();
+    Held {
+        linear_bits: if operators.contains(nibble::OPERATOR) {
+            4
+        } else if operators.contains(linear::OPERATOR) {
+            8
+        } else {
+            Held::FLOATS.linear_bits
+        },
+        convolutions: if operators.contains(INTEGER_CONVOLUTION) {
+            Convolutions::Integer
+        } else {
+            Convolutions::Float
+        },
+    }
 }
 
 /// What a constant is to the node that reads it.

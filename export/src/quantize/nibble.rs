@@ -10,6 +10,9 @@ use crate::{
     graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
 };
 
+/// A linear layer of 4 bits.
+pub(super) const OPERATOR: &str = "com.microsoft.MatMulNBits";
+
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer) {
     let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
     let (blocks, scales) = constants(rewriter, weight);
@@ -20,7 +23,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
         ("block_size", Attribute::Int(block::SIZE as i64)),
     ];
     let operands = [node.inputs[0].as_str(), &blocks, &scales];
-    rewriter.node_with("com.microsoft.MatMulNBits", node.outputs[0].clone(), &operands, attributes);
+    rewriter.node_with(OPERATOR, node.outputs[0].clone(), &operands, attributes);
 }
 
 /// The blocks `[outputs, blocks, bytes]` and their scales `[outputs * blocks]`: the names of two

@@ -9,11 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use etcetera::BaseStrategy as _;
 use pocketmuse_package::{Error, ErrorKind};
 
-/// The version that `pocketmuse setup` brings.
-pub const PINNED_VERSION: &str = "1.32.0";
+pub use pocketmuse_package::library::{PINNED_VERSION, cache_folder, cached, file_name};
 
 /// The oldest version that works.
 pub const MINIMUM_VERSION: &str = "1.22";
@@ -23,24 +21,6 @@ pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// The command that brings the library, for messages.
 const SETUP: &str = "run: pocketmuse setup";
-
-/// The library's file name on this system: `libonnxruntime.so`, `libonnxruntime.dylib` or
-/// `onnxruntime.dll`.
-pub fn file_name() -> String {
-    format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX)
-}
-
-/// The project's folder in the user's cache, whether or not it exists; `None` where a user has no
-/// home.
-pub fn cache_folder() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("pocketmuse"))
-}
-
-/// Where the set-up command puts the library: `onnxruntime-<version>/<file name>` in
-/// [`cache_folder`].
-pub fn cached() -> Option<PathBuf> {
-    Some(cache_folder()?.join(format!("onnxruntime-{PINNED_VERSION}")).join(file_name()))
-}
 
 /// A place where the library may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +69,7 @@ fn search(
     }
     let folder = executable.as_deref().and_then(Path::parent);
     let beside = folder.map(|folder| Place::File(folder.join(file_name())));
-    let cached = cached.filter(|path| path.is_absolute()).map(Place::File);
+    let cached = cached.map(Place::File);
     // The loader wants to know the executable's folder, so without one the system is not asked.
     let system = folder.map(|_| Place::System(file_name()));
     // Distributions put the name without a version into their development packages only.

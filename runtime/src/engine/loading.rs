@@ -1,5 +1,7 @@
 //! How a stage's graph is loaded: time against memory. Knows no runtime and no budget.
 
+use std::fmt;
+
 use pocketmuse_package::Stage;
 
 /// How a stage's graph is loaded. docs/memory.md has the measurements.
@@ -9,18 +11,35 @@ pub struct Loading {
     /// its outputs are dropped: right where they are large, wrong where an output outlives the
     /// session.
     pub arena: bool,
-    /// Whether weights are packed for the processor's kernels: faster runs, slower loading, and a
-    /// copy in anonymous memory. Without, they stay in their mapped file, whose pages the system
-    /// can take back.
-    pub prepacking: bool,
+    /// Where the weights are held.
+    pub weights: Weights,
+}
+
+/// Where the weights of a loaded graph are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// In a copy of their own, packed for the processor's kernels: faster runs, slower loading,
+    /// anonymous memory.
+    Packed,
+    /// In their mapped file, whose pages the system can take back.
+    Mapped,
 }
 
 impl Loading {
     /// The fastest for `stage`.
-    pub(crate) fn of(stage: Stage) -> Self {
+    pub fn of(stage: Stage) -> Self {
         Self {
             arena: matches!(stage, Stage::Step | Stage::Decoder | Stage::Encoder),
-            prepacking: true,
+            weights: Weights::Packed,
         }
+    }
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Packed => "packed",
+            Self::Mapped => "mapped",
+        })
     }
 }

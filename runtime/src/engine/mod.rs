@@ -2,5 +2,8 @@
 
 pub mod library;
 pub(crate) mod loading;
-mod proto;
+pub(crate) mod processor;
+pub(crate) mod runtime;
 pub(crate) mod session;
+mod taps;
+pub(crate) mod threads;

@@ -1,36 +1,10 @@
-//! How much memory may be used: bytes, or what the system has left. Knows not what for.
+//! What a budget comes to: bytes, or a share of what the system has left. Knows not what for.
 
-use std::{fmt, fs, str::FromStr};
+use std::fs;
 
-use pocketmuse_package::{Error, ErrorKind, Result};
+pub(crate) use crate::request::{Budget, FALLBACK_BYTES};
 
 use crate::memory::measured;
-
-/// The budget where the system does not tell what it has left.
-pub const FALLBACK_BYTES: u64 = 2 << 30;
-
-/// How much memory the process may hold while it makes a picture.
-///
-/// # Example
-///
-/// ```
-/// use pocketmuse::Budget;
-/// assert_eq!("512MB".parse::<Budget>()?, Budget::Bytes(512_000_000));
-/// assert_eq!("1.5 GiB".parse::<Budget>()?, Budget::Bytes(3 << 29));
-/// assert_eq!("auto".parse::<Budget>()?, Budget::Auto);
-/// # Ok::<(), pocketmuse::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Budget {
-    /// Three quarters of what the process holds and the system has left, as they are when the
-    /// package is opened; where the system does not tell, [`FALLBACK_BYTES`]. A request that needs
-    /// more is tried all the same.
-    #[default]
-    Auto,
-    /// At most so many bytes, resident: anonymous memory and the pages of files that are mapped. A
-    /// request that needs more is refused before anything is loaded.
-    Bytes(u64),
-}
 
 impl Budget {
     /// The bytes it comes to now.
@@ -42,52 +16,6 @@ impl Budget {
             }
             (Self::Auto, None) => FALLBACK_BYTES,
         }
-    }
-}
-
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Bytes(bytes) => write!(f, "{bytes}"),
-        }
-    }
-}
-
-impl FromStr for Budget {
-    type Err = Error;
-
-    /// Reads `auto`, or a number of bytes with or without a unit: B, kB, MB, GB, KiB, MiB, GiB in
-    /// either case.
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            let detail =
-                format!("expected auto or a size such as 512MB, 400MiB or 1.5GB, found {text:?}");
-            Error::new(ErrorKind::BadRequest, "memory", detail)
-        };
-        let words = text.trim().to_ascii_lowercase();
-        if words == "auto" {
-            return Ok(Self::Auto);
-        }
-        let (number, unit) = words.split_at(
-            words.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(words.len()),
-        );
-        let unit = match unit {
-            "" | "b" => 1,
-            "kb" => 1_000,
-            "kib" => 1 << 10,
-            "mb" => 1_000_000,
-            "mib" => 1 << 20,
-            "gb" => 1_000_000_000,
-            "gib" => 1 << 30,
-            _ => return Err(wrong()),
-        };
-        let number = number.trim();
-        if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return Err(wrong());
-        }
-        let bytes = number.parse::<f64>().map_err(|_| wrong())? * f64::from(unit);
-        Ok(Self::Bytes(bytes as u64)) // what is beyond u64 becomes its largest
     }
 }
 
@@ -136,30 +64,6 @@ fn left(folder: &str, limit: &str, usage: &str, files: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_sizes_as_people_write_them() {
-        let cases = [
-            ("0", 0),
-            ("512", 512),
-            ("512MB", 512_000_000),
-            ("400MiB", 400 << 20),
-            ("1GB", 1_000_000_000),
-            (" 1.5 gib ", 3 << 29),
-            ("64kb", 64_000),
-            ("99999999999999GB", u64::MAX),
-        ];
-        for (text, bytes) in cases {
-            let found: Budget = text.parse().expect(text);
-            assert_eq!(found, Budget::Bytes(bytes), "{text}");
-            assert_eq!(found.to_string().parse::<Budget>().ok(), Some(found), "{text}");
-        }
-        assert_eq!("Auto".parse::<Budget>().ok(), Some(Budget::Auto));
-        for text in ["", "MB", "-1", "1e3", "inf", "NaN", "1.2.3", "12 parsecs", "512MBMB", "ａ"] {
-            let error = text.parse::<Budget>().expect_err(text);
-            assert!(error.to_string().starts_with("memory: expected auto or a size"), "{error}");
-        }
-    }
 
     #[test]
     fn cached_files_do_not_count_as_used() {

@@ -1,22 +1,15 @@
-//! Time and peak memory of each stage. Knows nothing of what a stage does.
+//! What a job cost: time and peak memory of each stage. Measures nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pocketmuse_package::{Result, Stage};
+use pocketmuse_package::Stage;
 
-use crate::{
-    engine::loading::Loading,
-    memory::measured::{self, Peak, Watch},
-    memory::plan::StagePlan,
-    pipeline::warm::Slot,
-};
-
-/// What a request cost.
+/// What a job cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The stages in the order they ran.
     pub stages: Vec<StageReport>,
-    /// From the request to its pictures.
+    /// From the request to its images.
     pub total: Duration,
     /// The most memory the process ever held, as far as the system tells: since it started, or
     /// since the request before this one.
@@ -28,6 +21,9 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name.
     pub name: &'static str,
+    /// How often it was put to use: once for images, once for each pass of a variation and each
+    /// frame of a video, and not at all if what it would have made was there already.
+    pub runs: usize,
     /// From opening its files, digests included where they were not checked before, until it could
     /// run. Zero if it was still loaded.
     pub load: Duration,
@@ -41,100 +37,16 @@ pub struct StageReport {
     pub peak_anonymous_bytes: Option<u64>,
 }
 
-/// Collects a [`Report`].
-pub(crate) struct Meter {
-    stages: Vec<StageReport>,
-    started: Instant,
-    /// The process' peak before the first stage was watched.
-    peak_rss_bytes: Option<u64>,
-}
-
-impl Meter {
-    pub(crate) fn start() -> Self {
-        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: measured::peak_rss() }
-    }
-
-    /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says.
-    /// What is dropped is given back to the system before this returns.
-    ///
-    /// # Errors
-    ///
-    /// What `load` or `run` returns.
-    pub(crate) fn stage<S, T>(
-        &mut self,
-        plan: &StagePlan,
-        slot: &mut Slot<S>,
-        load: impl FnOnce(Loading) -> Result<S>,
-        run: impl FnOnce(&mut S) -> Result<T>,
-    ) -> Result<T> {
-        measured::give_back(); // what was dropped since the stage before
-        let watch = Watch::start();
-        let started = Instant::now();
-        let (mut loaded, load) = match slot.take() {
-            Some(loaded) => (loaded, Duration::ZERO),
-            None => (load(plan.loading)?, started.elapsed()),
-        };
-        let result = run(&mut loaded);
-        let run = started.elapsed() - load;
-        slot.keep(loaded, plan, &result);
-        measured::give_back();
-        self.add(plan.stage, [load, run], watch.stop());
-        result
-    }
-
-    /// Reports a stage whose result was there already.
-    pub(crate) fn skip(&mut self, stage: Stage) {
-        self.add(stage, [Duration::ZERO; 2], Watch::start().stop());
-    }
-
-    fn add(&mut self, stage: Stage, [load, run]: [Duration; 2], peak: Peak) {
-        let Peak { rss_bytes, anonymous_bytes } = peak;
-        log::debug!(
-            "{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB",
-            rss_bytes.unwrap_or(0) >> 20
-        );
-        self.stages.push(StageReport {
+impl StageReport {
+    /// A stage that did nothing yet.
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self {
             name: stage.name(),
-            load,
-            run,
-            peak_rss_bytes: rss_bytes,
-            peak_anonymous_bytes: anonymous_bytes,
-        });
-    }
-
-    pub(crate) fn finish(self) -> Report {
-        let peaks = self.stages.iter().map(|stage| stage.peak_rss_bytes);
-        let peak_rss_bytes = peaks.fold(self.peak_rss_bytes, Option::max).max(measured::peak_rss());
-        Report { stages: self.stages, total: self.started.elapsed(), peak_rss_bytes }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stage_is_dropped_before_the_next_one_loads() {
-        let alive = std::cell::Cell::new(0);
-        struct Loaded<'a>(&'a std::cell::Cell<u32>);
-        impl Drop for Loaded<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
+            runs: 0,
+            load: Duration::ZERO,
+            run: Duration::ZERO,
+            peak_rss_bytes: None,
+            peak_anonymous_bytes: None,
         }
-        let mut meter = Meter::start();
-        for stage in [Stage::Step, Stage::Decoder] {
-            let load = |_| {
-                assert_eq!(alive.get(), 0);
-                alive.set(1);
-                Ok(Loaded(&alive))
-            };
-            let plan = StagePlan::alone(stage);
-            meter
-                .stage(&plan, &mut Slot::default(), load, |_loaded| Ok(()))
-                .expect("nothing fails");
-        }
-        let names: Vec<_> = meter.finish().stages.iter().map(|stage| stage.name).collect();
-        assert_eq!(names, ["step", "decoder"]);
     }
 }

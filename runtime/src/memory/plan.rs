@@ -6,11 +6,10 @@ use std::fmt;
 use pocketmuse_package::{Dim, Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
 use crate::{
-    engine::loading::Loading,
+    engine::loading::{Loading, Weights},
     memory::budget::Budget,
     package::Options,
-    request::{Request, Resolved},
-    sampler::margin::Surrounded,
+    request::{Job, Request},
 };
 
 // Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.
@@ -88,13 +87,13 @@ impl Plan {
     /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if
     /// it is not [`Budget::Auto`] and too small.
     pub fn new(manifest: &Manifest, request: &Request, options: &Options) -> Result<Self> {
-        Self::within(manifest, &request.resolve(manifest)?, options, options.memory.bytes())
+        Self::within(manifest, &Job::new(request, manifest)?, options, options.memory.bytes())
     }
 
     /// As [`Self::new`], for a budget that comes to `budget_bytes`.
     pub(crate) fn within(
         manifest: &Manifest,
-        job: &Resolved,
+        job: &Job,
         options: &Options,
         budget_bytes: u64,
     ) -> Result<Self> {
@@ -150,7 +149,7 @@ impl Plan {
         order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].weights_bytes));
         type Change = fn(&mut StagePlan);
         let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder; // it is dropped after use
-        let pack: Change = |stage| stage.loading.prepacking = true;
+        let pack: Change = |stage| stage.loading.weights = Weights::Packed;
         for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
             for &index in &order {
                 let before = self.clone();
@@ -166,8 +165,7 @@ impl Plan {
     /// Whether packed weights bring a stage above half of the budget: what is mapped the system can
     /// take back, so a plan keeps some of it.
     fn is_too_anonymous(&self, before: &Self) -> bool {
-        let packed =
-            |plan: &Self| plan.stages.iter().filter(|stage| stage.loading.prepacking).count();
+        let packed = |plan: &Self| plan.stages.iter().filter(|stage| stage.is_packed()).count();
         let mut peaks = self
             .stages
             .iter()
@@ -213,9 +211,14 @@ impl StagePlan {
         }
     }
 
+    /// Whether its weights are packed for the processor: see [`Weights`].
+    pub fn is_packed(&self) -> bool {
+        self.loading.weights == Weights::Packed
+    }
+
     /// Resident and anonymous memory of the loaded stage, before it runs.
     fn loaded(&self) -> [u64; 2] {
-        let anonymous = if self.loading.prepacking { self.weights_bytes } else { 0 };
+        let anonymous = if self.is_packed() { self.weights_bytes } else { 0 };
         [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
     }
 
@@ -242,20 +245,17 @@ struct Demand {
     prompt_tokens: f64,
     /// What the prologue makes and the step graph is given.
     primed_bytes: f64,
+    /// As much of it as is there while images are decoded: a video needs it for the next frame.
+    kept_bytes: f64,
     /// The step graph's width.
     width: f64,
     codebook_size: f64,
 }
 
 impl Demand {
-    fn of(
-        manifest: &Manifest,
-        flavour: Flavour,
-        step: Option<&StageEntry>,
-        job: &Resolved,
-    ) -> Self {
+    fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Job) -> Self {
         let model = &manifest.model;
-        let [rows, columns] = Surrounded::of(job).outer();
+        let [rows, columns] = job.outer_grid();
         let tokens = rows as f64 * columns as f64;
         let pixels = tokens * f64::from(model.pixels_per_token).powi(2);
         let branches = if job.is_guided() { 2.0 } else { 1.0 };
@@ -266,6 +266,7 @@ impl Demand {
             primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
         let modulations =
             primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
+        let primed_bytes = branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>();
         Self {
             flavour,
             tokens,
@@ -274,7 +275,8 @@ impl Demand {
             branches,
             images: job.images() as f64,
             prompt_tokens: manifest.tokenizer.max_tokens.into(),
-            primed_bytes: branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>(),
+            primed_bytes,
+            kept_bytes: if job.video.is_some() { primed_bytes } else { 0.0 },
             width: modulations.fold(0.0, f64::max),
             codebook_size: model.codebook_size.into(),
         }
@@ -284,7 +286,8 @@ impl Demand {
         let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
         let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
         let working_bytes = (self.working_bytes(stage, weights_bytes) as u64).min(ABSURD_BYTES);
-        let loading = Loading { prepacking: self.is_copied(stage), ..Loading::of(stage) };
+        let weights = if self.is_copied(stage) { Weights::Packed } else { Weights::Mapped };
+        let loading = Loading { weights, ..Loading::of(stage) };
         StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) }
     }
 
@@ -320,7 +323,8 @@ impl Demand {
                 };
                 let weights = weights_bytes as f64;
                 let made = 3.0 * self.images; // the pictures
-                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights
+                let kept = if stage == Stage::Decoder { self.kept_bytes } else { 0.0 };
+                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights + kept
             }
         }
     }
@@ -357,7 +361,7 @@ impl fmt::Display for Plan {
                 mebibytes(stage.weights_bytes),
                 mebibytes(stage.working_bytes),
                 if stage.warm { "always" } else { "alone" },
-                if stage.loading.prepacking { "packed" } else { "mapped" },
+                stage.loading.weights,
                 mebibytes(stage.peak_rss_bytes),
                 mebibytes(stage.peak_anonymous_bytes),
             )?;
@@ -441,7 +445,7 @@ mod tests {
                 let stages = plan.stages.iter().filter(|stage| of(stage));
                 stages.map(|stage| stage.stage.name()).collect::<Vec<_>>().join(" ")
             };
-            [names(|stage| stage.warm), names(|stage| stage.loading.prepacking)]
+            [names(|stage| stage.warm), names(StagePlan::is_packed)]
         };
         assert_eq!(
             said(600, true),

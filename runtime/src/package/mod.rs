@@ -1,64 +1,35 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+#[cfg(feature = "measure")]
+mod measured;
 pub mod prepared;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
 };
 
 use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
 
+pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
-    engine::session::{Form, Precision, Runtime, Session, Settings, Taps},
-    memory::budget::Budget,
+    engine::runtime::Runtime,
+    engine::session::{Form, Session, Settings, Taps},
     package::prepared::Prepared,
-    pixels::preview::Preview,
+    request::Sharing,
 };
 
-/// How a package is opened. The default suits most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The graphs to run; `None` for the best that the package has.
-    pub flavour: Option<Flavour>,
-    /// Threads to compute with, at least 1; `None` for as many as the machine runs at once.
-    pub threads: Option<usize>,
-    /// The ONNX Runtime library file; `None` to look for one (see [`library`](crate::library)).
-    pub library: Option<PathBuf>,
-    /// How much memory may be used; see [`Plan`](crate::Plan).
-    pub memory: Budget,
-    /// Whether every stage is dropped before the next one is loaded, even where the budget would
-    /// let it stay: right for a process that makes one picture.
-    pub staged: bool,
-    /// A folder for what is found out about a package once and holds until its files change, made
-    /// if need be: with it only the first process reads all of a package to check it. See
-    /// [`prepared`](crate::prepared).
-    pub prepared: Option<PathBuf>,
-}
-
-impl Options {
-    /// The flavour to run of a package with `manifest`.
-    pub(crate) fn flavour_of(&self, manifest: &Manifest) -> Flavour {
-        let best =
-            || Flavour::ALL.iter().copied().find(|flavour| manifest.flavours.contains_key(flavour));
-        self.flavour.or_else(best).unwrap_or(Flavour::F32)
-    }
-
-    /// The threads to compute with.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1)
-    }
-}
-
-pub(crate) struct Package {
+/// An opened package. Files are checked when they are first used.
+pub struct Package {
     root: PathBuf,
     manifest: Manifest,
     flavour: Flavour,
     threads: usize,
+    sharing: Sharing,
     runtime: &'static Runtime,
+    /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
@@ -72,7 +43,7 @@ impl Package {
     ///
     /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
     /// `Runtime` without ONNX Runtime.
-    pub(crate) fn open(root: &Path, options: &Options) -> Result<Self> {
+    pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
         manifest.flavour(flavour)?;
@@ -90,6 +61,7 @@ impl Package {
             root: root.to_path_buf(),
             flavour,
             threads: options.threads(),
+            sharing: options.sharing,
             runtime,
             taps: None,
             profiles: None,
@@ -98,22 +70,13 @@ impl Package {
         })
     }
 
-    /// The same package with the `wanted` tapped values of its graphs among their outputs.
-    pub(crate) fn with_taps(self, wanted: Taps) -> Self {
-        Self { taps: Some(wanted), ..self }
-    }
-
-    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named
-    /// after its stage.
-    pub(crate) fn with_profiles(self, folder: &Path) -> Self {
-        Self { profiles: Some(folder.to_owned()), ..self }
-    }
-
-    pub(crate) fn manifest(&self) -> &Manifest {
+    /// What the package says about itself.
+    pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    pub(crate) fn flavour(&self) -> Flavour {
+    /// The flavour in use.
+    pub fn flavour(&self) -> Flavour {
         self.flavour
     }
 
@@ -122,7 +85,7 @@ impl Package {
     /// # Errors
     ///
     /// `BadRequest` if the package was exported without it.
-    pub(crate) fn entry(&self, stage: Stage) -> Result<&StageEntry> {
+    pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
             let detail =
                 format!("expected a package with the stage {stage}, found none: export it again");
@@ -136,13 +99,13 @@ impl Package {
     ///
     /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
     /// if it does not load.
-    pub(crate) fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
+    pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         self.load_tapped(stage, loading, self.taps)
     }
 
     /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the
     /// package's own say.
-    pub(crate) fn load_tapped(
+    pub fn load_tapped(
         &self,
         stage: Stage,
         loading: Loading,
@@ -153,18 +116,11 @@ impl Package {
             .chain(&entry.weights)
             .try_for_each(|file| self.prepared.check(file))?;
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let settings = Settings {
-            threads: self.threads,
-            loading,
-            form: Form::Exported,
-            taps,
-            profile: profile.as_deref(),
-        };
-        let optimised = if taps.is_none() && profile.is_none() {
-            self.load_optimised(entry, settings)
-        } else {
-            None
-        };
+        let profile = profile.as_deref();
+        let sharing = self.sharing;
+        let settings = Settings { sharing, taps, profile, ..Settings::new(self.threads, loading) };
+        let is_plain = taps.is_none() && profile.is_none();
+        let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
         self.prepared.save();
         optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
     }
@@ -181,54 +137,23 @@ impl Package {
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }
         }
-        let saved = self.prepared.workspace(entry)?;
-        let session = load(Settings { form: Form::Saved(&saved.graph()), ..settings });
-        self.prepared.keep(entry, session.as_ref().map(|_| saved));
+        let workspace = self.prepared.workspace(entry)?;
+        let session = load(Settings { form: Form::Saved(workspace.saved()), ..settings });
+        self.prepared.keep(entry, session.as_ref().map(|_| workspace));
         session.ok()
     }
 
-    /// The bytes of the graph of `stage`, its weights left out.
+    /// The file of colours of the tokens, and what it holds, if the package has one.
     ///
     /// # Errors
     ///
     /// `PackageDamaged` if the file was changed.
-    pub(crate) fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
-        let file = &self.entry(stage)?.graph;
-        self.prepared.check(file)?;
-        let path = file.locate(&self.root);
-        fs::read(&path).map_err(|error| Error::io(&path, error))
-    }
-
-    /// The colours of the codes, if the package has them.
-    ///
-    /// # Errors
-    ///
-    /// `PackageDamaged` if the file was changed or is of another size than the model says.
-    pub(crate) fn preview(&self) -> Result<Option<Preview>> {
+    pub fn preview(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
         self.prepared.check(file)?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        Preview::parse(&bytes, &self.manifest)
-            .map_err(|error| error.within(path.display()))
-            .map(Some)
-    }
-
-    /// A linear layer by itself, run as the graphs of this package are.
-    ///
-    /// # Errors
-    ///
-    /// `Runtime` if ONNX Runtime refuses.
-    pub(crate) fn linear_layer(&self, layer: [usize; 3], precision: Precision) -> Result<Session> {
-        let loading = Loading { arena: true, prepacking: true };
-        let settings = Settings {
-            threads: self.threads,
-            loading,
-            form: Form::Exported,
-            taps: None,
-            profile: None,
-        };
-        Session::linear_layer(self.runtime, layer, precision, settings)
+        Ok(Some((path, bytes)))
     }
 
     /// The package's folder, once the tokenizer in it is checked.
@@ -236,7 +161,7 @@ impl Package {
     /// # Errors
     ///
     /// `PackageDamaged` if the tokenizer was changed.
-    pub(crate) fn tokenizer_folder(&self) -> Result<&Path> {
+    pub fn tokenizer_folder(&self) -> Result<&Path> {
         self.prepared.check(&self.manifest.tokenizer.file)?;
         Ok(&self.root)
     }

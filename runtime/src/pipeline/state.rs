@@ -1,17 +1,13 @@
 //! A job that survives: what is needed to go on after any step, in a file that notices changes.
 //! Knows no network.
 
-use std::{
-    fs,
-    io::{BufWriter, Write},
-    path::Path,
-};
+use std::{fs, path::Path};
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, place};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, files};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    request::{Request, Resolved},
+    request::{Job, Request},
     sampler::rng::Rng,
 };
 
@@ -31,26 +27,24 @@ pub struct State {
     pub flavour: Flavour,
     /// The request with every default filled in.
     pub request: Request,
-    /// What stands for the picture and the mask of an edit.
+    /// What stands for the image and the mask of an edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
     /// The step that comes next, from 0; as many as there are steps when only the decoder is left.
     pub next_step: usize,
-    /// The tokens of all pictures, `None` where masked.
+    /// The tokens of all images, `None` where masked.
     pub tokens: Vec<Option<u32>>,
     /// The generator as the last step left it.
     pub rng: Rng,
 }
 
 impl State {
-    /// Checks that this is a state that `job`, run from `source` with this package and flavour, can
-    /// have.
-    pub(crate) fn check(
-        &self,
-        job: &Resolved,
-        source: Option<Digest>,
-        (package, flavour): (Digest, Flavour),
-    ) -> Result<()> {
+    /// Checks that this is a state that `job`, run with this package and flavour, can have.
+    ///
+    /// # Errors
+    ///
+    /// `BadInput` if it is not.
+    pub(super) fn check(&self, job: &Job, (package, flavour): (Digest, Flavour)) -> Result<()> {
         let same = |name, expected: String, found: String| {
             if expected == found {
                 Ok(())
@@ -63,25 +57,39 @@ impl State {
         let name = |source: Option<Digest>| {
             source.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
         };
-        same("picture and mask", name(self.source), name(source))?;
+        same("image and mask", name(self.source), name(job.source_digest()))?;
         same("generator", job.request.rng.to_string(), self.rng.kind().to_string())?;
-        let (steps, cells) = (job.steps(), job.images() * job.cells());
-        if !(job.schedule.first_step..=steps).contains(&self.next_step)
-            || self.tokens.len() != cells
-        {
+        let (kind, seed) = (job.request.rng, job.request.seed);
+        if self.rng != Rng::after(kind, seed, self.rng.drawn()) {
+            return Err(bad(format!("expected the random numbers of seed {seed}, found others")));
+        }
+        let (steps, count) = (job.steps(), job.images() * job.tokens_per_image());
+        if !(job.first_step..=steps).contains(&self.next_step) || self.tokens.len() != count {
             let found = format!("step {} and {} tokens", self.next_step, self.tokens.len());
             return Err(bad(format!(
-                "expected a step up to {steps} and {cells} tokens, found {found}"
+                "expected a step up to {steps} and {count} tokens, found {found}"
             )));
         }
-        let codes = job.schedule.codebook_size;
-        if let Some(code) = self.tokens.iter().flatten().find(|code| **code as usize >= codes) {
-            return Err(bad(format!("expected codes below {codes}, found {code}")));
+        let end = job.codebook_size;
+        if let Some(token) = self.tokens.iter().flatten().find(|token| **token as usize >= end) {
+            return Err(bad(format!("expected tokens below {end}, found {token}")));
         }
         if self.next_step == steps && self.tokens.contains(&None) {
             return Err(bad("expected no masked token after the last step, found some"));
         }
         Ok(())
+    }
+
+    /// Checks that a job that is asked for is the one that was `saved`.
+    ///
+    /// # Errors
+    ///
+    /// `BadInput` if it is not.
+    pub(super) fn check_request(asked: &Job, saved: &Job) -> Result<()> {
+        if asked.request == saved.request {
+            return Ok(());
+        }
+        Err(bad("expected the request that was saved, found another"))
     }
 }
 
@@ -102,13 +110,7 @@ struct File<T> {
 /// `Io` if it cannot be written.
 pub fn save<T: Serialize>(job: &T, path: &Path) -> Result<()> {
     let file = File { pocketmuse_job: FORMAT, sha256: digest(job), job };
-    let temporary = place::neighbour(path)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    let written =
-        serde_json::to_writer(&mut out, &file).map_err(Into::into).and_then(|()| out.flush());
-    written.map_err(|error| Error::io(path, error))?;
-    drop(out);
-    place::file(temporary, path)
+    files::write(path, |out| serde_json::to_writer(out, &file).map_err(Into::into))
 }
 
 /// Reads a job that [`save`] wrote.
@@ -163,7 +165,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::sampler::rng::RngKind;
+    use crate::request::RngKind;
 
     fn state() -> State {
         State {

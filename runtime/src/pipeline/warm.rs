@@ -112,10 +112,11 @@ mod tests {
     use pocketmuse_package::Error;
 
     use super::*;
-    use crate::engine::session::Tensor;
+    use crate::engine::{loading::Weights, session::Tensor};
 
-    fn plan(warm: bool, prepacking: bool) -> StagePlan {
-        let loading = Loading { arena: true, prepacking };
+    fn plan(warm: bool, is_packed: bool) -> StagePlan {
+        let weights = if is_packed { Weights::Packed } else { Weights::Mapped };
+        let loading = Loading { arena: true, weights };
         StagePlan { warm, loading, ..StagePlan::alone(Stage::Step) }
     }
 

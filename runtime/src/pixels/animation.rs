@@ -2,7 +2,7 @@
 //! each. Knows no model.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,8 +15,10 @@ use image::{
         png::PngEncoder,
     },
 };
-use pocketmuse_package::{Error, ErrorKind, Result, place};
-use tempfile::{NamedTempFile, TempPath};
+use pocketmuse_package::{
+    Error, ErrorKind, Result,
+    files::{NewFile, WholeFile, check_writable},
+};
 
 use super::container::Webp;
 
@@ -35,14 +37,14 @@ pub struct Animation {
 
 enum Kind {
     Gif(Box<GifEncoder<Shared>>, Shared),
-    Webp(Webp<BufWriter<NamedTempFile>>),
-    Png(Vec<(TempPath, PathBuf)>),
+    Webp(Webp<NewFile>),
+    Png(Vec<(WholeFile, PathBuf)>),
 }
 
 /// A writer that is still at hand when the encoder that writes to it is gone, so that no failure is
 /// lost.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<BufWriter<NamedTempFile>>>);
+struct Shared(Arc<Mutex<NewFile>>);
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -64,17 +66,16 @@ impl Animation {
     /// `BadRequest` for another ending; `Io` if the folder is missing or cannot be written to.
     pub fn create(path: &Path, delay: Duration) -> Result<Self> {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let temporary = || place::neighbour(path).map(BufWriter::new);
         let kind = match ending.as_str() {
             "gif" => {
-                let shared = Shared(Arc::new(Mutex::new(temporary()?)));
+                let shared = Shared(Arc::new(Mutex::new(NewFile::create(path)?)));
                 let mut encoder = GifEncoder::new_with_speed(shared.clone(), GIF_SPEED);
                 encoder.set_repeat(Repeat::Infinite).map_err(|error| failed(path, error))?;
                 Kind::Gif(Box::new(encoder), shared)
             }
-            "webp" => Kind::Webp(Webp::new(temporary()?, delay)),
+            "webp" => Kind::Webp(Webp::new(NewFile::create(path)?, delay)),
             "png" => {
-                temporary()?; // removed again at once: now is the time to know
+                check_writable(path)?;
                 Kind::Png(Vec::new())
             }
             _ => {
@@ -104,12 +105,11 @@ impl Animation {
             Kind::Webp(webp) => webp.add(image).map_err(|error| Error::io(&self.path, error))?,
             Kind::Png(files) => {
                 let path = numbered(&self.path, self.frames);
-                let mut file = place::neighbour(&path)?;
+                let mut file = NewFile::create(&path)?;
                 image
                     .write_with_encoder(PngEncoder::new(&mut file))
                     .map_err(|error| failed(&path, error))?;
-                file.as_file().sync_all().map_err(|error| Error::io(&path, error))?;
-                files.push((file.into_temp_path(), path));
+                files.push((file.close()?, path));
             }
         }
         self.frames += 1;
@@ -122,27 +122,20 @@ impl Animation {
     ///
     /// `Io` if it cannot be written; of PNG files, some may have got their names.
     pub fn finish(self) -> Result<Vec<PathBuf>> {
-        let whole = |writer: BufWriter<NamedTempFile>| {
-            writer.into_inner().map_err(|error| Error::io(&self.path, error.into_error()))
-        };
         match self.kind {
             Kind::Gif(encoder, shared) => {
                 drop(encoder); // writes the end
                 let shared = Arc::into_inner(shared.0).expect("the encoder is gone");
-                place::file(
-                    whole(shared.into_inner().unwrap_or_else(PoisonError::into_inner))?,
-                    &self.path,
-                )?;
+                shared.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
             }
             Kind::Webp(webp) => {
-                let writer = webp.finish().map_err(|error| Error::io(&self.path, error))?;
-                place::file(whole(writer)?, &self.path)?;
+                webp.finish().map_err(|error| Error::io(&self.path, error))?.finish()?;
             }
             Kind::Png(files) => {
                 return files
                     .into_iter()
                     .map(|(file, path)| {
-                        file.persist(&path).map_err(|error| Error::io(&path, error.error))?;
+                        file.finish()?;
                         Ok(path)
                     })
                     .collect();

@@ -3,15 +3,20 @@
 //! pixels. Knows no network.
 
 mod animation;
+mod colour;
 mod container;
 mod fit;
+mod inks;
+mod limits;
+mod metadata;
+mod opacity;
 mod paste;
 pub(crate) mod preview;
 mod read;
+mod text;
 
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
@@ -19,12 +24,14 @@ use image::{
     ImageError, RgbImage,
     codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
 };
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
 pub(crate) use fit::Fit;
+pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
 pub(crate) use paste::{REPAINT, paste};
-pub use read::{MAX_FILE_BYTES, MAX_PIXEL_BYTES, Picture, read, read_mask};
+pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
+pub use text::{note_in, read_note, read_request};
 
 use crate::Request;
 
@@ -33,8 +40,6 @@ pub const KEYWORD: &str = "pocketmuse";
 
 /// JPEG's quality, 1 to 100.
 const JPEG_QUALITY: u8 = 95;
-/// The most memory that reading a picture's text may take.
-const MAX_READ_BYTES: usize = 16 << 20;
 
 /// The kinds of picture files that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +122,7 @@ pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage>
 /// `BadRequest` for the ending, `Io` for the folder.
 pub fn check_destination(path: &Path) -> Result<Format> {
     let format = Format::of(path)?;
-    let folder = place::parent(path);
+    let folder = files::parent(path);
     if !folder.is_dir() {
         let detail = if folder.exists() {
             "expected a folder, found a file"
@@ -146,53 +151,7 @@ pub fn write(
     notes: &[(&str, String)],
 ) -> Result<()> {
     let format = check_destination(path)?;
-    let temporary = place::neighbour(path)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    let written = encode(image, format, request, notes, &mut writer).and_then(|()| writer.flush());
-    written.map_err(|error| Error::io(path, error))?;
-    drop(writer);
-    place::file(temporary, path)
-}
-
-/// Reads the request that [`write()`] put into a PNG.
-///
-/// # Errors
-///
-/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request
-/// that this version knows.
-pub fn read_request(path: &Path) -> Result<Request> {
-    let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
-    let text = read_note(path, KEYWORD)?;
-    let json = text.ok_or_else(|| {
-        bad("expected a picture made by pocketmuse, found no request in it".to_owned())
-    })?;
-    serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
-}
-
-/// Reads one of the notes that [`write()`] put into a PNG; `None` if it has none under `keyword`.
-///
-/// # Errors
-///
-/// `Io` if the file cannot be read; `BadInput` if it is not a PNG or is damaged.
-pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
-    let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
-    if !fs::metadata(path).map_err(|error| Error::io(path, error))?.is_file() {
-        return Err(bad("expected a PNG file, found none".to_owned()));
-    }
-    let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    let limits = png::Limits { bytes: MAX_READ_BYTES };
-    let reader = png::Decoder::new_with_limits(BufReader::new(file), limits).read_info().map_err(
-        |error| match error {
-            png::DecodingError::IoError(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Error::io(path, error)
-            }
-            error => bad(format!("expected a PNG, found: {error}")),
-        },
-    )?;
-    let text = reader.info().utf8_text.iter().find(|text| text.keyword == keyword);
-    let read = text
-        .map(|text| text.get_text().map_err(|error| bad(format!("expected text, found: {error}"))));
-    read.transpose()
+    files::write(path, |out| encode(image, format, request, notes, out))
 }
 
 fn encode(
@@ -241,6 +200,8 @@ fn encode_png(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{RngKind, Temperature};
 
@@ -345,7 +306,7 @@ mod tests {
         let cases = [
             (
                 fs::read(&plain).expect("written"),
-                "expected a picture made by pocketmuse, found no request in it",
+                "expected an image made by pocketmuse, found no request in it",
             ),
             (b"GIF89a".to_vec(), "expected a PNG, found"),
             (vec![], "expected a PNG, found"),

@@ -1,15 +1,13 @@
-//! Pictures in the making without the decoder: every code has a small patch of colours. Knows no
+//! Images in the making without the decoder: every token has a small patch of colours. Knows no
 //! network.
 
 use image::RgbImage;
 use pocketmuse_package::{Error, ErrorKind, Manifest, PATCH, PATCH_VALUES, Result};
 
-use crate::pipeline::Step;
-
 /// A token that is still masked.
 const MASKED: [u8; PATCH_VALUES] = [128; PATCH_VALUES];
 
-/// The patches of a model's codes; see [`Pipeline::preview`](crate::Pipeline::preview).
+/// The patches of a model's tokens; see [`Pipeline::preview`](crate::Pipeline::preview).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     patches: Vec<[u8; PATCH_VALUES]>,
@@ -21,13 +19,13 @@ impl Preview {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if there are not as many as codes.
+    /// `PackageDamaged` if there are not as many as tokens to choose from.
     pub(crate) fn parse(bytes: &[u8], manifest: &Manifest) -> Result<Self> {
         let (patches, rest) = bytes.as_chunks();
-        let codes = manifest.model.codebook_size as usize;
-        if patches.len() != codes || !rest.is_empty() {
+        let count = manifest.model.codebook_size as usize;
+        if patches.len() != count || !rest.is_empty() {
             let detail = format!(
-                "expected {PATCH_VALUES} bytes for each of {codes} codes, found {} bytes",
+                "expected {PATCH_VALUES} bytes for each of {count} tokens, found {} bytes",
                 bytes.len()
             );
             return Err(Error::new(ErrorKind::PackageDamaged, "preview", detail));
@@ -38,36 +36,7 @@ impl Preview {
         })
     }
 
-    /// What the picture `image` of a step would be if it were finished now, in its own size: see
-    /// [`Step::guess`]. Grey where there is no guess yet.
-    ///
-    /// # Panics
-    ///
-    /// If the step has no such picture.
-    ///
-    /// # Example
-    ///
-    /// ```no_run
-    /// # use std::ops::ControlFlow;
-    /// # use pocketmuse::{Pipeline, Request};
-    /// let pipeline = Pipeline::open("tiny-world-package")?;
-    /// let preview = pipeline.preview()?;
-    /// pipeline.generate(&Request::default(), |step| {
-    ///     if let Some(preview) = &preview {
-    ///         println!("{:?}", preview.image(step, 0).dimensions());
-    ///     }
-    ///     ControlFlow::Continue(())
-    /// })?;
-    /// # Ok::<(), pocketmuse::Error>(())
-    /// ```
-    pub fn image(&self, step: &Step<'_>, image: usize) -> RgbImage {
-        self.draw(
-            &step.guess[image * step.height * step.width..][..step.height * step.width],
-            step.width,
-        )
-    }
-
-    /// The picture of row-major tokens, `columns` in a row.
+    /// The image of row-major tokens, `columns` in a row.
     ///
     /// # Panics
     ///
@@ -96,7 +65,7 @@ impl Preview {
 
     /// Adds one line of pixels: the row `row` of a token's patch.
     fn line(&self, token: Option<u32>, row: usize, bytes: &mut Vec<u8>) {
-        let patch = token.and_then(|code| self.patches.get(code as usize)).unwrap_or(&MASKED);
+        let patch = token.and_then(|token| self.patches.get(token as usize)).unwrap_or(&MASKED);
         let pixels: &[[u8; 3]] = patch[3 * PATCH * row..][..3 * PATCH].as_chunks().0;
         (0..self.pixels_per_token)
             .for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / self.pixels_per_token]));
@@ -108,7 +77,7 @@ mod tests {
     use super::*;
 
     fn preview(pixels_per_token: usize) -> Preview {
-        let patch = |code: u8| std::array::from_fn(|value| 100 * code + value as u8);
+        let patch = |token: u8| std::array::from_fn(|value| 100 * token + value as u8);
         Preview { patches: vec![patch(0), patch(1)], pixels_per_token }
     }
 
@@ -121,11 +90,11 @@ mod tests {
                 let [x, y] = [x as usize, y as usize];
                 let place = 3 * (y % side * PATCH / side * PATCH + x % side * PATCH / side);
                 let expected =
-                    |code: usize| [0, 1, 2].map(|channel| (100 * code + place + channel) as u8);
+                    |token: usize| [0, 1, 2].map(|channel| (100 * token + place + channel) as u8);
                 let expected = match (y / side, x / side) {
                     (0, 0) => expected(0),
                     (1, 0) => expected(1),
-                    _ => [128; 3], // masked, and no code of this model
+                    _ => [128; 3], // masked, and no token of this model
                 };
                 assert_eq!(pixel.0, expected, "{side} pixels a token, at {x}, {y}");
             }

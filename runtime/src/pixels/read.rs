@@ -1,9 +1,9 @@
-//! A picture file of any kind becomes plain colours and opacity, upright, within a bound on memory.
-//! Knows no model.
+//! An image file of any kind becomes plain colours and opacity, upright, in sRGB, within a bound on
+//! memory. Knows no model.
 
 use std::{
-    fs::{self, File},
-    io::{BufReader, Read},
+    io::Cursor,
+    panic::{self, AssertUnwindSafe},
     path::Path,
 };
 
@@ -12,124 +12,222 @@ use image::{
 };
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-/// The most bytes of a picture file.
-pub const MAX_FILE_BYTES: u64 = 256 << 20;
-/// The most bytes of a picture's pixels as its file holds them, each counted as four bytes at
-/// least, which it may become: 67 million.
-pub const MAX_PIXEL_BYTES: u64 = 256 << 20;
+use super::{
+    colour::Colours,
+    inks,
+    limits::{self, Claim, MAX_PIXEL_BYTES},
+    metadata::{End, Metadata},
+    opacity,
+};
 
-/// A picture to start from, upright.
+/// Said of an image or a bitmap mask whose alpha is 0 everywhere.
+const NO_OPACITY: &str = "no pixel of the image is opaque: its alpha is ignored";
+
+/// An image to start from, upright.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// The colours, 8 bits each; what is transparent is laid on white.
+pub struct Image {
+    /// The colours in sRGB, 8 bits each; what is transparent is laid on white.
     pub image: RgbImage,
     /// The opacity, 255 where opaque, if the file holds one.
     pub opacity: Option<GrayImage>,
+    /// What people should know, a sentence each: a damaged colour profile, say.
+    pub warnings: Vec<String>,
 }
 
-/// Reads a picture: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents, not by its name.
+/// What is to be repainted, upright.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Its brightness: 255 for white. What is transparent is laid on black.
+    pub image: GrayImage,
+    /// As of an [`Image`].
+    pub warnings: Vec<String>,
+}
+
+/// Reads an image: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents, not by its name.
 ///
-/// It is turned as its EXIF orientation says. Grey and CMYK become RGB, 16 bits become 8, and of an
-/// animation the first picture is taken. Size is checked before anything is decoded.
+/// It is turned as its EXIF orientation says, and its colours become sRGB if it has a profile. Grey
+/// and CMYK become RGB, 16 bits become 8, and of an animation the first image is taken. What comes
+/// behind the end of a JPEG is ignored. Size is checked before anything is decoded.
 ///
 /// # Errors
 ///
-/// `Io` if the file cannot be read; `BadInput` if it is no picture, is cut short, or has more than
-/// [`MAX_FILE_BYTES`] or [`MAX_PIXEL_BYTES`].
-pub fn read(path: &Path) -> Result<Picture> {
-    let image = decode(path)?;
-    if !image.color().has_alpha() {
-        return Ok(Picture { image: image.into_rgb8(), opacity: None });
-    }
-    let image = image.into_rgba8();
-    let opacity = GrayImage::from_fn(image.width(), image.height(), |x, y| {
-        image::Luma([image.get_pixel(x, y).0[3]])
-    });
-    let on_white = |x, y| {
-        let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u32::from);
-        image::Rgb(
-            [red, green, blue]
-                .map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8),
-        )
-    };
-    Ok(Picture {
-        image: RgbImage::from_fn(image.width(), image.height(), on_white),
-        opacity: Some(opacity),
-    })
+/// `Io` if the file cannot be read; `BadInput` if it is no image, is cut short, claims more pixels
+/// than it can hold, or has more than [`MAX_FILE_BYTES`](super::MAX_FILE_BYTES) or
+/// [`MAX_PIXEL_BYTES`].
+pub fn read(path: &Path) -> Result<Image> {
+    read_within(path, u64::MAX)
 }
 
-/// Reads a mask, as [`read`] reads a picture: its brightness, 255 for white. Opacity has no effect.
+/// As [`read`], holding at most `most_bytes` of memory.
+///
+/// # Errors
+///
+/// As for [`read`]; `NotEnoughMemory` too, before anything is decoded.
+pub fn read_within(path: &Path, most_bytes: u64) -> Result<Image> {
+    let bytes = limits::read_file(path, most_bytes)?;
+    from_bytes(bytes, most_bytes).map_err(|error| error.within(path.display()))
+}
+
+/// As [`read_within`], from what a file holds.
+///
+/// # Errors
+///
+/// As for [`read_within`], but for `Io`.
+pub fn from_bytes(bytes: Vec<u8>, most_bytes: u64) -> Result<Image> {
+    let Decoded { image, mut warnings, .. } = decode(bytes, most_bytes)?;
+    let (image, opacity, is_empty) = opacity::on_white(image);
+    warnings.extend(is_empty.then(|| NO_OPACITY.to_owned()));
+    Ok(Image { image, opacity, warnings })
+}
+
+/// Reads a mask, as [`read`] reads an image.
 ///
 /// # Errors
 ///
 /// As for [`read`].
-pub fn read_mask(path: &Path) -> Result<GrayImage> {
-    Ok(decode(path)?.into_luma8())
+pub fn read_mask(path: &Path) -> Result<Mask> {
+    read_mask_within(path, u64::MAX)
 }
 
-fn decode(path: &Path) -> Result<DynamicImage> {
-    let wrong =
-        |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
-    let failed = |error| match error {
-        ImageError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Error::io(path, error)
-        }
-        error => wrong(format!("expected a picture, found: {error}")),
-    };
-    let metadata = fs::metadata(path).map_err(|error| Error::io(path, error))?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        let found = if metadata.is_file() {
-            format!("{} bytes", metadata.len())
-        } else {
-            "no file".to_owned()
-        };
-        return Err(wrong(format!(
-            "expected a picture file of at most {MAX_FILE_BYTES} bytes, found {found}"
-        )));
-    }
-    let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    let mut reader = ImageReader::new(BufReader::new(file))
-        .with_guessed_format()
-        .map_err(|e| Error::io(path, e))?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(2 * MAX_PIXEL_BYTES);
-    reader.limits(limits);
-    let Some(format) = reader.format() else {
+/// As [`read_mask`], holding at most `most_bytes` of memory.
+///
+/// # Errors
+///
+/// As for [`read_within`].
+pub fn read_mask_within(path: &Path, most_bytes: u64) -> Result<Mask> {
+    let bytes = limits::read_file(path, most_bytes)?;
+    let decoded = decode(bytes, most_bytes).map_err(|error| error.within(path.display()))?;
+    let Decoded { image, format, mut warnings } = decoded;
+    // Programs that write bitmaps often leave their alpha at 0.
+    let (image, is_empty) = opacity::on_black(image, format == ImageFormat::Bmp);
+    warnings.extend(is_empty.then(|| NO_OPACITY.to_owned()));
+    Ok(Mask { image, warnings })
+}
+
+struct Decoded {
+    image: DynamicImage,
+    format: ImageFormat,
+    warnings: Vec<String>,
+}
+
+fn wrong(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadInput, "", detail)
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    wrong(format!("expected an image, found: {error}"))
+}
+
+/// Libraries that decode may panic at what they did not expect: that is an error, too.
+fn decode(bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
+    panic::catch_unwind(AssertUnwindSafe(|| decode_trusting(bytes, most_bytes)))
+        .unwrap_or_else(|_| Err(wrong("expected an image, found one that breaks its decoder")))
+}
+
+fn decode_trusting(mut bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
+    let guessed = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(failed)?;
+    let Some(format) = guessed.format() else {
         return Err(wrong(
-            "expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF picture, found none of them"
-                .to_owned(),
+            "expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF image, found none of them",
         ));
     };
+    let metadata = Metadata::take(format, &mut bytes).map_err(wrong)?;
+    let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
+    reader.limits(limits_of(2 * MAX_PIXEL_BYTES));
     let mut decoder = reader.into_decoder().map_err(failed)?;
-    let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
-    let plain = (u64::from(width) * u64::from(height)).saturating_mul(4);
-    if bytes.max(plain) > MAX_PIXEL_BYTES || bytes == 0 {
-        let most = MAX_PIXEL_BYTES >> 20;
-        return Err(wrong(format!(
-            "expected pixels of at most {most} MiB, found {width} x {height} pixels"
-        )));
+    let claim = Claim {
+        size: decoder.dimensions().into(),
+        part: metadata.part,
+        decoded_bytes: decoder.total_bytes(),
+        file_bytes: bytes.len() as u64,
+        pixels_per_byte: metadata.pixels_per_byte,
+        scratch_per_pixel: metadata.scratch_per_pixel,
+    };
+    claim.check(most_bytes)?;
+    decoder.set_limits(limits_of(claim.decoder_bytes())).map_err(failed)?;
+    let orientation =
+        metadata.orientation.map_or_else(|| decoder.orientation(), Ok).map_err(failed)?;
+    let (colours, mut warnings) = colours(&metadata, &mut decoder);
+    warnings.splice(0..0, metadata.warnings);
+
+    let mut image = match &colours {
+        Some(colours) if colours.are_inks() => {
+            mix(colours, format, &bytes, &claim)?.map_or_else(|| pixels(decoder), Ok)?
+        }
+        _ => pixels(decoder)?,
+    };
+    let is_cut_short = match metadata.end {
+        Some(End::TooEarly) => true,
+        Some(End::WithFile) => !inks::is_whole_jpeg(&bytes),
+        Some(End::Marked) | None => false,
+    };
+    if is_cut_short {
+        return Err(wrong("expected a whole JPEG, found one that is cut short"));
     }
-    let orientation = decoder.orientation().map_err(failed)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    if format == ImageFormat::Jpeg && !is_whole_jpeg(path)? {
-        return Err(wrong("expected a whole JPEG, found one that is cut short".to_owned()));
+    drop(bytes);
+    if let Some(colours) = colours.filter(|colours| !colours.are_inks()) {
+        image = colours.to_srgb(image).unwrap_or_else(|(image, why)| {
+            warnings.push(ignored(&why));
+            image
+        });
     }
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok(Decoded { image, format, warnings })
 }
 
-/// Whether a JPEG's last scan has an end; the decoder makes up what is missing.
-fn is_whole_jpeg(path: &Path) -> Result<bool> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
-    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
-    Ok(last([0xff, 0xd9]) > last([0xff, 0xda]))
+fn limits_of(most_bytes: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(most_bytes);
+    limits
+}
+
+fn pixels(decoder: impl ImageDecoder) -> Result<DynamicImage> {
+    DynamicImage::from_decoder(decoder).map_err(|error| match error {
+        ImageError::Limits(_) => wrong("expected an image, found one that needs too much memory"),
+        error => failed(error),
+    })
+}
+
+fn ignored(why: &str) -> String {
+    format!("the image's colour profile is ignored: {why}")
+}
+
+/// The colours of an image that says so: by `cICP`, which goes before a profile. What cannot be
+/// used is ignored with a warning.
+fn colours(metadata: &Metadata, decoder: &mut impl ImageDecoder) -> (Option<Colours>, Vec<String>) {
+    let mut warnings = Vec::new();
+    if let Some(cicp) = metadata.cicp {
+        match Colours::of_cicp(cicp) {
+            Ok(colours) => return (Some(colours), warnings),
+            Err(why) => warnings.push(format!("the image's cICP is ignored: {why}")),
+        }
+    }
+    let profile = metadata.profile.clone().or_else(|| decoder.icc_profile().ok().flatten());
+    let colours = profile.and_then(|profile| {
+        Colours::of_profile(&profile).map_err(|why| warnings.push(ignored(&why))).ok()
+    });
+    (colours, warnings)
+}
+
+/// An image of four inks, mixed as its profile says; `None` if it has other colours.
+fn mix(
+    colours: &Colours,
+    format: ImageFormat,
+    bytes: &[u8],
+    claim: &Claim,
+) -> Result<Option<DynamicImage>> {
+    let most = usize::try_from(claim.decoder_bytes()).unwrap_or(usize::MAX);
+    let Some(inks) = inks::read(format, bytes, most).map_err(failed)? else { return Ok(None) };
+    let rgb = colours.from_inks(&inks).map_err(failed)?;
+    let [width, height] = claim.size;
+    let image = RgbImage::from_raw(width, height, rgb)
+        .ok_or_else(|| wrong("expected an image, found another number of pixels than it says"))?;
+    Ok(Some(image.into()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::fs;
 
     use image::{ImageBuffer, Luma, Rgb, Rgba, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
     use tempfile::TempDir;
@@ -137,7 +235,7 @@ mod tests {
     use super::*;
 
     /// Left half red, right half blue, a green row at the top.
-    fn picture() -> RgbImage {
+    fn sample() -> RgbImage {
         RgbImage::from_fn(24, 16, |x, y| match (x, y) {
             (_, 0..4) => Rgb([0, 200, 0]),
             (0..12, _) => Rgb([200, 0, 0]),
@@ -151,9 +249,9 @@ mod tests {
         bytes.into_inner()
     }
 
-    fn read_bytes(bytes: &[u8]) -> Result<Picture> {
+    fn read_bytes(bytes: &[u8]) -> Result<Image> {
         let folder: TempDir = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("picture");
+        let path = folder.path().join("image");
         fs::write(&path, bytes).expect("written");
         read(&path)
     }
@@ -169,9 +267,9 @@ mod tests {
         for (format, allowed) in
             [(Png, 0), (WebP, 0), (Bmp, 0), (Pnm, 0), (Tiff, 0), (Gif, 8), (Jpeg, 90)]
         {
-            let read = read_bytes(&encoded(&picture().into(), format))
+            let read = read_bytes(&encoded(&sample().into(), format))
                 .unwrap_or_else(|e| panic!("{format:?}: {e}"));
-            assert!(worst(&read.image, &picture()) <= allowed, "{format:?}");
+            assert!(worst(&read.image, &sample()) <= allowed, "{format:?}");
         }
     }
 
@@ -183,7 +281,7 @@ mod tests {
         let cases: [(DynamicImage, [u8; 3]); 3] =
             [(deep.into(), [255, 128, 0]), (grey.into(), [77; 3]), (deep_grey.into(), [9; 3])];
         for (image, expected) in cases {
-            let read = read_bytes(&encoded(&image, ImageFormat::Png)).expect("a picture");
+            let read = read_bytes(&encoded(&image, ImageFormat::Png)).expect("an image");
             assert_eq!((read.image.get_pixel(3, 3).0, read.opacity), (expected, None));
         }
     }
@@ -193,7 +291,7 @@ mod tests {
         // PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0)), the right half (255, 0, 0, 0), bottom
         // left (0, 0, 0, 255)
         let read = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/cmyk.jpg"))
-            .expect("a picture");
+            .expect("an image");
         for (x, y, expected) in [(3, 3, [255, 0, 0]), (12, 12, [0, 255, 255]), (3, 12, [0, 0, 0])] {
             let found = read.image.get_pixel(x, y).0;
             assert!(
@@ -208,7 +306,7 @@ mod tests {
     fn what_is_transparent_lies_on_white() {
         let image =
             ImageBuffer::from_fn(3, 1, |x, _| Rgba([200u8, 100, 0, [0, 255, 51][x as usize]]));
-        let read = read_bytes(&encoded(&image.into(), ImageFormat::Png)).expect("a picture");
+        let read = read_bytes(&encoded(&image.into(), ImageFormat::Png)).expect("an image");
         assert_eq!(read.image.as_raw(), &[255, 255, 255, 200, 100, 0, 244, 224, 204]);
         assert_eq!(read.opacity.expect("in the file").as_raw(), &[0, 255, 51]);
     }
@@ -223,7 +321,7 @@ mod tests {
     #[test]
     fn every_exif_orientation_stands_upright() {
         use image::ImageEncoder as _;
-        let upright = DynamicImage::from(picture());
+        let upright = DynamicImage::from(sample());
         let stored = [
             upright.clone(),
             upright.fliph(),
@@ -248,8 +346,8 @@ mod tests {
                 )
                 .expect("encoded");
             assert_eq!(
-                read_bytes(&bytes).expect("a picture").image,
-                picture(),
+                read_bytes(&bytes).expect("an image").image,
+                sample(),
                 "orientation {orientation}"
             );
         }
@@ -257,14 +355,11 @@ mod tests {
         let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, 100);
         encoder.set_exif_metadata(exif(6)).expect("JPEG holds EXIF");
         encoder.encode_image(&upright.rotate270().into_rgb8()).expect("encoded");
-        assert_eq!(
-            read_bytes(&jpeg).expect("a picture").image.dimensions(),
-            picture().dimensions()
-        );
+        assert_eq!(read_bytes(&jpeg).expect("an image").image.dimensions(), sample().dimensions());
     }
 
     #[test]
-    fn of_an_animation_the_first_picture_is_taken() {
+    fn of_an_animation_the_first_image_is_taken() {
         let mut bytes = Vec::new();
         let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
         for red in [250, 10] {
@@ -272,7 +367,7 @@ mod tests {
             encoder.encode_frame(image::Frame::new(frame)).expect("encoded");
         }
         drop(encoder);
-        assert!(read_bytes(&bytes).expect("a picture").image.get_pixel(0, 0).0[0] > 200);
+        assert!(read_bytes(&bytes).expect("an image").image.get_pixel(0, 0).0[0] > 200);
     }
 
     #[test]
@@ -293,9 +388,9 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_picture_is_refused_before_it_is_decoded() {
+    fn a_huge_image_is_refused_before_it_is_decoded() {
         // The size stands in the header; 400 million pixels never come.
-        let mut bytes = encoded(&picture().into(), ImageFormat::Bmp);
+        let mut bytes = encoded(&sample().into(), ImageFormat::Bmp);
         for (at, side) in [(18, 20_000u32), (22, 20_000)] {
             bytes[at..at + 4].copy_from_slice(&side.to_le_bytes());
         }
@@ -309,7 +404,7 @@ mod tests {
         // 67 million pixels of one byte or bit would be as many of three once they are plain
         // colours.
         for (header, expected) in [
-            ("P5 8192 8192 255\n", "expected a picture, found"), // none of them there
+            ("P5 8192 8192 255\n", "expected an image, found"), // none of them there
             ("P5 8193 8192 255\n", "expected pixels of at most 256 MiB, found 8193 x 8192 pixels"),
             ("P4 8192 8193\n", "expected pixels of at most 256 MiB, found 8192 x 8193 pixels"),
         ] {
@@ -319,9 +414,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn what_is_no_image_is_refused() {
         for bytes in [&b""[..], b"text", b"%PDF-1.7", &[0; 100]] {
-            let error = read_bytes(bytes).expect_err("no picture");
+            let error = read_bytes(bytes).expect_err("no image");
             assert_eq!(error.kind(), ErrorKind::BadInput);
             assert!(error.detail().starts_with("expected a PNG, JPEG"), "{error}");
         }
@@ -335,6 +430,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mask.png");
         ImageBuffer::from_fn(2, 1, |x, _| Rgb([255u8 * x as u8; 3])).save(&path).expect("written");
-        assert_eq!(read_mask(&path).expect("a mask").as_raw(), &[0, 255]);
+        assert_eq!(read_mask(&path).expect("a mask").image.as_raw(), &[0, 255]);
     }
 }

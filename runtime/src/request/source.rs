@@ -1,65 +1,63 @@
-//! What an edit starts from: a picture and what of it is repainted become the tokens that sampling
-//! begins with. Knows no network; see [`Pipeline::edit`](crate::Pipeline::edit).
+//! What an edit starts from: an image, and what of it is repainted. Knows no network; see
+//! [`Pipeline::edit`](crate::Pipeline::edit).
 
 use image::{
     GrayImage, Luma, RgbImage,
     imageops::{self, FilterType},
 };
-use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
+use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Model, Result};
 
-use crate::{
-    pixels::{Fit, REPAINT, paste},
-    request::{MAX_SIDE, Request, Resolved},
-    sampler::Schedule,
-    sampler::rng::{Purpose, Rng},
-};
+use super::{Job, MAX_SIDE, Request, bad};
 
 /// Image to image when no strength is given.
 const STRENGTH: f64 = 0.5;
 
-/// A picture to edit, of any size, and what of it is repainted.
+/// An image to edit, of any size, and what of it is repainted.
 #[derive(Clone, Debug)]
 pub struct Source {
-    image: RgbImage,
-    mask: Option<GrayImage>,
-    paste: bool,
+    pub(crate) image: RgbImage,
+    pub(crate) mask: Option<GrayImage>,
+    pub(crate) paste: bool,
     extended: bool,
 }
 
-/// A source brought to the size of the result.
-#[derive(Clone, Debug)]
-pub(crate) struct Start {
-    image: RgbImage,
-    mask: Option<Mask>,
+/// A source brought to the size of a job's images.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FittedSource {
+    pub(crate) image: RgbImage,
+    pub(crate) mask: Option<Mask>,
+    /// Stands for all of it.
+    pub(crate) digest: Digest,
 }
 
 /// What is repainted, in pixels and in tokens.
-#[derive(Clone, Debug)]
-struct Mask {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mask {
     /// `None` if known pixels are not to be pasted back.
-    pixels: Option<GrayImage>,
-    tokens: Vec<bool>,
-    feather: u32,
+    pub(crate) pixels: Option<GrayImage>,
+    pub(crate) tokens: Vec<bool>,
+    /// How far known pixels fade into new ones, in pixels.
+    pub(crate) feather: u32,
 }
 
 impl Source {
-    /// A picture that is remade as a whole: image to image.
+    /// An image that is remade as a whole: image to image.
     pub fn new(image: RgbImage) -> Self {
         Self { image, mask: None, paste: true, extended: false }
     }
 
     /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is
-    /// stretched over the picture; brightness counts from a half on.
+    /// stretched over the image; brightness counts from a half on.
     #[must_use]
     pub fn with_mask(self, mask: GrayImage) -> Self {
         Self { mask: Some(mask), ..self }
     }
 
-    /// Repaints a box: left, top, width and height in pixels of the picture.
+    /// Repaints a box: left, top, width and height in pixels of the image.
     ///
     /// # Errors
     ///
-    /// `BadRequest` if it is empty or does not lie in the picture.
+    /// `BadRequest` if it is empty or does not lie in the image.
     pub fn with_box(self, [left, top, width, height]: [u32; 4]) -> Result<Self> {
         let (across, down) = self.image.dimensions();
         let inside = |first: u32, extent: u32, side| {
@@ -89,7 +87,7 @@ impl Source {
     }
 
     /// Adds pixels at the left, the top, the right and the bottom, and repaints them: outpainting.
-    /// They begin as copies of the picture's border. The result has all pixels, however many,
+    /// They begin as copies of the image's border. The result has all pixels, however many,
     /// unless the request says another size.
     ///
     /// # Errors
@@ -106,7 +104,7 @@ impl Source {
             || width.max(height) > most
         {
             let detail = format!(
-                "expected some pixels, and sides of at most {most} with the picture, found {width} x {height}"
+                "expected some pixels, and sides of at most {most} with the image, found {width} x {height}"
             );
             return Err(bad("extend", detail));
         }
@@ -139,15 +137,20 @@ impl Source {
     /// The request with what an edit leaves open filled in, checked: size, strength, and with a
     /// mask the linear schedule.
     ///
-    /// The size is `height` and `width` where given; one alone brings the other by the picture's
-    /// proportions. Else it is the picture's own, or, if the model's own pictures have fewer
+    /// The size is `height` and `width` where given; one alone brings the other by the image's
+    /// proportions. Else it is the image's own, or, if the model's own images have fewer
     /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
     /// tokens.
     ///
     /// # Errors
     ///
     /// As for [`Request::resolve`].
-    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Resolved> {
+    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Request> {
+        Ok(self.job(request, manifest)?.request)
+    }
+
+    /// The job of an edit, which lacks the fitted source yet.
+    pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
         let [width, height] = self.size(request, &manifest.model);
         let inpaints = self.mask.is_some();
         let linear = inpaints.then_some(MaskingSchedule::Linear);
@@ -158,7 +161,7 @@ impl Source {
             masking_schedule: request.masking_schedule.or(linear),
             ..request.clone()
         };
-        request.resolve(manifest)
+        Job::new(&request, manifest)
     }
 
     fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
@@ -179,122 +182,30 @@ impl Source {
             }
         }
     }
-
-    /// Brings picture and mask to the size of `job`, and tells its schedule how much is masked.
-    ///
-    /// # Errors
-    ///
-    /// `BadRequest` if the mask asks for nothing.
-    pub(crate) fn fit(&self, job: &mut Resolved, model: &Model) -> Result<Start> {
-        let [rows, columns] = job.grid.map(|side| side as u32);
-        let size = [columns, rows].map(|side| side * model.pixels_per_token);
-        let fit = Fit::new([self.image.width(), self.image.height()], size);
-        let mask = self.mask.as_ref().map(|mask| {
-            let tokens =
-                fit.mask(mask, [columns, rows]).iter().map(|value| *value >= REPAINT).collect();
-            let pixels = self.paste.then(|| fit.mask(mask, size));
-            Mask { pixels, tokens, feather: model.pixels_per_token }
-        });
-        if let Some(mask) = &mask {
-            let masked = mask.tokens.iter().filter(|repaint| **repaint).count();
-            if masked == 0 {
-                let detail = "expected white where the picture is to be repainted, at least half of one token, found less";
-                return Err(bad("mask", detail));
-            }
-            job.schedule.starting_mask_ratio = masked as f32 / mask.tokens.len() as f32;
-        }
-        Ok(Start { image: fit.picture(&self.image), mask })
-    }
 }
 
-impl Start {
-    /// The picture as the encoder reads it: `[3, height, width]`, 0 to 1, and its height and width.
-    pub(crate) fn pixels(&self) -> (Vec<f32>, [usize; 2]) {
-        let channel = |channel: usize| {
-            self.image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0)
-        };
-        let values = (0..3).flat_map(channel).collect(); // HWC => CHW
-        (values, [self.image.height() as usize, self.image.width() as usize])
-    }
-
-    /// The tokens that sampling begins with, of all the job's pictures, from the picture's codes.
-    ///
-    /// With a mask, what it asks for is masked. Without, the tokens are [`noised`].
-    pub(crate) fn tokens(&self, codes: &[u32], job: &Resolved, rng: &mut Rng) -> Vec<Option<u32>> {
-        if let Some(mask) = &self.mask {
-            let tokens =
-                codes.iter().zip(&mask.tokens).map(|(code, repaint)| (!repaint).then_some(*code));
-            return tokens.collect::<Vec<_>>().repeat(job.images());
-        }
-        let codes: Vec<_> = codes.iter().copied().map(Some).collect();
-        noised(&codes, job.images(), &job.schedule, job.request.reference_strength, rng)
-    }
-
-    /// Stands for the fitted picture alone.
-    pub(crate) fn picture_digest(&self) -> Digest {
-        let (width, height) = self.image.dimensions();
-        Digest::of(&[self.image.as_raw(), &width.to_le_bytes()[..], &height.to_le_bytes()].concat())
-    }
-
-    /// Stands for the fitted picture, the mask and whether known pixels are pasted back.
-    pub(crate) fn digest(&self) -> Digest {
-        let mut bytes = self.image.as_raw().clone();
-        if let Some(mask) = &self.mask {
+impl FittedSource {
+    /// An image, and what of it is repainted.
+    pub(crate) fn new(image: RgbImage, mask: Option<Mask>) -> Self {
+        let mut bytes = image.as_raw().clone();
+        if let Some(mask) = &mask {
             bytes.extend(mask.tokens.iter().map(|repaint| u8::from(*repaint)));
             bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
         }
-        Digest::of(&bytes)
+        Self { digest: Digest::of(&bytes), image, mask }
     }
 
-    /// Puts the pixels back that were to stay.
-    pub(crate) fn paste(&self, mut edited: RgbImage) -> RgbImage {
-        if let Some(Mask { pixels: Some(mask), feather, .. }) = &self.mask {
-            paste(&mut edited, &self.image, mask, *feather);
-        }
-        edited
+    /// The part of the tokens that is repainted; 1 without a mask.
+    pub(crate) fn mask_ratio(&self) -> f32 {
+        self.mask.as_ref().map_or(1.0, |mask| mask.masked() as f32 / mask.tokens.len() as f32)
     }
 }
 
-/// `tokens` for each of so many images, each token masked with the chance that the schedule gives
-/// the step that comes before the first. Torch mode draws once for all images, as the reference
-/// does.
-pub(crate) fn noised(
-    tokens: &[Option<u32>],
-    images: usize,
-    schedule: &Schedule,
-    as_reference: bool,
-    rng: &mut Rng,
-) -> Vec<Option<u32>> {
-    let ratio = noise(schedule, as_reference);
-    match rng {
-        Rng::Torch(twister) => {
-            let noised = tokens.iter().map(|token| token.filter(|_| twister.uniform() >= ratio));
-            noised.collect::<Vec<_>>().repeat(images)
-        }
-        Rng::Own(philox) => (0..images)
-            .flat_map(|image| {
-                tokens.iter().enumerate().map(move |(position, token)| (image, position, *token))
-            })
-            .map(|(image, position, token)| {
-                let uniform = philox.uniform(Purpose::Noise, image, schedule.first_step, position);
-                token.filter(|_| uniform >= f64::from(ratio))
-            })
-            .collect(),
+impl Mask {
+    /// How many tokens are repainted.
+    pub(crate) fn masked(&self) -> usize {
+        self.tokens.iter().filter(|repaint| **repaint).count()
     }
-}
-
-/// The chance of each token to be masked before the first step: 1 from scratch. The reference then
-/// masks nothing, since it takes the last step for the one before the first.
-fn noise(schedule: &Schedule, as_reference: bool) -> f32 {
-    match schedule.first_step {
-        0 if as_reference => 0.0,
-        0 => 1.0,
-        first => schedule.mask_ratio(first - 1),
-    }
-}
-
-fn bad(at: &str, detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::BadRequest, at, detail)
 }
 
 #[cfg(test)]

@@ -31,17 +31,14 @@ pub(crate) fn manifest() -> Manifest {
 
 #[test]
 fn what_is_left_open_comes_from_the_package() {
-    let resolved = Request::default().resolve(&manifest()).expect("defaults fit");
-    let Resolved { request, guidance_scale, grid, schedule, .. } = &resolved;
-    assert_eq!(
-        (*guidance_scale, *grid, schedule.steps, schedule.temperature),
-        (1.5, [32, 32], 8, [0.7, 0.0])
-    );
+    let resolved = Job::new(&Request::default(), &manifest()).expect("defaults fit");
+    let Job { request, guidance_scale, grid, steps, temperature, .. } = &resolved;
+    assert_eq!((*guidance_scale, *grid, *steps, *temperature), (1.5, [32, 32], 8, [0.7, 0.0]));
     assert_eq!(
         (request.height, request.width, request.num_inference_steps),
         (Some(512), Some(512), Some(8))
     );
-    assert_eq!(request.resolve(&manifest()).expect("resolved twice"), resolved);
+    assert_eq!(Job::new(request, &manifest()).expect("resolved twice"), resolved);
     assert!(resolved.is_guided());
 }
 
@@ -59,9 +56,9 @@ fn what_is_given_is_kept() {
         masking_schedule: Some(MaskingSchedule::Linear),
         ..Request::default()
     };
-    let resolved = request.resolve(&manifest()).expect("fits");
+    let resolved = Job::new(&request, &manifest()).expect("fits");
     assert_eq!(resolved.grid, [20, 4]);
-    assert_eq!((resolved.schedule.steps, resolved.schedule.temperature), (3, [1.5, 0.01]));
+    assert_eq!((resolved.steps, resolved.temperature), (3, [1.5, 0.01]));
     assert_eq!(resolved.micro_conds(), [64.0, 320.0, 3.0, 7.0, 5.5]);
     assert_eq!((resolved.is_guided(), resolved.images()), (false, 4));
     assert_eq!(resolved.request, request);
@@ -78,13 +75,13 @@ fn strength_is_the_part_of_the_steps_that_is_run() {
             strength: Some(strength),
             ..Request::default()
         };
-        let resolved = request.resolve(&manifest()).expect("fits");
-        assert_eq!(resolved.schedule.first_step, first, "{steps} steps, strength {strength}");
+        let resolved = Job::new(&request, &manifest()).expect("fits");
+        assert_eq!(resolved.first_step, first, "{steps} steps, strength {strength}");
         assert_eq!((resolved.steps(), resolved.redone_from), (steps as usize, None));
         let request = Request { variation: request.strength, strength: None, ..request };
-        let resolved = request.resolve(&manifest()).expect("fits");
+        let resolved = Job::new(&request, &manifest()).expect("fits");
         assert_eq!(
-            (resolved.schedule.first_step, resolved.redone_from),
+            (resolved.first_step, resolved.redone_from),
             (0, Some(first)),
             "a variation's first are all"
         );
@@ -96,7 +93,7 @@ fn strength_is_the_part_of_the_steps_that_is_run() {
 fn says_which_field_does_not_fit_and_what_would() {
     type Change = fn(&mut Request);
     let cases: [(&str, Change); 28] = [
-        ("tileable: expected a picture that a prompt makes, found one to edit", |r| {
+        ("tileable: expected an image that a prompt makes, found one to edit", |r| {
             (r.tileable, r.strength) = (Tileable::Both, Some(0.5));
         }),
         ("variation: expected a number of 0 to 1, found 1.5", |r| r.variation = Some(1.5)),
@@ -104,10 +101,10 @@ fn says_which_field_does_not_fit_and_what_would() {
         ("variation: expected the generator own, found torch", |r| {
             (r.variation, r.rng) = (Some(0.3), RngKind::Torch);
         }),
-        ("variation: expected a picture that a prompt made, found one to edit", |r| {
+        ("variation: expected an image that a prompt made, found one to edit", |r| {
             (r.variation, r.strength) = (Some(0.3), Some(0.5));
         }),
-        ("variation_of: expected a picture below 64, found 64", |r| {
+        ("variation_of: expected an image below 64, found 64", |r| {
             (r.variation, r.variation_of) = (Some(0.3), 64)
         }),
         ("negative_prompt: expected weights of 0 to 10, found 11 at byte 2", |r| {
@@ -201,7 +198,7 @@ fn survives_being_stored() {
     let stored = serde_json::to_string(&request).expect("plain data");
     assert!(!stored.contains("height"), "{stored}");
     assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), request);
-    let resolved = request.resolve(&manifest()).expect("fits").request;
+    let resolved = request.resolve(&manifest()).expect("fits");
     let stored = serde_json::to_string(&resolved).expect("plain data");
     assert_eq!(serde_json::from_str::<Request>(&stored).expect("stored"), resolved);
     let old = serde_json::from_str::<Request>("{}").expect("nothing given");
@@ -213,26 +210,4 @@ fn survives_being_stored() {
     let unknown =
         serde_json::from_str::<Request>(r#"{"strenght": 0.5}"#).expect_err("not of this version");
     assert!(unknown.to_string().starts_with("unknown field `strenght`"), "{unknown}");
-}
-
-#[test]
-fn temperatures_are_one_number_or_two() {
-    for (text, expected) in [
-        ("0.7", Temperature::Decaying(0.7)),
-        ("2,0", Temperature::Range([2.0, 0.0])),
-        ("2, 0.5", Temperature::Range([2.0, 0.5])),
-    ] {
-        let found: Temperature = text.parse().expect(text);
-        assert_eq!(found, expected);
-        assert_eq!(found.to_string().parse::<Temperature>().expect(text), expected);
-        let stored = serde_json::to_string(&found).expect("plain data");
-        assert_eq!(serde_json::from_str::<Temperature>(&stored).expect("stored"), expected);
-    }
-    for text in ["", "a", "1,2,3", "1;2"] {
-        let error = text.parse::<Temperature>().expect_err(text).to_string();
-        assert!(
-            error.starts_with("temperature: expected a number or two with a comma between"),
-            "{error}"
-        );
-    }
 }

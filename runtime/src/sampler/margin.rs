@@ -1,235 +1,107 @@
-//! Pictures whose edges meet: the networks see the grid of tokens with a margin of those from the
-//! other side around it. Knows no network; see [`Request::tileable`](crate::Request::tileable).
+//! The margin of a tileable image: the token grid is padded by wrapping round. Knows no network; see
+//! [`Request::tileable`](crate::Request::tileable).
 
-use std::{fmt, str::FromStr};
+use crate::request::job::Job;
 
-use image::{RgbImage, imageops};
-use pocketmuse_package::{Error, ErrorKind, Model};
-use serde::{Deserialize, Serialize};
-
-use crate::{request::Resolved, sampler::Predict};
-
-/// Tokens of a margin, at least. With fewer the decoder still draws an edge where the picture ends
-/// (docs/tileable.md).
-const MARGIN: usize = 8;
-
-/// Which edges of a picture meet, so that copies of it can lie side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tileable {
-    /// None.
-    #[default]
-    No,
-    /// The left and the right.
-    Across,
-    /// The top and the bottom.
-    Down,
-    /// All four.
-    Both,
-}
-
-impl Tileable {
-    const ALL: [Self; 4] = [Self::No, Self::Across, Self::Down, Self::Both];
-
-    /// The name in files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Across => "across",
-            Self::Down => "down",
-            Self::Both => "both",
-        }
-    }
-
-    /// Rows above and below, and columns left and right, that the networks see besides a picture's
-    /// own.
-    pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
-        let whole = MARGIN.next_multiple_of((model.grid_multiple as usize).max(1));
-        let if_any = |wanted| if wanted { whole } else { 0 };
-        [
-            if_any(matches!(self, Self::Down | Self::Both)),
-            if_any(matches!(self, Self::Across | Self::Both)),
-        ]
-    }
-}
-
-impl fmt::Display for Tileable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Tileable {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|tileable| tileable.name() == text).ok_or_else(|| {
-            Error::new(
-                ErrorKind::BadRequest,
-                "tileable",
-                format!("expected no, across, down or both, found {text:?}"),
-            )
-        })
-    }
-}
-
-/// A grid of rows and columns, with a margin around it.
+/// A grid of rows and columns, and how wide the margin round it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Surrounded {
+pub(crate) struct Margin {
     grid: [usize; 2],
-    margin: [usize; 2],
+    /// Rows above and below, columns left and right.
+    width: [usize; 2],
 }
 
-impl Surrounded {
-    pub(crate) fn of(job: &Resolved) -> Self {
-        Self { grid: job.grid, margin: job.margin }
+impl Margin {
+    /// The margin of a job's images.
+    pub(crate) fn of(job: &Job) -> Self {
+        Self { grid: job.grid, width: job.margin }
+    }
+
+    /// No margin.
+    pub(crate) fn none(grid: [usize; 2]) -> Self {
+        Self { grid, width: [0; 2] }
+    }
+
+    /// Whether there is no margin.
+    pub(crate) fn is_none(self) -> bool {
+        self.width == [0; 2]
     }
 
     /// Rows and columns with the margin.
     pub(crate) fn outer(self) -> [usize; 2] {
-        [0, 1].map(|axis| self.grid[axis] + 2 * self.margin[axis])
+        [0, 1].map(|axis| self.grid[axis] + 2 * self.width[axis])
     }
 
     /// The tokens of the grid and, in the margin, those that lie there when the grid goes on at its
     /// other side.
-    pub(crate) fn wrapped<T: Copy>(self, tokens: &[T]) -> Vec<T> {
+    pub(crate) fn wrap<T: Copy>(self, tokens: &[T]) -> Vec<T> {
         let [rows, columns] = self.outer();
         // One grid further, so that nothing is below 0 where the margin is the wider.
         let inner = |at: usize, axis: usize| {
-            let (side, margin) = (self.grid[axis], self.margin[axis]);
-            (at + margin.next_multiple_of(side) - margin) % side
+            let (side, width) = (self.grid[axis], self.width[axis]);
+            (at + width.next_multiple_of(side) - width) % side
         };
         let token = |row, column| tokens[inner(row, 0) * self.grid[1] + inner(column, 1)];
         (0..rows).flat_map(|row| (0..columns).map(move |column| token(row, column))).collect()
     }
 
-    /// Where a token of the grid lies in the outer one.
-    fn place(self, position: usize) -> usize {
+    /// The position, in the outer grid, of a token of the grid. Positions keep their order.
+    pub(crate) fn outer_position(self, position: usize) -> usize {
         let [row, column] =
-            [position / self.grid[1] + self.margin[0], position % self.grid[1] + self.margin[1]];
+            [position / self.grid[1] + self.width[0], position % self.grid[1] + self.width[1]];
         row * self.outer()[1] + column
     }
 
-    /// The picture without its margin.
-    pub(crate) fn cropped(self, image: RgbImage) -> RgbImage {
-        if self.margin == [0; 2] {
-            return image;
-        }
+    /// Left, top, width and height of the grid itself, in an image of `size` pixels (width and
+    /// height) of the outer grid.
+    pub(crate) fn inner_area(self, [width, height]: [u32; 2]) -> [u32; 4] {
         let [rows, columns] = self.outer().map(|side| side.max(1) as u32);
-        let (down, across) = (image.height() / rows, image.width() / columns); // pixels of a token
-        let [top, left] = [self.margin[0] as u32 * down, self.margin[1] as u32 * across];
-        let [height, width] = [self.grid[0] as u32 * down, self.grid[1] as u32 * across];
-        imageops::crop_imm(&image, left, top, width, height).to_image()
-    }
-}
-
-/// A model that sees each picture with its margin, asked by a sampler that knows of none.
-pub(crate) struct Wrapping<P> {
-    pub(crate) model: P,
-    pub(crate) surrounded: Surrounded,
-}
-
-impl<P: Predict> Predict for Wrapping<P> {
-    type Error = P::Error;
-
-    fn begin(&mut self, step: usize) {
-        self.model.begin(step);
-    }
-
-    /// Positions keep their order, so logits do.
-    fn predict(
-        &mut self,
-        image: usize,
-        tokens: &[Option<u32>],
-        positions: &[usize],
-    ) -> Result<&[f32], P::Error> {
-        if self.surrounded.margin == [0; 2] {
-            return self.model.predict(image, tokens, positions);
-        }
-        let positions: Vec<_> =
-            positions.iter().map(|position| self.surrounded.place(*position)).collect();
-        self.model.predict(image, &self.surrounded.wrapped(tokens), &positions)
-    }
-
-    fn drawn(&mut self, image: usize, tokens: &[Option<u32>], probabilities: &[f32]) {
-        self.model.drawn(image, tokens, probabilities);
+        let (across, down) = (width / columns, height / rows); // pixels of a token
+        let [[top, left], [height, width]] = [self.width, self.grid]
+            .map(|[rows, columns]| [rows as u32 * down, columns as u32 * across]);
+        [left, top, width, height]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sampler::BadLogits;
 
     #[test]
     fn the_margin_is_what_lies_at_the_other_side() {
-        let surrounded = Surrounded { grid: [2, 3], margin: [1, 2] };
+        let margin = Margin { grid: [2, 3], width: [1, 2] };
         let expected = [
             [5, 6, 4, 5, 6, 4, 5], //
             [2, 3, 1, 2, 3, 1, 2],
             [5, 6, 4, 5, 6, 4, 5],
             [2, 3, 1, 2, 3, 1, 2],
         ];
-        assert_eq!(surrounded.outer(), [4, 7]);
-        assert_eq!(surrounded.wrapped(&[1, 2, 3, 4, 5, 6]), expected.concat());
-    }
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for tileable in Tileable::ALL {
-            assert_eq!(tileable.to_string().parse::<Tileable>().expect("a name"), tileable);
-            assert_eq!(
-                serde_json::to_string(&tileable).expect("a name"),
-                format!("\"{tileable}\"")
-            );
-        }
-        let error = "x".parse::<Tileable>().expect_err("no name").to_string();
-        assert_eq!(error, "tileable: expected no, across, down or both, found \"x\"");
-    }
-
-    /// Answers with the tokens at the positions asked for.
-    struct Echo(Vec<f32>);
-
-    impl Predict for Echo {
-        type Error = BadLogits;
-
-        fn predict(
-            &mut self,
-            _: usize,
-            tokens: &[Option<u32>],
-            positions: &[usize],
-        ) -> Result<&[f32], BadLogits> {
-            assert!(positions.is_sorted());
-            self.0 = positions
-                .iter()
-                .map(|position| tokens[*position].map_or(-1.0, |token| token as f32))
-                .collect();
-            Ok(&self.0)
-        }
+        assert_eq!(margin.outer(), [4, 7]);
+        assert_eq!(margin.wrap(&[1, 2, 3, 4, 5, 6]), expected.concat());
     }
 
     proptest! {
         #[test]
         fn the_grid_itself_stays(rows in 1usize..6, columns in 1usize..6, above in 0usize..12, left in 0usize..12) {
-            let surrounded = Surrounded { grid: [rows, columns], margin: [above, left] };
-            let tokens: Vec<_> = (0..rows * columns).map(|token| Some(token as u32)).collect();
-            let positions: Vec<_> = (0..tokens.len()).step_by(2).collect();
-            let mut model = Wrapping { model: Echo(vec![]), surrounded };
-            let found = model.predict(0, &tokens, &positions).expect("an answer");
-            prop_assert!(found.iter().map(|token| *token as usize).eq(positions));
+            let margin = Margin { grid: [rows, columns], width: [above, left] };
+            let tokens: Vec<_> = (0..rows * columns).collect();
+            let wrapped = margin.wrap(&tokens);
+            let [down, across] = margin.outer();
+            prop_assert_eq!(wrapped.len(), down * across);
+            let positions: Vec<_> = tokens.iter().map(|at| margin.outer_position(*at)).collect();
+            prop_assert!(positions.is_sorted());
+            prop_assert!(positions.iter().map(|at| wrapped[*at]).eq(tokens.iter().copied()));
 
-            let wrapped = surrounded.wrapped(&tokens);
-            let [down, across] = surrounded.outer();
-            let image = RgbImage::from_fn(across as u32 * 2, down as u32 * 2, |x, y| {
-                Rgb([wrapped[(y / 2) as usize * across + (x / 2) as usize].unwrap_or(0) as u8; 3])
-            });
-            let cropped = surrounded.cropped(image);
-            prop_assert_eq!(cropped.dimensions(), (2 * columns as u32, 2 * rows as u32));
-            let token = |x: u32, y: u32| (y / 2) as u8 * columns as u8 + (x / 2) as u8;
-            prop_assert!(cropped.enumerate_pixels().all(|(x, y, pixel)| pixel.0[0] == token(x, y)));
+            // An image of two pixels a token.
+            let [x, y, width, height] = margin.inner_area([2 * across as u32, 2 * down as u32]);
+            prop_assert_eq!([width, height], [2 * columns as u32, 2 * rows as u32]);
+            let pixel = |x: u32, y: u32| wrapped[(y / 2) as usize * across + (x / 2) as usize];
+            for (column, row) in (0..width).flat_map(|column| (0..height).map(move |row| (column, row))) {
+                let token = (row / 2) as usize * columns + (column / 2) as usize;
+                prop_assert_eq!(pixel(x + column, y + row), token);
+            }
         }
     }
 }

@@ -1,24 +1,27 @@
 //! The sampling loop: masked tokens in, chosen tokens out. Knows no model.
 
 pub(crate) mod arithmetic;
+mod canvas;
 mod draw;
+mod frames;
+pub(crate) mod guidance;
 mod halton;
-mod kinds;
 pub(crate) mod margin;
+pub(crate) mod noise;
+pub(crate) mod pass;
 mod remask;
 pub mod rng;
 mod schedule;
-pub(crate) mod variation;
 
 use std::{fmt, ops::ControlFlow};
 
 use pocketmuse_package::{Error, ErrorKind};
 
-use draw::Drawer;
-pub use kinds::{GuidanceSchedule, Sampler};
-pub use schedule::Schedule;
-
-use crate::sampler::rng::{Purpose, Rng};
+pub use self::{canvas::Canvas, schedule::Schedule};
+use self::{
+    draw::Drawer,
+    rng::{Purpose, Rng},
+};
 
 /// A model, as the sampler sees it.
 pub trait Predict {
@@ -42,11 +45,23 @@ pub trait Predict {
         tokens: &[Option<u32>],
         positions: &[usize],
     ) -> Result<&[f32], Self::Error>;
+}
 
-    /// Told what was drawn from its last prediction, before any of it is masked again: an image's
-    /// tokens, and the probability of each, `f32::MAX` where none was drawn since it was known
-    /// before or its turn has not come.
-    fn drawn(&mut self, _image: usize, _tokens: &[Option<u32>], _probabilities: &[f32]) {}
+/// A step that was just finished.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Which, from 0.
+    pub step: usize,
+    /// The tokens of all images, as the next step sees them.
+    pub tokens: &'a [Option<u32>],
+    /// The tokens as the step drew them, before the unsure ones were masked again; `None` where
+    /// nothing was drawn yet.
+    pub guess: &'a [Option<u32>],
+    /// The probability that each token was drawn with, `f32::MAX` where none was drawn since it was
+    /// known before or its turn has not come.
+    pub probabilities: &'a [f32],
+    /// The generator as the step left it.
+    pub rng: &'a Rng,
 }
 
 /// Logits that nothing can be drawn from.
@@ -78,46 +93,36 @@ impl From<BadLogits> for Error {
     }
 }
 
-/// Chooses every masked token of some images, `schedule.steps - schedule.first_step` steps long.
+/// Chooses every masked token of a canvas, in `schedule.steps - schedule.first_step` steps.
 ///
-/// `tokens` are `images` times as many tokens as an image has, image-major, `None` where masked.
-/// They are changed in place: after a step they are what the next step sees. `on_step` is told the
-/// step that was just finished (the first is `schedule.first_step`), the tokens and the generator,
-/// which is all that going on later needs; when it breaks, sampling stops and the tokens stay as
-/// they are. After the last step no token is masked.
+/// The canvas is changed in place: after a step it is what the next step sees, and all that going
+/// on later needs. `on_step` is told of every step when it is finished (the first is
+/// `schedule.first_step`), together with the model; when it breaks, sampling stops and the canvas
+/// stays as it is. After the last step no token is masked.
 ///
 /// # Errors
 ///
 /// What the model failed with, or [`BadLogits`] if there are too few or too many or they are not
 /// numbers.
-///
-/// # Panics
-///
-/// If `tokens.len()` is not a multiple of `images`.
 pub fn sample<P: Predict>(
     model: &mut P,
-    tokens: &mut [Option<u32>],
-    images: usize,
+    canvas: &mut Canvas,
     schedule: &Schedule,
-    rng: &mut Rng,
-    mut on_step: impl FnMut(usize, &[Option<u32>], &Rng) -> ControlFlow<()>,
+    mut on_step: impl FnMut(&mut P, &Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, P::Error> {
-    let cells = tokens.len().checked_div(images).unwrap_or(0);
-    assert_eq!(cells * images, tokens.len(), "every image has as many tokens");
-    let mut run = Run {
-        schedule,
-        rng,
-        probabilities: vec![0.0; tokens.len()],
-        positions: vec![],
-        drawer: Drawer::default(),
-    };
+    let count = canvas.tokens_per_image();
+    let Canvas { tokens, rng, .. } = canvas;
+    let (mut guess, mut run) = (Vec::new(), Run::new(schedule, rng, tokens.len()));
     for step in schedule.first_step..schedule.steps {
         model.begin(step);
-        let masked = run.choose(model, tokens, cells, step)?;
+        let masked = run.choose(model, tokens, count, step)?;
+        guess.clone_from(tokens);
         if step + 1 < schedule.steps && schedule.halton.is_none() {
-            run.mask_again(tokens, cells, step, &masked);
+            run.mask_again(tokens, count, step, &masked);
         }
-        if on_step(step, tokens, run.rng).is_break() {
+        let (guess, probabilities) = (&guess, &run.probabilities);
+        let progress = Progress { step, tokens, guess, probabilities, rng: run.rng };
+        if on_step(model, &progress).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -135,8 +140,13 @@ struct Run<'a> {
     drawer: Drawer,
 }
 
-impl Run<'_> {
-    /// Draws a code for every masked token. Returns how many were masked, by image.
+impl<'a> Run<'a> {
+    fn new(schedule: &'a Schedule, rng: &'a mut Rng, tokens: usize) -> Self {
+        let (probabilities, positions) = (vec![f32::MAX; tokens], Vec::new());
+        Self { schedule, rng, probabilities, positions, drawer: Drawer::default() }
+    }
+
+    /// Draws a token for every masked token. Returns how many were masked, by image.
     fn choose<P: Predict>(
         &mut self,
         model: &mut P,
@@ -164,7 +174,6 @@ impl Run<'_> {
                 image,
                 detail,
             })?;
-            model.drawn(image, tokens, &self.probabilities[first..first + cells]);
         }
         Ok(masked)
     }
@@ -245,7 +254,7 @@ impl Run<'_> {
         let mut order = Vec::with_capacity(cells);
         for (image, masked) in masked.iter().enumerate() {
             let image_at = image * cells;
-            let confidences = &mut self.probabilities[image_at..image_at + cells];
+            let mut confidences = self.probabilities[image_at..image_at + cells].to_vec();
             for (position, value) in confidences.iter_mut().enumerate() {
                 let noise = match self.rng {
                     Rng::Own(philox) => {
@@ -256,11 +265,11 @@ impl Run<'_> {
                 *value = remask::confidence(*value, temperature, noise);
             }
             let cut =
-                remask::cut(confidences, self.schedule.mask_len(step, cells, *masked), &mut order);
+                remask::cut(&confidences, self.schedule.mask_len(step, cells, *masked), &mut order);
             for (token, confidence) in
                 tokens[image_at..image_at + cells].iter_mut().zip(confidences)
             {
-                if *confidence < cut {
+                if confidence < cut {
                     *token = None;
                 }
             }

@@ -4,57 +4,13 @@
 mod mt19937;
 mod philox;
 
-use std::{fmt, str::FromStr};
-
-use pocketmuse_package::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 pub use mt19937::Mt19937;
 pub(crate) use mt19937::exponential;
 pub use philox::{Philox, Purpose};
 
-/// Which generator draws the numbers of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RngKind {
-    /// [`Philox`]: the same numbers on every platform, whatever the order or the threads.
-    #[default]
-    Own,
-    /// [`Mt19937`], drawn exactly as the reference pipeline does on a CPU: slow, for parity tests.
-    Torch,
-}
-
-impl RngKind {
-    /// The name in files and flags: `own` or `torch`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::Torch => "torch",
-        }
-    }
-}
-
-impl fmt::Display for RngKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RngKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "own" => Ok(Self::Own),
-            "torch" => Ok(Self::Torch),
-            _ => Err(Error::new(
-                ErrorKind::BadRequest,
-                "rng",
-                format!("expected own or torch, found {text:?}"),
-            )),
-        }
-    }
-}
+use crate::request::RngKind;
 
 /// A seeded generator.
 ///
@@ -75,6 +31,23 @@ impl Rng {
         match kind {
             RngKind::Own => Self::Own(Philox::new(seed)),
             RngKind::Torch => Self::Torch(Box::new(Mt19937::new(seed as u32))),
+        }
+    }
+
+    /// The generator after so many words of its stream. Ours has none.
+    pub(crate) fn after(kind: RngKind, seed: u64, drawn: u64) -> Self {
+        let mut rng = Self::new(kind, seed);
+        if let Self::Torch(twister) = &mut rng {
+            twister.skip(drawn);
+        }
+        rng
+    }
+
+    /// How many words of its stream were drawn.
+    pub(crate) fn drawn(&self) -> u64 {
+        match self {
+            Self::Own(_) => 0,
+            Self::Torch(twister) => twister.drawn(),
         }
     }
 
@@ -104,16 +77,5 @@ mod tests {
             assert_eq!(again, rng);
             assert_eq!(again.kind(), kind);
         }
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for kind in [RngKind::Own, RngKind::Torch] {
-            assert_eq!(kind.to_string().parse::<RngKind>().expect("its name"), kind);
-        }
-        assert_eq!(
-            "numpy".parse::<RngKind>().expect_err("unknown").to_string(),
-            "rng: expected own or torch, found \"numpy\""
-        );
     }
 }

@@ -5,8 +5,8 @@ use std::f32::consts::PI;
 
 use pocketmuse_package::MaskingSchedule;
 
-use super::halton;
-use crate::sampler::arithmetic;
+use super::{arithmetic, halton};
+use crate::request::{Sampler, job::Job};
 
 /// What is fixed over a run of the sampler.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +18,12 @@ pub struct Schedule {
     pub temperature: [f32; 2],
     /// How the number of masked tokens falls.
     pub masking: MaskingSchedule,
-    /// The part of the tokens that is masked before the first step, 0 to 1; 1 unless a picture is
+    /// The part of the tokens that is masked before the first step, 0 to 1; 1 unless an image is
     /// edited.
     pub starting_mask_ratio: f32,
-    /// Where to start, from 0; steps before it are left out when a run starts from a picture.
+    /// Where to start, from 0; steps before it are left out when a run starts from an image.
     pub first_step: usize,
-    /// Codes to choose from: the columns of the logits.
+    /// Tokens to choose from: the columns of the logits.
     pub codebook_size: usize,
     /// An image's rows and columns if tokens are chosen in the Halton order; `None` if by
     /// confidence.
@@ -35,13 +35,26 @@ pub struct Schedule {
 const HALTON_SHARPNESS: [f32; 2] = [1.0, 1.2];
 
 impl Schedule {
+    /// The schedule of a job, from its first step on.
+    pub fn of(job: &Job) -> Self {
+        Self {
+            steps: job.steps,
+            temperature: job.temperature,
+            masking: job.masking,
+            starting_mask_ratio: job.starting_mask_ratio(),
+            first_step: job.first_step,
+            codebook_size: job.codebook_size,
+            halton: (job.request.sampler == Sampler::Halton).then_some(job.grid),
+        }
+    }
+
     /// The temperature at a step, evenly spaced from both ends to the middle, as torch's `linspace`
     /// does.
     pub fn temperature(&self, step: usize) -> f32 {
         self.evenly(self.temperature, step)
     }
 
-    /// What logits are multiplied by before a code is drawn at a step: 1 by confidence, 1 to 1.2 in
+    /// What logits are multiplied by before a token is drawn at a step: 1 by confidence, 1 to 1.2 in
     /// the Halton order.
     pub fn sharpness(&self, step: usize) -> f32 {
         if self.halton.is_some() { self.evenly(HALTON_SHARPNESS, step) } else { 1.0 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use pocketmuse_package::MaskingSchedule;
 
 use super::*;
-use crate::sampler::rng::RngKind;
+use crate::request::RngKind;
 
 const COLUMNS: usize = 32;
 
@@ -62,6 +62,11 @@ fn schedule(steps: usize) -> Schedule {
     }
 }
 
+/// The canvas of one image.
+fn masked(tokens: usize) -> Canvas {
+    Canvas::new(vec![None; tokens], 1, Rng::new(RngKind::Own, 1))
+}
+
 /// The tokens after every step.
 fn run(
     tokens: &mut [Option<u32>],
@@ -71,13 +76,17 @@ fn run(
 ) -> Vec<Vec<Option<u32>>> {
     let mut steps = Vec::new();
     let mut numbers = Vec::new();
-    let flow =
-        sample(&mut FakeModel::default(), tokens, images, schedule, rng, |step, tokens, _| {
-            numbers.push(step);
-            steps.push(tokens.to_vec());
-            ControlFlow::Continue(())
-        });
+    let mut canvas = Canvas::new(tokens.to_vec(), images, rng.clone());
+    let flow = sample(&mut FakeModel::default(), &mut canvas, schedule, |_, progress| {
+        numbers.push(progress.step);
+        steps.push(progress.tokens.to_vec());
+        let kept = progress.tokens.iter().zip(progress.guess);
+        assert!(kept.into_iter().all(|(token, guess)| token.is_none() || token == guess));
+        ControlFlow::Continue(())
+    });
     assert!(flow.expect("good logits").is_continue());
+    tokens.copy_from_slice(&canvas.tokens);
+    *rng = canvas.rng;
     assert!(numbers.into_iter().eq(schedule.first_step..schedule.steps));
     steps
 }
@@ -182,9 +191,7 @@ fn the_model_is_told_the_step_and_in_the_halton_order_asked_once_for_each_token(
     let mut model = Asked::default();
     let schedule =
         Schedule { halton: Some([10, 10]), codebook_size: 1, first_step: 1, ..schedule(5) };
-    let go_on = |_, _: &[_], _: &Rng| ControlFlow::Continue(());
-    let flow =
-        sample(&mut model, &mut [None; 100], 1, &schedule, &mut Rng::new(RngKind::Own, 1), go_on);
+    let flow = sample(&mut model, &mut masked(100), &schedule, |_, _| ControlFlow::Continue(()));
     assert!(flow.expect("good logits").is_continue());
     assert_eq!((model.steps, model.positions.iter().sum::<usize>()), (vec![1, 2, 3, 4], 100));
 }
@@ -216,11 +223,12 @@ fn goes_on_where_it_stopped() {
     for kind in [RngKind::Own, RngKind::Torch] {
         let mut whole = vec![None; 64];
         run(&mut whole, 1, &schedule(9), &mut Rng::new(kind, 1));
-        let (mut model, mut rng, mut tokens) =
-            (FakeModel::default(), Rng::new(kind, 1), vec![None; 64]);
-        let flow = sample(&mut model, &mut tokens, 1, &schedule(9), &mut rng, |step, _, _| {
-            if step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let mut model = FakeModel::default();
+        let mut canvas = Canvas::new(vec![None; 64], 1, Rng::new(kind, 1));
+        let flow = sample(&mut model, &mut canvas, &schedule(9), |_, progress| {
+            if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        let (mut tokens, rng) = (canvas.tokens, canvas.rng);
         assert!(flow.expect("good logits").is_break());
         assert_eq!(model.calls, 4);
         let stored = serde_json::to_string(&rng).expect("plain data");
@@ -233,23 +241,13 @@ fn goes_on_where_it_stopped() {
 #[test]
 fn nothing_masked_asks_for_nothing_until_one_is_masked_again() {
     let mut model = FakeModel::default();
-    let mut tokens = vec![Some(1); 16];
-    let flow = sample(
-        &mut model,
-        &mut tokens,
-        1,
-        &schedule(4),
-        &mut Rng::new(RngKind::Own, 1),
-        |_, _, _| ControlFlow::Continue(()),
-    );
+    let mut canvas = Canvas { tokens: vec![Some(1); 16], ..masked(16) };
+    let flow = sample(&mut model, &mut canvas, &schedule(4), |_, _| ControlFlow::Continue(()));
     assert!(flow.expect("good logits").is_continue());
     assert_eq!(model.calls, 3); // the reference masks one again, too
-    assert!(
-        sample(&mut model, &mut [], 0, &schedule(4), &mut Rng::new(RngKind::Own, 1), |_, _, _| {
-            ControlFlow::Continue(())
-        })
-        .is_ok()
-    );
+    let mut empty = Canvas::new(Vec::new(), 0, Rng::new(RngKind::Own, 1));
+    let flow = sample(&mut model, &mut empty, &schedule(4), |_, _| ControlFlow::Continue(()));
+    assert!(flow.is_ok());
 }
 
 #[test]
@@ -263,14 +261,9 @@ fn bad_logits_are_an_error() {
     ] {
         for kind in [RngKind::Own, RngKind::Torch] {
             let mut model = Replay(logits.clone());
-            let result = sample(
-                &mut model,
-                &mut [None; 4],
-                1,
-                &schedule(3),
-                &mut Rng::new(kind, 1),
-                |_, _, _| ControlFlow::Continue(()),
-            );
+            let mut canvas = Canvas::new(vec![None; 4], 1, Rng::new(kind, 1));
+            let go_on = |_: &mut _, _: &Progress<'_>| ControlFlow::Continue(());
+            let result = sample(&mut model, &mut canvas, &schedule(3), go_on);
             assert_eq!(Error::from(result.expect_err(expected)).to_string(), expected);
         }
     }
@@ -351,26 +344,21 @@ fn torch_mode_repeats_the_references_runs() {
         let seed = transcript.arguments["seed"].as_u64().expect("a number");
         let after = |step: usize| &steps[step * Transcript::CELLS..][..Transcript::CELLS];
 
-        let mut rng = Rng::new(RngKind::Torch, seed);
-        let mut tokens = first.clone();
-        let mut model = Replay(transcript.logits("logits.first", &tokens));
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
-            ControlFlow::Break(())
-        });
+        let mut canvas = Canvas::new(first, 1, Rng::new(RngKind::Torch, seed));
+        let mut model = Replay(transcript.logits("logits.first", &canvas.tokens));
+        let flow = sample(&mut model, &mut canvas, &schedule, |_, _| ControlFlow::Break(()));
         assert!(flow.expect("good logits").is_break());
-        assert_eq!(tokens, after(0), "{name}, first step");
+        assert_eq!(canvas.tokens, after(0), "{name}, first step");
 
-        let Rng::Torch(twister) = &mut rng else { unreachable!("the kind asked for") };
+        let Rng::Torch(twister) = &mut canvas.rng else { unreachable!("the kind asked for") };
         let words_of_a_step = 2 * Transcript::CELLS * Transcript::CODES + Transcript::CELLS;
         twister.skip((words_of_a_step * (count - 2)) as u64);
-        let mut tokens = after(count - 2).to_vec();
-        let mut model = Replay(transcript.logits("logits.last", &tokens));
+        canvas.tokens = after(count - 2).to_vec();
+        let mut model = Replay(transcript.logits("logits.last", &canvas.tokens));
         let schedule = Schedule { first_step: count - 1, ..schedule };
-        let flow = sample(&mut model, &mut tokens, 1, &schedule, &mut rng, |_, _, _| {
-            ControlFlow::Continue(())
-        });
+        let flow = sample(&mut model, &mut canvas, &schedule, |_, _| ControlFlow::Continue(()));
         assert!(flow.expect("good logits").is_continue());
-        assert_eq!(tokens, after(count - 1), "{name}, last step");
+        assert_eq!(canvas.tokens, after(count - 1), "{name}, last step");
     }
 }
 

@@ -1,7 +1,5 @@
 //! Tokens to pixels.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
@@ -12,20 +10,25 @@ use crate::{
 };
 
 /// The decoder, loaded.
-pub(crate) struct Decoder {
+pub struct Decoder {
     session: Session,
     pixels_per_token: usize,
 }
 
 /// A decoded picture, channels first, red green blue, about 0 to 1 and not clipped.
-pub(crate) struct Pixels {
+pub struct Pixels {
     tensor: Tensor,
     height: usize,
     width: usize,
 }
 
 impl Decoder {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         let pixels_per_token = package.manifest().model.pixels_per_token as usize;
         Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
     }
@@ -35,7 +38,7 @@ impl Decoder {
     /// # Errors
     ///
     /// `Runtime` if the graph fails or returns a number that is not finite.
-    pub(crate) fn decode(&mut self, tokens: &[i64], [height, width]: [usize; 2]) -> Result<Pixels> {
+    pub fn decode(&mut self, tokens: &[i64], [height, width]: [usize; 2]) -> Result<Pixels> {
         let outputs = self.session.run(&[("tokens", Input::I64(&[1, height, width], tokens))])?;
         let tensor = one("decoder", outputs)?;
         let (height, width) = (height * self.pixels_per_token, width * self.pixels_per_token);
@@ -48,19 +51,20 @@ impl Decoder {
     }
 
     /// Tapped values of the last run.
-    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }
 
 impl Pixels {
     /// The values, `[3, height, width]` row-major.
-    pub(crate) fn values(&self) -> Result<&[f32]> {
+    pub fn values(&self) -> Result<&[f32]> {
         self.tensor.as_f32()
     }
 
     /// Height and width in pixels.
-    pub(crate) fn size(&self) -> [usize; 2] {
+    pub fn size(&self) -> [usize; 2] {
         [self.height, self.width]
     }
 }

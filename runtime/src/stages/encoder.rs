@@ -1,7 +1,5 @@
 //! Pixels to tokens.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::one;
@@ -12,14 +10,19 @@ use crate::{
 };
 
 /// The encoder, loaded.
-pub(crate) struct Encoder {
+pub struct Encoder {
     session: Session,
     pixels_per_token: usize,
     codebook_size: u32,
 }
 
 impl Encoder {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         let model = &package.manifest().model;
         let (pixels_per_token, codebook_size) =
             (model.pixels_per_token as usize, model.codebook_size);
@@ -35,7 +38,7 @@ impl Encoder {
     /// # Errors
     ///
     /// `Runtime` if the graph fails or returns anything but a code for each token.
-    pub(crate) fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
+    pub fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
         let codes = tokens
@@ -60,12 +63,13 @@ impl Encoder {
     /// # Errors
     ///
     /// `Runtime` if the graph fails.
-    pub(crate) fn encode(&mut self, pixels: &[f32], [height, width]: [usize; 2]) -> Result<Tensor> {
+    pub fn encode(&mut self, pixels: &[f32], [height, width]: [usize; 2]) -> Result<Tensor> {
         one("encoder", self.session.run(&[("pixels", Input::F32(&[1, 3, height, width], pixels))])?)
     }
 
     /// Tapped values of the last run.
-    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }

@@ -9,11 +9,13 @@ mod prologue;
 mod step;
 mod text_encoder;
 
-pub(crate) use decoder::Decoder;
-pub(crate) use encoder::Encoder;
-pub(crate) use prologue::{Primed, Prologue};
-pub(crate) use step::{Predictor, Prompted};
-pub(crate) use text_encoder::{Text, TextEncoder};
+pub use decoder::Decoder;
+#[cfg(feature = "measure")]
+pub use decoder::Pixels;
+pub use encoder::Encoder;
+pub use prologue::{Primed, Prologue};
+pub use step::{Predictor, Prompted};
+pub use text_encoder::{Text, TextEncoder};
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 

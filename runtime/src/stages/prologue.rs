@@ -1,7 +1,5 @@
 //! What depends on the prompt and the micro-conditioning alone, computed once for all steps.
 
-use std::collections::BTreeMap;
-
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::Text;
@@ -12,20 +10,27 @@ use crate::{
 };
 
 /// The prologue, loaded.
-pub(crate) struct Prologue {
+pub struct Prologue {
     session: Session,
     names: Vec<String>,
 }
 
 /// What every step is given besides tokens: values by their names in the step graph, one row for
 /// each guidance branch.
-pub(crate) struct Primed {
-    pub(crate) values: Vec<(String, Tensor)>,
-    pub(crate) branches: usize,
+pub struct Primed {
+    /// By their names in the step graph, `[branches, ...]` each.
+    pub values: Vec<(String, Tensor)>,
+    /// Guidance branches: 2 with a negative prompt and a prompt, else 1.
+    pub branches: usize,
 }
 
 impl Prologue {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         let names =
             package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
         Ok(Self { session: package.load(Stage::Prologue, loading)?, names })
@@ -39,7 +44,7 @@ impl Prologue {
     /// # Errors
     ///
     /// `Runtime` if the graph fails.
-    pub(crate) fn prime(&mut self, text: &Text, micro_conds: [f32; 5]) -> Result<Primed> {
+    pub fn prime(&mut self, text: &Text, micro_conds: [f32; 5]) -> Result<Primed> {
         let branches = text.hidden.shape().first().copied().unwrap_or(0);
         let micro_conds = micro_conds.repeat(branches);
         let outputs = self.session.run(&[
@@ -57,7 +62,8 @@ impl Prologue {
     }
 
     /// Tapped values of the last run.
-    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
         self.session.taps()
     }
 }

@@ -9,34 +9,39 @@ use crate::{
     engine::loading::Loading,
     engine::session::{Input, Session, Taps, Tensor},
     package::Package,
-    sampler::Predict,
+    sampler::{Predict, margin::Margin},
 };
 
 /// The step graph, loaded, without a prompt.
-pub(crate) struct Predictor {
+pub struct Predictor {
     session: Session,
     codebook_size: usize,
     mask: i64,
 }
 
-/// The step graph with a prompt and a picture's size: what the sampler asks.
-pub(crate) struct Prompted<'a> {
+/// The step graph with a prompt and an image's size: what the sampler asks.
+pub struct Prompted<'a> {
     predictor: &'a mut Predictor,
     primed: &'a Primed,
     guidance: Vec<f32>,
     /// Guidance by step; where there is none it stays as it is.
     scales: Vec<f32>,
-    grid: [usize; 2],
+    margin: Margin,
     logits: Option<Tensor>,
 }
 
 impl Predictor {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         Ok(Self::of(package, package.load(Stage::Step, loading)?))
     }
 
     /// The same with the tapped values that `taps` wants.
-    pub(crate) fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
+    pub fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
         Ok(Self::of(package, package.load_tapped(Stage::Step, loading, Some(taps))?))
     }
 
@@ -49,14 +54,14 @@ impl Predictor {
         }
     }
 
-    /// Takes a prompt, for pictures of `grid` rows and columns of tokens.
+    /// Takes a prompt, for images of `grid` rows and columns of tokens.
     ///
     /// `guidance` weighs the branches of `primed`, in their order.
     ///
     /// # Errors
     ///
     /// `BadRequest` if there are not as many weights as branches.
-    pub(crate) fn with<'a>(
+    pub fn with<'a>(
         &'a mut self,
         primed: &'a Primed,
         guidance: &[f32],
@@ -71,7 +76,7 @@ impl Predictor {
             primed,
             guidance: guidance.to_vec(),
             scales: Vec::new(),
-            grid,
+            margin: Margin::none(grid),
             logits: None,
         })
     }
@@ -80,8 +85,13 @@ impl Predictor {
 impl Prompted<'_> {
     /// The same with another guidance at each step, if there are two branches: negative prompt and
     /// prompt.
-    pub(crate) fn guided(self, scales: Vec<f32>) -> Self {
+    pub fn guided(self, scales: Vec<f32>) -> Self {
         Self { scales, ..self }
+    }
+
+    /// The same for tileable images: the graph sees the grid with its margin.
+    pub(crate) fn within(self, margin: Margin) -> Self {
+        Self { margin, ..self }
     }
 
     /// The logits of the last prediction.
@@ -89,13 +99,13 @@ impl Prompted<'_> {
     /// # Errors
     ///
     /// `Runtime` if there was none.
-    pub(crate) fn logits(&self) -> Result<&[f32]> {
+    pub fn logits(&self) -> Result<&[f32]> {
         let none = || Error::new(ErrorKind::Runtime, "step", "expected a prediction, found none");
         self.logits.as_ref().ok_or_else(none)?.as_f32()
     }
 
     /// Tapped values of the last prediction.
-    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+    pub fn taps(&self) -> &BTreeMap<String, Tensor> {
         self.predictor.session.taps()
     }
 }
@@ -111,8 +121,8 @@ impl Predict for Prompted<'_> {
         }
     }
 
-    /// Logits of one picture, `[positions, codebook size]` row-major. Pictures differ by their
-    /// tokens alone.
+    /// Logits of one image, `[positions, codebook size]` row-major. Images differ by their tokens
+    /// alone.
     fn predict(
         &mut self,
         _image: usize,
@@ -121,8 +131,11 @@ impl Predict for Prompted<'_> {
     ) -> Result<&[f32]> {
         let Predictor { session, codebook_size, mask } = &mut *self.predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
-        let grid = [1, self.grid[0], self.grid[1]];
-        let wanted: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+        let tokens = self.margin.wrap(&tokens);
+        let [rows, columns] = self.margin.outer();
+        let grid = [1, rows, columns];
+        let wanted = positions.iter().map(|position| self.margin.outer_position(*position) as i64);
+        let wanted: Vec<i64> = wanted.collect();
         let (count, branches) = ([positions.len()], [self.guidance.len()]);
         let mut inputs = vec![
             ("tokens", Input::I64(&grid, &tokens)),

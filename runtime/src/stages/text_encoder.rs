@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// What the text encoder makes of prompts.
-pub(crate) struct Text {
+pub struct Text {
     /// `[prompts, 77, width]`, the last hidden layer but one.
-    pub(crate) hidden: Tensor,
+    pub hidden: Tensor,
     /// `[prompts, pooled width]`.
-    pub(crate) pooled: Tensor,
+    pub pooled: Tensor,
 }
 
 impl Text {
@@ -23,7 +23,7 @@ impl Text {
     /// # Errors
     ///
     /// `Runtime` if they are of different sizes.
-    pub(crate) fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
+    pub fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
         let join = |name: &str, of: fn(&Self) -> &Tensor| {
             let mut values = Vec::new();
             texts.clone().try_for_each(|text| {
@@ -42,12 +42,17 @@ impl Text {
 }
 
 /// The text encoder, loaded.
-pub(crate) struct TextEncoder {
+pub struct TextEncoder {
     session: Session,
 }
 
 impl TextEncoder {
-    pub(crate) fn load(package: &Package, loading: Loading) -> Result<Self> {
+    /// Loads the stage of `package`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::load`].
+    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
         Ok(Self { session: package.load(Stage::TextEncoder, loading)? })
     }
 
@@ -56,7 +61,7 @@ impl TextEncoder {
     /// # Errors
     ///
     /// `Runtime` if the graph fails.
-    pub(crate) fn encode(&mut self, prompts: &[Vec<u32>]) -> Result<Text> {
+    pub fn encode(&mut self, prompts: &[Vec<u32>]) -> Result<Text> {
         let length = prompts.first().map_or(0, Vec::len);
         if length == 0 || prompts.iter().any(|prompt| prompt.len() != length) {
             let detail = "expected prompts of one length above 0";

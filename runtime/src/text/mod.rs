@@ -1,4 +1,3 @@
 //! Prompts as tokens. The only room that names the tokenizer library.
 
-pub(crate) mod prompts;
 pub mod tokenizer;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use pocketmuse::{
-    Manifest, Options, Request,
-    bench::{self, Bench, Part, Progress, StageBench},
-};
+use pocketmuse::{Manifest, Options, Request};
+use pocketmuse_measure::bench::{self, Bench, Part, Progress, StageBench};
 use pocketmuse_package::Result;
 use serde_json::{Value, json};
 
@@ -42,7 +40,7 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
         args.runs.into(),
         |Progress { part, done, of }| {
             bar.set_message(match part {
-                Part::Pictures => "making pictures",
+                Part::Images => "making pictures",
                 Part::Machine => "measuring the machine",
             });
             bar.set_length(of as u64);

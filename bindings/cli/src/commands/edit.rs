@@ -87,7 +87,7 @@ impl SourceFiles {
         let picture = pixels::read(path)?;
         let source = Source::new(picture.image).with_paste(self.paste);
         let source = match (&self.mask, self.area, self.alpha) {
-            (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?)),
+            (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?.image)),
             (_, Some(area), _) => source.with_box(area),
             (_, _, true) => match picture.opacity {
                 Some(opacity) => Ok(source.with_opacity(opacity)),

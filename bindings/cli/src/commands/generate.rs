@@ -248,7 +248,7 @@ fn plan_event(plan: &Plan) -> Value {
         json!({
             "name": stage.stage.name(),
             "warm": stage.warm,
-            "prepacking": stage.loading.prepacking,
+            "prepacking": stage.is_packed(),
             "arena": stage.loading.arena,
             "weights_bytes": stage.weights_bytes,
             "working_bytes": stage.working_bytes,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use image::RgbImage;
 use pocketmuse::{Request, Source, pixels};
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 use serde_json::json;
 
 use super::{
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &GridArgs, offline: bool) -> Result<u8> {
 
 fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     pixels::check_destination(&args.output)?;
-    place::neighbour(&args.output)?; // removed again at once: now is the time to know
+    files::check_writable(&args.output)?;
     let grid = Grid::new(args)?;
     let source = args
         .picture

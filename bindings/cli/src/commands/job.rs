@@ -10,7 +10,7 @@ use pocketmuse::{
     Flavour, Manifest, Output, Request, Source,
     job::{self, State},
 };
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -84,7 +84,7 @@ impl Job {
             Order::Resume(args) => {
                 let kept: Kept = job::load(&args.job)?;
                 kept.check().map_err(|error| error.within(args.job.display()))?;
-                kept.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
+                kept.files.iter().try_for_each(|file| files::check_writable(file))?;
                 args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
                 Ok(Self {
                     source: kept.source.as_ref().map(SourceFiles::open).transpose()?,
@@ -122,7 +122,7 @@ impl Job {
         [&args.save_tokens, &args.job]
             .into_iter()
             .flatten()
-            .try_for_each(|path| place::neighbour(path).map(drop))?;
+            .try_for_each(|path| files::check_writable(path))?;
         args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
         Ok(Self {
             source: source.as_ref().map(SourceFiles::open).transpose()?,
@@ -160,11 +160,10 @@ impl Job {
     /// `BadRequest` for a value out of range or one that does not fit the model or the picture to
     /// edit.
     pub(super) fn check(&self, manifest: &Manifest) -> Result<Request> {
-        let resolved = match &self.source {
-            Some(source) => source.resolve(&self.kept.request, manifest)?,
-            None => self.kept.request.resolve(manifest)?,
-        };
-        Ok(resolved.request)
+        match &self.source {
+            Some(source) => source.resolve(&self.kept.request, manifest),
+            None => self.kept.request.resolve(manifest),
+        }
     }
 
     /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it

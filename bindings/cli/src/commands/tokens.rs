@@ -1,12 +1,9 @@
 //! `--save-tokens`: the token ids after every step, as JSON.
 
-use std::{
-    io::{BufWriter, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use pocketmuse::{Request, Step};
-use pocketmuse_package::{Error, Result, place};
+use pocketmuse_package::{Result, files};
 use serde::Serialize;
 
 /// The token ids of a run.
@@ -44,13 +41,8 @@ impl TokenLog {
             #[serde(flatten)]
             tokens: &'a TokenLog,
         }
-        let temporary = place::neighbour(path)?;
-        let mut out = BufWriter::new(temporary.as_file());
-        let written =
-            serde_json::to_writer(&mut out, &Log { request, tokens: self }).map_err(Into::into);
-        written.and_then(|()| out.flush()).map_err(|error| Error::io(path, error))?;
-        drop(out);
-        place::file(temporary, path)
+        let log = Log { request, tokens: self };
+        files::write(path, |out| serde_json::to_writer(out, &log).map_err(Into::into))
     }
 }
 
@@ -73,6 +65,7 @@ mod tests {
             num_inference_steps: 1,
             tokens: &tokens,
             guess: &tokens,
+            probabilities: &[1.0, f32::MAX, f32::MAX, 1.0],
             images,
             height,
             width,

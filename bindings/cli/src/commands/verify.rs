@@ -1,6 +1,7 @@
 //! `pocketmuse verify`: a package is compared with reference tensors.
 
-use pocketmuse::{Manifest, Options, verify};
+use pocketmuse::{Manifest, Options};
+use pocketmuse_measure::verify;
 use pocketmuse_package::Result;
 
 use crate::{args::VerifyArgs, runtime, terminal};

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, time::Duration};
 use pocketmuse::{
     Video,
     pixels::{self, Animation},
-    video::Moment,
+    video::Event,
 };
 use pocketmuse_package::Result;
 use serde_json::json;
@@ -37,8 +37,8 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let mut failed = Ok(());
     let bar = terminal::step_bar("filming", console.json);
     bar.set_length(args.frames.into());
-    let made = pipeline.video(&request, &video, |moment| {
-        if let Moment::Frame { frame, image } = moment {
+    let made = pipeline.video(&request, &video, |event| {
+        if let Event::Frame { frame, image } = event {
             failed = animation.add(&image);
             bar.set_position(u64::from(frame) + 1);
             console.event(|| json!({"event": "frame", "frame": frame + 1, "frames": args.frames}));
@@ -55,7 +55,7 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let files = animation.finish()?;
     if console.json {
         let request = terminal::plain_json(&made.request);
-        let total_ms = terminal::milliseconds(made.total);
+        let total_ms = terminal::milliseconds(made.report.total);
         console.event(|| json!({"event": "done", "files": files, "frames": args.frames, "request": request, "total_ms": total_ms}));
     } else {
         files.iter().for_each(|file| terminal::print(file.display().to_string()));

@@ -13,12 +13,13 @@ use std::{fs, ops::ControlFlow, path::Path};
 pub use fill::{Fill, Values};
 pub use networks::{TextEncoder, Transformer, TransformerSizes};
 pub use plan::{Plan, Planned};
-use pocketmuse_package::{Dtype, Error, Result, place};
+use pocketmuse_package::{
+    Dtype, Error, Result,
+    files::{self, NewFolder},
+};
 use serde_json::{Value, json};
 pub use tokenizer::Tokenizer;
 pub use vqmodel::VqModel;
-
-use crate::place::NewFolder;
 
 /// Which checkpoint to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -158,6 +159,8 @@ pub fn write(
     mut on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
     let networks = options.preset.networks();
+    let around = files::parent(folder);
+    fs::create_dir_all(around).map_err(|error| Error::io(around, error))?;
     let new = NewFolder::begin(folder, options.overwrite)?;
     write_small_files(new.path(), options, &networks)?;
     let plans = [
@@ -208,7 +211,7 @@ fn write_small_files(root: &Path, options: &Options, networks: &Networks) -> Res
     for (name, text) in files {
         let path = root.join(name);
         let written =
-            fs::create_dir_all(place::parent(&path)).and_then(|()| fs::write(&path, text));
+            fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, text));
         written.map_err(|error| Error::io(&path, error))?;
     }
     Ok(())

@@ -14,10 +14,11 @@ use std::{
 
 use image::{ImageFormat, RgbImage};
 use pocketmuse::{Manifest, Output, Request, Trace};
-use pocketmuse_package::{Error, ErrorKind, Result, place};
+use pocketmuse_package::{
+    Error, ErrorKind, Result,
+    files::{NewFolder, TemporaryFolder},
+};
 use serde::Serialize;
-
-use crate::place::NewFolder;
 
 /// The page's name in the folder.
 const PAGE: &str = "index.html";
@@ -37,7 +38,7 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         let detail = "expected a new folder or a trace to replace, found something else";
         return Err(Error::new(ErrorKind::BadRequest, folder.display().to_string(), detail));
     }
-    place::neighbour(folder).map(drop)
+    TemporaryFolder::beside(folder).map(drop)
 }
 
 /// A chart as it is written.

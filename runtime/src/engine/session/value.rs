@@ -6,10 +6,11 @@ use ort::{
 };
 use pocketmuse_package::{Dtype, Error, ErrorKind, Result};
 
-use super::{failed, signature};
+use super::signature;
+use crate::engine::runtime::failed;
 
-/// What a run is given. Nothing is copied.
-pub(crate) enum Input<'a> {
+/// What a run is given: a shape and its values, row-major. Nothing is copied.
+pub enum Input<'a> {
     /// Floats with their shape.
     F32(&'a [usize], &'a [f32]),
     /// Integers with their shape.
@@ -29,7 +30,7 @@ impl Input<'_> {
 }
 
 /// A value in ONNX Runtime's memory. It outlives the session that made it.
-pub(crate) struct Tensor {
+pub struct Tensor {
     pub(super) at: String,
     pub(super) value: DynValue,
 }
@@ -40,14 +41,14 @@ impl Tensor {
     /// # Errors
     ///
     /// `Runtime` if `data` does not fill `shape`.
-    pub(crate) fn f32(name: &str, shape: &[usize], data: Vec<f32>) -> Result<Self> {
+    pub fn f32(name: &str, shape: &[usize], data: Vec<f32>) -> Result<Self> {
         let value =
             ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
         Ok(Self { at: name.to_owned(), value: value.into_dyn() })
     }
 
     /// Its extents.
-    pub(crate) fn shape(&self) -> Vec<usize> {
+    pub fn shape(&self) -> Vec<usize> {
         let (_, extents) = signature(self.value.dtype()).unwrap_or((Dtype::F32, &[]));
         extents.iter().map(|&extent| usize::try_from(extent).unwrap_or(0)).collect()
     }
@@ -57,7 +58,7 @@ impl Tensor {
     /// # Errors
     ///
     /// `Runtime` if it holds no f32.
-    pub(crate) fn as_f32(&self) -> Result<&[f32]> {
+    pub fn as_f32(&self) -> Result<&[f32]> {
         Ok(self
             .value
             .try_extract_tensor::<f32>()
@@ -70,7 +71,7 @@ impl Tensor {
     /// # Errors
     ///
     /// `Runtime` if it holds no i64.
-    pub(crate) fn as_i64(&self) -> Result<&[i64]> {
+    pub fn as_i64(&self) -> Result<&[i64]> {
         Ok(self
             .value
             .try_extract_tensor::<i64>()
@@ -83,7 +84,7 @@ impl Tensor {
     /// # Errors
     ///
     /// `Runtime` if it is another, or no f32.
-    pub(crate) fn shaped(&self, shape: &[usize]) -> Result<&[f32]> {
+    pub fn shaped(&self, shape: &[usize]) -> Result<&[f32]> {
         let found = self.shape();
         if found != shape {
             let detail = format!("expected f32 {shape:?}, found {found:?}");

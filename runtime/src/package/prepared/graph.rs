@@ -10,31 +10,18 @@ use std::{
 
 use pocketmuse_package::{
     Error, ErrorKind, Result,
-    wire::{self, Field, Message},
+    onnx::{self, data_location, tensor},
+    wire::{self, Field},
 };
+
+use super::rewrite::{Change, model, rewritten};
 
 /// Bytes of constants that the package does not have, at most: more would be a second copy of a
 /// network.
 const MAX_NEW: u64 = 4 << 20;
 
-/// Graphs inside each other, at most.
-const MAX_DEPTH: usize = 16;
-
 /// Weights are compared in pieces of this size.
 const PIECE: u64 = 1 << 20;
-
-// Fields of ONNX's messages, as onnx.proto numbers them.
-const MODEL_GRAPH: u64 = 7;
-const GRAPH_NODE: u64 = 1;
-const GRAPH_INITIALIZER: u64 = 5;
-const NODE_ATTRIBUTE: u64 = 5;
-const ATTRIBUTE_GRAPH: u64 = 6;
-const TENSOR_NAME: u64 = 8;
-const TENSOR_RAW_DATA: u64 = 9;
-const TENSOR_EXTERNAL_DATA: u64 = 13;
-const TENSOR_DATA_LOCATION: u64 = 14;
-const ENTRY_KEY: u64 = 1;
-const ENTRY_VALUE: u64 = 2;
 
 /// A graph and the file that its weights are in, if it has one.
 pub(super) struct Model {
@@ -92,13 +79,13 @@ impl External {
         let mut found = Self { name: String::new(), place: Vec::new(), offset: 0, bytes: 0 };
         wire::for_each(tensor, |number, field| {
             match (number, field) {
-                (TENSOR_NAME, Field::Bytes(name)) => {
+                (tensor::NAME, Field::Bytes(name)) => {
                     found.name = std::str::from_utf8(name).ok()?.to_owned()
                 }
-                (TENSOR_EXTERNAL_DATA, Field::Bytes(entry)) => {
+                (tensor::EXTERNAL_DATA, Field::Bytes(entry)) => {
                     match entry_of(entry)? {
-                        ("offset", value) => found.offset = value.parse().ok()?,
-                        ("length", value) => found.bytes = value.parse().ok()?,
+                        (onnx::OFFSET, value) => found.offset = value.parse().ok()?,
+                        (onnx::LENGTH, value) => found.bytes = value.parse().ok()?,
                         _ => {}
                     }
                     found.place.push(entry.to_vec());
@@ -116,8 +103,8 @@ fn entry_of(entry: &[u8]) -> Option<(&str, &str)> {
     let (mut key, mut value) = ("", "");
     wire::for_each(entry, |number, field| {
         match (number, field) {
-            (ENTRY_KEY, Field::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?,
-            (ENTRY_VALUE, Field::Bytes(bytes)) => value = std::str::from_utf8(bytes).ok()?,
+            (onnx::entry::KEY, Field::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?,
+            (onnx::entry::VALUE, Field::Bytes(bytes)) => value = std::str::from_utf8(bytes).ok()?,
             _ => {}
         }
         Some(())
@@ -143,18 +130,18 @@ impl Merge {
         let data = self.data(&external).map_err(|error| self.failed = Some(error)).ok()??;
         let mut moved = rewritten(tensor, |number, _| {
             let is_place =
-                [TENSOR_RAW_DATA, TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION].contains(&number);
+                [tensor::RAW_DATA, tensor::EXTERNAL_DATA, tensor::DATA_LOCATION].contains(&number);
             Some(if is_place { Change::Drop } else { Change::Keep })
         })?;
         match data {
             Data::New(bytes) => {
-                moved.bytes(TENSOR_RAW_DATA, &bytes);
+                moved.bytes(tensor::RAW_DATA, &bytes);
             }
             Data::Known(place) => {
                 for entry in &place {
-                    moved.bytes(TENSOR_EXTERNAL_DATA, entry);
+                    moved.bytes(tensor::EXTERNAL_DATA, entry);
                 }
-                moved.number(TENSOR_DATA_LOCATION, 1); // EXTERNAL
+                moved.number(tensor::DATA_LOCATION, data_location::EXTERNAL);
             }
         }
         Some(Change::Replace(moved))
@@ -220,102 +207,37 @@ impl Weights {
     }
 }
 
-/// What becomes of a field of a message.
-enum Change {
-    Keep,
-    Drop,
-    Replace(Message),
-}
-
-/// What becomes of a constant.
-type OfTensor<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Change>;
-
-fn model(bytes: &[u8], of_tensor: OfTensor<'_>) -> Option<Message> {
-    rewritten(bytes, |number, inner| match number {
-        MODEL_GRAPH => graph(inner, of_tensor, MAX_DEPTH).map(Change::Replace),
-        _ => Some(Change::Keep),
-    })
-}
-
-/// A graph with its constants changed, and those of the graphs in its nodes.
-fn graph(bytes: &[u8], of_tensor: OfTensor<'_>, depth: usize) -> Option<Message> {
-    let depth = depth.checked_sub(1)?;
-    rewritten(bytes, |number, inner| match number {
-        GRAPH_INITIALIZER => of_tensor(inner),
-        GRAPH_NODE => rewritten(inner, |number, inner| match number {
-            NODE_ATTRIBUTE if holds_graph(inner)? => {
-                rewritten(inner, |number, inner| match number {
-                    ATTRIBUTE_GRAPH => graph(inner, of_tensor, depth).map(Change::Replace),
-                    _ => Some(Change::Keep),
-                })
-                .map(Change::Replace)
-            }
-            _ => Some(Change::Keep),
-        })
-        .map(Change::Replace),
-        _ => Some(Change::Keep),
-    })
-}
-
-fn holds_graph(attribute: &[u8]) -> Option<bool> {
-    let mut found = false;
-    wire::for_each(attribute, |number, _| {
-        found |= number == ATTRIBUTE_GRAPH;
-        Some(())
-    })?;
-    Some(found)
-}
-
-/// A message whose fields are changed as `change` says, which is given the bytes of those that have
-/// any. `None` if it is none, if it has numbers of a fixed size, which no message here has, or if
-/// `change` says so.
-fn rewritten(
-    message: &[u8],
-    mut change: impl FnMut(u64, &[u8]) -> Option<Change>,
-) -> Option<Message> {
-    let mut made = Message::default();
-    wire::for_each(message, |number, field| {
-        let made = &mut made;
-        let inner = if let Field::Bytes(bytes) = field { bytes } else { &[] };
-        match (change(number, inner)?, field) {
-            (_, Field::Fixed) => return None,
-            (Change::Keep, Field::Number(value)) => made.number(number, value),
-            (Change::Keep, Field::Bytes(bytes)) => made.bytes(number, bytes),
-            (Change::Replace(inner), _) => made.message(number, &inner),
-            (Change::Drop, _) => made,
-        };
-        Some(())
-    })?;
-    Some(made)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use pocketmuse_package::wire::Message;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::rewrite::MAX_DEPTH, *};
 
     /// A constant at `offset` of a file, or in the graph itself.
     fn tensor(name: &str, bytes: &[u8], offset: Option<u64>) -> Message {
         let mut tensor = Message::default();
-        tensor.number(1, bytes.len() as u64).number(2, 2).text(TENSOR_NAME, name); // dims, data_type
+        tensor
+            .number(tensor::DIMS, bytes.len() as u64)
+            .number(tensor::DATA_TYPE, 2)
+            .text(tensor::NAME, name);
         let Some(offset) = offset else {
-            tensor.bytes(TENSOR_RAW_DATA, bytes);
+            tensor.bytes(tensor::RAW_DATA, bytes);
             return tensor;
         };
         let place = [
-            ("location", "w.data".to_owned()),
-            ("offset", offset.to_string()),
-            ("length", bytes.len().to_string()),
+            (onnx::LOCATION, "w.data".to_owned()),
+            (onnx::OFFSET, offset.to_string()),
+            (onnx::LENGTH, bytes.len().to_string()),
         ];
         for (key, value) in place {
             let mut entry = Message::default();
-            entry.text(ENTRY_KEY, key).text(ENTRY_VALUE, &value);
-            tensor.message(TENSOR_EXTERNAL_DATA, &entry);
+            entry.text(onnx::entry::KEY, key).text(onnx::entry::VALUE, &value);
+            tensor.message(tensor::EXTERNAL_DATA, &entry);
         }
-        tensor.number(TENSOR_DATA_LOCATION, 1);
+        tensor.number(tensor::DATA_LOCATION, data_location::EXTERNAL);
         tensor
     }
 
@@ -324,19 +246,21 @@ mod tests {
         let graph = |tensors: &[Message]| {
             let mut graph = Message::default();
             for tensor in tensors {
-                graph.message(GRAPH_INITIALIZER, tensor);
+                graph.message(onnx::graph::INITIALIZER, tensor);
             }
             graph
         };
         let (mut attribute, mut node, mut model) =
             (Message::default(), Message::default(), Message::default());
-        attribute.text(1, "body").message(ATTRIBUTE_GRAPH, &graph(inner));
+        attribute.text(onnx::attribute::NAME, "body").message(onnx::attribute::G, &graph(inner));
         let mut number = Message::default();
-        number.text(1, "alpha").float(2, 0.5);
-        node.text(4, "Scan").message(NODE_ATTRIBUTE, &number).message(NODE_ATTRIBUTE, &attribute);
+        number.text(onnx::attribute::NAME, "alpha").float(onnx::attribute::F, 0.5);
+        node.text(onnx::node::OP_TYPE, "Scan")
+            .message(onnx::node::ATTRIBUTE, &number)
+            .message(onnx::node::ATTRIBUTE, &attribute);
         let mut whole = graph(outer);
-        whole.message(GRAPH_NODE, &node);
-        model.number(1, 9).message(MODEL_GRAPH, &whole);
+        whole.message(onnx::graph::NODE, &node);
+        model.number(onnx::model::IR_VERSION, 9).message(onnx::model::GRAPH, &whole);
         model.into_bytes()
     }
 
@@ -402,13 +326,13 @@ mod tests {
         for _ in 0..2 * MAX_DEPTH {
             let (mut attribute, mut node, mut graph) =
                 (Message::default(), Message::default(), Message::default());
-            attribute.message(ATTRIBUTE_GRAPH, &deep);
-            node.message(NODE_ATTRIBUTE, &attribute);
-            graph.message(GRAPH_NODE, &node);
+            attribute.message(onnx::attribute::G, &deep);
+            node.message(onnx::node::ATTRIBUTE, &attribute);
+            graph.message(onnx::graph::NODE, &node);
             deep = graph;
         }
         let mut model = Message::default();
-        model.message(MODEL_GRAPH, &deep);
+        model.message(onnx::model::GRAPH, &deep);
         let (_folder, [package, saved]) =
             models((b"", model.clone().into_bytes()), (b"", Vec::new()));
         assert!(

@@ -1,4 +1,6 @@
-use super::*;
+use std::time::Duration;
+
+use super::{record::SETTLING, *};
 
 /// A package of one file that was left alone for long, and a folder for records.
 struct Case {

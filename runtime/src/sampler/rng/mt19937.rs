@@ -59,6 +59,11 @@ impl Mt19937 {
         word ^ word >> 18
     }
 
+    /// How many words were drawn since the seed.
+    pub(crate) fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
     /// Passes over `words` words, at about a nanosecond each.
     pub fn skip(&mut self, words: u64) {
         let mut left = words;

@@ -1,0 +1,157 @@
+//! Bytes of files on their way: counted, checked, told of.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom, Write as _},
+    ops::ControlFlow,
+};
+
+use super::{OnProgress, Progress};
+use crate::{DigestWriter, Error, ErrorKind, FileEntry, Result};
+
+/// Bytes in one piece: between two the caller is asked whether to go on.
+pub(super) const PIECE: usize = 256 << 10;
+
+/// Counts what is done and asks the caller whether to go on.
+pub(super) struct Meter<'a> {
+    progress: Progress,
+    on_progress: OnProgress<'a>,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(total_bytes: u64, on_progress: OnProgress<'a>) -> Self {
+        Self { progress: Progress { done_bytes: 0, total_bytes }, on_progress }
+    }
+
+    /// Counts `bytes` more.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` if the caller says so.
+    pub(super) fn add(&mut self, bytes: u64) -> Result<()> {
+        self.progress.done_bytes += bytes;
+        match (self.on_progress)(self.progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "stopped")),
+        }
+    }
+
+    /// Begins at `bytes` again.
+    pub(super) fn restart(&mut self, bytes: u64) -> Result<()> {
+        self.progress.done_bytes = 0;
+        self.add(bytes)
+    }
+}
+
+/// The contents of a file of the package, from `inner`: fails at the end if they are not as the
+/// manifest says, so what was read from it must not be used before [`Checked::finish`].
+///
+/// Its errors are [`Error`]s inside of [`io::Error`]s; [`unwrap`] tells them from those of whatever
+/// it is written to.
+pub(super) struct Checked<'a, 'm, R> {
+    inner: R,
+    file: &'a FileEntry,
+    at: String,
+    left: u64,
+    digest: DigestWriter<io::Sink>,
+    meter: &'a mut Meter<'m>,
+}
+
+impl<'a, 'm, R: Read> Checked<'a, 'm, R> {
+    pub(super) fn new(
+        file: &'a FileEntry,
+        (inner, at): (R, String),
+        meter: &'a mut Meter<'m>,
+    ) -> Self {
+        Self { inner, file, at, left: file.bytes, digest: DigestWriter::new(io::sink()), meter }
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the contents are not the file's.
+    pub(super) fn finish(self) -> Result<()> {
+        let (_, found) = self.digest.finish();
+        if self.left == 0 && found == self.file.sha256 {
+            return Ok(());
+        }
+        let detail =
+            format!("expected SHA-256 {}, found {found}: the file was changed", self.file.sha256);
+        Err(Error::new(ErrorKind::PackageDamaged, self.at, detail))
+    }
+
+    fn step(&mut self, into: &mut [u8]) -> Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len()).min(PIECE);
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = loop {
+            match self.inner.read(&mut into[..most]) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unwrap(&self.at, error)),
+            }
+        };
+        if count == 0 {
+            let (bytes, found) = (self.file.bytes, self.file.bytes - self.left);
+            let detail = format!("expected {bytes} bytes, found the end after {found}");
+            return Err(Error::new(ErrorKind::PackageDamaged, self.at.as_str(), detail));
+        }
+        self.left -= count as u64;
+        self.digest.write_all(&into[..count]).expect("a sink takes everything");
+        self.meter.add(count as u64)?;
+        Ok(count)
+    }
+}
+
+impl<R: Read> Read for Checked<'_, '_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.step(into).map_err(io::Error::other)
+    }
+}
+
+/// A failed read or write at a place that may be no path.
+pub(super) fn failed(at: &str, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, at, error.to_string()).with_source(error)
+}
+
+/// A reader whose own errors are [`Error`]s inside of [`io::Error`]s: [`unwrap`] tells them from
+/// what an archive's format does not allow.
+pub(super) struct Marked<R> {
+    inner: R,
+    at: String,
+}
+
+impl<R> Marked<R> {
+    pub(super) fn new(inner: R, at: &str) -> Self {
+        Self { inner, at: at.to_owned() }
+    }
+
+    fn mark(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), failed(&self.at, error))
+    }
+}
+
+impl<R: Read> Read for Marked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(into).map_err(|error| self.mark(error))
+    }
+}
+
+impl<R: Seek> Seek for Marked<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to).map_err(|error| self.mark(error))
+    }
+}
+
+/// The error of a [`Checked`] or a [`Marked`] as it was, or another at `at`.
+pub(super) fn unwrap(at: &str, error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => failed(at, error),
+    }
+}

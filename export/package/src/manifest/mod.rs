@@ -1,0 +1,185 @@
+//! The manifest: what a package says about itself.
+
+mod file;
+mod held;
+mod read;
+mod words;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::read::MAX_BYTES;
+pub use self::{
+    file::FileEntry,
+    held::{Convolutions, Held},
+    words::{Flavour, MaskingSchedule, Stage},
+};
+use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
+
+/// The manifest's file name inside a package.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The version of the format that this build writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What the tap of a cross-attention's weights is called before the attention's name. It is f32
+/// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the
+/// prompt sums to 1.
+pub const ATTENTION: &str = "attention.";
+
+/// Everything a package says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format's version, [`FORMAT_VERSION`] or older.
+    pub format: u32,
+    /// Who wrote the package, for people: `pocketmuse 0.1.0`.
+    pub exporter: String,
+    /// What the runtime must know of the model.
+    pub model: Model,
+    /// The tokenizer and its special tokens.
+    pub tokenizer: Tokenizer,
+    /// What a request uses where it says nothing.
+    pub defaults: Defaults,
+    /// The colours of the codes for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<FileEntry>,
+    /// The graphs, by flavour.
+    pub flavours: BTreeMap<Flavour, FlavourEntry>,
+}
+
+/// The sizes and ids of a model that the runtime must know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// A name for people, usually the checkpoint's folder.
+    pub name: String,
+    /// Rows of the token embedding; every token id is below it.
+    pub vocab_size: u32,
+    /// Codes that can be drawn, `0..codebook_size`; logits have this many columns.
+    pub codebook_size: u32,
+    /// The id that stands for "not chosen yet", in `codebook_size..vocab_size`.
+    pub mask_token_id: u32,
+    /// How many tokens stay masked after a step.
+    pub masking_schedule: MaskingSchedule,
+    /// Tokens along each side of the picture the model was trained for.
+    pub sample_size: u32,
+    /// Pixels along each side of one token.
+    pub pixels_per_token: u32,
+    /// The token grid's sides must be multiples of this: 2 with resampling blocks, else 1.
+    pub grid_multiple: u32,
+}
+
+/// The tokenizer file (Hugging Face `tokenizer.json`) and the ids around a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tokenizer {
+    /// `tokenizer.json`.
+    pub file: FileEntry,
+    /// The id before a prompt.
+    pub bos: u32,
+    /// The id after a prompt.
+    pub eos: u32,
+    /// The id that fills up to `max_tokens`.
+    pub pad: u32,
+    /// Ids in every tokenized prompt, special ones included.
+    pub max_tokens: u32,
+}
+
+/// What a request uses where it says nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Defaults {
+    /// Steps, at least 1.
+    pub num_inference_steps: u32,
+    /// Guidance; values up to 1 switch it off.
+    pub guidance_scale: f32,
+    /// Temperature of the re-masking noise at the first and at the last step.
+    pub temperature: [f32; 2],
+}
+
+impl Default for Defaults {
+    /// The reference pipeline's defaults.
+    fn default() -> Self {
+        Self { num_inference_steps: 12, guidance_scale: 10.0, temperature: [2.0, 0.0] }
+    }
+}
+
+/// The graphs of one flavour.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlavourEntry {
+    /// Each stage's graph. All but the encoder are always there.
+    pub stages: BTreeMap<Stage, StageEntry>,
+}
+
+/// One stage's files and its signature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageEntry {
+    /// The ONNX graph.
+    pub graph: FileEntry,
+    /// Its external data, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<FileEntry>,
+    /// How the weights are held; packages of older exporters do not say, so ask
+    /// [`StageEntry::held`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// What goes in, in the graph's order.
+    pub inputs: Vec<TensorSpec>,
+    /// What comes out, in the graph's order.
+    pub outputs: Vec<TensorSpec>,
+    /// Values inside the graph worth looking at: what they are called in reference files, and in
+    /// the graph.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taps: BTreeMap<String, TensorSpec>,
+}
+
+/// A tensor's name, type and shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorSpec {
+    /// Its name in the graph.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    /// Its extents; a name where they are chosen at run time.
+    pub shape: Shape,
+}
+
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.name, self.dtype, self.shape)
+    }
+}
+
+impl Manifest {
+    /// The manifest as it is written, pretty JSON.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self)
+            .expect("plain data with string keys always serializes");
+        text.push('\n');
+        text
+    }
+
+    /// The digest that stands for the whole package: it covers every file's digest.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_json().as_bytes())
+    }
+
+    /// The graphs of `flavour`.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if this package was exported without it.
+    pub fn flavour(&self, flavour: Flavour) -> Result<&FlavourEntry> {
+        self.flavours.get(&flavour).ok_or_else(|| {
+            let found: Vec<_> = self.flavours.keys().map(|flavour| flavour.name()).collect();
+            let detail =
+                format!("expected one of this package ({}), found {flavour}", found.join(", "));
+            Error::new(ErrorKind::BadRequest, "flavour", detail)
+        })
+    }
+
+    /// Every file of the package but the manifest.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
+        let graphs = stages.flat_map(|stage| std::iter::once(&stage.graph).chain(&stage.weights));
+        std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs)
+    }
+}

@@ -1,0 +1,255 @@
+//! A manifest is parsed once, validated once, then trusted.
+
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+
+use super::{Defaults, FORMAT_VERSION, FileEntry, MANIFEST, Manifest, Model, Stage, Tokenizer};
+use crate::{Error, ErrorKind, Result, files};
+
+/// A manifest larger than this is not one; it is refused before it is parsed.
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
+
+impl Manifest {
+    /// Reads and validates the manifest of the package at `root`.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or
+    /// is of a newer format.
+    pub fn read(root: &Path) -> Result<Self> {
+        let path = root.join(MANIFEST);
+        let text = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
+        Self::parse(&text).map_err(|error| error.within(path.display()))
+    }
+
+    /// Parses and validates a manifest.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if it is not a manifest, contradicts itself or is of a newer format.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let json =
+            |error: serde_json::Error| damaged("", format!("expected a manifest, found: {error}"));
+        let Versioned { format } = serde_json::from_slice(text).map_err(json)?;
+        if !(1..=FORMAT_VERSION).contains(&format) {
+            let newer = if format > FORMAT_VERSION {
+                ": written by a newer PocketMuse, update this one"
+            } else {
+                ""
+            };
+            return Err(damaged(
+                "format",
+                format!("expected 1 to {FORMAT_VERSION}, found {format}{newer}"),
+            ));
+        }
+        let manifest: Self = serde_json::from_slice(text).map_err(json)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.model.validate().map_err(|error| error.within("model"))?;
+        self.tokenizer.validate().map_err(|error| error.within("tokenizer"))?;
+        self.defaults.validate().map_err(|error| error.within("defaults"))?;
+        if self.flavours.is_empty() {
+            return Err(damaged("flavours", "expected at least one, found none"));
+        }
+        for (flavour, entry) in &self.flavours {
+            for stage in [Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder] {
+                if !entry.stages.contains_key(&stage) {
+                    return Err(damaged(
+                        format!("flavours.{flavour}"),
+                        format!("expected a stage {stage}, found none"),
+                    ));
+                }
+            }
+        }
+        for (flavour, entry) in &self.flavours {
+            for (stage, entry) in &entry.stages {
+                if let Some(held) = entry.held {
+                    in_range("linear_bits", held.linear_bits.into(), 1, 32)
+                        .map_err(|error| error.within(format!("flavours.{flavour}.{stage}")))?;
+                }
+            }
+        }
+        self.files().try_for_each(check_path)
+    }
+}
+
+impl Model {
+    fn validate(&self) -> Result<()> {
+        let ordered = 0 < self.codebook_size
+            && self.codebook_size <= self.mask_token_id
+            && self.mask_token_id < self.vocab_size;
+        if !ordered {
+            let detail = format!(
+                "expected 0 < codebook_size <= mask_token_id < vocab_size, found {}, {}, {}",
+                self.codebook_size, self.mask_token_id, self.vocab_size
+            );
+            return Err(damaged("mask_token_id", detail));
+        }
+        in_range("sample_size", self.sample_size, 1, 4096)?;
+        in_range("pixels_per_token", self.pixels_per_token, 1, 1024)?;
+        in_range("grid_multiple", self.grid_multiple, 1, 64)?;
+        if !self.sample_size.is_multiple_of(self.grid_multiple) {
+            let detail = format!(
+                "expected a multiple of {}, found {}",
+                self.grid_multiple, self.sample_size
+            );
+            return Err(damaged("sample_size", detail));
+        }
+        Ok(())
+    }
+}
+
+impl Tokenizer {
+    fn validate(&self) -> Result<()> {
+        in_range("max_tokens", self.max_tokens, 2, 1 << 16)
+    }
+}
+
+impl Defaults {
+    fn validate(&self) -> Result<()> {
+        in_range("num_inference_steps", self.num_inference_steps, 1, 10_000)?;
+        let numbers = [
+            ("guidance_scale", self.guidance_scale),
+            ("temperature", self.temperature[0]),
+            ("temperature", self.temperature[1]),
+        ];
+        match numbers.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            Some((name, value)) => {
+                Err(damaged(name, format!("expected a finite number of at least 0, found {value}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn in_range(name: &str, value: u32, low: u32, high: u32) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(damaged(name, format!("expected {low} to {high}, found {value}")))
+}
+
+/// A package comes from elsewhere: its paths must not lead out of it.
+fn check_path(entry: &FileEntry) -> Result<()> {
+    let parts = Path::new(&entry.path).components();
+    let inside = !entry.path.is_empty()
+        && !entry.path.contains(['\\', '\0', ':'])
+        && parts.into_iter().all(|part| matches!(part, Component::Normal(_)));
+    if inside {
+        Ok(())
+    } else {
+        Err(damaged(format!("{:?}", entry.path), "expected a path inside the package"))
+    }
+}
+
+fn damaged(at: impl Into<String>, detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::PackageDamaged, at, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{Digest, Flavour, FlavourEntry, MaskingSchedule, StageEntry};
+
+    fn manifest() -> Manifest {
+        let file =
+            |path: &str| FileEntry { path: path.to_owned(), bytes: 3, sha256: Digest::of(b"abc") };
+        let stage = |stage: Stage| {
+            let graph = file(&format!("f32/{stage}.onnx"));
+            (
+                stage,
+                StageEntry {
+                    graph,
+                    weights: None,
+                    held: None,
+                    inputs: vec![],
+                    outputs: vec![],
+                    taps: BTreeMap::new(),
+                },
+            )
+        };
+        Manifest {
+            format: FORMAT_VERSION,
+            exporter: "test".to_owned(),
+            model: Model {
+                name: "tiny".to_owned(),
+                vocab_size: 64,
+                codebook_size: 48,
+                mask_token_id: 63,
+                masking_schedule: MaskingSchedule::Cosine,
+                sample_size: 6,
+                pixels_per_token: 4,
+                grid_multiple: 2,
+            },
+            tokenizer: Tokenizer {
+                file: file("tokenizer.json"),
+                bos: 1,
+                eos: 2,
+                pad: 2,
+                max_tokens: 77,
+            },
+            defaults: Defaults::default(),
+            preview: Some(file("preview.rgb")),
+            flavours: [(
+                Flavour::F32,
+                FlavourEntry { stages: Stage::ALL.into_iter().map(stage).collect() },
+            )]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn survives_writing_and_reading() {
+        assert_eq!(Manifest::parse(manifest().to_json().as_bytes()).expect("valid"), manifest());
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        type Change = fn(&mut Manifest);
+        let cases: [(&str, Change); 7] = [
+            ("format: expected 1 to 1, found 2: written by a newer PocketMuse", |m| m.format = 2),
+            ("format: expected 1 to 1, found 0", |m| m.format = 0),
+            ("model: mask_token_id: expected 0 < codebook_size", |m| m.model.mask_token_id = 64),
+            ("model: sample_size: expected a multiple of 2, found 5", |m| m.model.sample_size = 5),
+            ("defaults: num_inference_steps: expected 1 to 10000, found 0", |m| {
+                m.defaults.num_inference_steps = 0
+            }),
+            ("\"../x\": expected a path inside the package", |m| {
+                m.tokenizer.file.path = "../x".to_owned()
+            }),
+            ("flavours: expected at least one", |m| m.flavours.clear()),
+        ];
+        for (expected, change) in cases {
+            let mut manifest = manifest();
+            change(&mut manifest);
+            let error = Manifest::parse(manifest.to_json().as_bytes()).expect_err(expected);
+            assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
+            assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            assert!(Manifest::parse(&text).is_err());
+        }
+
+        #[test]
+        fn never_panics_on_a_changed_byte(at in 0usize..2000, byte: u8) {
+            let mut text = manifest().to_json().into_bytes();
+            let at = at % text.len();
+            text[at] = byte;
+            let _ = Manifest::parse(&text);
+        }
+    }
+}

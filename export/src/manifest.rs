@@ -1,0 +1,48 @@
+//! What the manifest says of a model before its graphs are written.
+
+use std::collections::BTreeMap;
+
+use pocketmuse_package::{self as package, FORMAT_VERSION, FileEntry, Manifest, Model};
+
+use crate::{checkpoint::Checkpoint, models::config::Configs, tokenizer::Tokenizer};
+
+/// A manifest without flavours and previews. `file` is the tokenizer's, `name` the model's if it is
+/// not to be called after the checkpoint.
+pub(crate) fn begin(
+    checkpoint: &Checkpoint,
+    configs: &Configs,
+    (tokenizer, file): (&Tokenizer, FileEntry),
+    name: Option<&str>,
+) -> Manifest {
+    let &Tokenizer { bos, eos, pad, .. } = tokenizer;
+    let max_tokens = configs.text.max_position_embeddings as u32;
+    Manifest {
+        format: FORMAT_VERSION,
+        exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
+        model: model(name.unwrap_or(&name_of(checkpoint)), configs),
+        tokenizer: package::Tokenizer { file, bos, eos, pad, max_tokens },
+        defaults: configs.defaults.clone(),
+        preview: None,
+        flavours: BTreeMap::new(),
+    }
+}
+
+fn model(name: &str, configs: &Configs) -> Model {
+    let Configs { vit, vq, scheduler, .. } = configs;
+    Model {
+        name: name.to_owned(),
+        vocab_size: vit.vocab_size as u32,
+        codebook_size: vit.codebook_size as u32,
+        mask_token_id: scheduler.mask_token_id,
+        masking_schedule: scheduler.masking_schedule,
+        sample_size: vit.sample_size as u32,
+        pixels_per_token: vq.pixels_per_token() as u32,
+        grid_multiple: vit.grid_multiple() as u32,
+    }
+}
+
+/// The checkpoint's folder, which is how people call a model.
+fn name_of(checkpoint: &Checkpoint) -> String {
+    let root = checkpoint.root().canonicalize().unwrap_or_else(|_| checkpoint.root().to_owned());
+    root.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}

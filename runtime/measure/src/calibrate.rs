@@ -1,0 +1,118 @@
+//! What a decoder does, measured on images that the model makes and on random ones: the ranges of its
+//! inner values, and what tokens look like. Knows not what they are for.
+
+use std::{ops::ControlFlow, path::Path};
+
+use pocketmuse::{
+    Loading, Options, Pipeline, Request, Weights,
+    internals::{Decoder, Package, Predictor},
+    rng::{Philox, Purpose},
+};
+use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Ranges, Result, Stage};
+
+/// What the images show: subjects, places and light of many kinds.
+const PROMPTS: [&str; 10] = [
+    "a red lighthouse by the sea at sunset",
+    "a green tree in the snow under a blue sky, black and white photograph",
+    "a big yellow robot in the desert at night with a city in the background",
+    "a white house in a meadow on a sunny day",
+    "a small blue car in the snow under a grey sky with mountains in the background",
+    "a purple hot air balloon under an orange sky, oil painting",
+    "an orange tent in a green field with a forest in the background",
+    "a black sailboat on the ocean in stormy weather",
+    "a pink mushroom in the grass, macro photograph",
+    "a brown rocket in the desert under a starry sky",
+];
+
+/// The longest side of an image in pixels: ranges depend little on the size, and the time goes
+/// with its square.
+const SIDE: u32 = 128;
+
+/// Images of random tokens besides: they cost no steps, and what no prompt shows does not clip.
+const RANDOM: usize = 2;
+
+/// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
+const FRUGAL: Loading = Loading { arena: false, weights: Weights::Mapped };
+
+/// How far a calibration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The image being made, from 0.
+    pub image: usize,
+    /// Images in all.
+    pub images: usize,
+}
+
+/// Makes a few images with `package` and measures the range of every tap of its decoder that is
+/// named as [`RANGE`] says, and what the images' tokens look like.
+///
+/// `on_sample` is called for each image and after each of its steps; breaking cancels.
+///
+/// # Errors
+///
+/// As for [`Pipeline::generate`].
+pub fn calibrate(
+    package: &Path,
+    options: &Options,
+    mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
+) -> Result<Measured> {
+    let pipeline = Pipeline::open_with(package, options)?;
+    let mut predictor = Predictor::load(
+        pipeline.package(),
+        Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
+    )?;
+    let (side, rows) = size(pipeline.manifest());
+    let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
+    let mut images = Vec::new();
+    for (image, prompt) in PROMPTS.into_iter().enumerate() {
+        let sample = Sample { image, images: PROMPTS.len() };
+        let (height, width) = (Some(side), Some(side));
+        let (prompt, seed) = (prompt.to_owned(), image as u64);
+        let request = Request { prompt, seed, height, width, ..Request::default() };
+        let prompt = pipeline.prompt(&request)?;
+        let mut model = prompt.with(&mut predictor)?;
+        images.push(pipeline.choose(&request, &mut model, || on_sample(sample))?);
+    }
+    drop((predictor, pipeline));
+    images.extend((0..RANDOM).map(|image| random(image, rows * rows, codebook_size)));
+    let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
+    let mut decoder = Decoder::load(&observed, FRUGAL)?;
+    let mut measured = Measured::default();
+    for (image, tokens) in images.into_iter().enumerate() {
+        let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let pixels = decoder.decode(&ids, grid)?;
+        if image < PROMPTS.len() {
+            measured.cells.extend(Cell::of_picture(&tokens, grid[1], pixels.values()?));
+        }
+        measure(&decoder, &mut measured.ranges)?;
+    }
+    Ok(measured)
+}
+
+/// The side of the images in pixels and in tokens: the model's own, or a smaller one.
+fn size(manifest: &Manifest) -> (u32, usize) {
+    let model = &manifest.model;
+    let unit = model.pixels_per_token * model.grid_multiple;
+    let whole = model.sample_size * model.pixels_per_token;
+    let side = if whole <= SIDE { whole } else { (SIDE / unit * unit).max(unit) };
+    (side, (side / model.pixels_per_token) as usize)
+}
+
+/// Tokens of an image that shows nothing.
+fn random(image: usize, count: usize, codebook_size: u32) -> Vec<u32> {
+    let philox = Philox::new(image as u64);
+    let uniform = |position| philox.uniform(Purpose::Code, image, 0, position);
+    (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as u32).collect()
+}
+
+/// Each range tap is `[2, channels]`: smallest values, largest values.
+fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
+    let taps =
+        decoder.taps().iter().filter_map(|(name, tap)| Some((name.strip_prefix(RANGE)?, tap)));
+    for (name, tap) in taps {
+        let values = tap.as_f32()?;
+        let (least, most) = values.split_at(values.len() / 2);
+        ranges.widen(name, least, most)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! What ONNX Runtime is told before it loads a graph: threads, memory, form, profile.
+
+use ort::{
+    ep,
+    logging::LogLevel,
+    session::{
+        Session,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
+    },
+};
+
+use super::{Form, SavedGraph, Settings};
+use crate::engine::{
+    loading::{Loading, Weights},
+    runtime::Runtime,
+};
+
+/// A session to be, as `settings` say.
+pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
+    let Loading { arena, weights } = settings.loading;
+    let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
+    let builder = Session::builder(runtime.environment())?
+        // The default policy may choose an accelerator: another provider is another flavour, never
+        // a surprise.
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_execution_providers([cpu])?
+        .with_log_level(LogLevel::Warning)?
+        .with_intra_threads(settings.threads)?
+        .with_intra_op_spinning(!settings.sharing.sleeping_threads)?
+        .with_inter_threads(1)?
+        .with_parallel_execution(false)?
+        .with_prepacking(weights == Weights::Packed)?
+        // A pattern holds for one shape of all inputs, and the positions asked for change from run
+        // to run.
+        .with_memory_pattern(false)?;
+    let builder = match settings.sharing.dynamic_block_base {
+        Some(base) => builder.with_dynamic_block_base(base.get().into())?,
+        None => builder,
+    };
+    let builder = match settings.profile {
+        Some(path) => builder
+            .with_profiling(path)?
+            .with_optimization_level(GraphOptimizationLevel::Disable)?,
+        None => builder,
+    };
+    match settings.form {
+        Form::Exported => Ok(builder),
+        Form::Saved(saved) => Ok(builder
+            .with_optimized_model_path(saved.graph())?
+            .with_config_entry(
+                "session.optimized_model_external_initializers_file_name",
+                SavedGraph::WEIGHTS,
+            )?
+            .with_config_entry(
+                "session.optimized_model_external_initializers_min_size_in_bytes",
+                "1024",
+            )?),
+        Form::Optimised(_) => Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?),
+    }
+}

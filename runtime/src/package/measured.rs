@@ -1,0 +1,46 @@
+//! What measuring needs of a package besides: taps, profiles, its graphs' bytes, and other graphs
+//! run as its own are.
+
+use std::{fs, path::Path};
+
+use pocketmuse_package::{Error, Result, Stage};
+
+use super::Package;
+use crate::{
+    engine::loading::Loading,
+    engine::session::{Session, Settings, Taps},
+};
+
+impl Package {
+    /// The same package with the `wanted` tapped values of its graphs among their outputs.
+    pub fn with_taps(self, wanted: Taps) -> Self {
+        Self { taps: Some(wanted), ..self }
+    }
+
+    /// The same package, whose stages write profiles (see [`Settings`]) into `folder`, each named
+    /// after its stage.
+    pub fn with_profiles(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
+    }
+
+    /// The bytes of the graph of `stage`, its weights left out.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if the file was changed.
+    pub fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
+        let file = &self.entry(stage)?.graph;
+        self.prepared.check(file)?;
+        let path = file.locate(&self.root);
+        fs::read(&path).map_err(|error| Error::io(&path, error))
+    }
+
+    /// Loads another graph, run as those of this package are: see [`Session::of_model`].
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if ONNX Runtime refuses.
+    pub fn load_model(&self, name: &str, model: &[u8], loading: Loading) -> Result<Session> {
+        Session::of_model(self.runtime, name, model, Settings::new(self.threads, loading))
+    }
+}

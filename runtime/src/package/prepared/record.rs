@@ -1,0 +1,113 @@
+//! The record of one package: which of its files passed their digest check, and what was made of its
+//! graphs. A small JSON file that holds its own digest; a damaged one counts as none.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Metadata},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
+use serde::{Deserialize, Serialize};
+
+/// A file that was changed less than this before it was read might be changed again without a new
+/// time: the coarsest clock of a file system ticks every two seconds. It is read again in the next
+/// process.
+pub(super) const SETTLING: Duration = Duration::from_secs(2);
+
+/// A record larger than this is none.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What is kept of one package.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The package's folder.
+    pub(super) package: PathBuf,
+    /// The digest of the package's manifest.
+    pub(super) digest: String,
+    /// The versions of this library and of ONNX Runtime, and the processor's features.
+    pub(super) made_for: String,
+    pub(super) files: BTreeMap<String, Whole>,
+    /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its
+    /// weights are others than the package's.
+    #[serde(default)]
+    pub(super) graphs: BTreeMap<String, Option<Digest>>,
+}
+
+/// A file that was whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Whole {
+    pub(super) sha256: Digest,
+    pub(super) stamp: Stamp,
+    /// Whether it had been left alone for [`SETTLING`] when it was read.
+    pub(super) settled: bool,
+}
+
+/// What changes when a file does. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    bytes: u64,
+    modified: u64,
+    /// When the file or its name was last changed, which no program can set. On systems other than
+    /// Unix: when it was made.
+    changed: u64,
+    inode: u64,
+}
+
+/// A record with its digest, as it is written.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    sha256: Digest,
+    record: Record,
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let modified = nanoseconds(metadata.modified());
+        #[cfg(unix)]
+        let (changed, inode) = {
+            use std::os::unix::fs::MetadataExt as _;
+            let nanoseconds =
+                i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+            (u64::try_from(nanoseconds).unwrap_or(0), metadata.ino())
+        };
+        #[cfg(not(unix))]
+        let (changed, inode) = (nanoseconds(metadata.created()), 0);
+        Self { bytes: metadata.len(), modified, changed, inode }
+    }
+
+    /// Whether the file had been left alone for [`SETTLING`] at `time`.
+    pub(super) fn is_settled(self, time: SystemTime) -> bool {
+        let settled = self.modified.max(self.changed).saturating_add(SETTLING.as_nanos() as u64);
+        self.modified > 0 && settled < nanoseconds(Ok(time))
+    }
+}
+
+fn nanoseconds(time: std::io::Result<SystemTime>) -> u64 {
+    let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0))
+}
+
+/// The record at `path`; `None` if there is none or anything is wrong with it.
+pub(super) fn read(path: &Path) -> Option<Record> {
+    let json = files::read_bounded(path, MAX_BYTES, ErrorKind::Io).ok()?;
+    let Sealed { sha256, record } = serde_json::from_slice(&json).ok()?;
+    (sha256 == seal(&record)).then_some(record)
+}
+
+/// The digest of a record, as it is written.
+fn seal(record: &Record) -> Digest {
+    Digest::of(&serde_json::to_vec(record).expect("plain data with string keys always serializes"))
+}
+
+/// Writes `record` as the file `path`, whose folder is made if need be.
+pub(super) fn write(path: &Path, record: Record) -> Result<()> {
+    let folder = files::parent(path);
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    let sealed = Sealed { sha256: seal(&record), record };
+    let json =
+        serde_json::to_vec_pretty(&sealed).expect("plain data with string keys always serializes");
+    files::write(path, |out| out.write_all(&json))
+}

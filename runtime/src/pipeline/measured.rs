@@ -1,0 +1,86 @@
+//! What measuring needs of a pipeline besides: its package, profiles, and the tokens of a request
+//! without an image being made of them.
+
+use std::{ops::ControlFlow, path::Path};
+
+use pocketmuse_package::{Error, ErrorKind, Result};
+
+use super::Pipeline;
+use crate::{
+    package::Package,
+    request::{Job, Request},
+    sampler::{Canvas, Predict, Schedule, guidance, sample},
+    stages::{Predictor, Primed, Prompted},
+};
+
+/// What the step graph is given for a request, besides tokens.
+pub struct Prompt {
+    primed: Primed,
+    guidance: Vec<f32>,
+    /// Guidance by step.
+    scales: Vec<f32>,
+    grid: [usize; 2],
+}
+
+impl Prompt {
+    /// The step graph with this prompt: what the sampler asks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Predictor::with`].
+    pub fn with<'a>(&'a self, predictor: &'a mut Predictor) -> Result<Prompted<'a>> {
+        let prompted = predictor.with(&self.primed, &self.guidance, self.grid)?;
+        Ok(prompted.guided(self.scales.clone()))
+    }
+}
+
+impl Pipeline {
+    /// The opened package.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+
+    /// The same pipeline, whose stages write profiles into `folder`.
+    pub fn with_profiles(self, folder: &Path) -> Self {
+        Self { package: self.package.with_profiles(folder), ..self }
+    }
+
+    /// Encodes the prompts of `request` and runs the prologue.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`].
+    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
+        let job = Job::new(request, self.manifest())?;
+        let mut turn = self.turn(&job)?;
+        let conditions = turn.prime();
+        turn.drop_all();
+        let conditions = conditions?;
+        Ok(Prompt {
+            primed: conditions.primed,
+            guidance: conditions.guidance,
+            scales: guidance::scales(&job),
+            grid: job.grid,
+        })
+    }
+
+    /// Chooses the tokens of the images that `request` asks for, from all masked, as `model` says.
+    /// Returns them image after image, row after row.
+    ///
+    /// # Errors
+    ///
+    /// What `model` fails with; `Cancelled` if `on_step` broke.
+    pub fn choose<P: Predict<Error = Error>>(
+        &self,
+        request: &Request,
+        model: &mut P,
+        mut on_step: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<u32>> {
+        let job = Job::new(request, self.manifest())?;
+        let mut canvas = Canvas::masked(&job);
+        if sample(model, &mut canvas, &Schedule::of(&job), |_, _| on_step())?.is_break() {
+            return Err(Error::new(ErrorKind::Cancelled, "", "the sampling was cancelled"));
+        }
+        Ok(canvas.tokens.into_iter().flatten().collect())
+    }
+}

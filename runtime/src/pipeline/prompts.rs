@@ -1,0 +1,206 @@
+//! The prompts of a request as token ids, and what their weights do to the texts that the text
+//! encoder makes of them. Knows no graph.
+//!
+//! A token of weight `w` gets the hidden state `e + w (h - e)`, where `h` is its own and `e` that
+//! of the empty prompt at its place: scaling `h` itself would do nothing, since the prologue
+//! normalises each token's state. What sums up the whole prompt, the pooled embedding and the
+//! states of the end and the padding, has no token to weigh; it becomes `t + (w - 1) (t - u)` with
+//! `u` the same of the prompt without the weighted words, for every run of tokens of one weight. So
+//! a weight of 0 leaves the pooled embedding of the prompt without the words, and 1 changes no bit.
+
+use std::ops::Range;
+
+use pocketmuse_package::Result;
+
+use super::warm::Texts;
+use crate::{engine::session::Tensor, request::Job, stages::Text, text::tokenizer::Tokenizer};
+
+/// The prompts in the order of the guidance branches, and how much each branch counts.
+pub(crate) struct Prompts {
+    branches: Vec<Branch>,
+    /// The ids of the empty prompt.
+    empty: Vec<u32>,
+    pub(crate) guidance: Vec<f32>,
+    /// What of a prompt did not fit, for people.
+    pub(crate) truncated: Vec<String>,
+}
+
+/// A prompt's ids, and what its own tokens, from the second on, weigh.
+struct Branch {
+    ids: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Prompts {
+    /// The prompt, and the negative prompt before it if there is guidance.
+    pub(crate) fn new(job: &Job, tokenizer: &Tokenizer) -> Result<Self> {
+        let (prompt, negative) =
+            (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
+        let g = job.guidance_scale;
+        let (texts, guidance) = if job.is_guided() {
+            (vec![negative, prompt], vec![1.0 - g, g])
+        } else {
+            (vec![prompt], vec![1.0])
+        };
+        let (mut branches, mut truncated) = (Vec::new(), Vec::new());
+        for (name, text) in texts {
+            let weighted = job.request.weighted(name, text)?;
+            let encoded = tokenizer.encode(&weighted.text)?;
+            let weights = encoded.starts.iter().map(|start| weighted.at(*start)).collect();
+            branches.push(Branch { ids: encoded.ids, weights });
+            truncated.extend(encoded.truncated.map(|rest| format!("{name}: {rest}")));
+        }
+        Ok(Self { branches, empty: tokenizer.encode("")?.ids, guidance, truncated })
+    }
+
+    /// The ids of all texts that [`Self::text`] needs.
+    pub(crate) fn needed(&self) -> Vec<Vec<u32>> {
+        let mut needed: Vec<_> = self.branches.iter().map(|branch| branch.ids.clone()).collect();
+        for branch in self.branches.iter().filter(|branch| branch.is_weighted()) {
+            needed.push(self.empty.clone());
+            needed
+                .extend(branch.runs().into_iter().map(|(run, _)| branch.without(run, &self.empty)));
+        }
+        needed
+    }
+
+    /// The texts of the branches, one after another.
+    ///
+    /// # Errors
+    ///
+    /// `Runtime` if one is missing or of another size.
+    pub(crate) fn text(&self, texts: &Texts) -> Result<Text> {
+        let all =
+            texts.join(&self.branches.iter().map(|branch| &branch.ids[..]).collect::<Vec<_>>())?;
+        if !self.branches.iter().any(Branch::is_weighted) {
+            return Ok(all);
+        }
+        let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
+        for branch in &self.branches {
+            let text = texts.join(&[&branch.ids])?;
+            let mut values = [text.hidden.as_f32()?.to_vec(), text.pooled.as_f32()?.to_vec()];
+            if branch.is_weighted() {
+                branch.weigh(&text, texts, &self.empty, &mut values)?;
+            }
+            hidden.extend_from_slice(&values[0]);
+            pooled.extend_from_slice(&values[1]);
+        }
+        Ok(Text {
+            hidden: Tensor::f32("hidden", &all.hidden.shape(), hidden)?,
+            pooled: Tensor::f32("pooled", &all.pooled.shape(), pooled)?,
+        })
+    }
+}
+
+impl Branch {
+    fn is_weighted(&self) -> bool {
+        self.weights.iter().any(|weight| *weight != 1.0)
+    }
+
+    /// The runs of its own tokens that have one weight other than 1.
+    fn runs(&self) -> Vec<(Range<usize>, f32)> {
+        let mut runs: Vec<(Range<usize>, f32)> = Vec::new();
+        for (at, weight) in self.weights.iter().enumerate().filter(|(_, weight)| **weight != 1.0) {
+            match runs.last_mut() {
+                Some((run, last)) if run.end == at && last == weight => run.end += 1,
+                _ => runs.push((at..at + 1, *weight)),
+            }
+        }
+        runs
+    }
+
+    /// The ids of the prompt without a run, padded as `empty` is.
+    fn without(&self, run: Range<usize>, empty: &[u32]) -> Vec<u32> {
+        let (before, after) = (&self.ids[..=run.start], &self.ids[run.end + 1..]);
+        let padding = vec![empty.last().copied().unwrap_or_default(); run.len()];
+        [before, after, &padding[..]].concat()
+    }
+
+    /// Weighs hidden states and the pooled embedding, `values`, of this prompt's `text`.
+    fn weigh(
+        &self,
+        text: &Text,
+        texts: &Texts,
+        empty: &[u32],
+        [hidden, pooled]: &mut [Vec<f32>; 2],
+    ) -> Result<()> {
+        let nothing = texts.join(&[empty])?;
+        let (width, nothing) = (hidden.len() / self.ids.len(), nothing.hidden.as_f32()?);
+        for (at, weight) in (1..).zip(&self.weights).filter(|(_, weight)| **weight != 1.0) {
+            let states = hidden.iter_mut().zip(nothing).skip(at * width).take(width);
+            states.for_each(|(state, origin)| *state = origin + weight * (*state - origin));
+        }
+        let end = (1 + self.weights.len()) * width;
+        for (run, weight) in self.runs() {
+            let without = texts.join(&[&self.without(run, empty)])?;
+            grow(
+                &mut hidden[end..],
+                &text.hidden.as_f32()?[end..],
+                &without.hidden.as_f32()?[end..],
+                weight,
+            );
+            grow(pooled, text.pooled.as_f32()?, without.pooled.as_f32()?, weight);
+        }
+        Ok(())
+    }
+}
+
+/// Adds to `values` what a weight changes: `(weight - 1) (with - without)`.
+fn grow(values: &mut [f32], with: &[f32], without: &[f32], weight: f32) {
+    let differences = with.iter().zip(without).map(|(with, without)| with - without);
+    values
+        .iter_mut()
+        .zip(differences)
+        .for_each(|(value, difference)| *value += (weight - 1.0) * difference);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text encoder of two numbers a token: the id, and the sum of the ids up to it; the sum of
+    /// all is pooled.
+    fn encoded(ids: &[u32]) -> Text {
+        let mut sum = 0.0;
+        let states = ids.iter().flat_map(|id| {
+            sum += *id as f32;
+            [*id as f32, sum]
+        });
+        let hidden = Tensor::f32("hidden", &[1, ids.len(), 2], states.collect()).expect("a tensor");
+        Text { hidden, pooled: Tensor::f32("pooled", &[1, 1], vec![sum]).expect("a tensor") }
+    }
+
+    fn text(weights: &[f32]) -> [Vec<f32>; 2] {
+        crate::Runtime::for_tests();
+        let branch = Branch { ids: vec![0, 10, 20, 30, 1, 1], weights: weights.to_vec() };
+        let (empty, guidance, truncated) = (vec![0, 1, 1, 1, 1, 1], vec![1.0], Vec::new());
+        let prompts = Prompts { branches: vec![branch], empty, guidance, truncated };
+        let mut texts = Texts::default();
+        prompts.needed().iter().for_each(|ids| texts.keep(ids, encoded(ids)));
+        let text = prompts.text(&texts).expect("all are there");
+        [
+            text.hidden.as_f32().expect("numbers").to_vec(),
+            text.pooled.as_f32().expect("numbers").to_vec(),
+        ]
+    }
+
+    #[test]
+    fn a_weight_moves_its_tokens_and_the_sum() {
+        let plain = [0.0, 0.0, 10.0, 10.0, 20.0, 30.0, 30.0, 60.0, 1.0, 61.0, 1.0, 62.0];
+        assert_eq!(text(&[1.0; 3]), [plain.to_vec(), vec![62.0]]);
+        // 1 + 2 (20 - 1), 2 + 2 (30 - 2); 61 + (61 - 42), 62 + (62 - 43)
+        let doubled = [0.0, 0.0, 10.0, 10.0, 39.0, 58.0, 30.0, 60.0, 1.0, 80.0, 1.0, 81.0];
+        assert_eq!(text(&[1.0, 2.0, 1.0]), [doubled.to_vec(), vec![81.0]]);
+        // As if the words were not there; the last state is that of one more padding.
+        let [hidden, pooled] = text(&[1.0, 0.0, 0.0]);
+        assert_eq!((&hidden[4..8], &pooled[..]), (&[1.0, 2.0, 1.0, 3.0][..], &[14.0][..]));
+    }
+
+    #[test]
+    fn weights_of_several_runs_add_up() {
+        let [_, pooled] = text(&[2.0, 1.0, 0.5]);
+        assert_eq!(pooled, [62.0 + (62.0 - 53.0) - 0.5 * (62.0 - 33.0)]);
+        let runs = Branch { ids: vec![0; 9], weights: vec![2.0, 2.0, 3.0, 1.0, 3.0, 1.0] }.runs();
+        assert_eq!(runs, [(0..2, 2.0), (2..3, 3.0), (4..5, 3.0)]);
+    }
+}

@@ -1,0 +1,312 @@
+//! The kinds that a request chooses from, each with its name in files and flags.
+
+use std::{fmt, str::FromStr};
+
+use pocketmuse_package::{Error, ErrorKind, Model, Result};
+use serde::{Deserialize, Serialize};
+
+use super::bad;
+
+/// Tokens of a margin, at least. With fewer the decoder still draws an edge where the image ends
+/// (docs/tileable.md).
+const MARGIN: usize = 8;
+
+/// Which tokens are chosen in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampler {
+    /// Those the model is surest of, with noise; the rest are masked again. As the reference does.
+    #[default]
+    Confidence,
+    /// The next ones of the Halton order, spread evenly over the picture.
+    Halton,
+}
+
+/// How guidance grows over the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuidanceSchedule {
+    /// The same at every step. As the reference does.
+    #[default]
+    Constant,
+    /// From 1, no guidance, at the first step evenly to the whole at the last.
+    Linear,
+    /// From 1 to the whole along a quarter of a cosine: fast at first.
+    Cosine,
+}
+
+impl Sampler {
+    /// The name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confidence => "confidence",
+            Self::Halton => "halton",
+        }
+    }
+}
+
+impl GuidanceSchedule {
+    /// The name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Linear => "linear",
+            Self::Cosine => "cosine",
+        }
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for GuidanceSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Sampler {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found =
+            [Self::Confidence, Self::Halton].into_iter().find(|sampler| sampler.name() == text);
+        found.ok_or_else(|| unknown("sampler", "confidence or halton", text))
+    }
+}
+
+impl FromStr for GuidanceSchedule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = [Self::Constant, Self::Linear, Self::Cosine]
+            .into_iter()
+            .find(|schedule| schedule.name() == text);
+        found.ok_or_else(|| unknown("guidance_schedule", "constant, linear or cosine", text))
+    }
+}
+
+fn unknown(at: &str, expected: &str, found: &str) -> Error {
+    Error::new(ErrorKind::BadRequest, at, format!("expected {expected}, found {found:?}"))
+}
+
+/// Which generator draws the numbers of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RngKind {
+    /// Philox, a counter-based generator: the same numbers on every platform, whatever the order or the threads.
+    #[default]
+    Own,
+    /// Mersenne twister, drawn exactly as the reference pipeline does on a CPU: slow, for parity tests.
+    Torch,
+}
+
+impl RngKind {
+    /// The name in files and flags: `own` or `torch`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Torch => "torch",
+        }
+    }
+}
+
+impl fmt::Display for RngKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RngKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "own" => Ok(Self::Own),
+            "torch" => Ok(Self::Torch),
+            _ => Err(Error::new(
+                ErrorKind::BadRequest,
+                "rng",
+                format!("expected own or torch, found {text:?}"),
+            )),
+        }
+    }
+}
+
+/// Which edges of a picture meet, so that copies of it can lie side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tileable {
+    /// None.
+    #[default]
+    No,
+    /// The left and the right.
+    Across,
+    /// The top and the bottom.
+    Down,
+    /// All four.
+    Both,
+}
+
+impl Tileable {
+    const ALL: [Self; 4] = [Self::No, Self::Across, Self::Down, Self::Both];
+
+    /// The name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Across => "across",
+            Self::Down => "down",
+            Self::Both => "both",
+        }
+    }
+
+    /// Rows above and below, and columns left and right, that the networks see besides a picture's
+    /// own.
+    pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
+        let whole = MARGIN.next_multiple_of((model.grid_multiple as usize).max(1));
+        let if_any = |wanted| if wanted { whole } else { 0 };
+        [
+            if_any(matches!(self, Self::Down | Self::Both)),
+            if_any(matches!(self, Self::Across | Self::Both)),
+        ]
+    }
+}
+
+impl fmt::Display for Tileable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Tileable {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|tileable| tileable.name() == text).ok_or_else(|| {
+            Error::new(
+                ErrorKind::BadRequest,
+                "tileable",
+                format!("expected no, across, down or both, found {text:?}"),
+            )
+        })
+    }
+}
+
+/// The temperature of the re-masking noise over the steps: finite, at least 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Temperature {
+    /// From the first value at the first step to the second at the last, evenly.
+    Range([f32; 2]),
+    /// From this value down to 0.01, as the reference does with a single number.
+    Decaying(f32),
+}
+
+impl Temperature {
+    /// The values at the first and at the last step.
+    pub fn range(self) -> [f32; 2] {
+        match self {
+            Self::Range(range) => range,
+            Self::Decaying(first) => [first, 0.01],
+        }
+    }
+}
+
+impl fmt::Display for Temperature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range([first, last]) => write!(f, "{first},{last}"),
+            Self::Decaying(first) => write!(f, "{first}"),
+        }
+    }
+}
+
+impl FromStr for Temperature {
+    type Err = Error;
+
+    /// Reads one number, or two with a comma between: `0.7`, `2,0`.
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers: Result<Vec<f32>, _> =
+            text.split(',').map(|number| number.trim().parse()).collect();
+        match numbers.as_deref() {
+            Ok([first]) => Ok(Self::Decaying(*first)),
+            Ok([first, last]) => Ok(Self::Range([*first, *last])),
+            _ => Err(bad(
+                "temperature",
+                format!("expected a number or two with a comma between, found {text:?}"),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for sampler in [Sampler::Confidence, Sampler::Halton] {
+            assert_eq!(sampler.to_string().parse::<Sampler>().expect("its name"), sampler);
+        }
+        for schedule in
+            [GuidanceSchedule::Constant, GuidanceSchedule::Linear, GuidanceSchedule::Cosine]
+        {
+            assert_eq!(
+                schedule.to_string().parse::<GuidanceSchedule>().expect("its name"),
+                schedule
+            );
+        }
+        let error = "random".parse::<Sampler>().expect_err("unknown");
+        assert_eq!(error.to_string(), "sampler: expected confidence or halton, found \"random\"");
+    }
+
+    #[test]
+    fn generators_are_read_back() {
+        for kind in [RngKind::Own, RngKind::Torch] {
+            assert_eq!(kind.to_string().parse::<RngKind>().expect("its name"), kind);
+        }
+        assert_eq!(
+            "numpy".parse::<RngKind>().expect_err("unknown").to_string(),
+            "rng: expected own or torch, found \"numpy\""
+        );
+    }
+
+    #[test]
+    fn tileable_is_read_back() {
+        for tileable in Tileable::ALL {
+            assert_eq!(tileable.to_string().parse::<Tileable>().expect("a name"), tileable);
+            assert_eq!(
+                serde_json::to_string(&tileable).expect("a name"),
+                format!("\"{tileable}\"")
+            );
+        }
+        let error = "x".parse::<Tileable>().expect_err("no name").to_string();
+        assert_eq!(error, "tileable: expected no, across, down or both, found \"x\"");
+    }
+
+    #[test]
+    fn temperatures_are_one_number_or_two() {
+        for (text, expected) in [
+            ("0.7", Temperature::Decaying(0.7)),
+            ("2,0", Temperature::Range([2.0, 0.0])),
+            ("2, 0.5", Temperature::Range([2.0, 0.5])),
+        ] {
+            let found: Temperature = text.parse().expect(text);
+            assert_eq!(found, expected);
+            assert_eq!(found.to_string().parse::<Temperature>().expect(text), expected);
+            let stored = serde_json::to_string(&found).expect("plain data");
+            assert_eq!(serde_json::from_str::<Temperature>(&stored).expect("stored"), expected);
+        }
+        for text in ["", "a", "1,2,3", "1;2"] {
+            let error = text.parse::<Temperature>().expect_err(text).to_string();
+            assert!(
+                error.starts_with("temperature: expected a number or two with a comma between"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The canvas: the tokens of all images and the generator, in the making. Knows no step.
+
+use crate::{
+    request::job::{Job, Saved},
+    sampler::rng::Rng,
+};
+
+/// The tokens of some images of one size, and the generator that draws what is masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    /// The tokens, image after image, row after row; `None` where masked.
+    pub tokens: Vec<Option<u32>>,
+    /// How many images there are.
+    pub images: usize,
+    /// The generator as it was left.
+    pub rng: Rng,
+    /// Of a video: the tokens that its last frame has.
+    pub(crate) end: Option<Vec<u32>>,
+}
+
+impl Canvas {
+    /// A canvas of `images` times as many tokens as an image has.
+    ///
+    /// # Panics
+    ///
+    /// If `tokens.len()` is not a multiple of `images`.
+    pub fn new(tokens: Vec<Option<u32>>, images: usize, rng: Rng) -> Self {
+        let count = tokens.len().checked_div(images).unwrap_or(0);
+        assert_eq!(count * images, tokens.len(), "every image has as many tokens");
+        Self { tokens, images, rng, end: None }
+    }
+
+    /// The canvas of a job that starts from nothing.
+    pub fn masked(job: &Job) -> Self {
+        let rng = Rng::new(job.request.rng, job.request.seed);
+        Self::new(vec![None; job.images() * job.tokens_per_image()], job.images(), rng)
+    }
+
+    /// The canvas as it was saved.
+    pub(crate) fn saved(job: &Job, saved: &Saved) -> Self {
+        let rng = Rng::after(job.request.rng, job.request.seed, saved.drawn);
+        Self { tokens: saved.tokens.clone(), rng, ..Self::masked(job) }
+    }
+
+    /// Tokens of an image.
+    pub(crate) fn tokens_per_image(&self) -> usize {
+        self.tokens.len().checked_div(self.images).unwrap_or(0)
+    }
+}
