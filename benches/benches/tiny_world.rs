@@ -9,10 +9,8 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pocketmuse::{
-    Flavour, Manifest, Options, Output, Pipeline, Request, RngKind,
-    rng::Rng,
-    sampler::{BadLogits, Canvas, Predict, Schedule, sample},
-    tokenize::Tokenizer,
+    Flavour, Manifest, Options, Output, Pipeline, Request, Rng, RngKind,
+    internals::{BadLogits, Canvas, Predict, Schedule, Tokenizer, sample},
 };
 use pocketmuse_package::MaskingSchedule;
 

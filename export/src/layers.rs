@@ -90,10 +90,10 @@ pub(crate) fn centred_norm(
     rms_norm(b, &centred, weights, name, epsilon)
 }
 
-/// The group norm of one picture `[1, c, h, w]`, with weight and bias by channel.
+/// The group norm of one image `[1, c, h, w]`, with weight and bias by channel.
 ///
 /// The statistics are sums of sums, row by row first: a flat sum over millions of values loses
-/// digits. They become one scale and one shift by channel, so the picture itself is read twice and
+/// digits. They become one scale and one shift by channel, so the image itself is read twice and
 /// written once.
 pub(crate) fn group_norm(
     b: &mut Builder,
@@ -217,7 +217,7 @@ pub(crate) fn attention(
     mask: Option<&Value>,
 ) -> Value {
     let weights = attention_weights(b, query, key, mask);
-    attended(b, &weights, value)
+    mix_values(b, &weights, value)
 }
 
 /// The half of [`attention`] before the values, `[n, heads, l, m]`: the last axis sums to 1.
@@ -235,7 +235,7 @@ pub(crate) fn attention_weights(
 }
 
 /// The half of [`attention`] after its weights.
-pub(crate) fn attended(b: &mut Builder, weights: &Value, value: &Value) -> Value {
+pub(crate) fn mix_values(b: &mut Builder, weights: &Value, value: &Value) -> Value {
     let mixed = b.matmul(weights, value);
     let joined = b.transpose(&mixed, &[0, 2, 1, 3]);
     let width = mixed.extent(1) * mixed.extent(3);

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use pocketmuse_package::{self as package, FORMAT_VERSION, FileEntry, Manifest, Model};
 
-use crate::{checkpoint::Checkpoint, models::config::Configs, tokenizer::Tokenizer};
+use crate::{
+    checkpoint::{self, Checkpoint},
+    models::config::Configs,
+    tokenizer::Tokenizer,
+};
 
 /// A manifest without flavours and previews. `file` is the tokenizer's, `name` the model's if it is
 /// not to be called after the checkpoint.
@@ -41,8 +45,12 @@ fn model(name: &str, configs: &Configs) -> Model {
     }
 }
 
-/// The checkpoint's folder, which is how people call a model.
+/// The checkpoint's folder, which is how people call a model; of a snapshot in the hub's cache, the
+/// repository.
 fn name_of(checkpoint: &Checkpoint) -> String {
     let root = checkpoint.root().canonicalize().unwrap_or_else(|_| checkpoint.root().to_owned());
+    if let Some(repository) = checkpoint::repository_of(&root) {
+        return repository.to_owned();
+    }
     root.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -1,9 +1,9 @@
-//! The table of previews: what each code looks like, fitted to pictures that the model made. Knows
+//! The table of previews: what each token looks like, fitted to images that the model made. Knows
 //! no network.
 //!
-//! What a code looks like depends on the codes around it, so the table holds means. A linear map
-//! from a code's vector is fitted by least squares to all cells; a code that was seen then takes
-//! the mean of what the map leaves at its cells. Codes that no picture showed have the map alone.
+//! What a token looks like depends on the tokens around it, so the table holds means. A linear map
+//! from a token's vector is fitted by least squares to all cells; a token that was seen then takes
+//! the mean of what the map leaves at its cells. Tokens that no image showed have the map alone.
 
 use ndarray::{Array1, Array2, Axis};
 use pocketmuse_package::{Cell, PATCH_VALUES};
@@ -11,21 +11,21 @@ use pocketmuse_package::{Cell, PATCH_VALUES};
 /// What keeps coefficients small where few cells are, as a part of the number of cells: vectors are
 /// scaled to deviation 1.
 const RIDGE: f64 = 1e-3;
-/// As how many cells without a difference from the map a code's own cells are weighed against.
+/// As how many cells without a difference from the map a token's own cells are weighed against.
 const DOUBT: f64 = 1.0;
 
-/// The bytes of the table for codes with `vectors`, `[codes, width]`. `None` without cells.
+/// The bytes of the table for tokens with `vectors`, `[tokens, width]`. `None` without cells.
 ///
 /// # Panics
 ///
-/// If a cell has a code without a vector.
+/// If a cell has a token without a vector.
 pub(crate) fn table(vectors: &Array2<f64>, cells: &[Cell]) -> Option<Vec<u8>> {
     if cells.is_empty() {
         return None;
     }
     let features = features(vectors, cells);
-    let codes: Vec<usize> = cells.iter().map(|cell| cell.code as usize).collect();
-    let seen = features.select(Axis(0), &codes);
+    let tokens: Vec<usize> = cells.iter().map(|cell| cell.token as usize).collect();
+    let seen = features.select(Axis(0), &tokens);
     let patches = Array2::from_shape_fn((cells.len(), PATCH_VALUES), |(cell, value)| {
         cells[cell].patch[value].into()
     });
@@ -37,10 +37,10 @@ pub(crate) fn table(vectors: &Array2<f64>, cells: &[Cell]) -> Option<Vec<u8>> {
     let left = patches - seen.dot(&map);
     let mut sums = Array2::<f64>::zeros(table.dim());
     let mut counts = Array1::<f64>::from_elem(table.nrows(), DOUBT);
-    for (code, left) in codes.iter().zip(left.rows()) {
-        let mut sum = sums.row_mut(*code);
+    for (token, left) in tokens.iter().zip(left.rows()) {
+        let mut sum = sums.row_mut(*token);
         sum += &left;
-        counts[*code] += 1.0;
+        counts[*token] += 1.0;
     }
     table += &(sums / counts.insert_axis(Axis(1)));
     Some(table.iter().map(|value| (255.0 * value.clamp(0.0, 1.0)).round() as u8).collect())
@@ -51,12 +51,12 @@ pub(crate) fn table(vectors: &Array2<f64>, cells: &[Cell]) -> Option<Vec<u8>> {
 fn features(vectors: &Array2<f64>, cells: &[Cell]) -> Array2<f64> {
     let count = cells.len() as f64;
     let mean = |of: &dyn Fn(usize) -> f64| {
-        cells.iter().map(|cell| of(cell.code as usize)).sum::<f64>() / count
+        cells.iter().map(|cell| of(cell.token as usize)).sum::<f64>() / count
     };
     let mut features = Array2::ones((vectors.nrows(), vectors.ncols() + 1));
     for (column, values) in vectors.columns().into_iter().enumerate() {
-        let middle = mean(&|code| values[code]);
-        let deviation = mean(&|code| (values[code] - middle).powi(2)).sqrt();
+        let middle = mean(&|token| values[token]);
+        let deviation = mean(&|token| (values[token] - middle).powi(2)).sqrt();
         let scale = if deviation > 0.0 { deviation.recip() } else { 0.0 };
         features.column_mut(column).assign(&values.mapv(|value| (value - middle) * scale));
     }
@@ -109,21 +109,21 @@ mod tests {
         }
     }
 
-    fn cell(code: u32, value: f32) -> Cell {
-        Cell { code, patch: [value; PATCH_VALUES] }
+    fn cell(token: u32, value: f32) -> Cell {
+        Cell { token, patch: [value; PATCH_VALUES] }
     }
 
     #[test]
     fn a_code_looks_as_its_cells_do_and_others_as_their_vectors_say() {
         let vectors = array![[0.0], [1.0], [2.0], [3.0], [1.5], [90.0]];
         let cells: Vec<_> =
-            (0..4).flat_map(|code| vec![cell(code, 0.2 + 0.1 * code as f32); 50]).collect();
+            (0..4).flat_map(|token| vec![cell(token, 0.2 + 0.1 * token as f32); 50]).collect();
         let table = table(&vectors, &cells).expect("cells");
         let found: Vec<_> = table.chunks(PATCH_VALUES).map(|patch| i32::from(patch[7])).collect();
-        for (code, expected) in [(0, 51), (1, 77), (2, 102), (3, 128), (4, 89), (5, 255)] {
+        for (token, expected) in [(0, 51), (1, 77), (2, 102), (3, 128), (4, 89), (5, 255)] {
             assert!(
-                (found[code] - expected).abs() <= 1,
-                "code {code}: expected {expected}, found {found:?}"
+                (found[token] - expected).abs() <= 1,
+                "token {token}: expected {expected}, found {found:?}"
             );
         }
         assert_eq!(table.len(), 6 * PATCH_VALUES);

@@ -2,7 +2,7 @@
 //! neighbour, which takes the package's name when it is complete.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{BufWriter, Write},
     ops::ControlFlow,
@@ -51,8 +51,10 @@ impl<F> PackageWriter<F> {
         if target.exists() && !overwrite {
             return Err(request("expected a folder that does not exist yet, found one"));
         }
-        if target.exists() && !replaceable(target) {
-            return Err(request("expected a package to overwrite, found something else"));
+        if target.exists() {
+            replaceable(target).map_err(|found| {
+                request(&format!("expected a package to overwrite, found {found}"))
+            })?;
         }
         let folder = NewFolder::begin(target, overwrite)?;
         Ok(Self { target: target.to_owned(), folder, progress })
@@ -164,10 +166,21 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
     }
 }
 
-/// Only a package or an empty folder may be overwritten.
-fn replaceable(target: &Path) -> bool {
-    target.join(MANIFEST).is_file()
-        || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none())
+/// Only a package or an empty folder may be overwritten, and nothing that lies in it besides: what
+/// is there instead.
+fn replaceable(target: &Path) -> Result<(), String> {
+    let entries = fs::read_dir(target).map_err(|_| "something else".to_owned())?;
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let manifest = Manifest::read(target).map_err(|_| "something else".to_owned())?;
+    let files = manifest.files().map(|file| file.path.split('/').next().unwrap_or_default());
+    let ours: BTreeSet<_> = files.chain([MANIFEST]).collect();
+    match names.iter().find(|name| !name.to_str().is_some_and(|name| ours.contains(name))) {
+        Some(other) => Err(format!("{other:?} beside one")),
+        None => Ok(()),
+    }
 }
 
 fn is_large(initializer: &Initializer) -> bool {

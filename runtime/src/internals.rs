@@ -8,5 +8,11 @@ pub use crate::{
     },
     package::Package,
     pipeline::measured::Prompt,
+    sampler::{
+        BadLogits, Canvas, Predict, Schedule,
+        rng::{Mt19937, Philox, Purpose},
+        sample,
+    },
     stages::{Decoder, Encoder, Pixels, Predictor, Primed, Prologue, Prompted, Text, TextEncoder},
+    text::tokenizer::{Encoded, Tokenizer},
 };

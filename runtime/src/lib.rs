@@ -42,7 +42,7 @@ mod memory;
 mod text;
 
 // The sampling loop: masked tokens in, chosen tokens out.
-pub mod sampler;
+mod sampler;
 
 // One typed call for each network.
 mod stages;
@@ -77,5 +77,4 @@ pub use request::{
     Budget, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind, Sampler, Sharing,
     Temperature, Tileable, source::Source,
 };
-pub use sampler::rng;
-pub use text::tokenizer as tokenize;
+pub use sampler::rng::Rng;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use pocketmuse::{Flavour, Options, Origin, Pipeline, Request, sampler::Schedule};
+use pocketmuse::{Flavour, Options, Origin, Pipeline, Request, internals::Schedule};
 use pocketmuse_measure::bench::{Part, bench};
 use pocketmuse_package::ErrorKind;
 

@@ -125,7 +125,7 @@ fn a_state_that_does_not_belong_here_is_refused() {
             (s.next_step, s.tokens[0]) = (STEPS, None)
         }),
         ("expected the generator own, found torch", |s| {
-            s.rng = pocketmuse::rng::Rng::new(RngKind::Torch, 1)
+            s.rng = pocketmuse::Rng::new(RngKind::Torch, 1)
         }),
         ("num_inference_steps: expected 1 to", |s| s.request.num_inference_steps = Some(0)),
         ("expected the image and mask", |s| s.request.width = Some(64)),

@@ -49,7 +49,8 @@ pub(crate) struct Judge(Session);
 impl Judge {
     pub(crate) fn open(path: &Path) -> Self {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-        let settings = Settings::new(1, Loading::of(Stage::Decoder)); // one thread, as for the pipelines
+        // One thread, as for the pipelines.
+        let settings = Settings::new(1, Loading::of(Stage::Decoder));
         let model = fs::read(path).expect("a graph");
         Self(Session::of_model(runtime, "the judge", &model, settings).expect("a graph"))
     }

@@ -192,7 +192,7 @@ fn a_video_keeps_to_the_halton_order_and_to_guidance_schedules() {
                 match event {
                     Event::Step { frame, step } => {
                         let kept = step.tokens.iter().zip(step.guess);
-                        let is_kept = |(token, guess): (&Option<u32>, &Option<u32>)| token == guess;
+                        let is_kept = |(token, guess): (&_, &_)| token == guess;
                         if sampler == Sampler::Halton {
                             assert!(kept.into_iter().all(is_kept), "none is masked again");
                         }

@@ -8,6 +8,7 @@ mod generate;
 mod grid;
 mod package;
 mod preview;
+mod repackage;
 mod resume;
 mod synth;
 mod video;
@@ -26,6 +27,7 @@ pub use self::{
     grid::{Axis, FIELDS, GridArgs, Setting},
     package::{PackageArgs, RunArgs},
     preview::Show,
+    repackage::RepackageArgs,
     resume::ResumeArgs,
     synth::{FloatType, SynthArgs},
     video::VideoArgs,
@@ -69,6 +71,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Turn a checkpoint in the hub layout into a package
     Export(ExportArgs),
+    /// Copy a package, or a part of it, to a folder or into one file
+    Package(RepackageArgs),
     /// Show what is in a checkpoint or in a package
     Inspect(InspectArgs),
     /// Run every stage of a package on reference tensors and compare
@@ -107,7 +111,7 @@ pub struct VerifyArgs {
     /// The graphs of the package to run [default: the package's best]
     #[arg(long, value_name = "FLAVOUR")]
     pub flavour: Option<Flavour>,
-    /// Threads to compute with [default: one for each core]
+    /// Threads to compute with [default: one for each fast core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
 }

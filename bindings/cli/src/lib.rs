@@ -50,6 +50,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Video(args) => commands::video::run(args, cli.offline),
         Command::Resume(args) => commands::generate::run(Order::Resume(args), cli.offline),
         Command::Export(args) => commands::export::run(args),
+        Command::Package(args) => commands::repackage::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, cli.offline),
         Command::Bench(args) => commands::bench::run(args, cli.offline),

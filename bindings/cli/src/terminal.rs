@@ -97,6 +97,7 @@ pub(crate) fn error_event(error: &Error) -> Value {
 fn kind_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Io => "io",
+        ErrorKind::NoSpace => "no_space",
         ErrorKind::BadCheckpoint => "bad_checkpoint",
         ErrorKind::PackageDamaged => "package_damaged",
         ErrorKind::BadRequest => "bad_request",

@@ -21,9 +21,9 @@ pub enum ErrorKind {
     /// the model.
     BadRequest,
     /// The memory that may be used is less than the request needs: a larger budget or a smaller
-    /// picture would do.
+    /// image would do.
     NotEnoughMemory,
-    /// A picture or a reference file that the caller handed in is damaged.
+    /// An image or a reference file that the caller handed in is damaged.
     BadInput,
     /// ONNX Runtime was not found, is too old or failed.
     Runtime,

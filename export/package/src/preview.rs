@@ -1,23 +1,23 @@
-//! The colours of codes, which previews are made of: what is measured of decoded pictures, used by
+//! The colours of tokens, which previews are made of: what is measured of decoded images, used by
 //! the exporter, and the bytes that a package holds. Knows no network.
 
 use crate::Ranges;
 
-/// Pixels along each side of a code's patch.
+/// Pixels along each side of a token's patch.
 pub const PATCH: usize = 4;
 
 /// Numbers of a patch: row-major pixels of red, green and blue.
 pub const PATCH_VALUES: usize = 3 * PATCH * PATCH;
 
-/// The file that holds the patches of all codes, one after another, a byte for each number: in
+/// The file that holds the patches of all tokens, one after another, a byte for each number: in
 /// packages, and in checkpoints that bring it.
 pub const PREVIEW: &str = "preview.rgb";
 
-/// A token of a decoded picture and what its square looks like.
+/// A token of a decoded image and what its square looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
-    /// The token's code.
-    pub code: u32,
+    /// The token.
+    pub token: u32,
     /// Its patch, 0 to 1: the means of the pixels.
     pub patch: [f32; PATCH_VALUES],
 }
@@ -27,26 +27,26 @@ pub struct Cell {
 pub struct Measured {
     /// Of the decoder's inner values; none if it has no taps for them.
     pub ranges: Ranges,
-    /// Of pictures that the model makes; none if no preview is wanted.
+    /// Of images that the model makes; none if no preview is wanted.
     pub cells: Vec<Cell>,
 }
 
 impl Cell {
-    /// The cells of a picture, `[3, rows * side, columns * side]` pixels of 0 to 1, whose tokens
-    /// are `codes`, row-major. What lies outside is clipped.
+    /// The cells of an image, `[3, rows * side, columns * side]` pixels of 0 to 1, whose tokens
+    /// are `tokens`, row-major. What lies outside is clipped.
     ///
     /// # Panics
     ///
-    /// If there are not as many pixels as `codes` and `columns` say.
-    pub fn of_picture(codes: &[u32], columns: usize, pixels: &[f32]) -> Vec<Self> {
-        let rows = codes.len() / columns.max(1);
-        let side = (pixels.len() / 3 / codes.len().max(1)).isqrt();
+    /// If there are not as many pixels as `tokens` and `columns` say.
+    pub fn of_image(tokens: &[u32], columns: usize, pixels: &[f32]) -> Vec<Self> {
+        let rows = tokens.len() / columns.max(1);
+        let side = (pixels.len() / 3 / tokens.len().max(1)).isqrt();
         assert_eq!(
             pixels.len(),
             3 * rows * columns * side * side,
             "a square of pixels for each token"
         );
-        let cell = |(at, code): (usize, &u32)| {
+        let cell = |(at, token): (usize, &u32)| {
             let corner = [at / columns * side, at % columns * side];
             let value = |index: usize| {
                 let (pixel, channel) = (index / 3, index % 3);
@@ -58,9 +58,9 @@ impl Cell {
                 });
                 values.sum::<f32>() / (down.len() * across.len()) as f32
             };
-            Self { code: *code, patch: std::array::from_fn(value) }
+            Self { token: *token, patch: std::array::from_fn(value) }
         };
-        codes.iter().enumerate().map(cell).collect()
+        tokens.iter().enumerate().map(cell).collect()
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
             .chain(plane(|y, _| y as f32 / 8.0))
             .chain(plane(|_, _| 7.0))
             .collect();
-        let cells = Cell::of_picture(&[5, 9], 2, &pixels);
-        assert_eq!([cells[0].code, cells[1].code], [5, 9]);
+        let cells = Cell::of_image(&[5, 9], 2, &pixels);
+        assert_eq!([cells[0].token, cells[1].token], [5, 9]);
         let pixel =
             |cell: &Cell, y: usize, x: usize| cell.patch[3 * (y * PATCH + x)..][..3].to_vec();
         assert_eq!(pixel(&cells[0], 0, 0), [0.5 / 16.0, 0.5 / 8.0, 1.0]);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn small_squares_repeat_their_pixels() {
-        let cells = Cell::of_picture(&[0], 1, &[0.0, 0.25, 0.5, 1.0].repeat(3));
+        let cells = Cell::of_image(&[0], 1, &[0.0, 0.25, 0.5, 1.0].repeat(3));
         assert_eq!(cells[0].patch[..6], [0.0; 6]);
         assert_eq!(cells[0].patch[45..], [1.0; 3]);
     }

@@ -1,7 +1,9 @@
 //! A checkpoint in the hub layout: one folder per network, each with a config and tensors. Knows no
 //! model.
 
-mod files;
+mod files_of_network;
+mod found;
+mod json;
 mod safetensors;
 mod weight;
 mod weights;
@@ -11,14 +13,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pocketmuse_package::files;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::{found::repository_of, json::from_str as from_json};
 pub use self::{
     safetensors::TensorInfo,
     weight::Weight,
     weights::{Network, Weights},
 };
-use crate::error::{Error, Result, bad_checkpoint};
+use crate::error::{Error, ErrorKind, Result, bad_checkpoint};
 
 /// A config or tokenizer file larger than this is refused before it is parsed.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -40,6 +44,7 @@ impl Checkpoint {
     ///
     /// `Io` if the folder is not there, `BadCheckpoint` if it is another kind of folder.
     pub fn open(root: &Path) -> Result<Self> {
+        found::no_broken_link(root)?;
         let metadata = fs::metadata(root).map_err(|error| Error::io(root, error))?;
         let missing =
             Self::NETWORKS.iter().chain(&["tokenizer"]).find(|name| !root.join(name).is_dir());
@@ -48,8 +53,11 @@ impl Checkpoint {
                 Err(bad_checkpoint(root.display().to_string(), "expected a folder, found a file"))
             }
             Some(name) => {
+                found::no_broken_link(&root.join(name))?;
+                found::no_other_folder(root)?;
                 let detail = format!(
-                    "expected a checkpoint in the hub layout (folders text_encoder, tokenizer, transformer, vqvae), found no {name}"
+                    "expected a checkpoint in the hub layout \
+                     (folders text_encoder, tokenizer, transformer, vqvae), found no {name}"
                 );
                 Err(bad_checkpoint(root.display().to_string(), detail))
             }
@@ -78,7 +86,7 @@ impl Checkpoint {
     /// If it cannot be read, is not JSON, or lacks a key: the message names it.
     pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let text = self.text(path)?;
-        serde_json::from_str(&text).map_err(|error| self.unexpected(path, &error))
+        from_json(&text).map_err(|error| self.unexpected(path, &error))
     }
 
     /// Like [`Self::json`] for a file that need not be there.
@@ -88,9 +96,7 @@ impl Checkpoint {
     /// If it is there and cannot be read.
     pub fn optional_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.optional_text(path)? {
-            Some(text) => {
-                serde_json::from_str(&text).map(Some).map_err(|error| self.unexpected(path, &error))
-            }
+            Some(text) => from_json(&text).map(Some).map_err(|error| self.unexpected(path, &error)),
             None => Ok(None),
         }
     }
@@ -102,15 +108,10 @@ impl Checkpoint {
     /// If it cannot be read, is absurdly large or is not UTF-8.
     pub fn text(&self, path: &str) -> Result<String> {
         let file = self.root.join(path);
-        let size = fs::metadata(&file).map_err(|error| Error::io(&file, error))?.len();
-        if size > MAX_TEXT_BYTES {
-            let detail = format!("expected at most {MAX_TEXT_BYTES} bytes, found {size}");
-            return Err(bad_checkpoint(file.display().to_string(), detail));
-        }
-        let bytes = fs::read(&file).map_err(|error| Error::io(&file, error))?;
-        String::from_utf8(bytes).map_err(|error| {
-            bad_checkpoint(file.display().to_string(), format!("expected UTF-8, found: {error}"))
-        })
+        found::no_broken_link(&file)?;
+        let text = files::read_text(&file, MAX_TEXT_BYTES, ErrorKind::BadCheckpoint)?;
+        found::no_pointer(&file, text.as_bytes())?;
+        Ok(text)
     }
 
     /// Like [`Self::text`] for a file that need not be there.
@@ -119,7 +120,10 @@ impl Checkpoint {
     ///
     /// If it is there and cannot be read.
     pub fn optional_text(&self, path: &str) -> Result<Option<String>> {
-        if self.root.join(path).exists() { self.text(path).map(Some) } else { Ok(None) }
+        if fs::symlink_metadata(self.root.join(path)).is_err() {
+            return Ok(None);
+        }
+        self.text(path).map(Some)
     }
 
     /// The bytes of a small file, if it is there.
@@ -129,16 +133,17 @@ impl Checkpoint {
     /// If it cannot be read or does not have `expected` bytes.
     pub fn optional_bytes(&self, path: &str, expected: usize) -> Result<Option<Vec<u8>>> {
         let file = self.root.join(path);
-        let found = match fs::metadata(&file) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(file, error)),
-        };
-        if found != expected as u64 {
-            let detail = format!("expected a file of {expected} bytes, found {found}");
+        if fs::symlink_metadata(&file).is_err() {
+            return Ok(None);
+        }
+        found::no_broken_link(&file)?;
+        let bytes = files::read_bounded(&file, expected as u64, ErrorKind::BadCheckpoint)?;
+        found::no_pointer(&file, &bytes)?;
+        if bytes.len() != expected {
+            let detail = format!("expected a file of {expected} bytes, found {}", bytes.len());
             return Err(bad_checkpoint(file.display().to_string(), detail));
         }
-        fs::read(&file).map(Some).map_err(|error| Error::io(file, error))
+        Ok(Some(bytes))
     }
 
     fn unexpected(&self, path: &str, error: &serde_json::Error) -> Error {

@@ -10,12 +10,17 @@ use std::{
 };
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
-use safetensors::tensor::{Dtype as FileDtype, TensorInfo as FileInfo};
+use pocketmuse_package::files;
+use safetensors::tensor::{Dtype as FileDtype, Metadata, TensorInfo as FileInfo};
 
-use crate::error::{Error, Result, bad_checkpoint};
+use super::found;
+use crate::error::{Error, ErrorKind, Result, bad_checkpoint};
 
 /// The format's own limit on the header.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// A pointer of Git LFS is smaller.
+const MOST_POINTER_BYTES: u64 = 1024;
 
 /// Where a tensor lies, and what it is.
 #[derive(Clone, Debug)]
@@ -39,8 +44,15 @@ pub(super) struct TensorFile {
 impl TensorFile {
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<String, TensorInfo>)> {
         let failed = |error| Error::io(path, error);
-        let mut file = File::open(path).map_err(failed)?;
+        found::no_broken_link(path)?;
+        let mut file = files::open(path, ErrorKind::BadCheckpoint)?;
         let size = file.metadata().map_err(failed)?.len();
+        if size < MOST_POINTER_BYTES {
+            let mut contents = Vec::new();
+            file.read_to_end(&mut contents).map_err(failed)?;
+            found::no_pointer(path, &contents)?;
+            file.rewind().map_err(failed)?;
+        }
         let tensors = read_header(&mut file, size).map_err(|error| error.within(path.display()))?;
         Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, tensors))
     }
@@ -84,7 +96,8 @@ fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
         FileDtype::F16 => {
             let halves: Vec<f16> = pairs().map(f16::from_bits).collect();
             let mut values = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut values); // by the processor's own instruction where it has one
+            // By the processor's own instruction where it has one.
+            halves.convert_to_f32_slice(&mut values);
             Some(values)
         }
         FileDtype::BF16 => Some(pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect()),
@@ -104,65 +117,90 @@ fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo
     }
     let mut header = Vec::new();
     file.take(length).read_to_end(&mut header).map_err(|error| wrong(error.to_string()))?;
-    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
-        .map_err(|error| wrong(format!("expected JSON, found: {error}")))?;
-    entries.remove("__metadata__");
-    let start = 8 + length;
-    let tensors = entries
-        .into_iter()
-        .map(|(name, entry)| Ok((name.clone(), tensor(&name, entry, start, size)?)))
-        .collect::<Result<BTreeMap<_, _>>>()?;
-    no_overlap(&tensors)?;
-    Ok(tensors)
-}
-
-fn tensor(name: &str, entry: serde_json::Value, start: u64, size: u64) -> Result<TensorInfo> {
-    let wrong = |detail: String| bad_checkpoint(name, detail);
-    let info: FileInfo = serde_json::from_value(entry).map_err(|error| {
-        wrong(format!("expected dtype, shape and data_offsets, found: {error}"))
+    let available = size - 8 - length;
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
+        fault(&header, available).unwrap_or_else(|| wrong(format!("expected JSON, found: {error}")))
     })?;
-    let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-    let available = size - start;
-    if begin > end || end > available {
-        return Err(wrong(format!(
-            "expected data within {available} bytes (truncated file?), found {begin}..{end}"
-        )));
-    }
-    let elements =
-        info.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent as u64));
-    let expected = elements
-        .and_then(|count| count.checked_mul(info.dtype.bitsize() as u64))
-        .map(|bits| bits / 8);
-    if expected != Some(end - begin) {
-        let expected =
-            expected.map_or("an impossible size".to_owned(), |bytes| format!("{bytes} bytes"));
-        return Err(wrong(format!(
-            "expected {expected} for {:?} {:?}, found {}",
-            info.dtype,
-            info.shape,
-            end - begin
-        )));
-    }
-    Ok(TensorInfo {
-        dtype: format!("{:?}", info.dtype),
-        shape: info.shape,
-        bytes: end - begin,
-        kind: info.dtype,
-        offset: start + begin,
-    })
+    let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+        let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+        if end > available {
+            return Err(outside(&name, info, available));
+        }
+        let info = TensorInfo {
+            dtype: format!("{:?}", info.dtype),
+            shape: info.shape.clone(),
+            bytes: end - begin,
+            kind: info.dtype,
+            offset: 8 + length + begin,
+        };
+        Ok((name, info))
+    });
+    tensors.collect()
 }
 
-fn no_overlap(tensors: &BTreeMap<String, TensorInfo>) -> Result<()> {
-    let mut order: Vec<_> = tensors.iter().filter(|(_, info)| info.bytes > 0).collect();
-    order.sort_by_key(|(_, info)| info.offset);
-    for pair in order.windows(2) {
-        let [(first, a), (second, b)] = [pair[0], pair[1]];
-        if a.offset + a.bytes > b.offset {
-            let detail = format!("expected data of its own, found it overlapping {first}");
-            return Err(bad_checkpoint(second.clone(), detail));
+/// What is wrong with a header that the library refuses, in words; `None` if it is no JSON of
+/// tensors.
+fn fault(header: &[u8], available: u64) -> Option<Error> {
+    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    entries.remove("__metadata__");
+    let mut tensors = Vec::new();
+    for (name, entry) in entries {
+        match serde_json::from_value::<FileInfo>(entry) {
+            Ok(info) => tensors.push((name, info)),
+            Err(error) => {
+                let detail = format!("expected dtype, shape and data_offsets, found: {error}");
+                return Some(bad_checkpoint(name, detail));
+            }
         }
     }
-    Ok(())
+    tensors
+        .iter()
+        .find_map(|(name, info)| wrong_size(name, info, available))
+        .or_else(|| wrong_place(tensors))
+}
+
+fn wrong_size(name: &str, info: &FileInfo, available: u64) -> Option<Error> {
+    let (begin, end) = info.data_offsets;
+    let Some(found) = end.checked_sub(begin) else {
+        return Some(outside(name, info, available));
+    };
+    let elements = info.shape.iter().try_fold(1usize, |count, extent| count.checked_mul(*extent));
+    let bits = elements.and_then(|count| count.checked_mul(info.dtype.bitsize()));
+    let expected = bits.map(|bits| bits / 8);
+    if expected == Some(found) {
+        return None;
+    }
+    let expected =
+        expected.map_or("an impossible size".to_owned(), |bytes| format!("{bytes} bytes"));
+    let FileInfo { dtype, shape, .. } = info;
+    let detail = format!("expected {expected} for {dtype:?} {shape:?}, found {found}");
+    Some(bad_checkpoint(name, detail))
+}
+
+/// Each tensor's data begins where the one before it ends.
+fn wrong_place(mut tensors: Vec<(String, FileInfo)>) -> Option<Error> {
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let (mut before, mut end) = ("the header".to_owned(), 0);
+    for (name, info) in tensors {
+        let (begin, next) = info.data_offsets;
+        if begin < end {
+            let detail = format!("expected data of its own, found it overlapping {before}");
+            return Some(bad_checkpoint(name, detail));
+        }
+        if begin > end {
+            let detail = format!("expected data behind {before} at {end}, found it at {begin}");
+            return Some(bad_checkpoint(name, detail));
+        }
+        (before, end) = (name, next);
+    }
+    None
+}
+
+fn outside(name: &str, info: &FileInfo, available: u64) -> Error {
+    let (begin, end) = info.data_offsets;
+    let detail =
+        format!("expected data within {available} bytes (truncated file?), found {begin}..{end}");
+    bad_checkpoint(name, detail)
 }
 
 #[cfg(test)]
@@ -220,6 +258,11 @@ mod tests {
                 r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#,
                 "a: expected dtype, shape and data_offsets",
             ),
+            (
+                r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#,
+                "a: expected data behind the header at 0, found it at 2",
+            ),
+            (r#"{"__metadata__":3}"#, "header: expected JSON"),
         ];
         for (header, expected) in cases {
             let error = open(header, &[0; 4]).map(|_| ()).expect_err(expected).to_string();

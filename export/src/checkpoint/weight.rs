@@ -86,7 +86,7 @@ impl Weight {
         let &[rows, columns] = self.shape.as_slice() else {
             panic!("a matrix, not {:?}", self.shape)
         };
-        self.map(&[columns, rows], move |values| transposed(&values, rows, columns))
+        self.map(&[columns, rows], move |values| transpose(&values, rows, columns))
     }
 
     /// The axes in another order: `permute(&[0, 2, 3, 1])` turns OIHW into OHWI.
@@ -120,7 +120,7 @@ impl Weight {
 }
 
 /// By square tiles, since a whole column of a large matrix does not fit the cache.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
     let mut turned = vec![0.0; values.len()];
     for top in (0..rows).step_by(TILE) {

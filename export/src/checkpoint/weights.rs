@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    files,
+    files_of_network,
     safetensors::{TensorFile, TensorInfo},
     weight::Weight,
 };
@@ -26,7 +26,7 @@ impl Network {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let mut files = Vec::new();
         let mut tensors = BTreeMap::new();
-        for path in files::find(folder)? {
+        for path in files_of_network::find(folder)? {
             let (file, found) = TensorFile::open(&path)?;
             for (name, info) in found {
                 if tensors.insert(name.clone(), (files.len(), info)).is_some() {

@@ -267,7 +267,7 @@ impl VqConfig {
     fn check(&self) -> Result<()> {
         let sizes = [
             ("latent_channels", self.latent_channels),
-            ("vq_embed_dim", self.code_width()),
+            ("vq_embed_dim", self.vector_width()),
             ("num_vq_embeddings", self.num_vq_embeddings),
         ];
         sizes.into_iter().try_for_each(|(name, size)| within(name, size, MAX_SIZE))?;
@@ -299,8 +299,8 @@ impl VqConfig {
         expect("mid_block_add_attention", "false", &self.mid_block_add_attention.to_string())
     }
 
-    /// Values of one code.
-    pub(crate) fn code_width(&self) -> usize {
+    /// Values of one vector of the codebook.
+    pub(crate) fn vector_width(&self) -> usize {
         self.vq_embed_dim.unwrap_or(self.latent_channels)
     }
 

@@ -1,4 +1,4 @@
-//! The VQ-GAN's encoder: pixels to the nearest codes. Only editing needs it.
+//! The VQ-GAN's encoder: pixels to the tokens of the nearest vectors. Only editing needs it.
 
 use pocketmuse_package::{Dim, Dtype};
 
@@ -45,7 +45,7 @@ pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
     }
     let x = vq::norm_silu(&mut b, &x, &encoder, "conv_norm_out", groups)?;
     let x = layers::conv(&mut b, &x, &encoder, "conv_out", config.latent_channels, 3)?;
-    let latents = layers::conv(&mut b, &x, weights, "quant_conv", config.code_width(), 1)?;
+    let latents = layers::conv(&mut b, &x, weights, "quant_conv", config.vector_width(), 1)?;
     b.tap("encode.latents", &latents);
     let tokens = nearest(&mut b, &latents, config, weights)?;
     b.output("tokens", &tokens);
@@ -65,19 +65,19 @@ fn downsample(
     layers::conv_with(b, x, &weights.scope("downsamplers.0"), "conv", width, 3, conv, halved)
 }
 
-/// Codes by Euclidean distance: the smallest `|code|^2 - 2 code x`, since `|x|^2` is the same for
-/// all.
+/// Tokens by Euclidean distance: the smallest `|vector|^2 - 2 vector x`, since `|x|^2` is the same
+/// for all.
 fn nearest(
     b: &mut Builder,
     latents: &Value,
     config: &VqConfig,
     weights: &Weights,
 ) -> Result<Value> {
-    let (count, width) = (config.num_vq_embeddings, config.code_width());
-    let codes = weights.get("quantize.embedding.weight", &[count, width])?;
-    let lengths = squared_lengths(&codes);
+    let (count, width) = (config.num_vq_embeddings, config.vector_width());
+    let vectors = weights.get("quantize.embedding.weight", &[count, width])?;
+    let lengths = squared_lengths(&vectors);
     let pixels = b.transpose(latents, &[0, 2, 3, 1]); // NCHW => NHWC
-    let products = layers::product(b, &pixels, "codes", &codes.scale(-2.0));
+    let products = layers::product(b, &pixels, "codes", &vectors.scale(-2.0));
     let lengths = b.weight("codes.squared_lengths", &lengths);
     let distances = b.add(&products, &lengths);
     let [height, width] = [latents.shape()[2].clone(), latents.shape()[3].clone()];
@@ -86,11 +86,12 @@ fn nearest(
     Ok(nearest)
 }
 
-fn squared_lengths(codes: &Weight) -> Weight {
-    let (count, width) = (codes.shape()[0], codes.shape()[1]);
-    codes.map(&[count], move |values| {
-        let square =
-            |code: &[f32]| code.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
+fn squared_lengths(vectors: &Weight) -> Weight {
+    let (count, width) = (vectors.shape()[0], vectors.shape()[1]);
+    vectors.map(&[count], move |values| {
+        let square = |vector: &[f32]| {
+            vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32
+        };
         values.chunks_exact(width).map(square).collect()
     })
 }

@@ -210,7 +210,7 @@ impl Step<'_> {
         let query = layers::split_heads(b, &query, heads);
         let attention = layers::attention_weights(b, &query, &key, None);
         b.tap(&format!("{ATTENTION}{name}"), &attention);
-        let mixed = layers::attended(b, &attention, &value);
+        let mixed = layers::mix_values(b, &attention, &value);
         layers::linear(b, &mixed, weights, "to_out.0", width)
     }
 

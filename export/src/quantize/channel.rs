@@ -54,7 +54,7 @@ pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
     let row = |row: &[f32]| {
         row.iter()
             .zip(&inverse)
-            .map(|(weight, inverse)| rounded(weight * inverse))
+            .map(|(weight, inverse)| round(weight * inverse))
             .collect::<Vec<_>>()
     };
     weight.chunks(scales.len()).flat_map(row).collect()
@@ -64,7 +64,7 @@ pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
 pub(super) fn blocks(weight: &[f32], size: usize, scales: &[f32]) -> Vec<u8> {
     let block = |(block, scale): (&[f32], &f32)| {
         let inverse = scale.recip();
-        block.iter().map(|weight| rounded(weight * inverse)).collect::<Vec<_>>()
+        block.iter().map(|weight| round(weight * inverse)).collect::<Vec<_>>()
     };
     weight.chunks(size).zip(scales).flat_map(block).collect()
 }
@@ -78,13 +78,13 @@ pub(super) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     };
     let scales: Vec<f32> = table.chunks(width).map(scale).collect();
     let quantized = |(row, scale): (&[f32], &f32)| {
-        row.iter().map(|value| rounded(value / scale)).collect::<Vec<_>>()
+        row.iter().map(|value| round(value / scale)).collect::<Vec<_>>()
     };
     (table.chunks(width).zip(&scales).flat_map(quantized).collect(), scales)
 }
 
 /// To the nearest integer in -127..=127, as the byte of an i8.
-fn rounded(value: f32) -> u8 {
+fn round(value: f32) -> u8 {
     (nearest(value.clamp(-LARGEST, LARGEST)) as i8).cast_unsigned()
 }
 

@@ -1,11 +1,9 @@
 //! A convolution's weight and bias as integers. Knows no operator.
 
-use std::sync::{Arc, OnceLock};
-
-use super::channel;
+use super::{channel, scales};
 use crate::{
     checkpoint::Weight,
-    error::{Error, Result},
+    error::Result,
     graph::{Recipe, little_endian},
 };
 
@@ -34,29 +32,21 @@ pub(crate) fn kernel_recipes(
     let outputs = weight.shape()[0];
     let size = weight.shape()[2..].iter().product::<usize>() * weight.shape()[1];
     let matrix = weight.permute(&[2, 3, 1, 0]); // OIHW => HWIO
-    // Reading a weight is dear and the scales are wanted thrice, so whoever is first keeps them.
-    let scales = {
-        let known = Arc::new(OnceLock::new());
-        move || match known.get() {
-            Some(scales) => Ok(Vec::clone(scales)),
-            None => {
-                let scales = channel::pair_safe_scales(&matrix.values()?, outputs);
-                Ok::<_, Error>(known.get_or_init(|| scales).clone())
-            }
-        }
-    };
-    let values = {
-        let (scales, weight) = (scales.clone(), weight.clone());
-        Recipe::new(move || Ok(channel::blocks(&weight.values()?, size, &scales()?)))
+    let (values, scales) = {
+        let weight = weight.clone();
+        scales::recipes(move || {
+            let scales = channel::pair_safe_scales(&matrix.values()?, outputs);
+            Ok((channel::blocks(&weight.values()?, size, &scales), scales))
+        })
     };
     let bias = {
         let (scales, bias) = (scales.clone(), bias.clone());
-        Recipe::new(move || whole_units(&bias, &scales()?, input))
+        Recipe::new(move || whole_units(&bias, scales.get()?, input))
     };
     let results = results.to_vec();
     let scales = Recipe::new(move || {
         Ok(little_endian(
-            scales()?.iter().zip(&results).map(|(scale, result)| scale / result).collect(),
+            scales.get()?.iter().zip(&results).map(|(scale, result)| scale / result).collect(),
         ))
     });
     KernelRecipes { values, scales, bias }

@@ -1,15 +1,9 @@
 //! `MatMul` with a constant matrix as `DynamicQuantizeLinear` and `MatMulInteger`.
 
-use std::sync::{Arc, OnceLock};
-
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, channel};
-use crate::{
-    checkpoint::Weight,
-    error::Result,
-    graph::{Data, Initializer, Node, Recipe, little_endian},
-};
+use super::{Rewriter, channel, scales};
+use crate::graph::{Data, Initializer, Node};
 
 /// A linear layer of 8 bits.
 pub(super) const OPERATOR: &str = "MatMulInteger";
@@ -24,7 +18,7 @@ pub(super) struct Quantized {
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer) {
     let (input, output) = (&node.inputs[0], &node.outputs[0]);
-    let Quantized { value, scale, zero_point } = quantized(rewriter, input);
+    let Quantized { value, scale, zero_point } = quantize_input(rewriter, input);
     let (matrix, scales) = constants(rewriter, weight);
     let product = format!("{output}.int32");
     rewriter.node(OPERATOR, product.clone(), &[&value, &matrix, &zero_point]);
@@ -34,7 +28,7 @@ pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer
 }
 
 /// `input` in u8, quantized once for all its readers.
-fn quantized(rewriter: &mut Rewriter, input: &str) -> Quantized {
+fn quantize_input(rewriter: &mut Rewriter, input: &str) -> Quantized {
     if let Some(quantized) = rewriter.quantized.get(input) {
         return quantized.clone();
     }
@@ -60,38 +54,21 @@ fn quantized(rewriter: &mut Rewriter, input: &str) -> Quantized {
 fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) {
     let Data::Weight(values) = &weight.data else { unreachable!("only weights are rewritten") };
     let columns = weight.shape[1];
-    // The scales are wanted twice and reading the weight is dear, so whoever is first keeps them.
-    let scales = Arc::new(OnceLock::new());
-    let matrix = {
-        let (values, scales) = (values.clone(), Arc::clone(&scales));
-        Recipe::new(move || {
-            let values = values.values()?;
-            Ok(channel::columns(
-                &values,
-                scales.get_or_init(|| channel::pair_safe_scales(&values, columns)),
-            ))
-        })
-    };
-    let scale = {
-        let values = values.clone();
-        Recipe::new(move || Ok(little_endian(scales_of(&values, &scales, columns)?)))
-    };
+    let values = values.clone();
+    let (matrix, scales) = scales::recipes(move || {
+        let values = values.values()?;
+        let scales = channel::pair_safe_scales(&values, columns);
+        Ok((channel::columns(&values, &scales), scales))
+    });
     let matrix = rewriter.constant(
         format!("{}.s8", weight.name),
         &weight.shape,
         Data::Recipe(Dtype::I8, matrix),
     );
-    let scale = rewriter.constant(
+    let scales = rewriter.constant(
         format!("{}.s8_scale", weight.name),
         &[columns],
-        Data::Recipe(Dtype::F32, scale),
+        Data::Recipe(Dtype::F32, scales.recipe()),
     );
-    (matrix, scale)
-}
-
-fn scales_of(values: &Weight, known: &OnceLock<Vec<f32>>, columns: usize) -> Result<Vec<f32>> {
-    match known.get() {
-        Some(scales) => Ok(scales.clone()),
-        None => Ok(channel::pair_safe_scales(&values.values()?, columns)),
-    }
+    (matrix, scales)
 }

@@ -11,6 +11,7 @@ mod channel;
 mod kernel;
 mod linear;
 mod nibble;
+mod scales;
 mod table;
 
 use std::collections::HashMap;

@@ -1,14 +1,9 @@
 //! `MatMul` with a constant matrix as `MatMulNBits` of 4 bits.
 
-use std::sync::{Arc, OnceLock};
-
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, block};
-use crate::{
-    error::Error,
-    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
-};
+use super::{Rewriter, block, scales};
+use crate::graph::{Attribute, Data, Initializer, Node};
 
 /// A linear layer of 4 bits.
 pub(super) const OPERATOR: &str = "com.microsoft.MatMulNBits";
@@ -33,20 +28,7 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
     let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
     let count = inputs.div_ceil(block::SIZE);
     let rows = values.transpose();
-    // Whoever is first keeps the scales for the other: finding them is most of the work.
-    let known = Arc::new(OnceLock::new());
-    let packed = {
-        let (rows, known) = (rows.clone(), Arc::clone(&known));
-        Recipe::new(move || {
-            let (packed, scales) = block::quantize(&rows.values()?, inputs);
-            known.get_or_init(|| scales);
-            Ok(packed)
-        })
-    };
-    let scales = Recipe::new(move || match known.get() {
-        Some(scales) => Ok::<_, Error>(little_endian(Vec::clone(scales))),
-        None => Ok(little_endian(block::quantize(&rows.values()?, inputs).1)),
-    });
+    let (packed, scales) = scales::recipes(move || Ok(block::quantize(&rows.values()?, inputs)));
     let shape = [outputs, count, block::SIZE / 2];
     let packed =
         rewriter.constant(format!("{}.u4", weight.name), &shape, Data::Recipe(Dtype::U8, packed));
@@ -54,7 +36,7 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
     let scales = rewriter.constant(
         format!("{}.u4_scale", weight.name),
         &shape,
-        Data::Recipe(Dtype::F32, scales),
+        Data::Recipe(Dtype::F32, scales.recipe()),
     );
     (packed, scales)
 }

@@ -1,11 +1,9 @@
 //! `Gather` of rows of a constant table as s8 rows with a scale each.
 
-use std::sync::{Arc, OnceLock};
-
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, channel};
-use crate::graph::{Attribute, Data, Initializer, Node, Recipe, little_endian};
+use super::{Rewriter, channel, scales};
+use crate::graph::{Attribute, Data, Initializer, Node};
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer) {
     let (indices, output) = (&node.inputs[1], &node.outputs[0]);
@@ -24,22 +22,8 @@ fn gather(rewriter: &mut Rewriter, name: String, table: &str, indices: &str) -> 
 fn constants(rewriter: &mut Rewriter, table: &Initializer) -> (String, String) {
     let Data::Weight(values) = &table.data else { unreachable!("only weights are rewritten") };
     let (rows, width) = (table.shape[0], table.shape[1]);
-    let known = Arc::new(OnceLock::new());
-    let packed = {
-        let (values, known) = (values.clone(), Arc::clone(&known));
-        Recipe::new(move || {
-            let (packed, scales) = channel::rows(&values.values()?, width);
-            known.get_or_init(|| scales);
-            Ok(packed)
-        })
-    };
-    let scales = {
-        let values = values.clone();
-        Recipe::new(move || match known.get() {
-            Some(scales) => Ok(little_endian(scales.clone())),
-            None => Ok(little_endian(channel::rows(&values.values()?, width).1)),
-        })
-    };
+    let values = values.clone();
+    let (packed, scales) = scales::recipes(move || Ok(channel::rows(&values.values()?, width)));
     let packed = rewriter.constant(
         format!("{}.s8", table.name),
         &[rows, width],
@@ -48,7 +32,7 @@ fn constants(rewriter: &mut Rewriter, table: &Initializer) -> (String, String) {
     let scales = rewriter.constant(
         format!("{}.s8_scale", table.name),
         &[rows, 1],
-        Data::Recipe(Dtype::F32, scales),
+        Data::Recipe(Dtype::F32, scales.recipe()),
     );
     (packed, scales)
 }

@@ -1,5 +1,5 @@
-//! `vocab.json` and `merges.txt` of a CLIP tokenizer become a `tokenizer.json`. Knows the formats, not
-//! the library that reads them.
+//! `vocab.json` and `merges.txt` of a CLIP tokenizer become a `tokenizer.json`. Knows the formats,
+//! not the library that reads them.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,14 @@
 //! The tokenizer of a checkpoint becomes one `tokenizer.json`, and the ids of the tokens around a
 //! prompt. Knows the formats, not the library that reads them.
 
+mod added;
 mod clip;
 mod names;
 
 use serde_json::Value;
 
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{self, Checkpoint},
     error::{Error, Result, bad_checkpoint},
     models::config::Configs,
 };
@@ -42,6 +43,13 @@ impl Tokenizer {
                 clip::to_json(&vocab, &merges, config.as_deref()).map_err(at)?
             }
         };
+        let added = checkpoint.optional_text("tokenizer/added_tokens.json")?;
+        let files = added::Files {
+            config: config.as_deref(),
+            added: added.as_deref(),
+            special: special.as_deref(),
+        };
+        let json = added::with_added(json, files).map_err(at)?;
         let [bos, eos, pad] =
             names::special_ids(&json, config.as_deref(), special.as_deref()).map_err(at)?;
         let largest = names::largest_id(&json).map_err(at)?;
@@ -57,7 +65,7 @@ impl Tokenizer {
 }
 
 fn parse(file: &'static str, text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| not_json(file, &error))
+    checkpoint::from_json(text).map_err(|error| not_json(file, &error))
 }
 
 fn not_json(file: &str, error: &serde_json::Error) -> Error {

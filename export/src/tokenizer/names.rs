@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{not_json, parse};
@@ -97,26 +98,43 @@ impl Names {
     }
 }
 
+/// What of a `tokenizer.json` says which tokens there are.
+#[derive(Deserialize)]
+struct Tokens {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    vocab: BTreeMap<String, u32>,
+}
+
+impl Tokens {
+    fn read(tokenizer_json: &str) -> Result<Self> {
+        serde_json::from_str(tokenizer_json).map_err(|error| not_json("tokenizer.json", &error))
+    }
+}
+
 /// Every token of a `tokenizer.json` with its id.
-fn all_tokens(tokenizer_json: &str) -> Result<BTreeMap<String, u32>> {
-    #[derive(serde::Deserialize)]
-    struct Tokenizer {
-        #[serde(default)]
-        added_tokens: Vec<Added>,
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Added {
-        id: u32,
-        content: String,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        vocab: BTreeMap<String, u32>,
-    }
-    let tokenizer: Tokenizer =
-        serde_json::from_str(tokenizer_json).map_err(|error| not_json("tokenizer.json", &error))?;
-    let mut tokens = tokenizer.model.vocab;
-    tokens.extend(tokenizer.added_tokens.into_iter().map(|token| (token.content, token.id)));
+pub(super) fn all_tokens(tokenizer_json: &str) -> Result<BTreeMap<String, u32>> {
+    let Tokens { added_tokens, model } = Tokens::read(tokenizer_json)?;
+    let mut tokens = model.vocab;
+    tokens.extend(added_tokens.into_iter().map(|token| (token.content, token.id)));
     Ok(tokens)
+}
+
+/// The id that the tokenizer library gives the next token that is added to a `tokenizer.json`.
+pub(super) fn next_id(tokenizer_json: &str) -> Result<u32> {
+    let Tokens { added_tokens, model } = Tokens::read(tokenizer_json)?;
+    let size = model.vocab.len() as u32;
+    let largest = added_tokens.iter().map(|token| token.id).max();
+    Ok(largest.filter(|id| *id >= size).map_or(size, |id| id.saturating_add(1)))
 }

@@ -3,7 +3,10 @@
 
 use std::ops::ControlFlow;
 
-use pocketmuse::{Loading, Pipeline, Request, internals::Predictor, sampler::Predict};
+use pocketmuse::{
+    Loading, Pipeline, Request,
+    internals::{Predict, Predictor},
+};
 use pocketmuse_package::{Error, Result, Stage};
 
 /// Makes the tokens that `request` asks for with `reference` and, at each step, shows the same

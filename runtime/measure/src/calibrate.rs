@@ -5,8 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
     Loading, Options, Pipeline, Request, Weights,
-    internals::{Decoder, Package, Predictor},
-    rng::{Philox, Purpose},
+    internals::{Decoder, Package, Philox, Predictor, Purpose},
 };
 use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Ranges, Result, Stage};
 
@@ -82,7 +81,7 @@ pub fn calibrate(
         let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
         let pixels = decoder.decode(&ids, grid)?;
         if image < PROMPTS.len() {
-            measured.cells.extend(Cell::of_picture(&tokens, grid[1], pixels.values()?));
+            measured.cells.extend(Cell::of_image(&tokens, grid[1], pixels.values()?));
         }
         measure(&decoder, &mut measured.ranges)?;
     }

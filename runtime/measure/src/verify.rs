@@ -12,9 +12,9 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use pocketmuse::{
     Loading, Options,
     internals::{
-        Decoder, Encoder, Package, Predictor, Primed, Prologue, Tensor, Text, TextEncoder,
+        Decoder, Encoder, Package, Predict as _, Predictor, Primed, Prologue, Tensor, Text,
+        TextEncoder,
     },
-    sampler::Predict as _,
 };
 use pocketmuse_package::{ATTENTION, Result, Stage};
 

@@ -3,45 +3,29 @@
 
 use std::fmt;
 
-use pocketmuse_package::{Dim, Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
+use pocketmuse_package::{Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
     engine::loading::{Loading, Weights},
-    memory::budget::Budget,
+    memory::{
+        budget::Budget,
+        demand::{Demand, StageDemand},
+    },
     package::Options,
     request::{Job, Request},
 };
 
-// Sizes are measured on the bundled model and on a full-size one; docs/memory.md says how.
-
-/// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps.
+/// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps. This and
+/// the next two are measured; docs/memory.md says how.
 const BASE_BYTES: u64 = 24 << 20;
 /// What a loaded graph takes besides its weights.
 const GRAPH_BYTES: u64 = 26 << 20;
 /// What a thread takes: its stack and a kernel's scratch memory.
 const THREAD_BYTES: u64 = 1 << 20;
-/// Intermediate values of the step graph alive at once, in rows of the network's width for each
-/// token and branch.
-const STEP_ROWS: f64 = 6.0;
-/// As [`STEP_ROWS`], of the text encoder.
-const TEXT_ROWS: f64 = 24.0;
-/// The width of an attention head, of which a copy of the scores is held while another is made.
-const HEAD_WIDTH: f64 = 64.0;
-const F32_BYTES: f64 = 4.0;
-/// Intermediate values of a network of the VQ-GAN. Weights grow with the square of a network's
-/// width, intermediate values with the width.
-struct Pixels {
-    /// Bytes for each pixel: so many,
-    least: f64,
-    /// and this share of the square root of the weights' bytes.
-    share: f64,
-    /// What small pictures, tiles and the packing of weights take, as a share of the weights.
-    fixed: f64,
-}
-const DECODER: Pixels = Pixels { least: 560.0, share: 0.22, fixed: 0.0 };
-/// A decoder that computes with integers, by tiles.
-const INTEGER_DECODER: Pixels = Pixels { least: 60.0, share: 0.068, fixed: 0.22 };
-const ENCODER: Pixels = Pixels { least: 60.0, share: 0.12, fixed: 0.55 };
+
+/// The stages in the order they run.
+const ORDER: [Stage; 5] =
+    [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
 
 /// What a request will take, and how its stages are loaded. Prints as a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +43,7 @@ pub struct Plan {
 pub struct StagePlan {
     /// Which.
     pub stage: Stage,
-    /// Whether it stays loaded between pictures; else it is dropped before the next stage is
+    /// Whether it stays loaded between images; else it is dropped before the next stage is
     /// loaded.
     pub warm: bool,
     /// How it is loaded.
@@ -102,11 +86,14 @@ impl Plan {
         let demand = Demand::of(manifest, flavour, entries.get(&Stage::Step), job);
         // An edit begins with the encoder; nothing else needs it.
         let is_edit = job.request.strength.is_some();
-        let order =
-            [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
-        let order = order.into_iter().filter(|stage| is_edit || *stage != Stage::Encoder);
-        let stages =
-            order.filter_map(|stage| Some(demand.stage(stage, entries.get(&stage)?))).collect();
+        let is_run = |stage: &Stage| is_edit || *stage != Stage::Encoder;
+        let stages = ORDER.into_iter().filter(is_run).filter_map(|stage| {
+            let StageDemand { weights, weights_bytes, working_bytes } =
+                demand.stage(stage, entries.get(&stage)?);
+            let loading = Loading { weights, ..Loading::of(stage) };
+            Some(StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) })
+        });
+        let stages = stages.collect();
         let mut plan = Self { budget_bytes, threads: options.threads(), stages };
         plan.predict();
         if plan.peak_rss_bytes() > budget_bytes {
@@ -175,8 +162,8 @@ impl Plan {
             && peaks.any(|(now, before)| now > before && now > self.budget_bytes / 2)
     }
 
-    /// Fills in the peaks. Before the first picture less is held: the peaks are those of the
-    /// pictures after it.
+    /// Fills in the peaks. Before the first image less is held: the peaks are those of the images
+    /// after it.
     fn predict(&mut self) {
         let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES;
         let kept: Vec<_> = self
@@ -195,19 +182,16 @@ impl Plan {
 }
 
 impl StagePlan {
-    /// A stage that is dropped after use.
+    /// A stage that is dropped after use, of unknown size.
     pub(crate) fn alone(stage: Stage) -> Self {
-        let (weights_bytes, working_bytes) = (0, 0);
-        let (peak_rss_bytes, peak_anonymous_bytes) = (0, 0);
-        let loading = Loading::of(stage);
         Self {
             stage,
             warm: false,
-            loading,
-            weights_bytes,
-            working_bytes,
-            peak_rss_bytes,
-            peak_anonymous_bytes,
+            loading: Loading::of(stage),
+            weights_bytes: 0,
+            working_bytes: 0,
+            peak_rss_bytes: 0,
+            peak_anonymous_bytes: 0,
         }
     }
 
@@ -222,120 +206,11 @@ impl StagePlan {
         [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
     }
 
-    /// What of it stays while it waits for the next picture. An arena keeps what it was for.
+    /// What of it stays while it waits for the next image. An arena keeps what it was for.
     fn kept(&self) -> [u64; 2] {
         let arena = if self.loading.arena { self.working_bytes } else { 0 };
         self.loaded().map(|bytes| bytes + arena)
     }
-}
-
-/// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
-const ABSURD_BYTES: u64 = 1 << 56;
-
-/// The sizes that decide what a stage's intermediate values take. Estimates, so they may be as
-/// large as they like.
-struct Demand {
-    flavour: Flavour,
-    tokens: f64,
-    /// Tokens that attend to each other in the step graph.
-    attending: f64,
-    pixels: f64,
-    branches: f64,
-    images: f64,
-    prompt_tokens: f64,
-    /// What the prologue makes and the step graph is given.
-    primed_bytes: f64,
-    /// As much of it as is there while images are decoded: a video needs it for the next frame.
-    kept_bytes: f64,
-    /// The step graph's width.
-    width: f64,
-    codebook_size: f64,
-}
-
-impl Demand {
-    fn of(manifest: &Manifest, flavour: Flavour, step: Option<&StageEntry>, job: &Job) -> Self {
-        let model = &manifest.model;
-        let [rows, columns] = job.outer_grid();
-        let tokens = rows as f64 * columns as f64;
-        let pixels = tokens * f64::from(model.pixels_per_token).powi(2);
-        let branches = if job.is_guided() { 2.0 } else { 1.0 };
-        let inputs = step.map_or(&[][..], |step| &step.inputs);
-        // Guidance has a value for each branch, what the prologue makes has rows.
-        let primed = inputs.iter().map(|spec| (&spec.shape.0[..], spec.dtype.bytes() as f64));
-        let primed =
-            primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
-        let modulations =
-            primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
-        let primed_bytes = branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>();
-        Self {
-            flavour,
-            tokens,
-            attending: tokens / f64::from(model.grid_multiple).powi(2),
-            pixels,
-            branches,
-            images: job.images() as f64,
-            prompt_tokens: manifest.tokenizer.max_tokens.into(),
-            primed_bytes,
-            kept_bytes: if job.video.is_some() { primed_bytes } else { 0.0 },
-            width: modulations.fold(0.0, f64::max),
-            codebook_size: model.codebook_size.into(),
-        }
-    }
-
-    fn stage(&self, stage: Stage, entry: &StageEntry) -> StagePlan {
-        let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
-        let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
-        let working_bytes = (self.working_bytes(stage, weights_bytes) as u64).min(ABSURD_BYTES);
-        let weights = if self.is_copied(stage) { Weights::Packed } else { Weights::Mapped };
-        let loading = Loading { weights, ..Loading::of(stage) };
-        StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) }
-    }
-
-    /// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
-    /// copy them at load all the same, and without packing the kernels of 4-bit layers take more
-    /// memory than the copy does.
-    fn is_copied(&self, stage: Stage) -> bool {
-        match stage {
-            Stage::Encoder => true,
-            Stage::Decoder => self.flavour == Flavour::F32,
-            Stage::Prologue => self.flavour != Flavour::F32,
-            Stage::TextEncoder | Stage::Step => self.flavour == Flavour::Int4,
-        }
-    }
-
-    fn working_bytes(&self, stage: Stage, weights_bytes: u64) -> f64 {
-        let prompt = F32_BYTES * self.prompt_tokens * self.width * TEXT_ROWS;
-        match stage {
-            Stage::TextEncoder => prompt,
-            Stage::Prologue => self.branches * prompt + self.primed_bytes,
-            Stage::Step => {
-                let scores =
-                    2.0 * self.branches * (self.width / HEAD_WIDTH).ceil() * self.attending.powi(2);
-                let rows =
-                    self.tokens * (self.codebook_size + self.branches * self.width * STEP_ROWS);
-                F32_BYTES * (rows + scores) + self.primed_bytes
-            }
-            Stage::Decoder | Stage::Encoder => {
-                let Pixels { least, share, fixed } = match (stage, self.flavour) {
-                    (Stage::Encoder, _) => ENCODER,
-                    (_, Flavour::F32) => DECODER,
-                    _ => INTEGER_DECODER,
-                };
-                let weights = weights_bytes as f64;
-                let made = 3.0 * self.images; // the pictures
-                let kept = if stage == Stage::Decoder { self.kept_bytes } else { 0.0 };
-                self.pixels * (least + share * weights.sqrt() + made) + fixed * weights + kept
-            }
-        }
-    }
-}
-
-/// Values of one branch.
-fn row(shape: &[Dim]) -> f64 {
-    shape
-        .iter()
-        .map(|dim| if let Dim::Fixed(extent) = dim { *extent as f64 } else { 1.0 })
-        .product()
 }
 
 impl fmt::Display for Plan {
@@ -373,6 +248,7 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
+    use pocketmuse_package::{Flavour, Held};
     use serde_json::json;
 
     use super::*;
@@ -497,5 +373,52 @@ mod tests {
         assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
         let plan = plan(512, smallest.parse().expect("a size"), false).expect("enough");
         assert!(plan.to_string().contains("alone"), "{plan}");
+    }
+
+    #[test]
+    fn an_automatic_budget_that_is_too_small_is_tried_all_the_same() {
+        let manifest = full_size();
+        let job = Job::new(&Request::default(), &manifest).expect("a request");
+        let plan = |memory| {
+            let options = Options { memory, threads: Some(2), ..Options::default() };
+            Plan::within(&manifest, &job, &options, 100 << 20)
+        };
+        let plan_of_auto = plan(Budget::Auto).expect("tried");
+        assert!(plan_of_auto.peak_rss_bytes() > plan_of_auto.budget_bytes, "{plan_of_auto}");
+        assert!(plan_of_auto.stages.iter().all(|stage| !stage.warm), "{plan_of_auto}");
+        let packed = plan_of_auto.stages.iter().filter(|stage| stage.is_packed());
+        let packed: Vec<_> = packed.map(|stage| stage.stage).collect();
+        assert_eq!(packed, [Stage::Prologue], "where that takes less memory");
+        let error = plan(Budget::Bytes(100 << 20)).expect_err("asked for");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
+    }
+
+    #[test]
+    fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called() {
+        let mut manifest = full_size();
+        let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
+        for (stage, entry) in stages.iter_mut() {
+            entry.held = Some(Held::of(Flavour::Int8, *stage));
+        }
+        let decoder = |manifest: &Manifest| {
+            let options =
+                Options { memory: Budget::Bytes(4 << 30), threads: Some(2), ..Options::default() };
+            let plan = Plan::new(manifest, &Request::default(), &options).expect("it fits");
+            (plan.clone(), plan.stage(Stage::Decoder).working_bytes)
+        };
+        let (said, integer) = decoder(&manifest);
+        assert_eq!(said, decoder(&full_size()).0, "what older packages do not say is derived");
+        let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
+        stages.get_mut(&Stage::Decoder).expect("a decoder").held = Some(Held::FLOATS);
+        let (_, float) = decoder(&manifest);
+        assert!(float > 5 * integer, "{float} bytes in floats, {integer} in integers");
+    }
+
+    #[test]
+    fn a_package_without_the_flavour_says_which_it_has() {
+        let options = Options { flavour: Some(Flavour::Int4), ..Options::default() };
+        let error = Plan::new(&full_size(), &Request::default(), &options).expect_err("int8 alone");
+        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found int4");
     }
 }

@@ -87,8 +87,9 @@ impl Package {
     /// `BadRequest` if the package was exported without it.
     pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
-            let detail =
-                format!("expected a package with the stage {stage}, found none: export it again");
+            let detail = format!(
+                "expected a package with the stage {stage}, found none: take one that has it"
+            );
             Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
         })
     }

@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
     /// Where the record lies; `None` to keep it in memory alone.
     path: Option<PathBuf>,
     state: Mutex<State>,
+    /// What time it is.
+    clock: fn() -> SystemTime,
 }
 
 struct State {
@@ -78,7 +80,7 @@ impl Prepared {
         });
         let state =
             State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
-        Self { root: root.to_path_buf(), path, state: Mutex::new(state) }
+        Self { root: root.to_path_buf(), path, state: Mutex::new(state), clock: SystemTime::now }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,7 +94,7 @@ impl Prepared {
     /// `PackageDamaged` if the file is missing or not the one that was exported.
     pub(crate) fn check(&self, file: &FileEntry) -> Result<()> {
         let mut state = self.state();
-        let started = (Instant::now(), SystemTime::now());
+        let started = (Instant::now(), (self.clock)());
         let path = file.locate(&self.root);
         let stamp = fs::metadata(&path).ok().map(|metadata| Stamp::of(&metadata));
         let known = state.record.files.get(&file.path);

@@ -8,7 +8,8 @@ use crate::{
     pixels::{Fit, REPAINT, paste},
     request::{
         Job, Request,
-        source::{FittedSource, Mask, Source},
+        fitted::{FittedSource, Mask},
+        source::Source,
         video::Video,
     },
     sampler::{Canvas, Schedule, noise},

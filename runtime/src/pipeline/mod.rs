@@ -5,8 +5,10 @@ mod edit;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
 mod meter;
+mod output;
 mod prompts;
 pub mod state;
+mod state_bytes;
 pub mod trace;
 mod turn;
 mod turns;
@@ -16,10 +18,12 @@ mod watch;
 
 use std::{ops::ControlFlow, path::Path};
 
-use image::RgbImage;
 use pocketmuse_package::{Manifest, Result};
 
-pub use self::watch::{Attention, Prediction, Step, Watch};
+pub use self::{
+    output::Output,
+    watch::{Attention, Prediction, Step, Watch},
+};
 use self::{
     state::State,
     trace::{Trace, Tracer},
@@ -28,7 +32,7 @@ use self::{
     warm::Warm,
 };
 use crate::{
-    memory::{metrics::Report, plan::Plan},
+    memory::plan::Plan,
     package::Package,
     pixels::preview::Preview,
     request::{Job, Options, Request, job::Saved, source::Source, video::Video},
@@ -60,20 +64,6 @@ impl<'a> Origin<'a> {
     pub fn image(source: Option<&'a Source>) -> Self {
         source.map_or(Self::Nothing, Self::Image)
     }
-}
-
-/// What came of a job.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// The images; none of a video, whose frames were handed over.
-    pub images: Vec<RgbImage>,
-    /// Time and memory.
-    pub report: Report,
-    /// What of a prompt did not fit the model and had no effect: for people, a line for each
-    /// prompt.
-    pub truncated: Vec<String>,
-    /// The request with every default filled in: it makes the same images again.
-    pub request: Request,
 }
 
 impl Pipeline {

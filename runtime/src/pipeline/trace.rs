@@ -11,7 +11,8 @@ use pocketmuse_package::{Error, ErrorKind, Model, Result};
 use serde::Serialize;
 
 use super::watch::{Attention, Prediction, Step, Watch};
-use crate::{request::Job, sampler::arithmetic, text::tokenizer::Word};
+pub use crate::text::tokenizer::Word;
+use crate::{request::Job, sampler::arithmetic};
 
 /// What went on inside while images were made.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -9,9 +9,10 @@ use image::{RgbImage, imageops};
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
 use super::{
-    Output, attention,
+    attention,
     edit::{canvas, encoder_pixels, image_digest, paste_known},
     meter::Meter,
+    output::Output,
     prompts::Prompts,
     turns::Held,
     warm::{Slot, Warm},

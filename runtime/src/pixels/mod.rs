@@ -5,6 +5,7 @@
 mod animation;
 mod colour;
 mod container;
+mod encode;
 mod fit;
 mod inks;
 mod limits;
@@ -13,6 +14,7 @@ mod opacity;
 mod paste;
 pub(crate) mod preview;
 mod read;
+mod rgba;
 mod text;
 
 use std::{
@@ -27,10 +29,12 @@ use image::{
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
+pub use encode::to_bytes;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
 pub(crate) use paste::{REPAINT, paste};
 pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
+pub use rgba::{Alpha, Rgba, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
 use crate::Request;

@@ -4,8 +4,10 @@
 use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Result};
 
 use super::{
-    MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request, RngKind, Sampler, Temperature, Tileable, bad,
-    source::FittedSource, video::Video,
+    fields::{MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request},
+    fitted::FittedSource,
+    kinds::{RngKind, Sampler, Temperature, Tileable, bad},
+    video::Video,
 };
 
 /// A request that was checked against a package, and what its images start from.

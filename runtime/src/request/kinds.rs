@@ -5,8 +5,6 @@ use std::{fmt, str::FromStr};
 use pocketmuse_package::{Error, ErrorKind, Model, Result};
 use serde::{Deserialize, Serialize};
 
-use super::bad;
-
 /// Tokens of a margin, at least. With fewer the decoder still draws an edge where the image ends
 /// (docs/tileable.md).
 const MARGIN: usize = 8;
@@ -241,6 +239,11 @@ impl FromStr for Temperature {
             )),
         }
     }
+}
+
+/// A field of a request that is refused.
+pub(super) fn bad(at: &str, detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadRequest, at, detail)
 }
 
 #[cfg(test)]

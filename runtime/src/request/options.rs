@@ -4,7 +4,7 @@ use std::{num::NonZeroU8, path::PathBuf};
 
 use pocketmuse_package::{Flavour, Manifest};
 
-use super::Budget;
+use super::budget::Budget;
 
 /// How the threads of an operator wait for work and share it. The default suits a process that
 /// computes all the time on cores that are alike.
@@ -15,7 +15,7 @@ pub struct Sharing {
     pub sleeping_threads: bool,
     /// Into how many blocks for each thread the rest of an operator's work is divided, over and
     /// over, so that blocks get smaller towards the end and slow cores take fewer of them; 4 is
-    /// what ONNX Runtime advises. `None`: blocks of one size, which is best where cores are alike.
+    /// ONNX Runtime's own example. `None`: blocks of one size, which is best where cores are alike.
     pub dynamic_block_base: Option<NonZeroU8>,
 }
 

@@ -5,12 +5,12 @@ use image::{
     GrayImage, Luma, RgbImage,
     imageops::{self, FilterType},
 };
-use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Model, Result};
+use pocketmuse_package::{Model, Result};
 
-use super::{Job, MAX_SIDE, Request, bad};
-
-/// Image to image when no strength is given.
-const STRENGTH: f64 = 0.5;
+use super::{
+    fields::{MAX_SIDE, Request},
+    kinds::bad,
+};
 
 /// An image to edit, of any size, and what of it is repainted.
 #[derive(Clone, Debug)]
@@ -19,25 +19,6 @@ pub struct Source {
     pub(crate) mask: Option<GrayImage>,
     pub(crate) paste: bool,
     extended: bool,
-}
-
-/// A source brought to the size of a job's images.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct FittedSource {
-    pub(crate) image: RgbImage,
-    pub(crate) mask: Option<Mask>,
-    /// Stands for all of it.
-    pub(crate) digest: Digest,
-}
-
-/// What is repainted, in pixels and in tokens.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mask {
-    /// `None` if known pixels are not to be pasted back.
-    pub(crate) pixels: Option<GrayImage>,
-    pub(crate) tokens: Vec<bool>,
-    /// How far known pixels fade into new ones, in pixels.
-    pub(crate) feather: u32,
 }
 
 impl Source {
@@ -134,37 +115,8 @@ impl Source {
         Self { paste, ..self }
     }
 
-    /// The request with what an edit leaves open filled in, checked: size, strength, and with a
-    /// mask the linear schedule.
-    ///
-    /// The size is `height` and `width` where given; one alone brings the other by the image's
-    /// proportions. Else it is the image's own, or, if the model's own images have fewer
-    /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
-    /// tokens.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Request::resolve`].
-    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Request> {
-        Ok(self.job(request, manifest)?.request)
-    }
-
-    /// The job of an edit, which lacks the fitted source yet.
-    pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
-        let [width, height] = self.size(request, &manifest.model);
-        let inpaints = self.mask.is_some();
-        let linear = inpaints.then_some(MaskingSchedule::Linear);
-        let request = Request {
-            width: Some(width),
-            height: Some(height),
-            strength: request.strength.or(Some(if inpaints { 1.0 } else { STRENGTH })),
-            masking_schedule: request.masking_schedule.or(linear),
-            ..request.clone()
-        };
-        Job::new(&request, manifest)
-    }
-
-    fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
+    /// Width and height of an edit's images, in pixels, as [`Self::resolve`] says.
+    pub(super) fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
         let [across, down] =
             [self.image.width(), self.image.height()].map(|side| f64::from(side.max(1)));
         let own = f64::from(model.sample_size) * f64::from(model.pixels_per_token);
@@ -181,30 +133,6 @@ impl Source {
                 [whole(across * scale + 1e-6), whole(down * scale + 1e-6)]
             }
         }
-    }
-}
-
-impl FittedSource {
-    /// An image, and what of it is repainted.
-    pub(crate) fn new(image: RgbImage, mask: Option<Mask>) -> Self {
-        let mut bytes = image.as_raw().clone();
-        if let Some(mask) = &mask {
-            bytes.extend(mask.tokens.iter().map(|repaint| u8::from(*repaint)));
-            bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
-        }
-        Self { digest: Digest::of(&bytes), image, mask }
-    }
-
-    /// The part of the tokens that is repainted; 1 without a mask.
-    pub(crate) fn mask_ratio(&self) -> f32 {
-        self.mask.as_ref().map_or(1.0, |mask| mask.masked() as f32 / mask.tokens.len() as f32)
-    }
-}
-
-impl Mask {
-    /// How many tokens are repainted.
-    pub(crate) fn masked(&self) -> usize {
-        self.tokens.iter().filter(|repaint| **repaint).count()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse_package::{Defaults, Digest, FORMAT_VERSION, FileEntry, Model, Tokenizer};
+use pocketmuse_package::{
+    Defaults, Digest, ErrorKind, FORMAT_VERSION, FileEntry, Manifest, MaskingSchedule, Model,
+    Tokenizer,
+};
 
 use super::*;
 

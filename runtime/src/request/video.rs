@@ -2,9 +2,6 @@
 //! Knows no network; see [`Pipeline::video`](crate::Pipeline::video).
 
 use image::RgbImage;
-use pocketmuse_package::{Manifest, Result};
-
-use super::{Job, Request, bad};
 
 /// The most frames of a video.
 pub const MAX_FRAMES: u32 = 10_000;
@@ -34,67 +31,6 @@ impl Default for Video {
 }
 
 impl Video {
-    /// The request with every default filled in, checked together with the video.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Request::resolve`]; `BadRequest` too for a value of the video out of its range, a
-    /// motion that moves everything out of view in one frame, and several images at once.
-    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Request> {
-        Ok(self.job(request, manifest)?.request)
-    }
-
-    /// The job of a video, whose end is of any size yet.
-    pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
-        request.check_starts_from_nothing()?;
-        let job = Job::new(request, manifest)?;
-        self.check(&job)?;
-        Ok(Job { video: Some(self.clone()), ..job })
-    }
-
-    fn check(&self, job: &Job) -> Result<()> {
-        if !(1..=MAX_FRAMES).contains(&self.frames) {
-            return Err(bad(
-                "frames",
-                format!("expected 1 to {MAX_FRAMES}, found {}", self.frames),
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.remask) {
-            return Err(bad(
-                "remask",
-                format!("expected a number of 0 to 1, found {}", self.remask),
-            ));
-        }
-        if job.redone_from.is_some() {
-            return Err(bad("variation", "expected none for a video, found one"));
-        }
-        if job.margin != [0; 2] {
-            return Err(bad(
-                "tileable",
-                format!("expected no for a video, found {}", job.request.tileable),
-            ));
-        }
-        if job.images() != 1 {
-            return Err(bad(
-                "num_images_per_prompt",
-                format!("expected 1 for a video, found {}", job.images()),
-            ));
-        }
-        let [rows, columns] = job.grid;
-        for (motion, tokens) in self.motion.into_iter().zip([columns, rows]) {
-            let most = (tokens as u32 - 1) * job.pixels_per_token;
-            if motion.is_nan() || motion.abs() > most as f32 {
-                let [x, y] = self.motion;
-                let detail = format!(
-                    "expected at most {most} of {} pixels a frame, found {x},{y}: nothing of the frame before would stay",
-                    tokens as u32 * job.pixels_per_token
-                );
-                return Err(bad("motion", detail));
-            }
-        }
-        Ok(())
-    }
-
     /// How many whole tokens, columns and rows, the view of a frame is away from that of the first:
     /// as for the author of aMUSEd, who counts from the middle of a pixel.
     pub(crate) fn offset(&self, frame: u32, pixels_per_token: u32) -> [i64; 2] {

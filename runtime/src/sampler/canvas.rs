@@ -1,9 +1,7 @@
 //! The canvas: the tokens of all images and the generator, in the making. Knows no step.
 
-use crate::{
-    request::job::{Job, Saved},
-    sampler::rng::Rng,
-};
+use super::rng::Rng;
+use crate::request::job::{Job, Saved};
 
 /// The tokens of some images of one size, and the generator that draws what is masked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! One code drawn from one row of logits. Knows no step and no image.
 
-use crate::{sampler::arithmetic, sampler::rng::Mt19937};
+use super::{
+    arithmetic,
+    rng::{Mt19937, exponential},
+};
 
 /// A drawn code and the probability it had.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,7 +104,7 @@ impl Drawer {
             if f64::from(probability) < f64::from(best.0) * uniform * 0.999_999 {
                 continue;
             }
-            let score = probability / crate::sampler::rng::exponential(uniform);
+            let score = probability / exponential(uniform);
             if score > best.0 {
                 best = (score, Drawn { code, probability });
             }

@@ -4,8 +4,9 @@
 use pocketmuse_package::MaskingSchedule;
 
 use super::{
-    Canvas, Schedule,
+    canvas::Canvas,
     rng::{Philox, Purpose, Rng},
+    schedule::Schedule,
 };
 use crate::request::{job::Job, video::Video};
 
@@ -91,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::request::RngKind;
+    use crate::{request::RngKind, sampler::rng::Rng};
 
     const MASK: Option<u32> = None;
 

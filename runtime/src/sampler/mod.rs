@@ -10,7 +10,7 @@ pub(crate) mod margin;
 pub(crate) mod noise;
 pub(crate) mod pass;
 mod remask;
-pub mod rng;
+pub(crate) mod rng;
 mod schedule;
 
 use std::{fmt, ops::ControlFlow};

@@ -1,8 +1,8 @@
 //! Noise over known tokens: an edit begins with it, and so does a variation. Knows no network.
 
 use super::{
-    Schedule,
     rng::{Purpose, Rng},
+    schedule::Schedule,
 };
 
 /// `tokens` for each of so many images, each token masked with the chance that the schedule gives

@@ -4,9 +4,12 @@
 use std::ops::ControlFlow;
 
 use super::{
-    Canvas, Predict, Progress, Schedule, frames, noise,
+    Predict, Progress,
+    canvas::Canvas,
+    frames, noise,
     rng::{Philox, Purpose, Rng},
     sample,
+    schedule::Schedule,
 };
 use crate::request::job::{Job, Pass, PassKind};
 

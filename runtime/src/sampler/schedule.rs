@@ -80,13 +80,15 @@ impl Schedule {
     /// # Example
     ///
     /// ```
-    /// use pocketmuse::sampler::Schedule;
+    /// # #[cfg(feature = "measure")] {
+    /// use pocketmuse::internals::Schedule;
     /// use pocketmuse_package::MaskingSchedule;
     /// let schedule = Schedule {
     ///     steps: 12, temperature: [2.0, 0.0], masking: MaskingSchedule::Cosine,
     ///     starting_mask_ratio: 1.0, first_step: 0, codebook_size: 8192, halton: None,
     /// };
     /// assert_eq!(schedule.mask_len(7, 256, 155), 127); // 128 in f64
+    /// # }
     /// ```
     pub fn mask_len(&self, step: usize, tokens: usize, masked: usize) -> usize {
         if step + 1 >= self.steps {

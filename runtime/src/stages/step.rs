@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::{Primed, one};
+use super::{outputs::one, prologue::Primed};
 use crate::{
-    engine::loading::Loading,
-    engine::session::{Input, Session, Taps, Tensor},
+    engine::{
+        loading::Loading,
+        session::{Input, Session, Taps, Tensor},
+    },
     package::Package,
     sampler::{Predict, margin::Margin},
 };

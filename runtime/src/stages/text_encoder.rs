@@ -2,10 +2,12 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::exactly;
+use super::outputs::exactly;
 use crate::{
-    engine::loading::Loading,
-    engine::session::{Input, Session, Tensor},
+    engine::{
+        loading::Loading,
+        session::{Input, Session, Tensor},
+    },
     package::Package,
 };
 

@@ -1,3 +1,3 @@
 //! Prompts as tokens. The only room that names the tokenizer library.
 
-pub mod tokenizer;
+pub(crate) mod tokenizer;

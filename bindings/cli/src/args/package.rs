@@ -22,7 +22,7 @@ pub struct PackageArgs {
 /// How a package is run, and what is printed meanwhile.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
-    /// Threads to compute with [default: one for each core]
+    /// Threads to compute with [default: one for each fast core]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
     /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system

@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 mod job;
 mod package;
 pub(crate) mod prepared;
+pub(crate) mod repackage;
 pub(crate) mod setup;
 pub(crate) mod synth;
 mod tokens;

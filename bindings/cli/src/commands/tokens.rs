@@ -48,12 +48,12 @@ impl TokenLog {
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse::{RngKind, rng::Rng};
+    use pocketmuse::{Rng, RngKind};
 
     use super::*;
 
     #[test]
-    fn is_steps_of_pictures_of_ids() {
+    fn is_steps_of_images_of_ids() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.json");
         let tokens = [Some(3), None, None, Some(7)];

@@ -129,10 +129,7 @@ fn place(map: &[f32], [rows, columns]: [usize; 2]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse::{
-        tokenize::Word,
-        trace::{Rest, TracedStep},
-    };
+    use pocketmuse::trace::{Rest, TracedStep, Word};
 
     use super::*;
 

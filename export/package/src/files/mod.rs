@@ -23,7 +23,7 @@ use std::{
 pub use self::{
     new_file::{NewFile, WholeFile, check_writable, write},
     new_folder::NewFolder,
-    read::{open_bounded, read_bounded, read_stream, read_text},
+    read::{open, open_bounded, read_bounded, read_stream, read_text},
     sweep::sweep,
     temporary::{TemporaryFolder, is_temporary},
 };

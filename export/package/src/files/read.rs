@@ -18,17 +18,35 @@ use crate::{Error, ErrorKind, Result};
 /// `Io` if the file cannot be opened; one of the kind `wrong` if it is too large or no regular
 /// file.
 pub fn open_bounded(path: &Path, most_bytes: u64, wrong: ErrorKind) -> Result<File> {
-    let failed = |error| Error::io(path, error);
-    let check = |metadata: Metadata| {
+    open_checked(path, wrong, |metadata| {
         if metadata.is_file() && metadata.len() <= most_bytes {
-            return Ok(());
+            return None;
         }
-        let found = if metadata.is_file() {
-            format!("{} bytes", metadata.len())
-        } else {
-            kind_of(metadata.file_type()).to_owned()
-        };
-        Err(unexpected(path.display().to_string(), most_bytes, &found, wrong))
+        Some(unexpected(most_bytes, &found(metadata)))
+    })
+}
+
+/// Opens a file of any size. As [`open_bounded`], takes regular files only.
+///
+/// # Errors
+///
+/// `Io` if the file cannot be opened; one of the kind `wrong` if it is no regular file.
+pub fn open(path: &Path, wrong: ErrorKind) -> Result<File> {
+    open_checked(path, wrong, |metadata| {
+        (!metadata.is_file()).then(|| format!("expected a file, found {}", found(metadata)))
+    })
+}
+
+/// Opens a file unless `fault` finds one.
+fn open_checked(
+    path: &Path,
+    wrong: ErrorKind,
+    fault: impl Fn(&Metadata) -> Option<String>,
+) -> Result<File> {
+    let failed = |error| Error::io(path, error);
+    let check = |metadata: Metadata| match fault(&metadata) {
+        Some(detail) => Err(Error::new(wrong, path.display().to_string(), detail)),
+        None => Ok(()),
     };
     // Opening a device can do something to it, so look first; and look again at what was opened.
     check(fs::metadata(path).map_err(failed)?)?;
@@ -93,13 +111,21 @@ pub fn read_stream(
         Error::new(ErrorKind::Io, at, error.to_string()).with_source(error)
     })?;
     if bytes.len() as u64 > most_bytes {
-        return Err(unexpected(at.to_owned(), most_bytes, "more", wrong));
+        return Err(Error::new(wrong, at, unexpected(most_bytes, "more")));
     }
     Ok(bytes)
 }
 
-fn unexpected(at: String, most_bytes: u64, found: &str, wrong: ErrorKind) -> Error {
-    Error::new(wrong, at, format!("expected a file of at most {most_bytes} bytes, found {found}"))
+fn unexpected(most_bytes: u64, found: &str) -> String {
+    format!("expected a file of at most {most_bytes} bytes, found {found}")
+}
+
+fn found(metadata: &Metadata) -> String {
+    if metadata.is_file() {
+        format!("{} bytes", metadata.len())
+    } else {
+        kind_of(metadata.file_type()).to_owned()
+    }
 }
 
 /// What is no regular file, in words.
@@ -175,6 +201,8 @@ mod tests {
         let zero = root.path().join("zero");
         std::os::unix::fs::symlink("/dev/zero", &zero).expect("a link");
         assert_eq!(error(&zero, 9), "expected a file of at most 9 bytes, found a device");
+        let error_of_open = open(&zero, ErrorKind::BadInput).expect_err("refused");
+        assert_eq!(error_of_open.detail(), "expected a file, found a device");
         let _socket = std::os::unix::net::UnixListener::bind(pipe.with_extension("socket"))
             .expect("a socket");
         let socket = error(&pipe.with_extension("socket"), 9);

@@ -41,7 +41,7 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// What a request uses where it says nothing.
     pub defaults: Defaults,
-    /// The colours of the codes for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
+    /// The colours of the tokens for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<FileEntry>,
     /// The graphs, by flavour.
@@ -55,13 +55,13 @@ pub struct Model {
     pub name: String,
     /// Rows of the token embedding; every token id is below it.
     pub vocab_size: u32,
-    /// Codes that can be drawn, `0..codebook_size`; logits have this many columns.
+    /// Tokens that can be drawn, `0..codebook_size`; logits have this many columns.
     pub codebook_size: u32,
     /// The id that stands for "not chosen yet", in `codebook_size..vocab_size`.
     pub mask_token_id: u32,
     /// How many tokens stay masked after a step.
     pub masking_schedule: MaskingSchedule,
-    /// Tokens along each side of the picture the model was trained for.
+    /// Tokens along each side of the image the model was trained for.
     pub sample_size: u32,
     /// Pixels along each side of one token.
     pub pixels_per_token: u32,

@@ -1,8 +1,15 @@
 //! A manifest is parsed once, validated once, then trusted.
 
-use std::path::{Component, Path};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Component, Path},
+};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
 
 use super::{Defaults, FORMAT_VERSION, FileEntry, MANIFEST, Manifest, Model, Stage, Tokenizer};
 use crate::{Error, ErrorKind, Result, files};
@@ -10,15 +17,22 @@ use crate::{Error, ErrorKind, Result, files};
 /// A manifest larger than this is not one; it is refused before it is parsed.
 pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
+/// A file that checkpoints have and packages do not.
+const CHECKPOINT: &str = "model_index.json";
+
 impl Manifest {
     /// Reads and validates the manifest of the package at `root`.
     ///
     /// # Errors
     ///
     /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or
-    /// is of a newer format.
+    /// is of a newer format; `BadRequest` if `root` is a checkpoint.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
+        if root.join(CHECKPOINT).is_file() && !path.exists() {
+            let detail = "expected a package, found a checkpoint: make a package of it with export";
+            return Err(Error::new(ErrorKind::BadRequest, root.display().to_string(), detail));
+        }
         let text = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
         Self::parse(&text).map_err(|error| error.within(path.display()))
     }
@@ -35,6 +49,7 @@ impl Manifest {
         }
         let json =
             |error: serde_json::Error| damaged("", format!("expected a manifest, found: {error}"));
+        let UniqueKeys = serde_json::from_slice(text).map_err(json)?;
         let Versioned { format } = serde_json::from_slice(text).map_err(json)?;
         if !(1..=FORMAT_VERSION).contains(&format) {
             let newer = if format > FORMAT_VERSION {
@@ -78,6 +93,64 @@ impl Manifest {
             }
         }
         self.files().try_for_each(check_path)
+    }
+}
+
+/// JSON in which no object has a key twice: two readers could see different values.
+struct UniqueKeys;
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        let mut keys = BTreeSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if keys.contains(&key) {
+                return Err(de::Error::custom(format!("the key {key:?} twice")));
+            }
+            keys.insert(key);
+            entries.next_value::<Self>()?;
+        }
+        Ok(self)
     }
 }
 
@@ -159,7 +232,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Digest, Flavour, FlavourEntry, MaskingSchedule, StageEntry};
+    use crate::{Digest, Flavour, FlavourEntry, Held, MaskingSchedule, StageEntry};
 
     fn manifest() -> Manifest {
         let file =
@@ -236,6 +309,52 @@ mod tests {
             assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
             assert_eq!(error.kind(), ErrorKind::PackageDamaged);
         }
+    }
+
+    #[test]
+    fn a_key_stands_once_wherever_it_is() {
+        let text = manifest().to_json();
+        for (key, place) in
+            [("format", "\"format\": 1,"), ("name", "\"name\": \"tiny\","), ("step", "\"step\": {")]
+        {
+            let twice = match place.strip_suffix('{') {
+                Some(start) => text.replacen(place, &format!("{start}null, {place}"), 1),
+                None => text.replacen(place, &format!("{place} {place}"), 1),
+            };
+            assert_ne!(twice, text);
+            let error = Manifest::parse(twice.as_bytes()).expect_err("twice").to_string();
+            assert!(error.contains(&format!("the key \"{key}\" twice")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_without_held_is_read_and_kept_as_it_is() {
+        let text = manifest().to_json();
+        assert!(!text.contains("held"));
+        let mut manifest = Manifest::parse(text.as_bytes()).expect("valid");
+        assert_eq!(manifest.to_json(), text, "and so is its digest");
+        let entry = |manifest: &mut Manifest, held| {
+            let stages = &mut manifest.flavours.get_mut(&Flavour::F32).expect("there").stages;
+            let entry = stages.get_mut(&Stage::Step).expect("there");
+            entry.held = held;
+            entry.held(Flavour::F32, Stage::Step).linear_bits
+        };
+        assert_eq!(entry(&mut manifest, None), 32);
+        assert_eq!(entry(&mut manifest, Some(Held { linear_bits: 4, ..Held::FLOATS })), 4);
+        let text = manifest.to_json();
+        assert_eq!(Manifest::parse(text.as_bytes()).expect("valid"), manifest);
+        entry(&mut manifest, Some(Held { linear_bits: 0, ..Held::FLOATS }));
+        let error =
+            Manifest::parse(manifest.to_json().as_bytes()).expect_err("no bits").to_string();
+        assert_eq!(error, "flavours.f32.step: linear_bits: expected 1 to 32, found 0");
+    }
+
+    #[test]
+    fn a_checkpoint_is_no_package() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("model_index.json"), "{}").expect("written");
+        let error = Manifest::read(folder.path()).expect_err("a checkpoint").to_string();
+        assert!(error.ends_with("found a checkpoint: make a package of it with export"), "{error}");
     }
 
     proptest::proptest! {

@@ -15,21 +15,21 @@ pub(super) struct FloatLayers {
 
 impl Layers for FloatLayers {
     /// `[1, channels, h, w]`.
-    type Picture = Value;
+    type Image = Value;
 
     fn conv_in(
         &self,
         b: &mut Builder,
         tokens: &Value,
-        codes: &Weight,
+        vectors: &Weight,
         weights: &Weights,
         outputs: usize,
     ) -> Result<Value> {
-        let table = b.weight("codes", codes);
-        let codes = b.gather(&table, tokens);
-        let codes = b.transpose(&codes, &[0, 3, 1, 2]); // NHWC => NCHW
-        b.observe("conv_in.in", &codes);
-        let x = layers::conv(b, &codes, weights, "conv_in", outputs, 3)?;
+        let table = b.weight("codes", vectors);
+        let vectors = b.gather(&table, tokens);
+        let vectors = b.transpose(&vectors, &[0, 3, 1, 2]); // NHWC => NCHW
+        b.observe("conv_in.in", &vectors);
+        let x = layers::conv(b, &vectors, weights, "conv_in", outputs, 3)?;
         b.observe("conv_in.out", &x);
         Ok(x)
     }

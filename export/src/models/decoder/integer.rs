@@ -1,14 +1,18 @@
-//! The decoder's layers on integers, channels last, rows of a large picture in tiles.
+//! The decoder's layers on integers, channels last, rows of a large image in tiles.
 //!
-//! Between layers a picture is u8, each channel with a scale of its own and the zero point 128. A
-//! norm needs the sums of its input's units and of their squares over the whole picture: the layer
-//! that makes the picture adds them up tile by tile, so tiles are exact. What is f32 lives for one
+//! Between layers an image is u8, each channel with a scale of its own and the zero point 128. A
+//! norm needs the sums of its input's units and of their squares over the whole image: the layer
+//! that makes the image adds them up tile by tile, so tiles are exact. What is f32 lives for one
 //! tile: the norm, SiLU, the sum with the shortcut, and the last convolution, which has three
 //! output channels and no time to win.
 
 use pocketmuse_package::{Dim, Dtype, Ranges};
 
-use super::{Layers, Phases, side, tile::Tile};
+use super::{
+    Layers, Phases, side,
+    tile::Tile,
+    units::{kernel_for_units, rescale, sums, to_f32, to_u8},
+};
 use crate::{
     builder::{Builder, Conv, Step, To, Value},
     checkpoint::{Weight, Weights},
@@ -17,36 +21,36 @@ use crate::{
     models::vq,
 };
 
-/// How many of the last levels, the largest pictures, are computed in tiles.
+/// How many of the last levels, the largest images, are computed in tiles.
 const TILED_LEVELS: usize = 4;
 
 /// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders
 /// twice.
 const TILE_ROWS: usize = 8;
 
-/// How many of the last levels keep their pictures in u8.
+/// How many of the last levels keep their images in u8.
 const ROUNDED_LEVELS: usize = 2;
 
-/// Calibration sees few pictures: values may be larger by this before they are clipped.
+/// Calibration sees few images: values may be larger by this before they are clipped.
 const HEADROOM: f32 = 1.1;
 
 pub(super) struct IntegerLayers<'a> {
     pub(super) groups: usize,
     pub(super) levels: usize,
     pub(super) ranges: &'a Ranges,
-    /// The network's input, whose extents all pictures are multiples of.
+    /// The network's input, whose extents all images are multiples of.
     pub(super) tokens: Value,
 }
 
-/// A picture between layers.
+/// An image between layers.
 #[derive(Clone)]
-pub(super) struct Picture {
+pub(super) struct Image {
     /// `[1, h, w, channels]`: u8, or f32 of the same units, not rounded and not centred, where
-    /// pictures are small.
+    /// images are small.
     value: Value,
     /// Of each channel: what a unit is worth.
     scales: Vec<f32>,
-    /// Of each channel over the whole picture, `[1, channels]`: the sum of units, the sum of
+    /// Of each channel over the whole image, `[1, channels]`: the sum of units, the sum of
     /// squared units.
     sums: [Value; 2],
     /// `1 << level` pixels along each side of a token.
@@ -60,38 +64,38 @@ struct Norm {
 }
 
 impl Layers for IntegerLayers<'_> {
-    type Picture = Picture;
+    type Image = Image;
 
     fn conv_in(
         &self,
         b: &mut Builder,
         tokens: &Value,
-        codes: &Weight,
+        vectors: &Weight,
         weights: &Weights,
         outputs: usize,
-    ) -> Result<Picture> {
-        let step = self.step(b, "conv_in.in", codes.shape()[1])?;
-        let table = b.weight_of_step("codes", codes, step);
-        let codes = b.gather(&table, tokens);
+    ) -> Result<Image> {
+        let step = self.step(b, "conv_in.in", vectors.shape()[1])?;
+        let table = b.weight_of_step("codes", vectors, step);
+        let vectors = b.gather(&table, tokens);
         let scales = self.scales(b, "conv_in.out", outputs)?;
-        self.picture(b, 0, 0, &scales, |b, tile| {
-            let codes = tile.with_border(b, &codes);
-            self.conv(b, tile, &codes, step, weights, "conv_in", outputs)
+        self.image(b, 0, 0, &scales, |b, tile| {
+            let vectors = tile.with_border(b, &vectors);
+            self.conv(b, tile, &vectors, step, weights, "conv_in", outputs)
         })
     }
 
     fn res_block(
         &self,
         b: &mut Builder,
-        x: &Picture,
+        x: &Image,
         weights: &Weights,
         outputs: usize,
-    ) -> Result<Picture> {
+    ) -> Result<Image> {
         let norm = self.norm(b, x, weights, "norm1")?;
         let step = self.step(b, "conv1.in", x.scales.len())?;
         let scales = self.scales(b, "conv1.out", outputs)?;
-        let y = self.picture(b, x.level, x.level, &scales, |b, tile| {
-            let active = activated(b, tile, x, &norm);
+        let y = self.image(b, x.level, x.level, &scales, |b, tile| {
+            let active = activate(b, tile, x, &norm);
             let active = b.quantize(&active, step);
             self.conv(b, tile, &active, step, weights, "conv1", outputs)
         })?;
@@ -99,35 +103,29 @@ impl Layers for IntegerLayers<'_> {
         let step = self.step(b, "conv2.in", outputs)?;
         let (branch_scales, scales) =
             (self.scales(b, "conv2.out", outputs)?, self.scales(b, "out", outputs)?);
-        self.picture(b, x.level, x.level, &scales, |b, tile| {
-            let active = activated(b, tile, &y, &norm);
+        self.image(b, x.level, x.level, &scales, |b, tile| {
+            let active = activate(b, tile, &y, &norm);
             let active = b.quantize(&active, step);
             let branch = self.conv(b, tile, &active, step, weights, "conv2", outputs)?;
             let (shortcut, shortcut_scales) = self.shortcut(b, tile, x, weights, outputs)?;
-            let branch = units_of(b, &branch, &branch_scales, &scales);
-            let shortcut = units_of(b, &shortcut, &shortcut_scales, &scales);
+            let branch = rescale(b, &branch, &branch_scales, &scales);
+            let shortcut = rescale(b, &shortcut, &shortcut_scales, &scales);
             let sum = b.add(&branch, &shortcut);
             Ok(if self.is_rounded(x.level) { b.quantize(&sum, Step::CENTRED) } else { sum })
         })
     }
 
-    fn upsample(
-        &self,
-        b: &mut Builder,
-        x: &Picture,
-        phases: &Phases,
-        level: usize,
-    ) -> Result<Picture> {
+    fn upsample(&self, b: &mut Builder, x: &Image, phases: &Phases, level: usize) -> Result<Image> {
         let channels = x.scales.len();
         let scales = self.scales(b, "upsample.out", channels)?;
-        self.picture(b, x.level, level + 1, &scales, |b, tile| {
+        self.image(b, x.level, level + 1, &scales, |b, tile| {
             let rows = tile.with_border(b, &x.value);
-            let rows = rounded(b, &rows);
+            let rows = to_u8(b, &rows);
             let framed = tile.framed(b, &rows, Step::CENTRED);
             let rows = [0, 1].map(|row| {
                 let columns = [0, 1].map(|column| {
                     let (part, conv) = tile.phase(b, &framed, row, column);
-                    let kernel = worth(&phases.kernels[row][column], &x.scales);
+                    let kernel = kernel_for_units(&phases.kernels[row][column], &x.scales);
                     let name = format!("upsample.{row}{column}");
                     let size = tile.size(&x.value);
                     b.integer_conv(
@@ -141,28 +139,28 @@ impl Layers for IntegerLayers<'_> {
                         size,
                     )
                 });
-                interleaved_columns(b, &columns)
+                interleave_columns(b, &columns)
             });
             let height = if matches!(tile, Tile::Whole) {
                 side(2 << level, "height")
             } else {
                 "rows".into()
             };
-            Ok(interleaved_rows(b, &rows, [height, side(2 << level, "width")]))
+            Ok(interleave_rows(b, &rows, [height, side(2 << level, "width")]))
         })
     }
 
     fn conv_out(
         &self,
         b: &mut Builder,
-        x: &Picture,
+        x: &Image,
         weights: &Weights,
         outputs: usize,
     ) -> Result<Value> {
         let norm = self.norm(b, x, weights, "conv_norm_out")?;
         let size = [side(1 << x.level, "height"), side(1 << x.level, "width")];
         let parts = self.tiles(b, x.level, |b, tile| {
-            let active = activated(b, tile, x, &norm);
+            let active = activate(b, tile, x, &norm);
             let active = tile.framed_float(b, &active);
             let active = b.transpose(&active, &[0, 3, 1, 2]); // NHWC => NCHW
             let conv = tile.conv(3);
@@ -183,7 +181,7 @@ impl Layers for IntegerLayers<'_> {
         let beside = b.transpose(&parts[0], &[1, 2, 0, 3, 4]); // tiles, 1, C, rows, W => 1, C, tiles, rows, W
         let width = self.extent(b, 2, x.level);
         let [height, wide] = size;
-        Ok(reshaped(
+        Ok(reshape_rows(
             b,
             &beside,
             &[Some(1), Some(outputs), None],
@@ -209,21 +207,21 @@ impl IntegerLayers<'_> {
         Ok(Step::holding(least, most))
     }
 
-    /// The scales of a picture's channels.
+    /// The scales of an image's channels.
     fn scales(&self, b: &Builder, name: &str, channels: usize) -> Result<Vec<f32>> {
         let scale = |[least, most]: &[f32; 2]| HEADROOM * most.max(-least) / 127.0;
         let ranges = self.ranges.channels(&b.path(name), channels)?;
         Ok(ranges.iter().map(scale).map(|scale| if scale > 0.0 { scale } else { 1.0 }).collect())
     }
 
-    /// The picture's height (`axis` 1) or width (2) at `level`: a vector of one integer.
+    /// The image's height (`axis` 1) or width (2) at `level`: a vector of one integer.
     fn extent(&self, b: &mut Builder, axis: i64, level: usize) -> Value {
         let tokens = b.shape_of(&self.tokens, axis, axis + 1);
         let scale = b.ints(&[1 << level]);
         b.mul(&tokens, &scale)
     }
 
-    /// Runs `build` for every tile of a picture at `level`, or once for the whole of a small one.
+    /// Runs `build` for every tile of an image at `level`, or once for the whole of a small one.
     fn tiles(
         &self,
         b: &mut Builder,
@@ -233,7 +231,7 @@ impl IntegerLayers<'_> {
         if !self.is_tiled(level) {
             return build(b, &Tile::Whole);
         }
-        // A row of tokens or a part of it is a tile, so tiles are alike whatever the picture's
+        // A row of tokens or a part of it is a tile, so tiles are alike whatever the image's
         // height.
         let (rows_of_token, height) = (1 << level, self.extent(b, 1, level));
         let rows = rows_of_token.min(TILE_ROWS);
@@ -246,15 +244,15 @@ impl IntegerLayers<'_> {
         })
     }
 
-    /// The picture at the level `to` that `build` makes of the tiles of one at the level `from`.
-    fn picture(
+    /// The image at the level `to` that `build` makes of the tiles of one at the level `from`.
+    fn image(
         &self,
         b: &mut Builder,
         from: usize,
         to: usize,
         scales: &[f32],
         build: impl FnOnce(&mut Builder, &Tile) -> Result<Value>,
-    ) -> Result<Picture> {
+    ) -> Result<Image> {
         let parts = self.tiles(b, from, |b, tile| {
             let part = build(b, tile)?;
             let [units, squares] = sums(b, &part);
@@ -263,7 +261,7 @@ impl IntegerLayers<'_> {
         let [value, units, squares] = parts.as_slice() else {
             unreachable!("three parts were built")
         };
-        let mut picture = Picture {
+        let mut image = Image {
             value: value.clone(),
             scales: scales.to_vec(),
             sums: [units.clone(), squares.clone()],
@@ -274,13 +272,13 @@ impl IntegerLayers<'_> {
             let shape =
                 [1.into(), side(1 << to, "height"), side(1 << to, "width"), channels.into()];
             let width = self.extent(b, 2, to);
-            picture.value = reshaped(b, value, &[Some(1), None], &width, Some(channels), &shape);
-            picture.sums = [units, squares].map(|sums| {
+            image.value = reshape_rows(b, value, &[Some(1), None], &width, Some(channels), &shape);
+            image.sums = [units, squares].map(|sums| {
                 let sum = b.sum(sums, &[0]);
                 b.reshape(&sum, &[To::Is(1), To::Is(channels)])
             });
         }
-        Ok(picture)
+        Ok(image)
     }
 
     /// A convolution of a tile and its border.
@@ -302,12 +300,12 @@ impl IntegerLayers<'_> {
         Ok(b.integer_conv(&framed, step, name, &weight, &bias, &scales, tile.conv(3), size))
     }
 
-    /// What goes beside the convolutions, with its scales: the picture, or its 1 x 1 convolution.
+    /// What goes beside the convolutions, with its scales: the image, or its 1 x 1 convolution.
     fn shortcut(
         &self,
         b: &mut Builder,
         tile: &Tile,
-        x: &Picture,
+        x: &Image,
         weights: &Weights,
         outputs: usize,
     ) -> Result<(Value, Vec<f32>)> {
@@ -315,11 +313,13 @@ impl IntegerLayers<'_> {
         if inputs == outputs {
             return Ok((rows, x.scales.clone()));
         }
-        let weight =
-            worth(&weights.get("conv_shortcut.weight", &[outputs, inputs, 1, 1])?, &x.scales);
+        let weight = kernel_for_units(
+            &weights.get("conv_shortcut.weight", &[outputs, inputs, 1, 1])?,
+            &x.scales,
+        );
         let bias = weights.get("conv_shortcut.bias", &[outputs])?;
         let scales = self.scales(b, "conv_shortcut.out", outputs)?;
-        let rows = rounded(b, &rows);
+        let rows = to_u8(b, &rows);
         let (conv, size) = (Conv::same(0), tile.size(&rows));
         let y = b.integer_conv(
             &rows,
@@ -334,8 +334,8 @@ impl IntegerLayers<'_> {
         Ok((y, scales))
     }
 
-    /// The group norm of a picture, from its sums.
-    fn norm(&self, b: &mut Builder, x: &Picture, weights: &Weights, name: &str) -> Result<Norm> {
+    /// The group norm of an image, from its sums.
+    fn norm(&self, b: &mut Builder, x: &Image, weights: &Weights, name: &str) -> Result<Norm> {
         let channels = x.scales.len();
         let grouped = [self.groups, channels / self.groups];
         let mut by_channel = |part: &str| {
@@ -355,8 +355,8 @@ impl IntegerLayers<'_> {
         Ok(Norm { scale, shift })
     }
 
-    /// One of a picture's sums, over its number of pixels, `[groups, channels of a group]`.
-    fn mean(&self, b: &mut Builder, x: &Picture, index: usize) -> Value {
+    /// One of an image's sums, over its number of pixels, `[groups, channels of a group]`.
+    fn mean(&self, b: &mut Builder, x: &Image, index: usize) -> Value {
         let [height, width] = [1, 2].map(|axis| self.extent(b, axis, x.level));
         let [height, width] = [height, width].map(|extent| b.cast(&extent, Dtype::F32));
         let pixels = b.mul(&height, &width);
@@ -366,61 +366,16 @@ impl IntegerLayers<'_> {
 }
 
 /// `silu(norm(x))` of a tile and its border, in f32.
-fn activated(b: &mut Builder, tile: &Tile, x: &Picture, norm: &Norm) -> Value {
+fn activate(b: &mut Builder, tile: &Tile, x: &Image, norm: &Norm) -> Value {
     let rows = tile.with_border(b, &x.value);
-    let units = units(b, &rows);
+    let units = to_f32(b, &rows);
     let scaled = b.mul(&units, &norm.scale);
     let normal = b.add(&scaled, &norm.shift);
     b.silu(&normal)
 }
 
-/// A picture's units in f32.
-fn units(b: &mut Builder, x: &Value) -> Value {
-    if x.dtype() == Dtype::F32 { x.clone() } else { b.dequantize(x, Step::CENTRED) }
-}
-
-/// A picture's units in u8.
-fn rounded(b: &mut Builder, x: &Value) -> Value {
-    if x.dtype() == Dtype::F32 { b.quantize(x, Step::CENTRED) } else { x.clone() }
-}
-
-/// A tile in f32, in units of other scales.
-fn units_of(b: &mut Builder, tile: &Value, scales: &[f32], wanted: &[f32]) -> Value {
-    let factors: Vec<f32> =
-        scales.iter().zip(wanted).map(|(scale, wanted)| scale / wanted).collect();
-    let units = units(b, tile);
-    if factors.iter().all(|factor| *factor == 1.0) {
-        return units;
-    }
-    let factors = b.floats(&[factors.len()], &factors);
-    b.mul(&units, &factors)
-}
-
-/// Of each channel of a tile, `[1, channels]`: the sum of units, the sum of their squares.
-fn sums(b: &mut Builder, tile: &Value) -> [Value; 2] {
-    // Pixel after pixel: ONNX Runtime adds rows of a matrix four times as fast as rows of rows.
-    let pixels = b.reshape(tile, &[To::Rest("pixels"), To::Is(tile.extent(3))]);
-    let units = units(b, &pixels);
-    let squares = b.mul(&units, &units);
-    [units, squares].map(|values| b.sum(&values, &[0]))
-}
-
-/// A kernel for inputs in units of `scales` by channel.
-fn worth(kernel: &Weight, scales: &[f32]) -> Weight {
-    let (shape, scales) = (kernel.shape().to_vec(), scales.to_vec());
-    let places: usize = shape[2..].iter().product();
-    kernel.map(&shape, move |mut values| {
-        for output in values.chunks_exact_mut(places * scales.len()) {
-            for (input, scale) in output.chunks_exact_mut(places).zip(&scales) {
-                input.iter_mut().for_each(|value| *value *= scale);
-            }
-        }
-        values
-    })
-}
-
 /// `[1, h, w, c]` twice to `[1, h, 2w, c]`, by turns.
-fn interleaved_columns(b: &mut Builder, [even, odd]: &[Value; 2]) -> Value {
+fn interleave_columns(b: &mut Builder, [even, odd]: &[Value; 2]) -> Value {
     let channels = even.extent(3);
     let pairs = b.concat(&[even, odd], 3);
     b.reshape(&pairs, &[To::Keep, To::Keep, To::Rest("columns"), To::Is(channels)])
@@ -428,7 +383,7 @@ fn interleaved_columns(b: &mut Builder, [even, odd]: &[Value; 2]) -> Value {
 
 /// `[1, h, w, c]` twice to `[1, 2h, w, c]`, by turns; `size` names the height and width that come
 /// out.
-fn interleaved_rows(b: &mut Builder, [even, odd]: &[Value; 2], size: [Dim; 2]) -> Value {
+fn interleave_rows(b: &mut Builder, [even, odd]: &[Value; 2], size: [Dim; 2]) -> Value {
     let (width, channels) = (b.shape_of(even, 2, 3), even.extent(3));
     let shape = [1.into(), even.shape()[1].clone(), 1.into(), "columns of channels".into()];
     let [even, odd] = [even, odd].map(|rows| {
@@ -438,11 +393,11 @@ fn interleaved_rows(b: &mut Builder, [even, odd]: &[Value; 2], size: [Dim; 2]) -
     let pairs = b.concat(&[&even, &odd], 2);
     let [height, wide] = size;
     let shape = [1.into(), height, wide, channels.into()];
-    reshaped(b, &pairs, &[Some(1), None], &width, Some(channels), &shape)
+    reshape_rows(b, &pairs, &[Some(1), None], &width, Some(channels), &shape)
 }
 
 /// `x` with the extents `before`, one of them left open, a computed `width`, and `after`.
-fn reshaped(
+fn reshape_rows(
     b: &mut Builder,
     x: &Value,
     before: &[Option<usize>],

@@ -9,6 +9,7 @@
 mod float;
 mod integer;
 mod tile;
+mod units;
 
 use pocketmuse_package::{Dim, Dtype, Ranges};
 
@@ -49,44 +50,44 @@ pub(crate) fn build_integer(
     })
 }
 
-/// The layers of a decoder. A picture between layers is of their own type.
+/// The layers of a decoder. An image between layers is of their own type.
 trait Layers {
-    type Picture: Clone;
+    type Image: Clone;
 
-    /// A 3 x 3 convolution of the tokens' codes: rows of the table `codes` `[ids,
+    /// A 3 x 3 convolution of the tokens' vectors: rows of the table `vectors` `[tokens,
     /// latent_channels]`.
     fn conv_in(
         &self,
         b: &mut Builder,
         tokens: &Value,
-        codes: &Weight,
+        vectors: &Weight,
         weights: &Weights,
         outputs: usize,
-    ) -> Result<Self::Picture>;
+    ) -> Result<Self::Image>;
 
     /// Two convolutions beside a shortcut.
     fn res_block(
         &self,
         b: &mut Builder,
-        x: &Self::Picture,
+        x: &Self::Image,
         weights: &Weights,
         outputs: usize,
-    ) -> Result<Self::Picture>;
+    ) -> Result<Self::Image>;
 
     /// Twice the height and width, to `2 << level` pixels along each side of a token.
     fn upsample(
         &self,
         b: &mut Builder,
-        x: &Self::Picture,
+        x: &Self::Image,
         phases: &Phases,
         level: usize,
-    ) -> Result<Self::Picture>;
+    ) -> Result<Self::Image>;
 
     /// Norm, SiLU and a 3 x 3 convolution: pixels, NCHW.
     fn conv_out(
         &self,
         b: &mut Builder,
-        x: &Self::Picture,
+        x: &Self::Image,
         weights: &Weights,
         outputs: usize,
     ) -> Result<Value>;
@@ -103,9 +104,9 @@ fn decode<L: Layers>(
     let mut channels = config.block_out_channels.iter().rev();
     let mut width = *channels.next().expect("a checked config has a block");
 
-    let codes = codes(config, weights)?;
+    let vectors = codebook(config, weights)?;
     let decoder = weights.scope("decoder");
-    let mut x = layers.conv_in(&mut b, &tokens, &codes, &decoder, width)?;
+    let mut x = layers.conv_in(&mut b, &tokens, &vectors, &decoder, width)?;
     for index in 0..2 {
         let block = decoder.scope("mid_block.resnets").scope(index);
         x = b.within(format!("mid.{index}"), |b| layers.res_block(b, &x, &block, width))?;
@@ -131,22 +132,22 @@ fn decode<L: Layers>(
     Ok(b.finish())
 }
 
-/// The codes' vectors as the first convolution reads them, `[codes, latent_channels]`.
+/// The tokens' vectors as the first convolution reads them, `[tokens, latent_channels]`.
 pub(crate) fn vectors(config: &VqConfig, weights: &Weights) -> Result<ndarray::Array2<f64>> {
-    let table = codes(config, weights)?;
+    let table = codebook(config, weights)?;
     let values = table.values()?.into_iter().map(f64::from).collect();
     let shape = (table.shape()[0], table.shape()[1]);
     Ok(ndarray::Array2::from_shape_vec(shape, values).expect("as many values as the shape says"))
 }
 
-/// The codes of all ids after `post_quant_conv`: `[ids, latent_channels]`.
-fn codes(config: &VqConfig, weights: &Weights) -> Result<Weight> {
-    let (code, latent) = (config.code_width(), config.latent_channels);
-    let codes = weights.get("quantize.embedding.weight", &[config.num_vq_embeddings, code])?;
+/// The codebook's vectors after `post_quant_conv`: `[tokens, latent_channels]`.
+fn codebook(config: &VqConfig, weights: &Weights) -> Result<Weight> {
+    let (width, latent) = (config.vector_width(), config.latent_channels);
+    let vectors = weights.get("quantize.embedding.weight", &[config.num_vq_embeddings, width])?;
     let conv =
-        weights.get("post_quant_conv.weight", &[latent, code, 1, 1])?.reshape(&[latent, code]);
+        weights.get("post_quant_conv.weight", &[latent, width, 1, 1])?.reshape(&[latent, width]);
     let bias = weights.get("post_quant_conv.bias", &[latent])?;
-    Ok(affine_rows(&codes, &conv, &bias))
+    Ok(affine_rows(&vectors, &conv, &bias))
 }
 
 /// `rows conv^T + bias`.
@@ -188,7 +189,7 @@ impl Phases {
     }
 }
 
-/// The extent of a picture with `scale` pixels along each side of a token.
+/// The extent of an image with `scale` pixels along each side of a token.
 fn side(scale: usize, name: &str) -> Dim {
     if scale == 1 { name.into() } else { Dim::Named(format!("{scale} * {name}")) }
 }
@@ -241,7 +242,7 @@ mod tests {
         for row in 0..2 {
             for column in 0..2 {
                 let folded = fold(&weight, row, column).values().expect("memory");
-                // Even places look back by one. Odd ones do not; shift the picture by looking back
+                // Even places look back by one. Odd ones do not; shift the image by looking back
                 // and reading ahead.
                 for pixel in 0..9 {
                     let tap = |at: usize| {

@@ -1,5 +1,5 @@
-//! Rows of a picture that are computed together, and the border that a convolution of them sees.
-//! Pictures are channels last, `[1, h, w, channels]`.
+//! Rows of an image that are computed together, and the border that a convolution of them sees.
+//! Images are channels last, `[1, h, w, channels]`.
 
 use pocketmuse_package::Dim;
 
@@ -10,9 +10,9 @@ use super::Phases;
 /// What a tile's height is called.
 const ROWS: &str = "rows";
 
-/// Some rows of a picture, or all.
+/// Some rows of an image, or all.
 pub(super) enum Tile {
-    /// All rows: convolutions add what is around the picture.
+    /// All rows: convolutions add what is around the image.
     Whole,
     /// As many rows as every other tile has.
     Rows(Box<Rows>),
@@ -23,15 +23,15 @@ pub(super) struct Rows {
     rows: usize,
     start: Value,
     end: Value,
-    /// The same with one row more on each side, inside the picture.
+    /// The same with one row more on each side, inside the image.
     border_start: Value,
     border_end: Value,
-    /// What is missing of those rows outside the picture, as padding of a picture.
+    /// What is missing of those rows outside the image, as padding of an image.
     pads: Value,
 }
 
 impl Tile {
-    /// Tile number `round` of a picture of `height` rows, a multiple of `rows`.
+    /// Tile number `round` of an image of `height` rows, a multiple of `rows`.
     pub(super) fn of_round(b: &mut Builder, round: &Value, rows: usize, height: &Value) -> Self {
         let [zero, one, count] = [0, 1, rows as i64].map(|number| b.ints(&[number]));
         let start = b.mul(round, &count);
@@ -44,7 +44,7 @@ impl Tile {
         Self::Rows(Box::new(Rows { rows, start, end, border_start, border_end, pads }))
     }
 
-    /// The tile's rows of a picture.
+    /// The tile's rows of an image.
     pub(super) fn rows(&self, b: &mut Builder, x: &Value) -> Value {
         match self {
             Self::Whole => x.clone(),
@@ -52,7 +52,7 @@ impl Tile {
         }
     }
 
-    /// The tile's rows and one more on each side, where the picture has them.
+    /// The tile's rows and one more on each side, where the image has them.
     pub(super) fn with_border(&self, b: &mut Builder, x: &Value) -> Value {
         match self {
             Self::Whole => x.clone(),
@@ -62,7 +62,7 @@ impl Tile {
         }
     }
 
-    /// What [`Self::with_border`] gave, with rows that stand for 0 where the picture had none.
+    /// What [`Self::with_border`] gave, with rows that stand for 0 where the image had none.
     pub(super) fn framed(&self, b: &mut Builder, x: &Value, step: Step) -> Value {
         let zero = b.byte(step.zero_point);
         self.filled(b, x, &zero)

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::{record::SETTLING, *};
 
 /// A package of one file that was left alone for long, and a folder for records.
@@ -14,11 +12,16 @@ impl Case {
         let root = tempfile::tempdir().expect("a folder");
         fs::write(root.path().join("weights"), b"abc").expect("written");
         let file = FileEntry::describe(root.path(), "weights").expect("described");
-        std::thread::sleep(SETTLING + Duration::from_millis(50));
         Self { folder: root.path().join("prepared"), root, file }
     }
 
+    /// As a process opens it that comes when the file has been left alone for long.
     fn open(&self, runtime: &str) -> Prepared {
+        let clock = || SystemTime::now() + 2 * SETTLING;
+        Prepared { clock, ..self.open_at_once(runtime) }
+    }
+
+    fn open_at_once(&self, runtime: &str) -> Prepared {
         Prepared::open(Some(&self.folder), self.root.path(), Digest::of(b"manifest"), runtime)
     }
 
@@ -131,7 +134,8 @@ fn a_folder_that_cannot_be_written_is_no_failure() {
 #[test]
 fn a_file_that_was_just_changed_is_read_again_the_next_time() {
     let case = Case::new();
-    fs::write(case.root.path().join("weights"), b"abc").expect("written");
-    case.prepare("1");
+    let prepared = case.open_at_once("1");
+    prepared.check(&case.file).expect("whole");
+    prepared.save();
     assert!(!case.knows("1"));
 }

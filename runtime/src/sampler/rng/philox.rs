@@ -42,6 +42,7 @@ impl Philox {
 
     /// The same numbers, of which image 0 gets those of image `first`, and so on.
     #[must_use]
+    #[allow(clippy::wrong_self_convention, reason = "`from` is where the numbers begin")]
     pub fn from_image(self, first: usize) -> Self {
         Self { first_image: first, ..self }
     }
@@ -59,11 +60,13 @@ impl Philox {
     /// # Example
     ///
     /// ```
-    /// use pocketmuse::rng::{Philox, Purpose};
+    /// # #[cfg(feature = "measure")] {
+    /// use pocketmuse::internals::{Philox, Purpose};
     /// let rng = Philox::new(42);
     /// let number = rng.uniform(Purpose::Code, 0, 3, 17);
     /// assert_eq!(number, rng.uniform(Purpose::Code, 0, 3, 17));
     /// assert_ne!(number, rng.uniform(Purpose::Confidence, 0, 3, 17));
+    /// # }
     /// ```
     pub fn uniform(&self, purpose: Purpose, image: usize, step: usize, position: usize) -> f64 {
         let [first, second, ..] = block(

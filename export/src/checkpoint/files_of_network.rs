@@ -2,19 +2,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Component, Path, PathBuf},
 };
 
+use pocketmuse_package::files;
 use serde::Deserialize;
 
-use crate::error::{Error, Result, bad_checkpoint};
+use super::found;
+use crate::error::{ErrorKind, Result, bad_checkpoint};
 
 /// File names without their endings, as the hub's libraries write them.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 
 /// Full precision first: where both are there, the better one is read.
 const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
+
+/// What tensors are called that Python's pickle wrote, which is code and is never read.
+const PICKLED: [&str; 4] = [
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "pytorch_model.bin.index.json",
+];
 
 #[derive(Deserialize)]
 struct Index {
@@ -26,6 +35,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     for variant in VARIANTS {
         for stem in STEMS {
             let single = folder.join(format!("{stem}{variant}.safetensors"));
+            found::no_broken_link(&single)?;
             if single.is_file() {
                 return Ok(vec![single]);
             }
@@ -33,11 +43,19 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
             let variant_last = format!("{stem}.safetensors.index{variant}.json");
             for index in [plain, variant_last] {
                 let index = folder.join(index);
+                found::no_broken_link(&index)?;
                 if index.is_file() {
                     return shards(folder, &index);
                 }
             }
         }
+    }
+    if let Some(pickled) = PICKLED.into_iter().find(|name| folder.join(name).exists()) {
+        let detail = format!(
+            "expected tensors as safetensors, found only {pickled}: fetch the repository's \
+             .safetensors files, or save the model again with safe_serialization=True"
+        );
+        return Err(bad_checkpoint(folder.display().to_string(), detail));
     }
     let detail = format!(
         "expected {}.safetensors (or .fp16., or shards with an index), found none",
@@ -48,8 +66,9 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let damaged = |detail: String| bad_checkpoint(index.display().to_string(), detail);
-    let bytes = fs::read(index).map_err(|error| Error::io(index, error))?;
-    let Index { weight_map } = serde_json::from_slice(&bytes)
+    let text = files::read_text(index, super::MAX_TEXT_BYTES, ErrorKind::BadCheckpoint)?;
+    found::no_pointer(index, text.as_bytes())?;
+    let Index { weight_map } = super::from_json(&text)
         .map_err(|error| damaged(format!("expected a weight_map, found: {error}")))?;
     let names: BTreeSet<_> = weight_map.into_values().collect();
     if names.is_empty() {

@@ -1,0 +1,163 @@
+//! What the stages of a job take: the bytes of their weights and of their intermediate values,
+//! estimated from the manifest. Knows no budget and no policy.
+//!
+//! The constants are measured on the bundled model and on a full-size one; docs/memory.md says how.
+
+use pocketmuse_package::{Convolutions, Dim, Flavour, Held, Manifest, Stage, StageEntry};
+
+use crate::{engine::loading::Weights, request::Job};
+
+/// Intermediate values of the step graph alive at once, in rows of the network's width for each
+/// token and branch.
+const STEP_ROWS: f64 = 6.0;
+/// As [`STEP_ROWS`], of the text encoder.
+const TEXT_ROWS: f64 = 24.0;
+/// The width of an attention head, of which a copy of the scores is held while another is made.
+const HEAD_WIDTH: f64 = 64.0;
+const F32_BYTES: f64 = 4.0;
+/// Memory for the intermediate values of a network of the VQ-GAN:
+///
+/// bytes per pixel = least + share * sqrt(weight bytes), and fixed * weight bytes besides.
+///
+/// Weights grow with the square of a network's width, intermediate values with the width.
+struct PixelBytes {
+    /// Bytes per pixel of a network without weights.
+    least: f64,
+    /// Bytes per pixel for each square root of a byte of weights.
+    share: f64,
+    /// What small images, tiles and the packing of weights take, as a share of the weights.
+    fixed: f64,
+}
+
+const DECODER: PixelBytes = PixelBytes { least: 560.0, share: 0.22, fixed: 0.0 };
+/// A decoder that computes with integers, by tiles.
+const INTEGER_DECODER: PixelBytes = PixelBytes { least: 60.0, share: 0.068, fixed: 0.22 };
+const ENCODER: PixelBytes = PixelBytes { least: 60.0, share: 0.12, fixed: 0.55 };
+/// A finished image: red, green and blue.
+const IMAGE_BYTES: f64 = 3.0;
+
+/// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
+const ABSURD_BYTES: u64 = 1 << 56;
+
+/// What one stage takes at least.
+pub(super) struct StageDemand {
+    /// Where its weights take the least memory.
+    pub(super) weights: Weights,
+    /// The size of its weights.
+    pub(super) weights_bytes: u64,
+    /// Its intermediate values, and what it is given by stages before it.
+    pub(super) working_bytes: u64,
+}
+
+/// The sizes that decide what a stage's intermediate values take. Estimates, so they may be as
+/// large as they like.
+pub(super) struct Demand {
+    flavour: Flavour,
+    tokens: f64,
+    /// Tokens that attend to each other in the step graph.
+    attending: f64,
+    pixels: f64,
+    branches: f64,
+    images: f64,
+    prompt_tokens: f64,
+    /// What the prologue makes and the step graph is given.
+    primed_bytes: f64,
+    /// As much of it as is there while images are decoded: a video needs it for the next frame.
+    kept_bytes: f64,
+    /// The step graph's width.
+    width: f64,
+    codebook_size: f64,
+}
+
+impl Demand {
+    /// Of `job`, made with `flavour`; `step` is what the manifest says of the step graph.
+    pub(super) fn of(
+        manifest: &Manifest,
+        flavour: Flavour,
+        step: Option<&StageEntry>,
+        job: &Job,
+    ) -> Self {
+        let model = &manifest.model;
+        let [rows, columns] = job.outer_grid();
+        let tokens = rows as f64 * columns as f64;
+        let pixels = tokens * f64::from(model.pixels_per_token).powi(2);
+        let branches = if job.is_guided() { 2.0 } else { 1.0 };
+        let inputs = step.map_or(&[][..], |step| &step.inputs);
+        // Guidance has a value for each branch, what the prologue makes has rows.
+        let primed = inputs.iter().map(|spec| (&spec.shape.0[..], spec.dtype.bytes() as f64));
+        let primed =
+            primed.filter(|(shape, _)| shape.len() > 1 && shape[0] == Dim::from("branches"));
+        let modulations =
+            primed.clone().filter(|(shape, _)| shape.len() == 3).map(|(shape, _)| row(shape));
+        let primed_bytes = branches * primed.map(|(shape, bytes)| bytes * row(shape)).sum::<f64>();
+        Self {
+            flavour,
+            tokens,
+            attending: tokens / f64::from(model.grid_multiple).powi(2),
+            pixels,
+            branches,
+            images: job.images() as f64,
+            prompt_tokens: manifest.tokenizer.max_tokens.into(),
+            primed_bytes,
+            kept_bytes: if job.video.is_some() { primed_bytes } else { 0.0 },
+            width: modulations.fold(0.0, f64::max),
+            codebook_size: model.codebook_size.into(),
+        }
+    }
+
+    /// What `stage` takes, of which the manifest says `entry`.
+    pub(super) fn stage(&self, stage: Stage, entry: &StageEntry) -> StageDemand {
+        let held = entry.held(self.flavour, stage);
+        let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
+        let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
+        let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64;
+        StageDemand {
+            weights: if is_copied(stage, held) { Weights::Packed } else { Weights::Mapped },
+            weights_bytes,
+            working_bytes: working_bytes.min(ABSURD_BYTES),
+        }
+    }
+
+    fn working_bytes(&self, stage: Stage, held: Held, weights_bytes: u64) -> f64 {
+        let prompt = F32_BYTES * self.prompt_tokens * self.width * TEXT_ROWS;
+        match stage {
+            Stage::TextEncoder => prompt,
+            Stage::Prologue => self.branches * prompt + self.primed_bytes,
+            Stage::Step => {
+                let scores =
+                    2.0 * self.branches * (self.width / HEAD_WIDTH).ceil() * self.attending.powi(2);
+                let rows =
+                    self.tokens * (self.codebook_size + self.branches * self.width * STEP_ROWS);
+                F32_BYTES * (rows + scores) + self.primed_bytes
+            }
+            Stage::Decoder | Stage::Encoder => {
+                let PixelBytes { least, share, fixed } = match (stage, held.convolutions) {
+                    (Stage::Encoder, _) => ENCODER,
+                    (_, Convolutions::Float) => DECODER,
+                    (_, Convolutions::Integer) => INTEGER_DECODER,
+                };
+                let (weights, images) = (weights_bytes as f64, IMAGE_BYTES * self.images);
+                let kept = if stage == Stage::Decoder { self.kept_bytes } else { 0.0 };
+                self.pixels * (least + share * weights.sqrt() + images) + fixed * weights + kept
+            }
+        }
+    }
+}
+
+/// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats copy
+/// them at load all the same, and without packing the kernels of 4-bit layers take more memory than
+/// the copy does.
+fn is_copied(stage: Stage, held: Held) -> bool {
+    match stage {
+        Stage::Encoder | Stage::Decoder => held.convolutions == Convolutions::Float,
+        Stage::TextEncoder | Stage::Prologue | Stage::Step => held.linear_bits == 4,
+    }
+}
+
+/// Values of one branch.
+fn row(shape: &[Dim]) -> f64 {
+    shape
+        .iter()
+        .map(|dim| if let Dim::Fixed(extent) = dim { *extent as f64 } else { 1.0 })
+        .product()
+}

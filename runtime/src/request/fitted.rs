@@ -1,0 +1,47 @@
+//! A source brought to the size of a job's images. Plain values; how it is fitted is not known here.
+
+use image::{GrayImage, RgbImage};
+use pocketmuse_package::Digest;
+
+/// A source brought to the size of a job's images.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FittedSource {
+    pub(crate) image: RgbImage,
+    pub(crate) mask: Option<Mask>,
+    /// Stands for all of it.
+    pub(crate) digest: Digest,
+}
+
+/// What is repainted, in pixels and in tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mask {
+    /// `None` if known pixels are not to be pasted back.
+    pub(crate) pixels: Option<GrayImage>,
+    pub(crate) tokens: Vec<bool>,
+    /// How far known pixels fade into new ones, in pixels.
+    pub(crate) feather: u32,
+}
+
+impl FittedSource {
+    /// An image, and what of it is repainted.
+    pub(crate) fn new(image: RgbImage, mask: Option<Mask>) -> Self {
+        let mut bytes = image.as_raw().clone();
+        if let Some(mask) = &mask {
+            bytes.extend(mask.tokens.iter().map(|repaint| u8::from(*repaint)));
+            bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
+        }
+        Self { digest: Digest::of(&bytes), image, mask }
+    }
+
+    /// The part of the tokens that is repainted; 1 without a mask.
+    pub(crate) fn mask_ratio(&self) -> f32 {
+        self.mask.as_ref().map_or(1.0, |mask| mask.masked() as f32 / mask.tokens.len() as f32)
+    }
+}
+
+impl Mask {
+    /// How many tokens are repainted.
+    pub(crate) fn masked(&self) -> usize {
+        self.tokens.iter().filter(|repaint| **repaint).count()
+    }
+}

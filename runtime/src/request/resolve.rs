@@ -1,0 +1,120 @@
+//! Requests, edits and videos become jobs, as far as that needs no pixels. Knows no network.
+
+use pocketmuse_package::{Manifest, MaskingSchedule, Result};
+
+use super::{
+    fields::Request,
+    job::Job,
+    kinds::bad,
+    source::Source,
+    video::{MAX_FRAMES, Video},
+};
+
+/// Image to image when no strength is given.
+const STRENGTH: f64 = 0.5;
+
+impl Request {
+    /// The request with every default filled in, checked as far as that needs no graph.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` at the first field that is out of range or does not fit the model.
+    pub fn resolve(&self, manifest: &Manifest) -> Result<Self> {
+        Ok(Job::new(self, manifest)?.request)
+    }
+}
+
+impl Source {
+    /// The request with what an edit leaves open filled in, checked: size, strength, and with a
+    /// mask the linear schedule.
+    ///
+    /// The size is `height` and `width` where given; one alone brings the other by the image's
+    /// proportions. Else it is the image's own, or, if the model's own images have fewer
+    /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
+    /// tokens.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::resolve`].
+    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Request> {
+        Ok(self.job(request, manifest)?.request)
+    }
+
+    /// The job of an edit, which lacks the fitted source yet.
+    pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
+        let [width, height] = self.size(request, &manifest.model);
+        let inpaints = self.mask.is_some();
+        let linear = inpaints.then_some(MaskingSchedule::Linear);
+        let request = Request {
+            width: Some(width),
+            height: Some(height),
+            strength: request.strength.or(Some(if inpaints { 1.0 } else { STRENGTH })),
+            masking_schedule: request.masking_schedule.or(linear),
+            ..request.clone()
+        };
+        Job::new(&request, manifest)
+    }
+}
+
+impl Video {
+    /// The request with every default filled in, checked together with the video.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::resolve`]; `BadRequest` too for a value of the video out of its range, a
+    /// motion that moves everything out of view in one frame, and several images at once.
+    pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Request> {
+        Ok(self.job(request, manifest)?.request)
+    }
+
+    /// The job of a video, whose end is of any size yet.
+    pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
+        request.check_starts_from_nothing()?;
+        let job = Job::new(request, manifest)?;
+        self.check(&job)?;
+        Ok(Job { video: Some(self.clone()), ..job })
+    }
+
+    fn check(&self, job: &Job) -> Result<()> {
+        if !(1..=MAX_FRAMES).contains(&self.frames) {
+            return Err(bad(
+                "frames",
+                format!("expected 1 to {MAX_FRAMES}, found {}", self.frames),
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.remask) {
+            return Err(bad(
+                "remask",
+                format!("expected a number of 0 to 1, found {}", self.remask),
+            ));
+        }
+        if job.redone_from.is_some() {
+            return Err(bad("variation", "expected none for a video, found one"));
+        }
+        if job.margin != [0; 2] {
+            return Err(bad(
+                "tileable",
+                format!("expected no for a video, found {}", job.request.tileable),
+            ));
+        }
+        if job.images() != 1 {
+            return Err(bad(
+                "num_images_per_prompt",
+                format!("expected 1 for a video, found {}", job.images()),
+            ));
+        }
+        let [rows, columns] = job.grid;
+        for (motion, tokens) in self.motion.into_iter().zip([columns, rows]) {
+            let most = (tokens as u32 - 1) * job.pixels_per_token;
+            if motion.is_nan() || motion.abs() > most as f32 {
+                let [x, y] = self.motion;
+                let detail = format!(
+                    "expected at most {most} of {} pixels a frame, found {x},{y}: nothing of the frame before would stay",
+                    tokens as u32 * job.pixels_per_token
+                );
+                return Err(bad("motion", detail));
+            }
+        }
+        Ok(())
+    }
+}
