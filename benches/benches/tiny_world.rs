@@ -71,7 +71,7 @@ fn stages(c: &mut Criterion) {
     let (_folder, package, _) = package();
     pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
     let open = || Pipeline::open(&package).expect("a package");
-    let picture = generate(&open(), 1).images;
+    let image = generate(&open(), 1).images;
     for (name, stage) in [
         ("text/2_prompts", "text_encoder"),
         ("prologue/2_branches", "prologue"),
@@ -82,7 +82,7 @@ fn stages(c: &mut Criterion) {
             b.iter_custom(|count| {
                 let run = |_| {
                     let output = generate(&open(), 1); // another would know the text of the prompt
-                    assert_eq!(output.images, picture);
+                    assert_eq!(output.images, image);
                     let stage = output.report.stages.iter().find(|found| found.name == stage);
                     stage.expect("every stage is measured").run
                 };
@@ -93,15 +93,15 @@ fn stages(c: &mut Criterion) {
 }
 
 /// What a user waits for: everything from the open package to pixels, stages loaded for this
-/// picture, or still loaded from the one before.
+/// image, or still loaded from the one before.
 fn end_to_end(c: &mut Criterion) {
     let (_folder, package, _) = package();
     pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
     for (name, staged) in [("end_to_end/12_steps", true), ("end_to_end/12_steps_warm", false)] {
         let options = Options { staged, ..Options::default() };
         let pipeline = Pipeline::open_with(&package, &options).expect("a package");
-        let picture = generate(&pipeline, 12).images;
-        c.bench_function(name, |b| b.iter(|| assert_eq!(generate(&pipeline, 12).images, picture)));
+        let image = generate(&pipeline, 12).images;
+        c.bench_function(name, |b| b.iter(|| assert_eq!(generate(&pipeline, 12).images, image)));
     }
 }
 
@@ -136,7 +136,7 @@ impl Predict for Peaked {
     }
 }
 
-/// The first step of a 512 px picture, where every position is drawn: to be compared with a
+/// The first step of a 512 px image, where every position is drawn: to be compared with a
 /// full-size step graph.
 fn sampling(c: &mut Criterion) {
     const POSITIONS: usize = 1024;

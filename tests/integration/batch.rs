@@ -1,4 +1,4 @@
-//! Several jobs in one command: each picture is the one it would be alone, and a job that fails
+//! Several jobs in one command: each image is the one it would be alone, and a job that fails
 //! loses no other.
 
 use std::fs;
@@ -16,7 +16,7 @@ fn run(words: &[&str]) -> u8 {
 }
 
 #[test]
-fn every_line_and_seed_gives_its_picture_and_one_that_fails_loses_no_other() {
+fn every_line_and_seed_gives_its_image_and_one_that_fails_loses_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     fs::write(path("prompts.txt"), b"a tree\n\na (red:99) car\n\xff\na car\n").expect("written");

@@ -8,7 +8,7 @@ use pocketmuse_package::ErrorKind;
 
 use crate::support::{self, flavoured_package};
 
-/// The configs of models/tiny-world, and what a picture of 128 x 128 pixels with guidance makes of
+/// The configs of models/tiny-world, and what an image of 128 x 128 pixels with guidance makes of
 /// them.
 mod sizes {
     pub(super) const BRANCHES: u64 = 2;
@@ -20,7 +20,7 @@ mod sizes {
     pub(super) const INNER: u64 = 704;
     pub(super) const LAYERS: u64 = 6;
     pub(super) const CODES: u64 = 2048;
-    /// Tokens of a picture, and of the grid that the layers work on.
+    /// Tokens of an image, and of the grid that the layers work on.
     pub(super) const CELLS: u64 = 256;
     pub(super) const TOKENS: u64 = 64;
 }
@@ -92,10 +92,10 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
     for flavour in [Flavour::F32, Flavour::Int8] {
         let package = flavoured_package(flavour);
         let options = Options { threads: Some(1), ..Options::default() };
-        let (mut pictures, mut layers) = (0, 0);
+        let (mut images, mut layers) = (0, 0);
         let found = bench(&package, &options, &request(), 2, |progress| {
             match progress.part {
-                Part::Images => pictures = progress.done,
+                Part::Images => images = progress.done,
                 Part::Machine => layers = progress.done,
             }
             ControlFlow::Continue(())
@@ -118,7 +118,7 @@ fn operations_are_those_counted_by_hand_and_every_number_is_there() {
         let operations: Vec<_> =
             found.stages.iter().map(|stage| (stage.name, stage.operations)).collect();
         assert_eq!(operations, expected.map(|(name, products)| (name, 2 * products)), "{flavour}");
-        assert_eq!((found.flavour, found.runs, pictures), (flavour, 2, 12));
+        assert_eq!((found.flavour, found.runs, images), (flavour, 2, 12));
         assert!(
             layers > 10 && found.peak.int8 > 0.0 && found.peak.f32 > 0.0,
             "{layers} {:?}",

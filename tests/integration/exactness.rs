@@ -86,16 +86,16 @@ fn source(run: &str) -> Option<Source> {
     let file = |what: &str| {
         Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists())
     };
-    let picture = pixels::read(&file("input")?).expect("a picture");
+    let image = pixels::read(&file("input")?).expect("a picture");
     // The reference returns the whole reconstruction.
-    let source = Source::new(picture.image).with_paste(false);
+    let source = Source::new(image.image).with_paste(false);
     Some(match file("mask") {
         Some(mask) => source.with_mask(pixels::read_mask(&mask).expect("a mask").image),
         None => source,
     })
 }
 
-fn check_picture(run: &str, index: usize, made: &image::RgbImage) {
+fn check_image(run: &str, index: usize, made: &image::RgbImage) {
     let path = fixture("tiny-world").join(format!("{run}.{index}.png"));
     let wanted = image::open(path).expect("a picture").to_rgb8();
     assert_eq!(made.dimensions(), wanted.dimensions(), "{run}");
@@ -131,7 +131,7 @@ fn check_run(pipeline: &Pipeline, run: &str) {
     let output = output.unwrap_or_else(|error| panic!("{run}: {error}"));
     assert_eq!(seen * output.images.len() * 256, steps.len(), "{run}: every step was compared");
     println!("{run}: all token ids equal after each of {seen} steps");
-    output.images.iter().enumerate().for_each(|(index, made)| check_picture(run, index, made));
+    output.images.iter().enumerate().for_each(|(index, made)| check_image(run, index, made));
 }
 
 #[test]

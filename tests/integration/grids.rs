@@ -1,4 +1,4 @@
-//! A grid's pictures are those that its settings make alone.
+//! A grid's images are those that its settings make alone.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use pocketmuse::{Pipeline, Request, Sampler, pixels};
 use crate::support::{self, package};
 
 #[test]
-fn every_picture_of_a_grid_is_the_one_made_alone() {
+fn every_image_of_a_grid_is_the_one_made_alone() {
     support::runtime();
     let (folder, package) = (tempfile::tempdir().expect("a folder"), package("tiny-world"));
     let path = folder.path().join("grid.png");

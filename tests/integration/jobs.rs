@@ -1,4 +1,4 @@
-//! A job that is stopped after any step, stored, and resumed elsewhere gives the pictures of one
+//! A job that is stopped after any step, stored, and resumed elsewhere gives the images of one
 //! that was never stopped.
 
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ fn request(rng: RngKind) -> Request {
     }
 }
 
-fn picture() -> RgbImage {
+fn image() -> RgbImage {
     RgbImage::from_fn(96, 128, |x, y| Rgb([(2 * x) as u8, (2 * y) as u8, 90]))
 }
 
@@ -62,8 +62,8 @@ fn stopped(pipeline: &Pipeline, request: &Request, source: Option<&Source>, stop
 #[test]
 fn a_stop_after_any_step_changes_nothing() {
     let pipeline = open("tiny-world");
-    let mask = Source::new(picture()).with_box([10, 20, 50, 60]).expect("inside");
-    let sources = [None, Some(Source::new(picture())), Some(mask)];
+    let mask = Source::new(image()).with_box([10, 20, 50, 60]).expect("inside");
+    let sources = [None, Some(Source::new(image())), Some(mask)];
     for (source, rng) in sources.iter().zip([RngKind::Torch, RngKind::Own, RngKind::Torch]) {
         let (source, request) = (source.as_ref(), request(rng));
         let mut first = None;
@@ -94,7 +94,7 @@ fn a_stop_after_any_step_changes_nothing() {
 #[test]
 fn a_state_that_does_not_belong_here_is_refused() {
     let pipeline = open("tiny-world");
-    let source = Source::new(picture());
+    let source = Source::new(image());
     let state = stopped(&pipeline, &request(RngKind::Own), Some(&source), STEPS - 1);
     let refused = |pipeline: &Pipeline, state: &State, source: Option<&Source>, expected: &str| {
         let error = pipeline

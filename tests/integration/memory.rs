@@ -1,5 +1,5 @@
 //! The memory policy as a caller sees it: what stays loaded changes time and memory and never a
-//! picture, and a budget is kept or refused.
+//! image, and a budget is kept or refused.
 
 use std::{
     ops::ControlFlow,
@@ -72,12 +72,12 @@ fn the_second_image_loads_nothing_and_is_the_same() {
 }
 
 #[test]
-fn a_picture_that_is_edited_again_is_encoded_once() {
+fn an_image_that_is_edited_again_is_encoded_once() {
     for budget in [PLENTY, Budget::Bytes(400 << 20)] {
         let (warm, cold) =
             (open(&package("tiny-world"), budget), || open(&package("tiny-world"), budget));
-        let picture = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 90]));
-        let (other, whole) = (RgbImage::new(48, 64), Source::new(picture));
+        let image = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 90]));
+        let (other, whole) = (RgbImage::new(48, 64), Source::new(image));
         let part = whole.clone().with_box([0, 0, 32, 32]).expect("inside");
         let cases = [
             (&whole, 7, true),
@@ -104,7 +104,7 @@ fn a_picture_that_is_edited_again_is_encoded_once() {
 }
 
 #[test]
-fn a_small_budget_loads_every_stage_alone_and_makes_the_same_picture() {
+fn a_small_budget_loads_every_stage_alone_and_makes_the_same_image() {
     let package = package("tiny-world");
     let small = open(&package, smallest(&package, &request(7)));
     let plan = small.plan(&request(7)).expect("it fits");
@@ -160,13 +160,13 @@ fn a_budget_is_refused_before_anything_is_loaded() {
         .expect_err("too small");
     assert_eq!((refused.kind(), refused.at()), (ErrorKind::NotEnoughMemory, "memory"));
     let small = Request { width: Some(64), height: Some(64), ..request(7) };
-    generate(&below, &small); // a smaller picture fits
+    generate(&below, &small); // a smaller image fits
 }
 
 #[test]
 fn what_stays_loaded_is_sound_after_a_cancel_and_after_an_error() {
     let pipeline = open(&package("tiny-world"), PLENTY);
-    let picture = generate(&pipeline, &request(7)).images;
+    let image = generate(&pipeline, &request(7)).images;
     let cancelled = pipeline.generate(&request(8), |_| ControlFlow::Break(())).map(|_| ());
     assert_eq!(cancelled.expect_err("cancelled").kind(), ErrorKind::Cancelled);
     let wrong = Request { height: Some(17), ..request(8) };
@@ -176,7 +176,7 @@ fn what_stays_loaded_is_sound_after_a_cancel_and_after_an_error() {
     }));
     assert!(panicked.is_err());
     let again = generate(&pipeline, &request(7));
-    assert_eq!(again.images, picture);
+    assert_eq!(again.images, image);
     assert_eq!(loaded(&again), ["step"], "only what the panic tore down");
 }
 
@@ -216,7 +216,7 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
             Options { prepared: Some(folder.path().join("made/for/it")), ..Options::default() };
         let prepared = options.prepared.as_deref().expect("a folder");
         support::runtime();
-        let picture = || {
+        let image = || {
             let pipeline =
                 Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"));
             generate(&pipeline, &request(7)).images
@@ -224,13 +224,13 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
         let without = Options { prepared: None, ..options.clone() };
         let unprepared = Pipeline::open_with(&package, &without).expect("a package");
         let unprepared = generate(&unprepared, &request(7)).images;
-        assert_eq!(picture(), unprepared);
+        assert_eq!(image(), unprepared);
         let kept = || prepared::list(prepared).expect("readable");
         let started = Instant::now();
         // A tokenizer, four graphs, their data: all but those that were just written.
         while kept().iter().all(|entry| entry.files < 9) {
             assert!(started.elapsed() < PATIENCE, "{:?}", kept());
-            assert_eq!(picture(), unprepared);
+            assert_eq!(image(), unprepared);
         }
         let [entry] = kept().try_into().expect("one package");
         assert_eq!(entry.files, 9);
@@ -244,7 +244,7 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
             entry.graphs.iter().map(|path| modified(path).expect("a file")).collect()
         };
         let before = stamps();
-        assert_eq!(picture(), unprepared);
+        assert_eq!(image(), unprepared);
         assert_eq!(stamps(), before);
 
         for (graph, damage) in
@@ -253,7 +253,7 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
             let whole = std::fs::read(graph).expect("a graph");
             std::fs::write(graph, [damage, &whole[..whole.len() / 2]].concat()).expect("written");
         }
-        assert_eq!(picture(), unprepared);
+        assert_eq!(image(), unprepared);
         assert!(
             stamps().iter().zip(&before).all(|(now, before)| now != before),
             "all were made again"
@@ -265,7 +265,7 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
             [graphs],
             "graphs without a record"
         );
-        assert_eq!(picture(), unprepared);
+        assert_eq!(image(), unprepared);
         assert!(
             stamps().iter().zip(&before).all(|(now, before)| now != before),
             "without a record none is trusted"

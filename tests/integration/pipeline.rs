@@ -1,4 +1,4 @@
-//! What a caller relies on: the same seed gives the same picture, cancel is answered, threads are
+//! What a caller relies on: the same seed gives the same image, cancel is answered, threads are
 //! safe, bad packages and bad requests say what is wrong.
 
 use std::{fs, ops::ControlFlow, path::Path, thread};
@@ -33,12 +33,12 @@ fn refused(pipeline: &Pipeline, request: &Request) -> Error {
 }
 
 #[test]
-fn same_seed_same_picture_whatever_the_threads() {
+fn same_seed_same_image_whatever_the_threads() {
     let (one, two) = (open(1), open(2));
-    let picture = generate(&one, &request(7)).images;
-    assert_eq!(generate(&one, &request(7)).images, picture, "twice");
-    assert_eq!(generate(&two, &request(7)).images, picture, "with two threads");
-    assert_ne!(generate(&one, &request(8)).images, picture, "another seed");
+    let image = generate(&one, &request(7)).images;
+    assert_eq!(generate(&one, &request(7)).images, image, "twice");
+    assert_eq!(generate(&two, &request(7)).images, image, "with two threads");
+    assert_ne!(generate(&one, &request(8)).images, image, "another seed");
 }
 
 #[test]
@@ -112,28 +112,22 @@ fn a_long_prompt_works_and_says_what_was_cut_off() {
 fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
     let pipeline = open(1);
     let with = |prompt: &str| Request { prompt: prompt.to_owned(), ..request(5) };
-    let picture = |request: &Request| generate(&pipeline, request).images;
-    let plain = picture(&with("a red lighthouse by the sea at sunset"));
+    let image = |request: &Request| generate(&pipeline, request).images;
+    let plain = image(&with("a red lighthouse by the sea at sunset"));
     assert_eq!(
-        picture(&with("a (red:1.0) lighthouse by the (sea:1) at sunset")),
+        image(&with("a (red:1.0) lighthouse by the (sea:1) at sunset")),
         plain,
         "weights of one"
     );
     let weighted = with("a (red:1.6) lighthouse by the [sea] at (sunset:0)");
-    assert_ne!(picture(&weighted), plain);
-    assert_eq!(picture(&weighted), picture(&weighted), "with texts that were kept");
-    assert_ne!(
-        picture(&Request { prompt_weighting: false, ..weighted.clone() }),
-        picture(&weighted)
-    );
-    let escaped = picture(&with(r"a \(red\) lighthouse"));
-    assert_eq!(
-        escaped,
-        picture(&Request { prompt_weighting: false, ..with("a (red) lighthouse") })
-    );
+    assert_ne!(image(&weighted), plain);
+    assert_eq!(image(&weighted), image(&weighted), "with texts that were kept");
+    assert_ne!(image(&Request { prompt_weighting: false, ..weighted.clone() }), image(&weighted));
+    let escaped = image(&with(r"a \(red\) lighthouse"));
+    assert_eq!(escaped, image(&Request { prompt_weighting: false, ..with("a (red) lighthouse") }));
     let many: String = (0..40).map(|index| format!("red (sea:1.{index}1) ")).collect();
     let against = Request { negative_prompt: "fog (sea:0.5)".to_owned(), ..with(&many) };
-    assert_eq!(picture(&against), picture(&against), "more texts than are kept");
+    assert_eq!(image(&against), image(&against), "more texts than are kept");
     let traced = pipeline.trace(&weighted, None, |_| ControlFlow::Continue(()));
     let (output, trace) = traced.unwrap_or_else(|error| panic!("{error}"));
     let words: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
@@ -142,7 +136,7 @@ fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
         ["a", "red", "lighthouse", "by", "the", "sea", "at", "sunset"],
         "as the model reads them"
     );
-    assert_eq!(output.images, picture(&weighted));
+    assert_eq!(output.images, image(&weighted));
     let error = refused(&pipeline, &with("a (red:11) house"));
     assert_eq!(error.to_string(), "prompt: expected weights of 0 to 10, found 11 at byte 2");
 }
@@ -150,7 +144,7 @@ fn weights_in_a_prompt_act_and_a_weight_of_one_does_not() {
 #[test]
 fn every_value_of_a_request_has_an_effect() {
     let pipeline = open(1);
-    let picture = generate(&pipeline, &request(5)).images;
+    let image = generate(&pipeline, &request(5)).images;
     type Change = fn(&mut Request);
     let changes: [(&str, Change); 13] = [
         ("prompt", |r| r.prompt = "a green robot in a meadow".to_owned()),
@@ -170,7 +164,7 @@ fn every_value_of_a_request_has_an_effect() {
     for (name, change) in changes {
         let mut request = request(5);
         change(&mut request);
-        assert_ne!(generate(&pipeline, &request).images, picture, "{name}");
+        assert_ne!(generate(&pipeline, &request).images, image, "{name}");
     }
 }
 
@@ -197,7 +191,7 @@ fn a_request_that_cannot_be_served_names_the_field() {
     }
 }
 
-/// A changed copy of the package of `tiny-512`, and what opening it and making a picture gives.
+/// A changed copy of the package of `tiny-512`, and what opening it and making an image gives.
 fn with_package(change: impl FnOnce(&Path)) -> (TempDir, Result<(), Error>) {
     support::runtime();
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::support::{self, checkpoint, fixture, flavoured_package, package};
 
-/// The mean distance of a preview's tokens from the decoded picture's, of 255, over pictures that
-/// the table was not fitted to. One colour for each code, read off pictures of that code alone, is
-/// 38 off, and a grey picture 60.
+/// The mean distance of a preview's tokens from the decoded image's, of 255, over images that
+/// the table was not fitted to. One colour for each code, read off images of that code alone, is
+/// 38 off, and a grey image 60.
 const TOLERANCE: f64 = 11.0;
-/// No one picture is farther off.
+/// No one image is farther off.
 const WORST: f64 = 25.0;
 
 /// The distance of the means of 8 x 8 pixels, a token.
@@ -40,7 +40,7 @@ fn open(package: &Path) -> Pipeline {
 }
 
 #[test]
-fn a_preview_is_near_the_picture_and_nearer_with_every_step() {
+fn a_preview_is_near_the_image_and_nearer_with_every_step() {
     let pipeline = open(&package("tiny-world"));
     let preview = pipeline
         .preview()
@@ -67,9 +67,9 @@ fn a_preview_is_near_the_picture_and_nearer_with_every_step() {
             previews.push(preview.image(step, 0));
             ControlFlow::Continue(())
         });
-        let picture = &output.unwrap_or_else(|error| panic!("{error}")).images[0];
-        first += distance(&previews[0], picture);
-        found.push(distance(previews.last().expect("six"), picture));
+        let image = &output.unwrap_or_else(|error| panic!("{error}")).images[0];
+        first += distance(&previews[0], image);
+        found.push(distance(previews.last().expect("six"), image));
     }
     let mean = found.iter().sum::<f64>() / found.len() as f64;
     let worst = found.iter().copied().fold(0.0, f64::max);

@@ -1,4 +1,4 @@
-//! Quantized flavours make pictures as good as the f32 flavour's: scored by an attribute classifier
+//! Quantized flavours make images as good as the f32 flavour's: scored by an attribute classifier
 //! over 200 prompts, step by step on the same tokens, and pixel by pixel in the decoder.
 
 use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
@@ -49,12 +49,13 @@ pub(crate) struct Judge(Session);
 impl Judge {
     pub(crate) fn open(path: &Path) -> Self {
         let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
-        let settings = Settings::new(1, Loading::of(Stage::Decoder)); // one thread, as for the pipelines
+        // One thread, as for the pipelines.
+        let settings = Settings::new(1, Loading::of(Stage::Decoder));
         let model = fs::read(path).expect("a graph");
         Self(Session::of_model(runtime, "the judge", &model, settings).expect("a graph"))
     }
 
-    /// How many of the attributes the picture shows as the labels say.
+    /// How many of the attributes the image shows as the labels say.
     pub(crate) fn score(&mut self, image: &image::RgbImage, labels: &Value) -> usize {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let plane = |channel| image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
@@ -179,7 +180,7 @@ fn psnr(a: &[f32], b: &[f32]) -> f64 {
     -10.0 * (squares / a.len() as f64).log10()
 }
 
-/// Tokens of a picture that f32 makes, and its extents.
+/// Tokens of an image that f32 makes, and its extents.
 fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
     let mut last = (Vec::new(), [0; 2]);
     let output = pipeline.generate(request, |step| {
@@ -217,7 +218,7 @@ fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
         found.len()
     );
     assert!(least >= MIN_PSNR, "expected at least {MIN_PSNR} dB, found {found:.1?}");
-    // A picture that is not square and not of the trained size: tiles are rows of tokens.
+    // An image that is not square and not of the trained size: tiles are rows of tokens.
     let wide = Request { height: Some(48), width: Some(176), ..request(&all[0]) };
     let (tokens, size) = tokens(&pipeline, &wide);
     let found = psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size));

@@ -1,5 +1,5 @@
 //! Quantized flavours edit as well as the f32 flavour does: the judge of `quality` over 200
-//! pictures that the f32 flavour made, remade as a whole towards another prompt and repainted in
+//! images that the f32 flavour made, remade as a whole towards another prompt and repainted in
 //! part.
 
 use std::{ops::ControlFlow, sync::OnceLock, thread};
@@ -17,40 +17,40 @@ use crate::{
 /// How much lower int8 may score, of 1: as for images from nothing.
 const MAX_LOSS: f64 = 0.01;
 
-/// What f32 scores at least: something of the source stays, so less than from nothing. Pictures
+/// What f32 scores at least: something of the source stays, so less than from nothing. Images
 /// that heed no prompt score 0.3.
 const LEAST: f64 = 0.75;
 
-/// Steps of a picture to start from and of a part that is repainted: fewer than by default, since
+/// Steps of an image to start from and of a part that is repainted: fewer than by default, since
 /// there are many.
 const STEPS: u32 = 6;
 
-/// Steps of a whole picture that is remade: with fewer it hardly turns into another.
+/// Steps of a whole image that is remade: with fewer it hardly turns into another.
 const WHOLE_STEPS: u32 = 8;
 
-/// How far a picture is remade: most of it, so that its prompt's words show and something of it
+/// How far an image is remade: most of it, so that its prompt's words show and something of it
 /// stays.
 const STRENGTH: f64 = 0.9;
 
-/// The box that is repainted, where the thing is that a picture shows: 10 x 10 of 16 x 16 tokens.
+/// The box that is repainted, where the thing is that an image shows: 10 x 10 of 16 x 16 tokens.
 const AREA: [u32; 4] = [24, 24, 80, 80];
 
 fn all() -> &'static [Value] {
     prompts()["prompts"].as_array().expect("a list")
 }
 
-/// Pictures to start from: f32, half of them made by each of two threads.
+/// Images to start from: f32, half of them made by each of two threads.
 fn sources() -> &'static [RgbImage] {
     static SOURCES: OnceLock<Vec<RgbImage>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let make = |prompts: &[Value]| {
             let pipeline = open(Flavour::F32);
-            let picture = |prompt| {
+            let image = |prompt| {
                 let request = Request { num_inference_steps: Some(STEPS), ..request(prompt) };
                 let output = pipeline.generate(&request, |_| ControlFlow::Continue(()));
                 output.unwrap_or_else(|error| panic!("{error}")).images.remove(0)
             };
-            prompts.iter().map(picture).collect::<Vec<_>>()
+            prompts.iter().map(image).collect::<Vec<_>>()
         };
         let (first, second) = all().split_at(all().len() / 2);
         thread::scope(|scope| {
@@ -65,21 +65,21 @@ type Edit = fn(usize, &RgbImage) -> (&'static Value, Request, Source);
 
 const KINDS: [(&str, Edit); 2] = [("image to image", remade), ("inpainting", repainted)];
 
-fn remade(index: usize, picture: &RgbImage) -> (&'static Value, Request, Source) {
-    let asked = &all()[(index + 1) % all().len()]; // another prompt than the picture's own
+fn remade(index: usize, image: &RgbImage) -> (&'static Value, Request, Source) {
+    let asked = &all()[(index + 1) % all().len()]; // another prompt than the image's own
     let request = Request {
         strength: Some(STRENGTH),
         num_inference_steps: Some(WHOLE_STEPS),
         ..request(asked)
     };
-    (asked, request, Source::new(picture.clone()))
+    (asked, request, Source::new(image.clone()))
 }
 
-fn repainted(index: usize, picture: &RgbImage) -> (&'static Value, Request, Source) {
-    let asked = &all()[index]; // the picture's own prompt, with other random numbers
+fn repainted(index: usize, image: &RgbImage) -> (&'static Value, Request, Source) {
+    let asked = &all()[index]; // the image's own prompt, with other random numbers
     let seed = request(asked).seed + 1000;
     let request = Request { seed, num_inference_steps: Some(STEPS), ..request(asked) };
-    (asked, request, Source::new(picture.clone()).with_box(AREA).expect("inside the picture"))
+    (asked, request, Source::new(image.clone()).with_box(AREA).expect("inside the picture"))
 }
 
 /// The share of its attributes that each edited image shows as asked, by kind. All edits of an
@@ -87,8 +87,8 @@ fn repainted(index: usize, picture: &RgbImage) -> (&'static Value, Request, Sour
 fn scores(flavour: Flavour) -> Vec<[f64; KINDS.len()]> {
     let pipeline = open(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
-    let mut score = |index, picture, edit: Edit| {
-        let (asked, request, source) = edit(index, picture);
+    let mut score = |index, image, edit: Edit| {
+        let (asked, request, source) = edit(index, image);
         let output = pipeline.edit(&request, &source, |_| ControlFlow::Continue(()));
         let image = &output.unwrap_or_else(|error| panic!("{error}")).images[0];
         judge.score(image, &asked["labels"]) as f64 / ATTRIBUTES.len() as f64
@@ -96,7 +96,7 @@ fn scores(flavour: Flavour) -> Vec<[f64; KINDS.len()]> {
     sources()
         .iter()
         .enumerate()
-        .map(|(index, picture)| KINDS.map(|(_, edit)| score(index, picture, edit)))
+        .map(|(index, image)| KINDS.map(|(_, edit)| score(index, image, edit)))
         .collect()
 }
 

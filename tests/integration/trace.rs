@@ -44,11 +44,11 @@ fn traced(pipeline: &Pipeline, request: &Request, source: Option<&Source>) -> Tr
     };
     assert_eq!(seen, plain, "tokens and generator after every step");
     assert_eq!(output.images, untraced.unwrap_or_else(|error| panic!("{error}")).images);
-    for (picture, steps) in trace.pictures.iter().enumerate() {
+    for (image, steps) in trace.pictures.iter().enumerate() {
         assert_eq!(steps.len(), plain.len());
         for (step, state) in steps.iter().zip(&plain) {
             let cells = trace.grid[0] * trace.grid[1];
-            assert_eq!(step.tokens, state.tokens[picture * cells..][..cells]);
+            assert_eq!(step.tokens, state.tokens[image * cells..][..cells]);
         }
     }
     trace
@@ -57,7 +57,7 @@ fn traced(pipeline: &Pipeline, request: &Request, source: Option<&Source>) -> Tr
 /// Checks what must hold in every trace that has attention.
 fn check(trace: &Trace, codes: f32) {
     let cells = trace.grid[0] * trace.grid[1];
-    for (picture, steps) in trace.pictures.iter().enumerate() {
+    for (image, steps) in trace.pictures.iter().enumerate() {
         let mut masked = None;
         for step in steps {
             let drawn = step.confidence.iter().flatten();
@@ -93,15 +93,15 @@ fn check(trace: &Trace, codes: f32) {
                     .all(|map| map.len() == trace.attention_grid[0] * trace.attention_grid[1])
             );
         }
-        assert_eq!(trace.fixed(picture).len(), cells);
-        let mean =
-            (0..trace.words.len()).filter_map(|word| trace.share(picture, word)).sum::<f32>();
+        assert_eq!(trace.fixed(image).len(), cells);
+        let mean = (0..trace.words.len()).filter_map(|word| trace.share(image, word)).sum::<f32>();
         assert!((mean - trace.words.len() as f32).abs() < 1e-3, "shares are 1 on average: {mean}");
     }
 }
 
-/// No flavour can tip here: each is compared with itself on one machine. What the attention of a
-/// quantized flavour shows depends on how its integers round; what it means is asked of f32.
+/// No flavour can tip here: its images are compared with each other on one machine, and the object
+/// counts for 6 times as much as its article in each, where 2 are asked for. Other kernels move
+/// that by hundredths.
 #[test]
 fn a_trace_changes_no_image_in_any_flavour() {
     for flavour in [Flavour::F32, Flavour::Int8, Flavour::Int4] {
@@ -114,15 +114,12 @@ fn a_trace_changes_no_image_in_any_flavour() {
         assert_eq!(texts, ["a", "red", "lighthouse", "by", "the", "sea", ",", "at", "sunset"]);
         let [article, object] = [0, 2].map(|word| trace.share(0, word).expect("a share"));
         println!("{flavour}: shares of {article:.2} for the article, {object:.2} for the object");
-        assert!(
-            flavour != Flavour::F32 || object > 2.0 * article,
-            "the object counts for more than its article: {object}, {article}"
-        );
+        assert!(object > 2.0 * article, "{flavour}: the object counts for more than its article");
     }
 }
 
 #[test]
-fn every_way_to_make_a_picture_can_be_traced() {
+fn every_way_to_make_an_image_can_be_traced() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
     let unguided = Request { guidance_scale: Some(1.0), ..request() };
     check(&traced(&pipeline, &unguided, None), 2048.0);
@@ -147,9 +144,8 @@ fn every_way_to_make_a_picture_can_be_traced() {
     let drawn = halton.pictures[0].iter().map(|step| step.confidence.iter().flatten().count());
     assert_eq!(drawn.sum::<usize>(), 256, "each token is drawn once");
 
-    let picture =
-        pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
-    let source = Source::new(picture).with_box([32, 32, 64, 64]).expect("inside");
+    let image = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
+    let source = Source::new(image).with_box([32, 32, 64, 64]).expect("inside");
     let trace =
         traced(&pipeline, &Request { prompt: "a balloon".to_owned(), ..request() }, Some(&source));
     let fixed = trace.fixed(0).into_iter().flatten().count();
@@ -172,9 +168,8 @@ fn every_way_to_make_a_picture_can_be_traced() {
 #[test]
 fn what_is_left_of_a_job_is_traced_as_it_would_have_been() {
     let pipeline = open(&flavoured_package(Flavour::F32), Flavour::F32);
-    let picture =
-        pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
-    for source in [None, Some(Source::new(picture))] {
+    let image = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
+    for source in [None, Some(Source::new(image))] {
         let (mut states, source) = (Vec::new(), source.as_ref());
         let whole = pipeline.trace(&request(), source, |step| {
             states.push(pipeline.state(step));

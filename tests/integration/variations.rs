@@ -1,4 +1,4 @@
-//! Variations resemble the picture that they vary, as much as was asked for, and come again.
+//! Variations resemble the image that they vary, as much as was asked for, and come again.
 
 use std::ops::ControlFlow;
 
@@ -29,7 +29,7 @@ fn varied(variation: f64, images: u32) -> Request {
     Request { variation: Some(variation), num_images_per_prompt: images, ..request() }
 }
 
-/// The pictures, and what the job was after each step.
+/// The images, and what the job was after each step.
 fn run(pipeline: &Pipeline, request: &Request) -> (Vec<RgbImage>, Vec<State>) {
     let mut states = Vec::new();
     let output = pipeline.generate(request, |step| {
@@ -56,9 +56,9 @@ fn no_variation_is_the_image_itself() {
     for flavour in [Flavour::F32, Flavour::Int8] {
         let pipeline = open(flavour);
         let both = images(&pipeline, &Request { num_images_per_prompt: 2, ..request() });
-        for (of, picture) in (0..).zip(&both) {
+        for (of, image) in (0..).zip(&both) {
             let found = images(&pipeline, &Request { variation_of: of, ..varied(0.0, 2) });
-            assert!(found == [picture.clone(), picture.clone()], "{flavour}: picture {of}");
+            assert!(found == [image.clone(), image.clone()], "{flavour}: picture {of}");
         }
     }
     let pipeline = open(Flavour::F32);
@@ -81,19 +81,17 @@ fn a_share_of_the_tokens_is_drawn_anew() {
     let cells = 256;
     let mut changed = Vec::new();
     for (variation, steps) in [(0.25, 2), (0.5, 4), (1.0, 8)] {
-        let (pictures, states) = run(&pipeline, &varied(variation, 3));
+        let (made, states) = run(&pipeline, &varied(variation, 3));
         assert_eq!(states.len(), 8 + steps);
-        let picture = &states[7].tokens;
+        let base = &states[7].tokens;
         assert!(
-            picture
-                .chunks(cells)
-                .all(|tokens| tokens == &picture[..cells] && !tokens.contains(&None))
+            base.chunks(cells).all(|tokens| tokens == &base[..cells] && !tokens.contains(&None))
         );
         let last = &states.last().expect("steps").tokens;
         let mut all = 0;
         for (image, tokens) in last.chunks(cells).enumerate() {
             // Only what was masked before the first of them, each token with this chance.
-            let differ = tokens.iter().zip(picture).filter(|(now, before)| now != before).count();
+            let differ = tokens.iter().zip(base).filter(|(now, before)| now != before).count();
             let chance = (std::f64::consts::PI / 2.0 * (8 - steps) as f64 / 8.0).cos();
             let most =
                 chance * cells as f64 + 4.0 * (chance * (1.0 - chance) * cells as f64).sqrt();
@@ -104,12 +102,10 @@ fn a_share_of_the_tokens_is_drawn_anew() {
             all += differ;
         }
         changed.push(all);
-        assert!(
-            pictures[0] != pictures[1] && pictures[1] != pictures[2] && pictures[0] != pictures[2]
-        );
+        assert!(made[0] != made[1] && made[1] != made[2] && made[0] != made[2]);
         let alone = images(&pipeline, &varied(variation, 1));
-        assert!(alone == pictures[..1], "a variation does not depend on how many there are");
-        assert!(pictures == images(&pipeline, &varied(variation, 3)), "and comes again");
+        assert!(alone == made[..1], "a variation does not depend on how many there are");
+        assert!(made == images(&pipeline, &varied(variation, 3)), "and comes again");
     }
     assert!(
         changed.is_sorted() && changed[2] > 2 * changed[0],
@@ -126,7 +122,7 @@ fn a_share_of_the_tokens_is_drawn_anew() {
 fn a_stop_after_any_step_changes_nothing() {
     let pipeline = open(Flavour::F32);
     let request = Request { num_inference_steps: Some(4), variation_of: 1, ..varied(0.5, 2) };
-    let (pictures, states) = run(&pipeline, &request);
+    let (whole, states) = run(&pipeline, &request);
     assert_eq!(states.len(), 6);
     for (made, state) in (1..).zip(&states) {
         let mut next = made;
@@ -136,7 +132,7 @@ fn a_stop_after_any_step_changes_nothing() {
             ControlFlow::Continue(())
         });
         assert!(
-            resumed.unwrap_or_else(|error| panic!("{error}")).images == pictures,
+            resumed.unwrap_or_else(|error| panic!("{error}")).images == whole,
             "after {made} steps"
         );
         assert_eq!(next, 6);

@@ -1,4 +1,4 @@
-//! What a video promises: a first frame that is the picture, tokens that move exactly, an end that
+//! What a video promises: a first frame that is the image, tokens that move exactly, an end that
 //! is reached, and cancel.
 
 use std::ops::ControlFlow;
@@ -55,16 +55,16 @@ fn film(pipeline: &Pipeline, request: &Request, video: &Video) -> (Vec<RgbImage>
 }
 
 #[test]
-fn frames_are_the_picture_moved_and_the_same_again() {
+fn frames_are_the_image_moved_and_the_same_again() {
     let pipeline = open();
     for rng in [RngKind::Own, RngKind::Torch] {
         let request = Request { rng, ..request() };
         let video = Video { frames: 5, motion: [-6.0, 3.0], remask: 0.0, ..Video::default() };
         let (frames, tokens) = film(&pipeline, &request, &video);
-        let picture = pipeline
+        let image = pipeline
             .generate(&request, |_| ControlFlow::Continue(()))
             .unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((frames.len(), &frames[0]), (5, &picture.images[0]));
+        assert_eq!((frames.len(), &frames[0]), (5, &image.images[0]));
         // Places in tokens of 8 pixels: 0.75 and 0.375 a frame, less half a pixel, to the nearest
         // whole.
         let places = [(0, 0), (-1, 0), (-2, 1), (-2, 1), (-3, 1)];
@@ -207,9 +207,9 @@ fn a_video_keeps_to_the_halton_order_and_to_guidance_schedules() {
             let all = (0..3).flat_map(|frame| (0..3).map(move |step| (frame, step)));
             assert_eq!(steps, all.collect::<Vec<_>>(), "{sampler}, {guidance_schedule}");
             assert_eq!([masked[3], masked[6], masked[9]], [0; 3], "after each frame");
-            let picture = pipeline.generate(&request, |_| ControlFlow::Continue(()));
+            let image = pipeline.generate(&request, |_| ControlFlow::Continue(()));
             let first = &films[films.len() - 3].2;
-            assert_eq!(picture.unwrap_or_else(|error| panic!("{error}")).images[0], *first);
+            assert_eq!(image.unwrap_or_else(|error| panic!("{error}")).images[0], *first);
         }
     }
     for (at, (sampler, schedule, image)) in films.iter().enumerate() {

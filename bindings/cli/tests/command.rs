@@ -1,5 +1,5 @@
 //! The command as scripts see it: exit codes, what goes to stdout and stderr,
-//! and which files are there afterwards. Where a test makes a picture, ONNX
+//! and which files are there afterwards. Where a test makes an image, ONNX
 //! Runtime is brought as a user's first call would.
 
 mod support;
@@ -98,7 +98,7 @@ fn without_onnx_runtime_and_offline_it_says_where_it_looked() {
 }
 
 #[test]
-fn a_picture_remembers_how_it_was_made() {
+fn an_image_remembers_how_it_was_made() {
     let root = folder();
     let made = ["generate", "a red house in the snow", "--seed", "3", "--num-inference-steps", "2"];
     assert_eq!(succeed(root.path(), &made), "a-red-house-in-the-snow.png\n");
@@ -265,12 +265,9 @@ fn a_random_checkpoint_goes_all_the_way() {
         root.path(),
         &["generate", "a tree", "--package", "package", "--num-inference-steps=4", "-o", "a.png"],
     );
-    let picture = image::open(root.path().join("a.png")).expect("a picture").to_rgb8();
-    assert_eq!(picture.dimensions(), (32, 32));
-    assert!(
-        picture.pixels().any(|pixel| pixel != picture.get_pixel(0, 0)),
-        "one colour everywhere"
-    );
+    let image = image::open(root.path().join("a.png")).expect("a picture").to_rgb8();
+    assert_eq!(image.dimensions(), (32, 32));
+    assert!(image.pixels().any(|pixel| pixel != image.get_pixel(0, 0)), "one colour everywhere");
     assert_eq!(names(root.path()), ["a.png", "package", "random"]);
 }
 

@@ -17,7 +17,7 @@ fn open(folder: &Path, name: &str) -> RgbImage {
     image::open(folder.join(name)).expect(name).into_rgb8()
 }
 
-/// A folder with a picture the bundled model might have drawn, and masks of many kinds.
+/// A folder with an image the bundled model might have drawn, and masks of many kinds.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
@@ -94,7 +94,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
 }
 
 #[test]
-fn strength_decides_how_much_of_the_picture_stays() {
+fn strength_decides_how_much_of_the_image_stays() {
     let root = folder();
     let original = open(root.path(), "house.png");
     let mut distances = Vec::new();
@@ -167,12 +167,12 @@ fn outside_the_mask_every_byte_stays() {
 }
 
 #[test]
-fn outpainting_keeps_the_picture_and_paints_around_it() {
+fn outpainting_keeps_the_image_and_paints_around_it() {
     let root = folder();
     let original = open(root.path(), "house.png").view(32, 32, 64, 48).to_image();
     original.save(root.path().join("small.png")).expect("written");
     let (token, [across, down]) = (16, [64, 48]);
-    // What is added, the result's sides, and where the picture's corner is in it.
+    // What is added, the result's sides, and where the image's corner is in it.
     let cases: [(&str, [u32; 4], [u32; 2]); 6] = [
         ("left=32", [32, 0, 0, 0], [32, 0]),
         ("top=32", [0, 32, 0, 0], [0, 32]),
@@ -225,7 +225,7 @@ fn outpainting_keeps_the_picture_and_paints_around_it() {
 }
 
 #[test]
-fn absurd_sizes_around_a_picture_are_refused() {
+fn absurd_sizes_around_an_image_are_refused() {
     let root = folder();
     let before = fs::read_dir(root.path()).expect("readable").count();
     let sides =
@@ -328,7 +328,7 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
 }
 
 #[test]
-fn a_tileable_picture_repeats_and_what_cannot_be_one_is_refused() {
+fn a_tileable_image_repeats_and_what_cannot_be_one_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     let words = ["generate", "mountains at night", "--seed=3", "--num-inference-steps=2"];
@@ -375,7 +375,7 @@ fn huge(path: &Path) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_huge_picture_is_refused_in_little_memory() {
+fn a_huge_image_is_refused_in_little_memory() {
     let root = folder();
     huge(&root.path().join("huge.png"));
     assert!(fs::metadata(root.path().join("huge.png")).expect("there").len() < 1 << 20);
@@ -400,7 +400,7 @@ fn a_huge_picture_is_refused_in_little_memory() {
 }
 
 #[test]
-fn a_picture_of_one_pixel_is_enough() {
+fn an_image_of_one_pixel_is_enough() {
     let root = folder();
     RgbImage::from_pixel(1, 1, Rgb([200, 40, 40]))
         .save(root.path().join("dot.png"))
@@ -456,7 +456,7 @@ fn a_killed_job_is_resumed_to_the_same_bytes() {
 }
 
 #[test]
-fn a_job_that_was_changed_or_whose_picture_was_is_refused() {
+fn a_job_that_was_changed_or_whose_image_was_is_refused() {
     let root = folder();
     let words = [
         "edit",

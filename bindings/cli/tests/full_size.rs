@@ -22,7 +22,7 @@ const MB: u64 = 1_000_000;
 const EXPORT_KIB: u64 = 1_500_000;
 
 /// What a flavour of amused-512 may take, at most, at 512 x 512 pixels, stage by stage. All are of
-/// the second picture of a package, when what the first one prepares is there.
+/// the second image of a package, when what the first one prepares is there.
 struct Limits {
     /// The budget that is asked for.
     memory: &'static str,
@@ -68,7 +68,7 @@ fn export(folder: &Path, words: &[&str]) {
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes a picture with the package in `folder`. Returns the peaks, as seen from outside and as the
+/// Makes an image with the package in `folder`. Returns the peaks, as seen from outside and as the
 /// command reports.
 fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Peaks {
     let words = [

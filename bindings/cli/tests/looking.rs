@@ -189,11 +189,11 @@ fn previews_are_files_where_there_is_no_terminal() {
     let events = succeed(root, &[&words[..], &["-o", "a.png", "--preview", "--json"]].concat());
     assert!(events.contains("\"preview\":[\"a-0.step-03.png\",\"a-1.step-03.png\"]"), "{events}");
     let read = |name: &str| fs::read(root.join(name)).expect(name);
-    for picture in [0, 1] {
-        assert_eq!(read(&format!("plain-{picture}.png")), read(&format!("a-{picture}.png")));
+    for image in [0, 1] {
+        assert_eq!(read(&format!("plain-{image}.png")), read(&format!("a-{image}.png")));
         for step in 1..=3 {
             let preview =
-                image::open(root.join(format!("a-{picture}.step-0{step}.png"))).expect("a preview");
+                image::open(root.join(format!("a-{image}.step-0{step}.png"))).expect("a preview");
             assert_eq!((preview.width(), preview.height()), (128, 128));
         }
     }
@@ -202,7 +202,7 @@ fn previews_are_files_where_there_is_no_terminal() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn previews_are_drawn_where_the_terminal_shows_pictures() {
+fn previews_are_drawn_where_the_terminal_shows_images() {
     use terminal::{QUESTION, Terminal};
 
     const WORDS: [&str; 5] = ["generate", "a tree", "--num-inference-steps=2", "-o", "a.png"];
@@ -241,8 +241,8 @@ fn previews_are_drawn_where_the_terminal_shows_pictures() {
         let shown =
             Terminal::new(answer).run(folder.path(), &[&WORDS[..], &[flag]].concat(), environment);
         assert_eq!(shown.contains(QUESTION), asked, "{case}: {shown:?}");
-        for picture in [kitty, iterm, sixel, block] {
-            assert_eq!(shown.contains(picture), picture == expected, "{case}: {shown:?}");
+        for image in [kitty, iterm, sixel, block] {
+            assert_eq!(shown.contains(image), image == expected, "{case}: {shown:?}");
         }
         let files: &[&str] = if expected.is_empty() {
             &["a.png", "a.step-01.png", "a.step-02.png"]

@@ -142,7 +142,7 @@ fn the_cache_is_listed_cleaned_and_never_in_the_way() {
 }
 
 /// A file system without room fails as a limit on the size of files does: in the middle of a write.
-/// The picture is smaller than the limit, the record of a package is not.
+/// The image is smaller than the limit, the record of a package is not.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_record_that_finds_no_room_is_done_without() {
@@ -171,10 +171,10 @@ fn a_record_that_finds_no_room_is_done_without() {
             .env("XDG_CACHE_HOME", case.root.path().join("cache"));
         let output = command.output().expect("a shell");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let picture = fs::read(case.root.path().join("a.png")).expect("a picture");
-        (picture, String::from_utf8(output.stderr).expect("UTF-8"))
+        let image = fs::read(case.root.path().join("a.png")).expect("a picture");
+        (image, String::from_utf8(output.stderr).expect("UTF-8"))
     };
-    let (picture, warning) = run("ulimit -f 4;"); // 2 KiB
+    let (image, warning) = run("ulimit -f 4;"); // 2 KiB
     assert!(warning.contains("the package is checked again the next time"), "{warning}");
     assert_eq!(warning.matches("graphs are optimised again the next time").count(), 1, "{warning}");
     // Smaller ones, of the first files, found room.
@@ -182,5 +182,5 @@ fn a_record_that_finds_no_room_is_done_without() {
     let listed = String::from_utf8(listed).expect("UTF-8");
     assert!(!listed.contains("damaged") && !listed.contains("leftover"), "{listed}");
     let (again, warning) = run("");
-    assert!(again == picture && !warning.contains("again the next time"), "{warning}");
+    assert!(again == image && !warning.contains("again the next time"), "{warning}");
 }

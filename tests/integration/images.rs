@@ -1,4 +1,4 @@
-//! Damaged pictures are errors, whatever is damaged. Here and not beside the reader, since a
+//! Damaged images are errors, whatever is damaged. Here and not beside the reader, since a
 //! changed size may take memory that the tests of memory there would see.
 
 use std::{fs, io::Cursor};
