@@ -5,7 +5,7 @@ mod support;
 use std::{fs, ops::ControlFlow};
 
 use pocketmuse_setup::Event;
-use support::{pocketmuse, run};
+use support::{pocketmuse, succeed};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -15,11 +15,10 @@ fn folder() -> tempfile::TempDir {
 fn offline_it_succeeds_if_the_library_is_there() {
     let watch = |_: Event<'_>| ControlFlow::Continue(());
     let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime");
-    let output = run(folder().path(), &["setup", "--offline"]);
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let said = succeed(folder().path(), &["setup", "--offline"]);
     let expected =
         format!("{}: ONNX Runtime {}, already there\n", library.path.display(), library.version);
-    assert_eq!((output.status.code(), said), (Some(0), expected));
+    assert_eq!(said, expected);
 }
 
 #[test]
