@@ -167,3 +167,35 @@ impl Package {
         Ok(&self.root)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pocketmuse_package::{FlavourEntry, MANIFEST};
+
+    use super::*;
+
+    #[test]
+    fn a_package_that_lacks_the_flavour_says_which_it_has_before_its_files_are_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut manifest = crate::request::tests::manifest();
+        let entry = StageEntry {
+            graph: manifest.tokenizer.file.clone(), // which is not there
+            weights: None,
+            held: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            taps: Default::default(),
+        };
+        let stages = Stage::ALL.iter().map(|stage| (*stage, entry.clone())).collect();
+        manifest.flavours.insert(Flavour::Int8, FlavourEntry { stages });
+        fs::write(folder.path().join(MANIFEST), manifest.to_json()).expect("written");
+        let open = |flavour| {
+            let options = Options { flavour: Some(flavour), ..Options::default() };
+            Package::open(folder.path(), &options).err().expect("no such package")
+        };
+        let error = open(Flavour::F32);
+        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found f32");
+        assert_ne!(open(Flavour::Int8).at(), "flavour", "that one it has");
+    }
+}

@@ -25,7 +25,7 @@ use pocketmuse_package::{
     files::{self, TemporaryFolder},
 };
 
-use self::record::{Record, Stamp, Whole};
+use self::record::{CheckedFile, Record, Stamp};
 use crate::engine::{processor, session::SavedGraph};
 
 pub use self::folder::{Entry, clean, list};
@@ -100,7 +100,7 @@ impl Prepared {
         let path = file.locate(&self.root);
         let stamp = fs::metadata(&path).ok().map(|metadata| Stamp::of(&metadata));
         let known = state.record.files.get(&file.path);
-        if known.is_some_and(|whole| whole.sha256 == file.sha256 && Some(whole.stamp) == stamp) {
+        if known.is_some_and(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp) {
             return Ok(());
         }
         file.check(&self.root)?;
@@ -108,9 +108,10 @@ impl Prepared {
         let stamp =
             stamp.filter(|stamp| fs::metadata(&path).is_ok_and(|now| Stamp::of(&now) == *stamp));
         if let Some(stamp) = stamp {
-            let whole = Whole { sha256: file.sha256, stamp, settled: stamp.is_settled(started.1) };
-            state.is_new |= whole.settled;
-            state.record.files.insert(file.path.clone(), whole);
+            let settled = stamp.is_settled(started.1);
+            state.is_new |= settled;
+            let checked = CheckedFile { sha256: file.sha256, stamp, settled };
+            state.record.files.insert(file.path.clone(), checked);
         }
         Ok(())
     }
@@ -121,8 +122,8 @@ impl Prepared {
         let mut state = self.state();
         let Some(path) = self.path.as_deref().filter(|_| state.is_new) else { return };
         state.is_new = false;
-        let files = state.record.files.iter().filter(|(_, whole)| whole.settled);
-        let files = files.map(|(name, whole)| (name.clone(), whole.clone())).collect();
+        let files = state.record.files.iter().filter(|(_, file)| file.settled);
+        let files = files.map(|(name, file)| (name.clone(), file.clone())).collect();
         let written = record::write(path, Record { files, ..state.record.clone() });
         if let Err(error) = written.and_then(|()| folder::forget_the_gone(files::parent(path))) {
             log::warn!(

@@ -9,7 +9,7 @@ use ort::{
     },
 };
 
-use super::{Form, SavedGraph, Settings};
+use super::settings::{Form, SavedGraph, Settings};
 use crate::engine::{
     loading::{Loading, Weights},
     runtime::Runtime,

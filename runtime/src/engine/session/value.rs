@@ -6,7 +6,7 @@ use ort::{
 };
 use pocketmuse_package::{Dtype, Error, ErrorKind, Result};
 
-use super::signature;
+use super::signature::signature;
 use crate::engine::runtime::failed;
 
 /// What a run is given: a shape and its values, row-major. Nothing is copied.

@@ -29,16 +29,16 @@ pub(super) struct Record {
     pub(super) digest: String,
     /// The versions of this library and of ONNX Runtime, and the processor's features.
     pub(super) made_for: String,
-    pub(super) files: BTreeMap<String, Whole>,
+    pub(super) files: BTreeMap<String, CheckedFile>,
     /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its
     /// weights are others than the package's.
     #[serde(default)]
     pub(super) graphs: BTreeMap<String, Option<Digest>>,
 }
 
-/// A file that was whole.
+/// A file that passed its digest check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Whole {
+pub(super) struct CheckedFile {
     pub(super) sha256: Digest,
     pub(super) stamp: Stamp,
     /// Whether it had been left alone for [`SETTLING`] when it was read.
