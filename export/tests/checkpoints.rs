@@ -159,6 +159,19 @@ fn a_pointer_of_git_lfs_is_named() {
 }
 
 #[test]
+fn what_is_no_file_is_named() {
+    for name in [TRANSFORMER, "vqvae/config.json"] {
+        let error = refused(|copy| {
+            fs::remove_file(copy.join(name)).expect("removed");
+            fs::create_dir(copy.join(name)).expect("made");
+        });
+        let error = error.to_string();
+        assert!(error.contains(&format!("{name}: expected a file")), "{error}");
+        assert!(error.ends_with("found a folder"), "{error}");
+    }
+}
+
+#[test]
 fn a_pickled_network_is_named() {
     let error = refused(|copy| {
         let path = copy.join(TRANSFORMER);

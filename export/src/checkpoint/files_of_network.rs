@@ -36,7 +36,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
         for stem in STEMS {
             let single = folder.join(format!("{stem}{variant}.safetensors"));
             found::no_broken_link(&single)?;
-            if single.is_file() {
+            if single.exists() {
                 return Ok(vec![single]);
             }
             let plain = format!("{stem}{variant}.safetensors.index.json");
@@ -44,7 +44,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
             for index in [plain, variant_last] {
                 let index = folder.join(index);
                 found::no_broken_link(&index)?;
-                if index.is_file() {
+                if index.exists() {
                     return shards(folder, &index);
                 }
             }

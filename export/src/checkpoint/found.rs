@@ -1,5 +1,5 @@
-//! What people hand in instead of a checkpoint or its files: each is named for what it is, with what
-//! to do.
+//! What people hand in instead of a checkpoint or its files: each is named for what it is, with
+//! what to do.
 
 use std::{
     fs,

@@ -108,7 +108,8 @@ impl Step<'_> {
             x = b.space_to_depth(&x, self.grid.dims.clone());
             x = b.transpose(&x, &[0, 2, 3, 1]); // NCHW => NHWC, channels (row, column, c)
             let kernel = weights.get("downsample.conv.weight", &[channels, channels, 2, 2])?;
-            let kernel = kernel.permute(&[0, 2, 3, 1]).reshape(&[channels, 4 * channels]); // OIHW => O(HWI)
+            // OIHW => O(HWI)
+            let kernel = kernel.permute(&[0, 2, 3, 1]).reshape(&[channels, 4 * channels]);
             x = layers::product(b, &x, "down_block.downsample", &kernel);
         }
         let x = b.reshape(&x, &[To::Keep, To::Rest("tokens"), To::Is(channels)]);
@@ -304,7 +305,8 @@ impl Step<'_> {
         if self.config.upsample {
             x = layers::rms_norm(b, &x, &weights.scope("upsample"), "norm", BLOCK_EPSILON)?;
             let kernel = weights.get("upsample.conv.weight", &[channels, channels, 2, 2])?;
-            let kernel = kernel.permute(&[2, 3, 1, 0]).reshape(&[4 * channels, channels]); // IOHW => (HWO)I
+            // IOHW => (HWO)I
+            let kernel = kernel.permute(&[2, 3, 1, 0]).reshape(&[4 * channels, channels]);
             x = layers::product(b, &x, "up_block.upsample", &kernel);
             x = self.grid.planes(b, &x);
             x = b.depth_to_space(&x, ["height".into(), "width".into()]);

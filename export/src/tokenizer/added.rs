@@ -236,12 +236,15 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(added in "\\PC{0,60}", config in "\\PC{0,60}") {
-            let files = Files { config: Some(&config), added: Some(&added), special: Some(&config) };
+            let [config, added] = [&config, &added].map(|text| Some(text.as_str()));
+            let files = Files { config, added, special: config };
             let _ = with_added(TOKENIZER.to_owned(), files);
         }
 
         #[test]
-        fn ids_are_those_asked_for(tokens in proptest::collection::btree_map("[a-z<>]{1,6}", 0u32..8, 0..5)) {
+        fn ids_are_those_asked_for(
+            tokens in proptest::collection::btree_map("[a-z<>]{1,6}", 0u32..8, 0..5),
+        ) {
             let added = serde_json::to_string(&tokens).expect("JSON");
             let files = Files { added: Some(&added), ..Files::default() };
             if let Ok(found) = found(files) {

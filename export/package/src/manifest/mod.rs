@@ -41,7 +41,8 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// What a request uses where it says nothing.
     pub defaults: Defaults,
-    /// The colours of the tokens for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for each.
+    /// The colours of the tokens for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for
+    /// each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<FileEntry>,
     /// The graphs, by flavour.

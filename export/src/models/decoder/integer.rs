@@ -178,7 +178,8 @@ impl Layers for IntegerLayers<'_> {
         if !self.is_tiled(x.level) {
             return Ok(parts[0].clone());
         }
-        let beside = b.transpose(&parts[0], &[1, 2, 0, 3, 4]); // tiles, 1, C, rows, W => 1, C, tiles, rows, W
+        // tiles, 1, C, rows, W => 1, C, tiles, rows, W
+        let beside = b.transpose(&parts[0], &[1, 2, 0, 3, 4]);
         let width = self.extent(b, 2, x.level);
         let [height, wide] = size;
         Ok(reshape_rows(
