@@ -45,7 +45,7 @@ mod hangup {
         let before = set(SigHandler::SigIgn);
         let listening = listen();
         if let Some(before) = before
-            && (listening.is_err() || before == SigHandler::SigIgn)
+            && (listening.is_err() || matches!(before, SigHandler::SigIgn))
         {
             set(before);
         }
