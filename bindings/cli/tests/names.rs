@@ -126,7 +126,7 @@ mod not_utf8 {
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.success(), works, "{words:?}: {stderr}");
         }
-        let many = [os("generate"), os("--prompts"), &prompts, steps, os("-o"), &odd];
+        let many = [os("generate"), os("--prompts"), &prompts, steps, os("-o"), odd.as_os_str()];
         let output = run_at(root.path(), &many);
         holds(&many, &output);
         assert!(output.stdout.windows(4).any(|bytes| bytes == b"caf\xe9"), "the name as it is");
