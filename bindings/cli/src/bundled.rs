@@ -9,9 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pocketmuse::Runtime;
 use pocketmuse_export::{Options, Progress};
 use pocketmuse_package::{
-    Error, ErrorKind, Flavour, Manifest, Result,
+    Digest, Error, ErrorKind, Flavour, Manifest, Result,
     files::{self, TemporaryFolder},
 };
 
@@ -20,8 +21,8 @@ use crate::runtime;
 /// The model's name.
 pub const NAME: &str = "tiny-world";
 
-/// Stands for the model and for everything that turns it into a package; see `build.rs`.
-const KEY: &str = env!("POCKETMUSE_BUNDLED_KEY");
+/// Stands for the model and for the sources that turn it into a package; see `build.rs`.
+const SOURCES: &str = env!("POCKETMUSE_BUNDLED_KEY");
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -77,7 +78,7 @@ pub fn cache_folder() -> Result<PathBuf> {
 }
 
 /// The package of this model in `cache` (see [`cache_folder`]), exported first if it is not there
-/// or not whole.
+/// or not whole. One that another version of this program or of ONNX Runtime measured is not used.
 ///
 /// Two processes at once wait for each other, and one that is killed leaves nothing that another
 /// would use.
@@ -90,14 +91,65 @@ pub fn package(
     flavour: Flavour,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<PathBuf> {
-    let package = cache.join(format!("{KEY}-{flavour}"));
-    if is_whole(&package) {
+    if let Some(package) = cached(cache, flavour) {
         return Ok(package);
     }
+    runtime::start(false)?; // which measures the draft, and decides what it is called
+    package_named(cache, &name(flavour), flavour, on_progress)
+}
+
+/// Removes the package that [`package`] would return, so that it is exported anew.
+///
+/// # Errors
+///
+/// `Io` if it cannot be removed.
+pub fn discard(cache: &Path, flavour: Flavour) -> Result<()> {
+    let Some(package) = cached(cache, flavour) else { return Ok(()) };
+    let _lock = lock(cache)?;
+    match fs::remove_dir_all(&package) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&package, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The package that is there. Where there is no ONNX Runtime nobody can say which one measured a
+/// package: then any of this flavour and these sources, which is good enough to check a request.
+fn cached(cache: &Path, flavour: Flavour) -> Option<PathBuf> {
+    if Runtime::start(None).is_ok() {
+        return Some(cache.join(name(flavour))).filter(|package| is_whole(package));
+    }
+    let mut packages: Vec<_> =
+        fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path()).collect();
+    packages.sort();
+    let (start, end) = (format!("{SOURCES}-"), format!("-{flavour}"));
+    packages.into_iter().find(|package| {
+        let name = package.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && name.ends_with(&end) && is_whole(package)
+    })
+}
+
+/// The name of a package of this flavour, which everything decides that shapes it: the sources and
+/// the ONNX Runtime that measures it. Processors differ in the last bits of what is measured, which
+/// is no reason to measure again.
+fn name(flavour: Flavour) -> String {
+    let build = Runtime::start(None).map(Runtime::build_info).unwrap_or_default();
+    name_for(build, flavour)
+}
+
+fn name_for(build: &str, flavour: Flavour) -> String {
+    let build = Digest::of(build.as_bytes()).to_string();
+    format!("{SOURCES}-{}-{flavour}", &build[..8])
+}
+
+fn package_named(
+    cache: &Path,
+    name: &str,
+    flavour: Flavour,
+    on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<PathBuf> {
+    let package = cache.join(name);
     fs::create_dir_all(cache).map_err(|error| Error::io(cache, error))?;
-    let lock = cache.join("lock");
-    let lock = File::create(&lock).map_err(|error| Error::io(&lock, error))?;
-    let _ = lock.lock(); // where a file system has no locks, the worst is to export twice
+    let _lock = lock(cache)?;
     if is_whole(&package) {
         return Ok(package);
     }
@@ -115,20 +167,13 @@ pub fn package(
     Ok(package)
 }
 
-/// Removes the package that [`package`] would return, so that it is exported anew.
-///
-/// # Errors
-///
-/// `Io` if it cannot be removed.
-pub fn discard(cache: &Path, flavour: Flavour) -> Result<()> {
-    let package = cache.join(format!("{KEY}-{flavour}"));
-    let lock = cache.join("lock");
-    let lock = File::create(&lock).map_err(|error| Error::io(&lock, error))?;
+/// Waits until no other process makes or removes a package. Where a file system has no locks, the
+/// worst is to export twice.
+fn lock(cache: &Path) -> Result<File> {
+    let path = cache.join("lock");
+    let lock = File::create(&path).map_err(|error| Error::io(&path, error))?;
     let _ = lock.lock();
-    match fs::remove_dir_all(&package) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&package, error)),
-        _ => Ok(()),
-    }
+    Ok(lock)
 }
 
 /// Whether every file is there with its size; the runtime checks their contents as it uses them.
@@ -145,9 +190,14 @@ fn remove_leftovers(cache: &Path) -> Result<()> {
         let path = entry.map_err(at)?.path();
         let temporary = path.extension().is_some_and(|ending| ending == "part");
         let torn = path.is_dir()
-            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEY));
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SOURCES));
         if temporary || (torn && !is_whole(&path)) {
-            fs::remove_dir_all(&path).map_err(|error| Error::io(&path, error))?;
+            let removed = if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(|error| Error::io(&path, error))?;
         }
     }
     Ok(())
@@ -156,6 +206,7 @@ fn remove_leftovers(cache: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources;
 
     #[test]
     fn the_checkpoint_is_whole() {
@@ -182,6 +233,7 @@ mod tests {
         assert_eq!(Manifest::read(&path).expect("a manifest").model.name, NAME);
         assert_eq!(exports(cache.path()), (path.clone(), false));
         fs::create_dir(cache.path().join(".killed.part")).expect("made");
+        fs::write(cache.path().join("stray.part"), "").expect("written");
         fs::write(path.join("tokenizer.json"), "").expect("written");
         assert_eq!(exports(cache.path()), (path, true));
         assert_eq!(
@@ -189,6 +241,49 @@ mod tests {
             2,
             "the package and the lock"
         );
+    }
+
+    #[test]
+    fn a_package_of_another_runtime_or_source_is_made_again() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let make = || package(cache.path(), Flavour::F32, |_| ControlFlow::Continue(()));
+        let package = make().expect("a package");
+        let name =
+            |package: &Path| package.file_name().expect("a name").to_string_lossy().into_owned();
+        let stale = [
+            name_for("another build", Flavour::F32),
+            name(&package).replacen(SOURCES, "0000000000000000", 1),
+        ];
+        for stale in stale.map(|name| cache.path().join(name)) {
+            fs::rename(&package, &stale).expect("as if another had made it");
+            let made = make().expect("a package");
+            assert_eq!(made, package, "made again, not taken");
+            assert!(is_whole(&stale), "another program may still use it");
+        }
+    }
+
+    #[test]
+    fn sources_decide_the_key() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(files::parent(&path)).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        for folder in sources::FOLDERS {
+            write(&format!("{folder}/src/a.rs"), "1");
+        }
+        write(sources::LOCK, "1");
+        let digest = || sources::digest(root.path()).expect("read");
+        let mut found = vec![digest()];
+        write("runtime/src/README.md", "a note");
+        assert_eq!(digest(), found[0]);
+        for change in ["export/src/a.rs", "runtime/src/a.rs", "runtime/measure/b.rs", "Cargo.lock"]
+        {
+            write(change, "2");
+            assert!(!found.contains(&digest()), "{change}");
+            found.push(digest());
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Short lines of text on pictures, in a bitmap font of 8 x 8 pixels. Knows not what they say.
+//! Short lines of text on images, in a bitmap font of 8 x 8 pixels. Knows not what they say.
 
 use font8x8::{BASIC_FONTS, GREEK_FONTS, LATIN_FONTS, UnicodeFonts};
 use image::{Rgb, RgbImage};

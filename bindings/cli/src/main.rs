@@ -4,9 +4,7 @@ use std::{env, process::ExitCode};
 
 fn main() -> ExitCode {
     keep_to_itself();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
-        .format_timestamp(None)
-        .init();
+    pocketmuse_cli::logging::init();
     ExitCode::from(pocketmuse_cli::run(env::args_os()))
 }
 

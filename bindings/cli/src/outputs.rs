@@ -1,10 +1,17 @@
-//! Which files a request's pictures become, decided and tried before any work
-//! is done. Knows names and folders, not pictures.
+//! Which files a request's images become, decided and tried before any work is done, and how an
+//! image takes its name. Knows names and folders, not images.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::pixels::Format;
-use pocketmuse_package::{Result, files};
+use pocketmuse_package::{
+    Error, Result,
+    files::{self, TemporaryFolder},
+};
+use tempfile::TempPath;
 
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;
@@ -26,31 +33,101 @@ impl Name<'_> {
     }
 }
 
-/// The files of `images` pictures: the path given, or one named after the prompt that does not
-/// exist.
-///
-/// `output` may be a file with a picture's ending, or an existing folder.
-///
-/// # Errors
-///
-/// `BadRequest` for an unknown ending; `Io` if the folder is missing or cannot be written to.
-pub(crate) fn plan(output: Option<&Path>, name: Name<'_>, images: usize) -> Result<Vec<PathBuf>> {
-    let files = match output {
-        Some(path) if !path.is_dir() => {
-            Format::of(path)?;
-            numbered(&marked(path, &name.suffix()), images)
-        }
-        folder => {
-            unused(folder.unwrap_or(Path::new("")), &(slug(name.prompt) + &name.suffix()), images)
-        }
-    };
-    if let Some(first) = files.first() {
-        files::check_writable(first)?;
-    }
-    Ok(files)
+/// The files of a job's images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outputs {
+    files: Vec<PathBuf>,
+    /// For files that are named after the prompt and replace no other: the folder, and the name
+    /// without a number and an ending.
+    free: Option<(PathBuf, String)>,
 }
 
-/// `NAME.png` for one picture, `NAME-0.png`, `NAME-1.png`… for several.
+impl Outputs {
+    /// The files of `images` images: the path given, or one named after the prompt that does not
+    /// exist.
+    ///
+    /// `output` may be a file with an image's ending, or an existing folder.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` for an unknown ending; `Io` if the folder is missing or cannot be written to.
+    pub(crate) fn plan(output: Option<&Path>, name: Name<'_>, images: usize) -> Result<Self> {
+        let outputs = match output {
+            Some(path) if !path.is_dir() => {
+                Format::of(path)?;
+                Self::given(numbered(&marked(path, &name.suffix()), images))
+            }
+            folder => {
+                let folder = folder.unwrap_or(Path::new(""));
+                let name = slug(name.prompt) + &name.suffix();
+                let files = unused(folder, &name, images);
+                Self { files, free: Some((folder.to_owned(), name)) }
+            }
+        };
+        outputs.try_first()?;
+        Ok(outputs)
+    }
+
+    /// These files, which are replaced.
+    pub(crate) fn given(files: Vec<PathBuf>) -> Self {
+        Self { files, free: None }
+    }
+
+    /// Tries whether the first file can be written; nothing is left of that.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if its folder is missing or cannot be written to.
+    pub(crate) fn try_first(&self) -> Result<()> {
+        self.files.first().map_or(Ok(()), |first| files::check_writable(first))
+    }
+
+    /// The files, in the order of their images.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Lets `write` write the image of a file to a path with the same ending, and gives it the
+    /// file's name once it is whole. A name after the prompt that another process has taken
+    /// meanwhile is exchanged, here and for the files after it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`; `Io` if the file cannot be given its name.
+    pub(crate) fn write(
+        &mut self,
+        index: usize,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let path = &self.files[index];
+        if self.free.is_none() {
+            return write(path); // which replaces it whole
+        }
+        let temporary = TemporaryFolder::beside(path)?;
+        let file = temporary.path().join("image").with_extension("png");
+        write(&file)?;
+        let file = TempPath::try_from_path(file).map_err(|error| Error::io(path, error))?;
+        self.take(index, file)
+    }
+
+    /// Gives a file the first name that nobody has.
+    fn take(&mut self, index: usize, mut file: TempPath) -> Result<()> {
+        loop {
+            match file.persist_noclobber(&self.files[index]) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    file = error.path;
+                }
+                Err(error) => return Err(Error::io(&self.files[index], error.error)),
+            }
+            let Some((folder, name)) = &self.free else { return Ok(()) };
+            let others = unused(folder, name, self.files.len());
+            self.files.splice(index.., others.into_iter().skip(index));
+        }
+    }
+}
+
+/// `NAME.png` for one image, `NAME-0.png`, `NAME-1.png`… for several.
 fn numbered(path: &Path, images: usize) -> Vec<PathBuf> {
     if images == 1 {
         return vec![path.to_owned()];
@@ -67,7 +144,7 @@ fn marked(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(file)
 }
 
-/// The first of `NAME.png`, `NAME-2.png`, `NAME-3.png`… that is free for all pictures.
+/// The first of `NAME.png`, `NAME-2.png`, `NAME-3.png`… that is free for all images.
 fn unused(folder: &Path, name: &str, images: usize) -> Vec<PathBuf> {
     let names = (1..)
         .map(|try_| if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") });
@@ -104,6 +181,10 @@ mod tests {
 
     use super::*;
 
+    fn plan(output: &Path, name: Name<'_>, images: usize) -> Vec<PathBuf> {
+        Outputs::plan(Some(output), name, images).expect("planned").files
+    }
+
     #[test]
     fn a_prompt_becomes_a_name() {
         let long = "word ".repeat(40);
@@ -128,14 +209,70 @@ mod tests {
         let (root, tree) = (folder.path(), Name { prompt: "a tree", ..Name::default() });
         fs::write(root.join("a-tree.png"), "").expect("written");
         fs::write(root.join("a-tree-2-1.png"), "").expect("written");
-        assert_eq!(plan(Some(root), tree, 1).expect("planned"), [root.join("a-tree-2.png")]);
-        let several = plan(Some(root), tree, 2).expect("planned");
-        assert_eq!(several, [root.join("a-tree-0.png"), root.join("a-tree-1.png")]);
+        assert_eq!(plan(root, tree, 1), [root.join("a-tree-2.png")]);
+        assert_eq!(plan(root, tree, 2), [root.join("a-tree-0.png"), root.join("a-tree-1.png")]);
         fs::write(root.join("a-tree-0.png"), "").expect("written");
-        let several = plan(Some(root), tree, 2).expect("planned");
-        assert_eq!(several, [root.join("a-tree-3-0.png"), root.join("a-tree-3-1.png")]);
+        assert_eq!(plan(root, tree, 2), [root.join("a-tree-3-0.png"), root.join("a-tree-3-1.png")]);
         let given = root.join("a-tree.png");
-        assert_eq!(plan(Some(&given), tree, 1).expect("planned"), [given]);
+        assert_eq!(plan(&given, tree, 1), [given]);
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_exchanged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, tree) = (folder.path(), Name { prompt: "a tree", ..Name::default() });
+        let plan = || Outputs::plan(Some(root), tree, 2).expect("planned");
+        let (mut first, mut second) = (plan(), plan());
+        let write = |outputs: &mut Outputs, index: usize, text: &str| {
+            outputs.write(index, |path| {
+                assert!(!first_exists(root, text), "nothing is there before it is whole");
+                fs::write(path, text).map_err(|error| Error::io(path, error))
+            })
+        };
+        write(&mut first, 0, "first 0").expect("written");
+        write(&mut second, 0, "second 0").expect("written");
+        write(&mut first, 1, "first 1").expect("written");
+        write(&mut second, 1, "second 1").expect("written");
+        assert_eq!(first.files, [root.join("a-tree-0.png"), root.join("a-tree-1.png")]);
+        assert_eq!(second.files, [root.join("a-tree-2-0.png"), root.join("a-tree-2-1.png")]);
+        for (outputs, name) in [(&first, "first"), (&second, "second")] {
+            for (index, file) in outputs.files.iter().enumerate() {
+                let text = fs::read_to_string(file).expect("there");
+                assert_eq!(text, format!("{name} {index}"));
+            }
+        }
+        assert_eq!(fs::read_dir(root).expect("readable").count(), 4, "and nothing else");
+    }
+
+    fn first_exists(root: &Path, text: &str) -> bool {
+        let read = |entry: io::Result<fs::DirEntry>| fs::read_to_string(entry.ok()?.path()).ok();
+        fs::read_dir(root).expect("readable").filter_map(read).any(|found| found == text)
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_stays_and_what_it_names_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::create_dir(root.join("far")).expect("made");
+        for (link, target) in [("a.png", "far/kept"), ("b.png", "far/new.png"), ("c.png", "a.png")]
+        {
+            std::os::unix::fs::symlink(target, root.join(link)).expect("linked");
+        }
+        fs::write(root.join("far/kept"), "old").expect("written");
+        for (link, target) in [("a.png", "kept"), ("b.png", "new.png"), ("c.png", "kept")] {
+            let outputs = Outputs::plan(Some(&root.join(link)), Name::default(), 1);
+            let mut outputs = outputs.expect("planned");
+            let write = |path: &Path| {
+                assert_eq!(path.extension().expect("an ending"), "png");
+                fs::write(path, link).map_err(|error| Error::io(path, error))
+            };
+            outputs.write(0, write).expect("written");
+            assert!(root.join(link).is_symlink(), "{link}");
+            let text = fs::read_to_string(root.join("far").join(target)).expect("there");
+            assert_eq!(text, link);
+        }
+        assert_eq!(fs::read_dir(root.join("far")).expect("readable").count(), 2);
     }
 
     #[test]
@@ -143,14 +280,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         let name = Name { prompt: "a tree", line: Some(7), seed: Some(3) };
-        assert_eq!(
-            plan(Some(&root.join("b.webp")), name, 1).expect("planned"),
-            [root.join("b-7-3.webp")]
-        );
-        let several =
-            plan(Some(&root.join("b.webp")), Name { line: None, ..name }, 2).expect("planned");
+        assert_eq!(plan(&root.join("b.webp"), name, 1), [root.join("b-7-3.webp")]);
+        let several = plan(&root.join("b.webp"), Name { line: None, ..name }, 2);
         assert_eq!(several, [root.join("b-3-0.webp"), root.join("b-3-1.webp")]);
-        assert_eq!(plan(Some(root), name, 1).expect("planned"), [root.join("a-tree-7-3.png")]);
+        assert_eq!(plan(root, name, 1), [root.join("a-tree-7-3.png")]);
     }
 
     #[test]
@@ -163,11 +296,8 @@ mod tests {
             ("file/a.png", ErrorKind::Io),
         ];
         for (name, kind) in cases {
-            assert_eq!(
-                plan(Some(&folder.path().join(name)), Name::default(), 1).expect_err(name).kind(),
-                kind,
-                "{name}"
-            );
+            let planned = Outputs::plan(Some(&folder.path().join(name)), Name::default(), 1);
+            assert_eq!(planned.expect_err(name).kind(), kind, "{name}");
         }
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
     }

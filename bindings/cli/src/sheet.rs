@@ -1,4 +1,4 @@
-//! Pictures in columns and rows on one sheet, a label above each column and beside each row. Knows
+//! Images in columns and rows on one sheet, a label above each column and beside each row. Knows
 //! not what they show.
 
 use image::{Rgb, RgbImage, imageops};
@@ -13,10 +13,10 @@ const ASIDE: u32 = 17 * LETTER;
 const INK: Rgb<u8> = Rgb([20, 20, 20]);
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 
-/// Lays `pictures`, row after row, on a sheet. Columns are as many as their labels; without labels
+/// Lays `images`, row after row, on a sheet. Columns are as many as their labels; without labels
 /// of rows there is no room for them.
-pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) -> RgbImage {
-    let most = |of: fn(&RgbImage) -> u32| pictures.iter().map(of).max().unwrap_or(1);
+pub(crate) fn lay(images: &[RgbImage], columns: &[String], rows: &[String]) -> RgbImage {
+    let most = |of: fn(&RgbImage) -> u32| images.iter().map(of).max().unwrap_or(1);
     let (width, height) = (most(RgbImage::width).max(8 * LETTER), most(RgbImage::height));
     let aside = if rows.iter().all(String::is_empty) { 0 } else { ASIDE + GAP };
     let above: Vec<_> = columns.iter().map(|label| lines(label, width)).collect();
@@ -38,9 +38,9 @@ pub(crate) fn lay(pictures: &[RgbImage], columns: &[String], rows: &[String]) ->
         let room = (height / LINE) as usize;
         write([GAP, down(row)], ASIDE, &lines[..lines.len().min(room)]);
     }
-    for (index, picture) in pictures.iter().enumerate() {
+    for (index, image) in images.iter().enumerate() {
         let (column, row) = (index % columns.len().max(1), index / columns.len().max(1));
-        imageops::replace(&mut sheet, picture, across(column).into(), down(row).into());
+        imageops::replace(&mut sheet, image, across(column).into(), down(row).into());
     }
     sheet
 }
@@ -82,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn pictures_do_not_cover_each_other_or_their_labels() {
-        let pictures: Vec<_> =
+    fn images_do_not_cover_each_other_or_their_labels() {
+        let images: Vec<_> =
             (1..=6).map(|value| RgbImage::from_pixel(80, 40, Rgb([value; 3]))).collect();
         let names =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let columns = names(&["seed 1", "seed 2", "a label of many words in some lines"]);
-        let sheet = lay(&pictures, &columns, &names(&["sampler confidence", "sampler halton"]));
+        let sheet = lay(&images, &columns, &names(&["sampler confidence", "sampler halton"]));
         let count = |sheet: &RgbImage, colour: Rgb<u8>| {
             sheet.pixels().filter(|pixel| **pixel == colour).count()
         };
@@ -101,7 +101,7 @@ mod tests {
             "second row, second column"
         );
         let ink = count(&sheet, INK);
-        let bare = lay(&pictures, &names(&["", "", ""]), &names(&["", ""]));
+        let bare = lay(&images, &names(&["", "", ""]), &names(&["", ""]));
         assert!(ink > 500 && count(&bare, INK) == 0 && bare.width() == GAP + 3 * (80 + GAP));
     }
 }

@@ -1,31 +1,115 @@
-//! What the user and scripts see: lines on stdout and stderr, progress bars,
-//! errors and exit codes. Knows nothing of models.
+//! What the user and scripts see: lines on stdout and stderr, progress bars, errors and exit codes.
+//! Knows nothing of models. Text from elsewhere reaches a terminal as text: see [`escaped`].
 
 use std::{
-    io::{self, Write},
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+    path::Path,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pocketmuse_package::{Error, ErrorKind};
-use serde_json::{Value, json};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::stop;
 
+/// Where an error of [`print`] is.
+pub(crate) const STDOUT: &str = "stdout";
+
 /// Prints a line on stdout. A reader that went away is no failure: what was asked for is still
 /// done.
-pub(crate) fn print(line: impl AsRef<str>) {
-    let _ = writeln!(io::stdout().lock(), "{}", line.as_ref());
+///
+/// # Errors
+///
+/// `Io` if it cannot be written, to a full disk for instance.
+pub(crate) fn print(line: impl AsRef<str>) -> Result<()> {
+    write_line(io::stdout().lock(), escaped(line.as_ref()).as_bytes())
+}
+
+/// Prints lines that this program made, with their line breaks.
+///
+/// # Errors
+///
+/// As for [`print`].
+pub(crate) fn print_lines(lines: &str) -> Result<()> {
+    lines.lines().try_for_each(print)
+}
+
+/// Prints a path on stdout: its own bytes for a script, as text for a terminal.
+///
+/// # Errors
+///
+/// As for [`print`].
+pub(crate) fn print_path(path: &Path) -> Result<()> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return print(path.to_string_lossy());
+    }
+    write_line(stdout.lock(), &bytes_of(path))
+}
+
+#[cfg(unix)]
+fn bytes_of(path: &Path) -> Cow<'_, [u8]> {
+    Cow::Borrowed(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+}
+
+#[cfg(not(unix))]
+fn bytes_of(path: &Path) -> Cow<'_, [u8]> {
+    Cow::Owned(path.to_string_lossy().into_owned().into_bytes())
+}
+
+fn write_line(mut out: impl Write, line: &[u8]) -> Result<()> {
+    printed(out.write_all(&[line, b"\n"].concat()).and_then(|()| out.flush()))
+}
+
+/// What became of printing on stdout by other means. A reader that went away is no failure.
+///
+/// # Errors
+///
+/// As for [`print`].
+pub(crate) fn printed(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Io, STDOUT, error.kind().to_string()).with_source(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints a line for people on stderr.
 pub(crate) fn note(line: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+    let line = escaped(line.as_ref());
+    let _ = writeln!(io::stderr().lock(), "{line}"); // there is nowhere else to say it
 }
 
 /// Prints a warning on stderr.
 pub(crate) fn warn(line: impl AsRef<str>) {
     note(format!("warning: {}", line.as_ref()));
+}
+
+/// Whether a terminal would act on a character instead of showing it: control characters, those
+/// that turn the direction of text, and breaks of lines and paragraphs.
+pub(crate) fn is_active(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(letter, '\u{2066}'..='\u{206f}')
+}
+
+/// Text from anywhere as a terminal can be given it: characters that it would act on are escapes
+/// such as `\n` and `\u{1b}`.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_active) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\r' | '\t' => shown.extend(letter.escape_default()),
+            letter if is_active(letter) => shown.extend(letter.escape_unicode()),
+            letter => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// A bar on stderr that counts bytes; invisible where stderr is no terminal.
@@ -76,39 +160,6 @@ pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Plain data as JSON, its f32 numbers as short as they were typed.
-pub(crate) fn plain_json(data: &impl serde::Serialize) -> Value {
-    // Through text, because a value holds numbers as f64, where 0.7 becomes 0.699999988.
-    let text = serde_json::to_string(data).expect("plain data with string keys always serializes");
-    serde_json::from_str(&text).expect("what was just written is JSON")
-}
-
-/// An error as an event for scripts.
-pub(crate) fn error_event(error: &Error) -> Value {
-    json!({
-        "event": "error",
-        "kind": kind_name(error.kind()),
-        "at": error.at(),
-        "message": error.detail(),
-        "exit_code": exit_code(error.kind()),
-    })
-}
-
-fn kind_name(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Io => "io",
-        ErrorKind::NoSpace => "no_space",
-        ErrorKind::BadCheckpoint => "bad_checkpoint",
-        ErrorKind::PackageDamaged => "package_damaged",
-        ErrorKind::BadRequest => "bad_request",
-        ErrorKind::NotEnoughMemory => "not_enough_memory",
-        ErrorKind::BadInput => "bad_input",
-        ErrorKind::Runtime => "runtime",
-        ErrorKind::Cancelled => "cancelled",
-        _ => "other",
-    }
-}
-
 /// A time as files and tables hold it, to the microsecond.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
@@ -146,14 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn short_numbers_stay_short() {
-        assert_eq!(plain_json(&[0.7f32]).to_string(), "[0.7]");
-    }
-
-    #[test]
     fn a_wrong_command_line_is_one_line() {
-        let text = "error: unexpected argument '--x' found\n\n  tip: to pass '--x' as a value, use '-- --x'\n\n\
-                    Usage: pocketmuse generate [PROMPT]\n\nFor more information, try '--help'.\n";
+        let text = "error: unexpected argument '--x' found\n\n  tip: to pass '--x' as a value, use \
+                    '-- --x'\n\nUsage: pocketmuse generate [PROMPT]\n\nFor more information, try \
+                    '--help'.\n";
         let expected =
             "error: unexpected argument '--x' found tip: to pass '--x' as a value, use '-- --x'";
         assert_eq!(usage_line(text), expected);
@@ -168,9 +215,44 @@ mod tests {
             (ErrorKind::Runtime, 1),
         ];
         for (kind, code) in cases {
-            let error = Error::new(kind, "height", "expected a multiple of 16, found 17");
             assert_eq!(exit_code(kind), code);
-            assert_eq!(error_event(&error)["exit_code"], code);
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_shown() {
+        for (text, shown) in [
+            ("a red house, ein Haus, 漢字 🚀", "a red house, ein Haus, 漢字 🚀"),
+            ("\x1b]0;owned\x07", "\\u{1b}]0;owned\\u{7}"),
+            ("a\nerror: forged\r\t", "a\\nerror: forged\\r\\t"),
+            ("\u{202e}gpj.exe", "\\u{202e}gpj.exe"),
+            ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
+            ("\u{2066}a\u{2069}\u{200f}\u{2028}", "\\u{2066}a\\u{2069}\\u{200f}\\u{2028}"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
+
+    #[test]
+    fn only_a_reader_that_went_away_is_no_failure() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        write_line(Broken(io::ErrorKind::BrokenPipe), b"a").expect("a reader that went away");
+        let error = write_line(Broken(io::ErrorKind::StorageFull), b"a").expect_err("a full disk");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::Io, STDOUT));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_active_is_left(text: String) {
+            proptest::prop_assert!(!escaped(&text).contains(is_active));
         }
     }
 }

@@ -31,7 +31,7 @@ fn a_part_travels_as_one_file_and_makes_the_same_image() {
     succeed(root.path(), &["package", "part.pocketmuse", "-o", "part"]);
     let kept = files(&at("whole")).into_iter().filter(|path| !path.contains("encoder."));
     let kept: Vec<_> =
-        kept.chain(["f32/text_encoder.onnx", "f32/text_encoder.data"].map(str::to_owned));
+        kept.chain(["f32/text_encoder.onnx", "f32/text_encoder.data"].map(str::to_owned)).collect();
     assert_eq!(files(&at("part")).len(), kept.len());
     for path in files(&at("part")) {
         assert!(fs::read(at("whole").join(&path)).is_ok_and(|bytes| {

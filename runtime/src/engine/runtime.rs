@@ -76,7 +76,7 @@ impl Runtime {
     }
 
     /// Which build it is, for people and for keys.
-    pub(crate) fn build_info(&self) -> &'static str {
+    pub fn build_info(&self) -> &'static str {
         ort::info()
     }
 

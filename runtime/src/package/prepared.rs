@@ -71,6 +71,8 @@ impl Prepared {
     /// `digest` is the manifest's, `runtime` says which ONNX Runtime this is.
     pub(crate) fn open(folder: Option<&Path>, root: &Path, digest: Digest, runtime: &str) -> Self {
         let package = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+        // JSON cannot hold a path that is no text: such a package is prepared anew each time.
+        let folder = folder.filter(|_| package.to_str().is_some());
         let path = folder.map(|folder| folder.join(format!("{}.json", name(&package))));
         let made_for = made_for(runtime);
         let empty = Record { package, digest: digest.to_string(), made_for, ..Record::default() };

@@ -1,23 +1,28 @@
-//! The flags of `edit`: those of `generate`, and the picture that it starts from.
+//! The flags of `edit`: those of `generate`, and the image that it starts from.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use pocketmuse::Request;
 
-use super::{GenerateArgs, parse_numbers};
+use super::{generate::GenerateArgs, values};
 
 const EDIT_HELP: &str = "\
-The picture may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of pixels; it is turned as
+The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of \
+pixels; it is turned as
 its EXIF orientation says, and what is transparent is laid on white.
 
-Size: --width and --height where given; one alone brings the other by the picture's proportions. Else the picture's own
-size; if it has more pixels than the model's own pictures, as many as those. Sides are rounded down to whole tokens, and
+Size: --width and --height where given; one alone brings the other by the image's proportions. \
+Else the image's own
+size; if it has more pixels than the model's own images, as many as those. Sides are rounded down \
+to whole tokens, and
 what then stands over is cropped evenly from both sides.
 
-Without a mask the whole picture is remade (image to image): --strength 0.3 changes little, 1 starts from scratch. With
---mask, --alpha or --box only that part is (inpainting): a token is repainted if at least half of it is white, and outside
-the mask the picture's own pixels are put back, with an edge one token wide. A mask of another size is stretched.
+Without a mask the whole image is remade (image to image): --strength 0.3 changes little, 1 starts \
+from scratch. With
+--mask, --alpha or --box only that part is (inpainting): a token is repainted if at least half of \
+it is white, and
+outside the mask the image's own pixels are put back, with an edge one token wide. A mask of \
+another size is stretched.
 
 Examples:
   pocketmuse edit house.png \"a blue house in the snow\" --strength 0.6
@@ -29,27 +34,12 @@ Examples:
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = EDIT_HELP, allow_negative_numbers = true)]
 pub struct EditArgs {
-    /// The picture to start from
-    #[arg(value_name = "PICTURE")]
-    pub picture: PathBuf,
+    /// What it starts from
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// How much changes, 0 to 1: the part of the steps that is run [default: 0.5, with a mask 1]
     #[arg(long, value_name = "NUMBER")]
     pub strength: Option<f64>,
-    /// Repaint what is white in this picture and keep the rest
-    #[arg(long, value_name = "MASK", group = "where")]
-    pub mask: Option<PathBuf>,
-    /// Repaint what is transparent in the picture
-    #[arg(long, group = "where")]
-    pub alpha: bool,
-    /// Repaint a box, in pixels of the picture
-    #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = parse_box, group = "where", allow_hyphen_values = true)]
-    pub area: Option<[u32; 4]>,
-    /// Add pixels at the sides and repaint them; the picture itself stays
-    #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..", value_parser = parse_sides)]
-    pub extend: Option<[u32; 4]>,
-    /// With a mask: do not put the picture's own pixels back outside it
-    #[arg(long)]
-    pub no_paste: bool,
     /// Let strength 1 without a mask keep everything, as the reference pipeline does
     #[arg(long)]
     pub reference_strength: bool,
@@ -58,40 +48,29 @@ pub struct EditArgs {
     pub generate: GenerateArgs,
 }
 
-impl EditArgs {
-    /// `base` with everything the flags say changed.
-    pub fn request(&self, base: Request) -> Request {
-        let request = self.generate.request(base);
-        Request {
-            strength: self.strength.or(request.strength),
-            reference_strength: self.reference_strength || request.reference_strength,
-            ..request
-        }
-    }
-}
-
-/// Reads `40,0,64,64`.
-fn parse_box(text: &str) -> Result<[u32; 4], String> {
-    parse_numbers(text)
-        .ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
-}
-
-/// Reads `left=64,top=32` as left, top, right and bottom.
-fn parse_sides(text: &str) -> Result<[u32; 4], String> {
-    let wrong = || format!("expected sides such as left=64,top=32, found {text:?}");
-    let mut sides = [0; 4];
-    for part in text.split(',') {
-        let (name, pixels) = part.split_once('=').ok_or_else(wrong)?;
-        let side = ["left", "top", "right", "bottom"]
-            .iter()
-            .position(|side| *side == name.trim())
-            .ok_or_else(wrong)?;
-        let pixels = pixels.trim();
-        sides[side] = pixels.parse().map_err(|_| {
-            format!("expected 0 to {} pixels at the {}, found {pixels:?}", u32::MAX, name.trim())
-        })?;
-    }
-    Ok(sides)
+/// The image to start from, and which part of it is repainted.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct SourceArgs {
+    /// The image to start from
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// Repaint what is white in this image and keep the rest
+    #[arg(long, value_name = "MASK", group = "where")]
+    pub mask: Option<PathBuf>,
+    /// Repaint what is transparent in the image
+    #[arg(long, group = "where")]
+    pub alpha: bool,
+    /// Repaint a box, in pixels of the image
+    #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = values::area,
+          group = "where", allow_hyphen_values = true)]
+    pub area: Option<[u32; 4]>,
+    /// Add pixels at the sides and repaint them; the image itself stays
+    #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..",
+          value_parser = values::sides)]
+    pub extend: Option<[u32; 4]>,
+    /// With a mask: do not put the image's own pixels back outside it
+    #[arg(long)]
+    pub no_paste: bool,
 }
 
 #[cfg(test)]
@@ -99,38 +78,29 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Cli, Command};
 
-    fn edit(words: &[&str]) -> Result<EditArgs, clap::Error> {
-        match Cli::try_parse_from(["pocketmuse", "edit", "a.png"].iter().chain(words))?.command {
-            Command::Edit(args) => Ok(*args),
-            other => panic!("expected edit, found {other:?}"),
-        }
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        edit: EditArgs,
+    }
+
+    fn parse(words: &[&str]) -> Result<EditArgs, clap::Error> {
+        Line::try_parse_from(["test", "a.png"].iter().chain(words)).map(|line| line.edit)
     }
 
     #[test]
-    fn an_edit_takes_a_picture_and_then_what_generate_takes() {
-        let args = edit(&["a tree", "--strength", "0.6", "--seed", "3", "--reference-strength"])
+    fn an_edit_takes_an_image_and_then_what_generate_takes() {
+        let args = parse(&["a tree", "--strength", "0.6", "--seed", "3", "--reference-strength"])
             .expect("valid");
-        let expected = Request {
-            prompt: "a tree".to_owned(),
-            seed: 3,
-            strength: Some(0.6),
-            reference_strength: true,
-            ..Request::default()
-        };
-        assert_eq!(
-            (args.picture.clone(), args.request(Request::default())),
-            (PathBuf::from("a.png"), expected)
-        );
-        let base = Request { strength: Some(0.3), ..Request::default() };
-        let args = edit(&["a", "--extend", "right=8, top=16"]).expect("valid");
-        assert_eq!(args.extend, Some([0, 16, 8, 0]));
-        let args = edit(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
-        assert_eq!(
-            (args.area, args.no_paste, args.request(base).strength),
-            (Some([1, 2, 3, 4]), true, Some(0.3))
-        );
+        assert_eq!(args.source.image, PathBuf::from("a.png"));
+        assert_eq!((args.strength, args.reference_strength), (Some(0.6), true));
+        let generate = args.generate;
+        assert_eq!((generate.prompt.as_deref(), generate.request.seed), (Some("a tree"), Some(3)));
+        let args = parse(&["a", "--extend", "right=8, top=16"]).expect("valid");
+        assert_eq!(args.source.extend, Some([0, 16, 8, 0]));
+        let args = parse(&["a", "--box", "1, 2,3,4", "--no-paste"]).expect("valid");
+        assert_eq!((args.source.area, args.source.no_paste), (Some([1, 2, 3, 4]), true));
         let wrong: [&[&str]; 6] = [
             &["a", "--extend", "up=3"],
             &["a", "--extend", "left=-1"],
@@ -140,7 +110,7 @@ mod tests {
             &["a", "--strength", "x"],
         ];
         for words in wrong {
-            assert_eq!(edit(words).expect_err("wrong").exit_code(), 2, "{words:?}");
+            assert_eq!(parse(words).expect_err("wrong").exit_code(), 2, "{words:?}");
         }
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::Flavour;
 
+use super::values::one_of;
+
 /// The flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -15,7 +17,8 @@ pub struct ExportArgs {
     #[arg(short, long, value_name = "PACKAGE")]
     pub output: PathBuf,
     /// A kind of graphs to write; may be given several times [default: int8]
-    #[arg(long = "flavour", value_name = "FLAVOUR")]
+    #[arg(long = "flavour", value_name = "FLAVOUR",
+          value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavours: Vec<Flavour>,
     /// The model's name in the package [default: the checkpoint's folder]
     #[arg(long)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::{Budget, Flavour};
 
+use super::values::one_of;
+
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PackageArgs {
@@ -12,7 +14,7 @@ pub struct PackageArgs {
     #[arg(long = "package", value_name = "DIR")]
     pub folder: Option<PathBuf>,
     /// The graphs of the package to run [default: the package's best]
-    #[arg(long, value_name = "FLAVOUR")]
+    #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Option<Flavour>,
     /// How it is run
     #[command(flatten)]

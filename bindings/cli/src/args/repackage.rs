@@ -6,6 +6,8 @@ use clap::Args;
 use pocketmuse::Flavour;
 use pocketmuse_package::Subset;
 
+use super::values::one_of;
+
 /// The flags of `package`.
 #[derive(Debug, Args)]
 #[command(
@@ -19,7 +21,7 @@ pub struct RepackageArgs {
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
     /// The graphs to take; may be given more than once [default: all]
-    #[arg(long, value_name = "FLAVOUR")]
+    #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Vec<Flavour>,
     /// What to leave behind: encoder, which only edits need
     #[arg(long, value_name = "STAGE", value_parser = ["encoder"])]

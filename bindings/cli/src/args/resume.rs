@@ -4,14 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{RunArgs, WatchArgs};
+use super::{package::RunArgs, watch::WatchArgs};
 
 const RESUME_HELP: &str = "\
-The pictures are those of a job that was never stopped, byte for byte, and go where the job was to put them. A picture to
-edit and its mask must still be there, unchanged. The file stays until you remove it; with nothing left to do its pictures
-are decoded once more. A file that was changed by hand is refused, and so is one of another package.
+The images are those of a job that was never stopped, byte for byte, and go where the job was to \
+put them. An image to
+edit and its mask must still be there, unchanged. The file stays until you remove it; with nothing \
+left to do its images
+are decoded once more. A file that was changed by hand is refused, and so is one of another \
+package.
 
---preview and --trace show the steps that are left. What went on in those before is lost: a trace says how many they were.
+--preview and --trace show the steps that are left. What went on in those before is lost: a trace \
+says how many they were.
 
 Example:
   pocketmuse generate \"a big purple robot in the snow\" --job robot.json -o robot.png

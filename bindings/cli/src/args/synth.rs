@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pocketmuse_package::Dtype;
 
+use super::values::one_of;
 use crate::synth::Preset;
 
 /// The flags of `synth`.
@@ -20,30 +21,10 @@ pub struct SynthArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
     /// The type of the weights
-    #[arg(long, value_enum, default_value = "f16")]
-    pub dtype: FloatType,
-    /// Replace a folder that is there
+    #[arg(long, default_value = "f16",
+          value_parser = one_of([Dtype::F16, Dtype::Bf16, Dtype::F32], Dtype::name))]
+    pub dtype: Dtype,
+    /// Replace a checkpoint of synth that is there
     #[arg(long)]
     pub force: bool,
-}
-
-/// The types that weights can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FloatType {
-    /// 16-bit float
-    F16,
-    /// 16-bit float with the exponent of an f32
-    Bf16,
-    /// 32-bit float
-    F32,
-}
-
-impl From<FloatType> for Dtype {
-    fn from(float: FloatType) -> Self {
-        match float {
-            FloatType::F16 => Self::F16,
-            FloatType::Bf16 => Self::Bf16,
-            FloatType::F32 => Self::F32,
-        }
-    }
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 use pocketmuse::{Manifest, Options, Request};
 use pocketmuse_measure::bench::{self, Bench, Part, Progress, StageBench};
 use pocketmuse_package::Result;
-use serde_json::{Value, json};
 
-use super::{
-    generate::Console,
-    package::{self, Found},
-};
 use crate::{
     args::BenchArgs,
+    console::Console,
+    events,
+    package::{self, Found},
+    results::{BenchResult, MachineResult, StageResult},
     runtime, stop,
     terminal::{self, mebibytes, milliseconds},
 };
@@ -21,7 +20,7 @@ const PROMPT: &str = "a red lighthouse by the sea at sunset";
 
 pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     let json = args.package.run.json;
-    let Found { folder, manifest } = package::find(&args.package, &Console { json })?;
+    let Found { folder, manifest, .. } = package::find(&args.package, &Console { json })?;
     let request = Request {
         prompt: PROMPT.to_owned(),
         num_inference_steps: args.steps,
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
         args.runs.into(),
         |Progress { part, done, of }| {
             bar.set_message(match part {
-                Part::Images => "making pictures",
+                Part::Images => "making images",
                 Part::Machine => "measuring the machine",
             });
             bar.set_length(of as u64);
@@ -51,45 +50,43 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     bar.finish_and_clear();
     let found = found?;
     if json {
-        terminal::print(to_json(&found, &manifest).to_string());
+        terminal::print(events::line(&events::plain_json(&result(&found, &manifest))))?;
     } else {
-        lines(&found, &manifest).iter().for_each(terminal::print);
+        lines(&found, &manifest).iter().try_for_each(terminal::print)?;
     }
     Ok(0)
 }
 
-fn to_json(bench: &Bench, manifest: &Manifest) -> Value {
-    let stages = bench.stages.iter().map(|stage| {
-        json!({
-            "name": stage.name,
-            "cold_load_ms": stage.cold_load.map(milliseconds),
-            "warm_load_ms": milliseconds(stage.warm_load),
-            "prepared_load_ms": milliseconds(stage.prepared_load),
-            "run_ms": milliseconds(stage.run),
-            "operations": stage.operations,
-            "gops": giga(stage.speed()),
-            "share_of_int8_peak": stage.speed() / bench.peak.int8,
-            "share_of_f32_peak": stage.speed() / bench.peak.f32,
-            "peak_rss_bytes": stage.peak_rss_bytes,
-            "peak_anonymous_bytes": stage.peak_anonymous_bytes,
-        })
+fn result<'a>(bench: &'a Bench, manifest: &'a Manifest) -> BenchResult<'a> {
+    let stages = bench.stages.iter().map(|stage| StageResult {
+        name: stage.name,
+        cold_load_ms: stage.cold_load.map(milliseconds),
+        warm_load_ms: milliseconds(stage.warm_load),
+        prepared_load_ms: milliseconds(stage.prepared_load),
+        run_ms: milliseconds(stage.run),
+        operations: stage.operations,
+        gops: giga(stage.speed()),
+        share_of_int8_peak: stage.speed() / bench.peak.int8,
+        share_of_f32_peak: stage.speed() / bench.peak.f32,
+        peak_rss_bytes: stage.peak_rss_bytes,
+        peak_anonymous_bytes: stage.peak_anonymous_bytes,
     });
-    json!({
-        "model": manifest.model.name,
-        "digest": manifest.digest(),
-        "flavour": bench.flavour,
-        "machine": {
-            "processor": bench.machine.processor,
-            "instruction_sets": bench.machine.instruction_sets,
-            "threads": bench.machine.threads,
-            "int8_peak_gops": giga(bench.peak.int8),
-            "f32_peak_gops": giga(bench.peak.f32),
+    BenchResult {
+        model: &manifest.model.name,
+        digest: manifest.digest(),
+        flavour: bench.flavour,
+        machine: MachineResult {
+            processor: bench.machine.processor.as_deref(),
+            instruction_sets: &bench.machine.instruction_sets,
+            threads: bench.machine.threads,
+            int8_peak_gops: giga(bench.peak.int8),
+            f32_peak_gops: giga(bench.peak.f32),
         },
-        "request": terminal::plain_json(&bench.request),
-        "runs": bench.runs,
-        "stages": stages.collect::<Vec<_>>(),
-        "total_ms": milliseconds(bench.total),
-    })
+        request: &bench.request,
+        runs: bench.runs,
+        stages: stages.collect(),
+        total_ms: milliseconds(bench.total),
+    }
 }
 
 /// What people read: the machine, then a line for each stage.
@@ -137,7 +134,7 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
         ),
     ];
     lines.extend(bench.stages.iter().map(|stage| stage_line(stage, bench)));
-    lines.push(format!("a picture in {:.1} ms", milliseconds(bench.total)));
+    lines.push(format!("an image in {:.1} ms", milliseconds(bench.total)));
     if bench.stages.iter().any(|stage| stage.cold_load.is_none()) {
         lines.push("no cold loads: this system cannot be asked to forget files".to_owned());
     }

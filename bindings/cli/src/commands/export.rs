@@ -44,6 +44,6 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
         mebibytes(bytes),
         started.elapsed().as_secs_f64(),
         manifest.digest()
-    ));
+    ))?;
     Ok(0)
 }

@@ -1,26 +1,23 @@
-//! `pocketmuse grid`: pictures that differ in one setting or two, on one labelled sheet.
-
-use std::path::PathBuf;
+//! `pocketmuse grid`: images that differ in one setting or two, on one labelled sheet.
 
 use image::RgbImage;
-use pocketmuse::{Request, Source, pixels};
-use pocketmuse_package::{Error, ErrorKind, Result, files};
-use serde_json::json;
+use pocketmuse::{Manifest, Origin, Pipeline, Request, Source, Step, pixels};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::{
-    generate::Console,
-    job,
-    package::{self, Opened},
-};
 use crate::{
     args::{Axis, GridArgs, Setting},
+    console::Console,
+    events::{Event, paths},
+    order,
+    outputs::Outputs,
+    package::{self, Opened},
     sheet, stop, terminal,
 };
 
-/// The most pictures of a grid.
-const MAX_PICTURES: usize = 256;
+/// The most images of a grid.
+const MAX_IMAGES: usize = 256;
 
-/// What is to be made: the request that all pictures share, and the settings that differ.
+/// What is to be made: the request that all images share, and the settings that differ.
 struct Grid {
     base: Request,
     columns: Vec<Option<Setting>>,
@@ -29,74 +26,71 @@ struct Grid {
 
 pub(crate) fn run(args: &GridArgs, offline: bool) -> Result<u8> {
     let console = Console { json: args.package.run.json };
-    let made = package::mended(&args.package, &console, || make(args, offline, &console));
-    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = package::with_repair(&args.package, &console, || make(args, offline, &console));
+    made.map(|()| 0).inspect_err(|error| console.error(error))
 }
 
 fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     pixels::check_destination(&args.output)?;
-    files::check_writable(&args.output)?;
+    let mut outputs = Outputs::given(vec![args.output.clone()]);
+    outputs.try_first()?;
     let grid = Grid::new(args)?;
-    let source = args
-        .picture
-        .as_deref()
-        .map(pixels::read)
-        .transpose()?
-        .map(|picture| Source::new(picture.image));
+    let source =
+        args.image.as_deref().map(pixels::read).transpose()?.map(|read| Source::new(read.image));
     let found = package::find(&args.package, console)?;
     let requests = grid.requests();
-    for request in &requests {
-        match &source {
-            Some(source) => source.resolve(request, &found.manifest)?,
-            None => request.resolve(&found.manifest)?,
-        }; // a wrong request fails before anything is fetched
-    }
-    let Opened { folder, manifest, pipeline } =
-        found.open(&package::options(&args.package), offline)?;
-    console.started(&folder, &manifest, grid.base.seed);
+    requests.iter().try_for_each(|request| check(request, source.as_ref(), &found.manifest))?;
+    let opened = found.open(&package::options(&args.package), offline)?;
+    let Opened { folder, manifest, pipeline } = &opened;
+    console.start(folder, manifest, grid.base.seed)?;
 
+    let images = draw(&requests, source.as_ref(), pipeline, console)?;
+    let sheet = sheet::lay(&images, &labels(&grid.columns), &labels(&grid.rows));
+    outputs.write(0, |path| pixels::write(&sheet, path, &grid.base, &[]))?;
+    let files = outputs.files();
+    console.done(files, &Event::Grid { files: paths(files), request: &grid.base })
+}
+
+/// A wrong request fails before anything is fetched.
+fn check(request: &Request, source: Option<&Source>, manifest: &Manifest) -> Result<()> {
+    let resolved = match source {
+        Some(source) => source.resolve(request, manifest),
+        None => request.resolve(manifest),
+    };
+    resolved.map(drop)
+}
+
+/// Makes the images, in the order of their requests.
+fn draw(
+    requests: &[Request],
+    source: Option<&Source>,
+    pipeline: &Pipeline,
+    console: &Console,
+) -> Result<Vec<RgbImage>> {
     let bar = terminal::step_bar("drawing", console.json);
     bar.set_length(requests.len() as u64);
-    let mut pictures: Vec<RgbImage> = Vec::new();
-    for request in &requests {
-        let output = match &source {
-            Some(source) => pipeline.edit(request, source, |_| stop::flow())?,
-            None => pipeline.generate(request, |_| stop::flow())?,
-        };
-        pictures.extend(output.images);
+    let mut images: Vec<RgbImage> = Vec::new();
+    for request in requests {
+        let job = pipeline.job(request, Origin::image(source))?;
+        let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
+        images.extend(output.images);
         bar.inc(1);
-        console.event(
-            || json!({"event": "picture", "picture": pictures.len(), "pictures": requests.len()}),
-        );
+        console.event(&Event::Picture { picture: images.len(), pictures: requests.len() })?;
     }
     bar.finish_and_clear();
     stop::check()?;
-    let sheet = sheet::lay(&pictures, &labels(&grid.columns), &labels(&grid.rows));
-    pixels::write(&sheet, &args.output, &grid.base, &[])?;
-    let files: [&PathBuf; 1] = [&args.output];
-    console.event(
-        || json!({"event": "done", "files": files, "request": terminal::plain_json(&grid.base)}),
-    );
-    if !console.json {
-        terminal::print(args.output.display().to_string());
-    }
-    Ok(())
+    Ok(images)
 }
 
 impl Grid {
     fn new(args: &GridArgs) -> Result<Self> {
-        let seed = args.seed.unwrap_or_else(job::random_seed);
-        let first = args.prompts.first().cloned().unwrap_or_default();
-        let base = Request { prompt: first, seed, ..Request::default() };
-        let base = args.settings.iter().fold(base, |base, setting| setting.request(base));
+        let base = order::grid_request(args);
         let axis = |axis: &Option<Axis>| {
             axis.as_ref()
                 .map(|axis| axis.0.iter().cloned().map(Some).collect::<Vec<Option<Setting>>>())
         };
-        let prompt =
-            |value: &String| Some(Setting { field: "prompt".to_owned(), value: value.clone() });
-        let prompts =
-            Some(args.prompts.iter().map(prompt).collect()).filter(|_| args.prompts.len() > 1);
+        let prompts = args.prompts.iter().map(|prompt| Some(Setting::prompt(prompt))).collect();
+        let prompts = Some(prompts).filter(|_| args.prompts.len() > 1);
         let one = || vec![None];
         let (columns, rows) = match (axis(&args.columns), axis(&args.rows), prompts) {
             (Some(_), Some(_), Some(_)) => {
@@ -110,11 +104,9 @@ impl Grid {
             }
         };
         let count = columns.len() * rows.len();
-        if count > MAX_PICTURES {
-            return Err(bad(
-                "grid",
-                format!("expected at most {MAX_PICTURES} pictures, found {count}"),
-            ));
+        if count > MAX_IMAGES {
+            let detail = format!("expected at most {MAX_IMAGES} images, found {count}");
+            return Err(bad("grid", detail));
         }
         Ok(Self { base, columns, rows })
     }
@@ -134,7 +126,7 @@ impl Grid {
 /// What stands beside a row or above a column: a prompt by itself, else the setting's name and its
 /// value.
 fn labels(settings: &[Option<Setting>]) -> Vec<String> {
-    let label = |setting: &Setting| match setting.field.as_str() {
+    let label = |setting: &Setting| match setting.field {
         "prompt" => setting.value.clone(),
         field => format!("{field} {}", setting.value),
     };
@@ -150,14 +142,16 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Cli, Command};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        grid: GridArgs,
+    }
 
     fn grid(words: &[&str]) -> Result<Grid> {
-        let line = ["pocketmuse", "grid", "-o", "a.png", "--seed", "3"];
-        match Cli::try_parse_from(line.iter().chain(words)).expect("valid").command {
-            Command::Grid(args) => Grid::new(&args),
-            other => panic!("expected grid, found {other:?}"),
-        }
+        let line = ["test", "-o", "a.png", "--seed", "3"];
+        Grid::new(&Line::try_parse_from(line.iter().chain(words)).expect("valid").grid)
     }
 
     #[test]
@@ -181,21 +175,25 @@ mod tests {
         let many =
             format!("seed={}", (0..17).map(|seed| seed.to_string()).collect::<Vec<_>>().join(","));
         let error = shape(&["a", "--columns", &many, "--rows", &many]).expect_err("too many");
-        assert_eq!(error.to_string(), "grid: expected at most 256 pictures, found 289");
+        assert_eq!(error.to_string(), "grid: expected at most 256 images, found 289");
     }
 
     #[test]
-    fn a_picture_has_the_settings_of_its_column_its_row_and_all() {
-        let words =
-            ["a", "b", "--columns", "guidance-scale=1,2,3", "--with", "num-inference-steps=5"];
-        let requests = grid(&words).expect("valid").requests();
-        let found: Vec<_> =
-            requests.iter().map(|r| (r.prompt.as_str(), r.guidance_scale.unwrap_or(0.0))).collect();
-        assert_eq!(found, [("a", 1.0), ("a", 2.0), ("a", 3.0), ("b", 1.0), ("b", 2.0), ("b", 3.0)]);
-        assert!(
-            requests
+    fn an_image_has_the_settings_of_its_column_its_row_and_all() {
+        for all in [&["--with", "num-inference-steps=5"][..], &["--num-inference-steps", "5"]] {
+            let words = [&["a", "b", "--columns", "guidance-scale=1,2,3"], all].concat();
+            let requests = grid(&words).expect("valid").requests();
+            let found: Vec<_> = requests
                 .iter()
-                .all(|request| request.num_inference_steps == Some(5) && request.seed == 3)
-        );
+                .map(|request| (request.prompt.as_str(), request.guidance_scale.unwrap_or(0.0)))
+                .collect();
+            let expected = [("a", 1.0), ("a", 2.0), ("a", 3.0), ("b", 1.0), ("b", 2.0), ("b", 3.0)];
+            assert_eq!(found, expected);
+            assert!(
+                requests
+                    .iter()
+                    .all(|request| request.num_inference_steps == Some(5) && request.seed == 3)
+            );
+        }
     }
 }

@@ -8,11 +8,12 @@ use std::{
 
 use pocketmuse_export::checkpoint::{Checkpoint, Network};
 use pocketmuse_package::{Digest, Error, ErrorKind, MANIFEST, Manifest, Result, StageEntry};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     args::InspectArgs,
-    onnx,
+    events, onnx,
+    results::{Inspected, InspectedKind, InspectedNetwork},
     terminal::{self, mebibytes, thousands},
 };
 
@@ -23,90 +24,68 @@ pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
         checkpoint(&args.path)?
     };
     if args.json {
-        terminal::print(found.json().to_string());
+        terminal::print(events::line(&events::plain_json(&found)))?;
     } else {
-        found.lines().iter().for_each(terminal::print);
+        lines(&found).iter().try_for_each(terminal::print)?;
     }
     Ok(0)
 }
 
-/// What was found.
-struct Found {
-    kind: &'static str,
-    name: String,
-    digest: Digest,
-    /// What else there is to say, in this order.
-    facts: Vec<(&'static str, Value)>,
-    parts: Vec<Part>,
+/// What people read: facts, then a line for each network.
+fn lines(found: &Inspected) -> Vec<String> {
+    let (kind, facts) = facts(&found.kind);
+    let mut lines = vec![format!("{kind} {}", found.name), format!("digest {}", found.digest)];
+    lines.extend(facts);
+    lines.push(format!(
+        "{:<20}{:>8}{:>15}{:>13}  {}",
+        "network", "tensors", "parameters", "size", "types"
+    ));
+    lines.extend(found.networks.iter().map(|network| row(network, &types(network))));
+    let networks = found.networks.iter();
+    let all = InspectedNetwork {
+        name: "in all".to_owned(),
+        tensors: networks.clone().map(|network| network.tensors).sum(),
+        parameters: networks.clone().map(|network| network.parameters).sum(),
+        dtypes: BTreeMap::new(),
+        bytes: networks.map(|network| network.bytes).sum(),
+    };
+    lines.push(row(&all, ""));
+    lines
 }
 
-/// A network of a checkpoint, or a stage of a package.
-struct Part {
-    name: String,
-    tensors: usize,
-    /// Parameters by their type.
-    parameters: BTreeMap<String, u64>,
-    bytes: u64,
-}
-
-impl Found {
-    fn json(&self) -> Value {
-        let parts = self.parts.iter().map(|part| {
-            let parameters = part.parameters.values().sum::<u64>();
-            json!({
-                "name": part.name, "tensors": part.tensors, "parameters": parameters, "dtypes": part.parameters,
-                "bytes": part.bytes,
-            })
-        });
-        let mut value = json!({ "kind": self.kind, "name": self.name, "digest": self.digest });
-        value["networks"] = parts.collect();
-        for (name, fact) in &self.facts {
-            value[*name] = fact.clone();
+/// What is said of a package or of a checkpoint alone, a line each.
+fn facts(kind: &InspectedKind) -> (&'static str, Vec<String>) {
+    match kind {
+        InspectedKind::Package {
+            format,
+            exporter,
+            picture,
+            codebook_size,
+            masking_schedule,
+            defaults,
+            flavours,
+            bytes,
+        } => {
+            let flavours: Vec<_> = flavours.iter().map(|flavour| flavour.name()).collect();
+            let lines = vec![
+                format!("format {format}"),
+                format!("exporter {exporter}"),
+                format!("image {picture}"),
+                format!("codebook_size {codebook_size}"),
+                format!("masking_schedule {}", masking_schedule.name()),
+                format!("defaults {}", readable(&events::plain_json(defaults))),
+                format!("flavours {}", flavours.join(" ")),
+                format!("bytes {bytes}"),
+            ];
+            ("package", lines)
         }
-        value
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let mut lines =
-            vec![format!("{} {}", self.kind, self.name), format!("digest {}", self.digest)];
-        lines.extend(self.facts.iter().map(|(name, value)| format!("{name} {}", readable(value))));
-        lines.push(format!(
-            "{:<20}{:>8}{:>15}{:>13}  {}",
-            "network", "tensors", "parameters", "size", "types"
-        ));
-        for part in &self.parts {
-            let types: Vec<_> = part
-                .parameters
-                .iter()
-                .map(|(dtype, count)| format!("{dtype} {}", thousands(*count)))
-                .collect();
-            let types = if part.parameters.len() == 1 {
-                part.parameters.keys().cloned().collect()
-            } else {
-                types
-            };
-            lines.push(row(
-                &part.name,
-                part.tensors,
-                part.parameters.values().sum(),
-                part.bytes,
-                &types.join(", "),
-            ));
+        InspectedKind::Checkpoint { sha256 } => {
+            ("checkpoint", vec![format!("sha256 {}", readable(&events::plain_json(sha256)))])
         }
-        let sum = |of: fn(&Part) -> u64| self.parts.iter().map(of).sum();
-        let tensors = self.parts.iter().map(|part| part.tensors).sum();
-        lines.push(row(
-            "in all",
-            tensors,
-            sum(|part| part.parameters.values().sum()),
-            sum(|part| part.bytes),
-            "",
-        ));
-        lines
     }
 }
 
-/// A fact without JSON's quotes and braces.
+/// A value without JSON's quotes and braces.
 fn readable(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -119,43 +98,48 @@ fn readable(value: &Value) -> String {
     }
 }
 
-fn row(name: &str, tensors: usize, parameters: u64, bytes: u64, types: &str) -> String {
-    let line = format!(
-        "{name:<20}{tensors:>8}{:>15}{:>13}  {types}",
-        thousands(parameters),
-        mebibytes(bytes)
-    );
+/// The types of a network's parameters, counted if there are several.
+fn types(network: &InspectedNetwork) -> String {
+    let counted =
+        network.dtypes.iter().map(|(dtype, count)| format!("{dtype} {}", thousands(*count)));
+    if network.dtypes.len() == 1 {
+        return network.dtypes.keys().cloned().collect();
+    }
+    counted.collect::<Vec<_>>().join(", ")
+}
+
+fn row(network: &InspectedNetwork, types: &str) -> String {
+    let InspectedNetwork { name, tensors, parameters, bytes, .. } = network;
+    let (parameters, size) = (thousands(*parameters), mebibytes(*bytes));
+    let line = format!("{name:<20}{tensors:>8}{parameters:>15}{size:>13}  {types}");
     line.trim_end().to_owned()
 }
 
-fn package(root: &Path) -> Result<Found> {
+fn package(root: &Path) -> Result<Inspected> {
     let manifest = Manifest::read(root)?;
-    let mut parts = Vec::new();
+    let mut networks = Vec::new();
     for (flavour, entry) in &manifest.flavours {
         for (stage, entry) in &entry.stages {
-            parts.push(stage_part(root, format!("{flavour}/{stage}"), entry)?);
+            networks.push(stage_part(root, format!("{flavour}/{stage}"), entry)?);
         }
     }
     let model = &manifest.model;
     let pixels = model.sample_size * model.pixels_per_token;
-    let facts = vec![
-        ("format", json!(manifest.format)),
-        ("exporter", json!(manifest.exporter)),
-        (
-            "picture",
-            json!(format!("{pixels} x {pixels} pixels, {0} x {0} tokens", model.sample_size)),
-        ),
-        ("codebook_size", json!(model.codebook_size)),
-        ("masking_schedule", json!(model.masking_schedule)),
-        ("defaults", terminal::plain_json(&manifest.defaults)),
-        ("flavours", json!(manifest.flavours.keys().collect::<Vec<_>>())),
-        ("bytes", json!(manifest.files().map(|file| file.bytes).sum::<u64>())),
-    ];
-    Ok(Found { kind: "package", name: model.name.clone(), digest: manifest.digest(), facts, parts })
+    let kind = InspectedKind::Package {
+        format: manifest.format,
+        exporter: manifest.exporter.clone(),
+        picture: format!("{pixels} x {pixels} pixels, {0} x {0} tokens", model.sample_size),
+        codebook_size: model.codebook_size,
+        masking_schedule: model.masking_schedule,
+        defaults: manifest.defaults.clone(),
+        flavours: manifest.flavours.keys().copied().collect(),
+        bytes: manifest.files().map(|file| file.bytes).sum(),
+    };
+    Ok(Inspected { name: model.name.clone(), digest: manifest.digest(), networks, kind })
 }
 
 /// Constants count as parameters; folding has made some of them, so they are not the checkpoint's.
-fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<Part> {
+fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<InspectedNetwork> {
     entry.graph.check(root)?;
     let path = entry.graph.locate(root);
     let graph = fs::read(&path).map_err(|error| Error::io(&path, error))?;
@@ -167,44 +151,47 @@ fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<Part> {
         )
     };
     let constants = onnx::constants(&graph).ok_or_else(damaged)?;
-    let parameters =
+    let dtypes: BTreeMap<_, _> =
         constants.by_type.into_iter().map(|(dtype, count)| (dtype.to_owned(), count)).collect();
-    let bytes = entry.graph.bytes + entry.weights.as_ref().map_or(0, |file| file.bytes);
-    Ok(Part { name, tensors: constants.tensors, parameters, bytes })
+    Ok(InspectedNetwork {
+        name,
+        tensors: constants.tensors,
+        parameters: dtypes.values().sum(),
+        dtypes,
+        bytes: entry.graph.bytes + entry.weights.as_ref().map_or(0, |file| file.bytes),
+    })
 }
 
-fn checkpoint(root: &Path) -> Result<Found> {
+fn checkpoint(root: &Path) -> Result<Inspected> {
     let checkpoint = Checkpoint::open(root)?;
-    let parts =
+    let networks =
         Checkpoint::NETWORKS.iter().map(|name| Ok(network_part(name, &checkpoint.network(name)?)));
-    let parts = parts.collect::<Result<Vec<_>>>()?;
-    let (mut listing, mut weights) = (String::new(), serde_json::Map::new());
+    let networks = networks.collect::<Result<Vec<_>>>()?;
+    let (mut listing, mut weights) = (String::new(), BTreeMap::new());
     for path in files(root)? {
-        let (name, sha256) = (
-            path.strip_prefix(root).unwrap_or(&path).display().to_string(),
-            Digest::of_file(&path)?,
-        );
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        let sha256 = Digest::of_file(&path)?;
         listing.push_str(&format!("{sha256}  {name}\n"));
         if path.extension().is_some_and(|ending| ending == "safetensors") {
-            weights.insert(name, json!(sha256));
+            weights.insert(name, sha256);
         }
     }
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let facts = vec![("sha256", json!(weights))];
-    Ok(Found { kind: "checkpoint", name, digest: Digest::of(listing.as_bytes()), facts, parts })
+    let kind = InspectedKind::Checkpoint { sha256: weights };
+    Ok(Inspected { name, digest: Digest::of(listing.as_bytes()), networks, kind })
 }
 
-fn network_part(name: &str, network: &Network) -> Part {
-    let mut part =
-        Part { name: name.to_owned(), tensors: 0, parameters: BTreeMap::new(), bytes: 0 };
+fn network_part(name: &str, network: &Network) -> InspectedNetwork {
+    let (mut tensors, mut bytes, mut dtypes) = (0, 0, BTreeMap::new());
     for (_, tensor) in network.tensors() {
-        part.tensors += 1;
-        part.bytes += tensor.bytes;
-        *part.parameters.entry(tensor.dtype.to_lowercase()).or_default() +=
+        tensors += 1;
+        bytes += tensor.bytes;
+        *dtypes.entry(tensor.dtype.to_lowercase()).or_default() +=
             tensor.shape.iter().product::<usize>() as u64;
     }
-    part
+    let parameters = dtypes.values().sum();
+    InspectedNetwork { name: name.to_owned(), tensors, parameters, dtypes, bytes }
 }
 
 /// The files that make up a checkpoint, in order: those of its networks, its tokenizer and its

@@ -11,7 +11,7 @@ use crate::{
 
 pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
     let Some(folder) = runtime::prepared_folder() else {
-        terminal::print("nothing: this user has no cache folder");
+        terminal::print("nothing: this user has no cache folder")?;
         return Ok(0);
     };
     let entries = prepared::list(&folder)?;
@@ -31,12 +31,16 @@ pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
             "{package} ({}, {})",
             entry.path.display(),
             mebibytes(entry.bytes)
-        ));
+        ))?;
     }
     if args.clean {
-        terminal::print(format!("{} removed from {}", prepared::clean(&folder)?, folder.display()));
+        terminal::print(format!(
+            "{} removed from {}",
+            prepared::clean(&folder)?,
+            folder.display()
+        ))?;
     } else if entries.is_empty() {
-        terminal::print(format!("nothing in {}", folder.display()));
+        terminal::print(format!("nothing in {}", folder.display()))?;
     }
     Ok(0)
 }

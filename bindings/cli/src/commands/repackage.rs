@@ -2,10 +2,11 @@
 
 use indicatif::ProgressDrawTarget;
 use pocketmuse_package::{Result, archive};
-use serde_json::json;
 
 use crate::{
     args::RepackageArgs,
+    events::{self, PathText},
+    results::Copied,
     stop,
     terminal::{self, mebibytes},
 };
@@ -23,11 +24,14 @@ pub(crate) fn run(args: &RepackageArgs) -> Result<u8> {
     bar.finish_and_clear();
     let manifest = copied?;
     let bytes: u64 = manifest.files().map(|file| file.bytes).sum();
-    let flavours: Vec<_> = manifest.flavours.keys().map(|flavour| flavour.name()).collect();
-    terminal::print(if args.json {
-        json!({ "package": args.output, "flavours": flavours, "bytes": bytes }).to_string()
+    if args.json {
+        let flavours = manifest.flavours.keys().copied().collect();
+        let copied = Copied { package: PathText(&args.output), flavours, bytes };
+        terminal::print(events::line(&events::plain_json(&copied)))?;
     } else {
-        format!("{}: {}, {}", args.output.display(), flavours.join(", "), mebibytes(bytes))
-    });
+        let flavours: Vec<_> = manifest.flavours.keys().map(|flavour| flavour.name()).collect();
+        let (output, size) = (args.output.display(), mebibytes(bytes));
+        terminal::print(format!("{output}: {}, {size}", flavours.join(", ")))?;
+    }
     Ok(0)
 }

@@ -19,7 +19,11 @@ pub(crate) fn run(args: &SetupArgs, offline: bool) -> Result<u8> {
         setup.ensure(args.force, runtime::watch_setup)?
     };
     let how = if library.is_new { "brought" } else { "already there" };
-    terminal::print(format!("{}: ONNX Runtime {}, {how}", library.path.display(), library.version));
+    terminal::print(format!(
+        "{}: ONNX Runtime {}, {how}",
+        library.path.display(),
+        library.version
+    ))?;
     Ok(0)
 }
 

@@ -13,12 +13,8 @@ use crate::{
 
 pub(crate) fn run(args: &SynthArgs) -> Result<u8> {
     let started = Instant::now();
-    let options = Options {
-        preset: args.preset,
-        seed: args.seed,
-        dtype: args.dtype.into(),
-        overwrite: args.force,
-    };
+    let options =
+        Options { preset: args.preset, seed: args.seed, dtype: args.dtype, overwrite: args.force };
     let bar = terminal::byte_bar("writing");
     let summary = synth::write(&args.output, &options, |progress| {
         bar.set_length(progress.total_bytes);
@@ -31,13 +27,13 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8> {
         terminal::print(format!(
             "{network:<13}{tensors:>4} tensors{:>14} parameters",
             thousands(*parameters as u64)
-        ));
+        ))?;
     }
     let seconds = started.elapsed().as_secs_f64();
     terminal::print(format!(
         "{}: {} in {seconds:.1} s",
         args.output.display(),
         mebibytes(summary.bytes)
-    ));
+    ))?;
     Ok(0)
 }

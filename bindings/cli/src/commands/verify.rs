@@ -11,9 +11,9 @@ pub(crate) fn run(args: &VerifyArgs, offline: bool) -> Result<u8> {
     runtime::start(offline)?;
     let options = Options { flavour: args.flavour, threads: args.threads, ..Options::default() };
     let checks = verify::verify(&args.package, &args.golden, &options)?;
-    checks.iter().for_each(|check| terminal::print(check.to_string()));
+    checks.iter().try_for_each(|check| terminal::print(check.to_string()))?;
     let failed = checks.iter().filter(|check| !check.holds()).count();
     let compared = checks.iter().filter(|check| check.is_compared()).count();
-    terminal::print(format!("{} of {compared} tensors hold", compared - failed));
+    terminal::print(format!("{} of {compared} tensors hold", compared - failed))?;
     Ok(u8::from(failed > 0))
 }

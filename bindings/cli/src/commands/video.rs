@@ -2,63 +2,88 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
+use image::RgbImage;
+use indicatif::ProgressBar;
 use pocketmuse::{
-    Video,
+    Step, Video, Watch,
     pixels::{self, Animation},
-    video::Event,
 };
 use pocketmuse_package::Result;
-use serde_json::json;
 
-use super::{
-    generate::Console,
-    job,
+use crate::{
+    args::VideoArgs,
+    console::Console,
+    events::{Event, paths},
+    order,
     package::{self, Opened},
+    stop, terminal,
 };
-use crate::{args::VideoArgs, stop, terminal};
 
 pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
     let console = Console { json: args.package.run.json };
-    let made = package::mended(&args.package, &console, || film(args, offline, &console));
-    made.map(|()| 0).inspect_err(|error| console.event(|| terminal::error_event(error)))
+    let made = package::with_repair(&args.package, &console, || film(args, offline, &console));
+    made.map(|()| 0).inspect_err(|error| console.error(error))
 }
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
-    let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
-    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|picture| picture.image);
+    let animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
+    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|read| read.image);
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
-    let request = args.request(job::random_seed());
+    let request = order::video_request(args);
     let found = package::find(&args.package, console)?;
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
-    console.started(&folder, &manifest, request.seed);
+    console.start(&folder, &manifest, request.seed)?;
 
-    let mut failed = Ok(());
-    let bar = terminal::step_bar("filming", console.json);
-    bar.set_length(args.frames.into());
-    let made = pipeline.video(&request, &video, |event| {
-        if let Event::Frame { frame, image } = event {
-            failed = animation.add(&image);
-            bar.set_position(u64::from(frame) + 1);
-            console.event(|| json!({"event": "frame", "frame": frame + 1, "frames": args.frames}));
-        }
-        if failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
-    });
-    bar.finish_and_clear();
-    failed?;
+    let mut film = Film::new(animation, args.frames, console);
+    let made = pipeline.video_job(&request, &video).and_then(|job| pipeline.run(&job, &mut film));
+    let animation = film.end()?;
     let made = made?;
     stop::check()?;
-    made.truncated
-        .iter()
-        .for_each(|cut| console.warning(&format!("too long for the model, cut off: {cut}")));
+    console.truncated(&made.truncated)?;
     let files = animation.finish()?;
-    if console.json {
-        let request = terminal::plain_json(&made.request);
-        let total_ms = terminal::milliseconds(made.report.total);
-        console.event(|| json!({"event": "done", "files": files, "frames": args.frames, "request": request, "total_ms": total_ms}));
-    } else {
-        files.iter().for_each(|file| terminal::print(file.display().to_string()));
+    let event = Event::Video {
+        files: paths(&files),
+        frames: args.frames,
+        request: &made.request,
+        total_ms: terminal::milliseconds(made.report.total),
+    };
+    console.done(&files, &event)
+}
+
+/// Takes the frames of a video as they are made.
+struct Film<'a> {
+    animation: Animation,
+    frames: u32,
+    console: &'a Console,
+    bar: ProgressBar,
+    failed: Result<()>,
+}
+
+impl<'a> Film<'a> {
+    fn new(animation: Animation, frames: u32, console: &'a Console) -> Self {
+        let bar = terminal::step_bar("filming", console.json);
+        bar.set_length(frames.into());
+        Self { animation, frames, console, bar, failed: Ok(()) }
     }
-    Ok(())
+
+    /// The animation, if every frame could be added and told.
+    fn end(self) -> Result<Animation> {
+        self.bar.finish_and_clear();
+        self.failed.map(|()| self.animation)
+    }
+}
+
+impl Watch for Film<'_> {
+    fn step(&mut self, _: &Step<'_>) -> ControlFlow<()> {
+        stop::flow()
+    }
+
+    fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
+        self.bar.set_position(u64::from(frame) + 1);
+        let event = Event::Frame { frame: frame + 1, frames: self.frames };
+        self.failed = self.animation.add(&image).and_then(|()| self.console.event(&event));
+        if self.failed.is_err() { ControlFlow::Break(()) } else { stop::flow() }
+    }
 }

@@ -1,4 +1,4 @@
-//! A picture as what a terminal understands: the protocols of kitty and iTerm2, sixels, and half
+//! An image as what a terminal understands: the protocols of kitty and iTerm2, sixels, and half
 //! blocks. Knows no terminal.
 
 use std::{
@@ -10,9 +10,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use color_quant::NeuQuant;
 use image::RgbImage;
 
-use super::png;
+use crate::png;
 
-/// The colours of a sixel picture: what terminals hold.
+/// The colours of a sixel image: what terminals hold.
 const COLOURS: usize = 256;
 /// The pixels, about, that a palette is learned from: more take longer and look the same.
 const LEARNED: usize = 20_000;
@@ -23,7 +23,7 @@ const MESSAGE: usize = 4096;
 
 /// kitty's graphics protocol: a PNG, pixel for pixel, in place of the one that has this `id`.
 pub(super) fn kitty(image: &RgbImage, id: u32) -> String {
-    let base64 = BASE64_STANDARD.encode(png(image));
+    let base64 = BASE64_STANDARD.encode(png::encode(image));
     let mut text = String::new();
     let mut keys = format!("a=T,f=100,i={id},C=1,q=2,");
     let mut rest = base64.as_str();
@@ -36,9 +36,9 @@ pub(super) fn kitty(image: &RgbImage, id: u32) -> String {
     text
 }
 
-/// iTerm2's inline pictures: a PNG, `rows` lines high.
+/// iTerm2's inline images: a PNG, `rows` lines high.
 pub(super) fn iterm(image: &RgbImage, rows: u32) -> String {
-    let png = png(image);
+    let png = png::encode(image);
     let (size, base64) = (png.len(), BASE64_STANDARD.encode(png));
     format!("\x1b]1337;File=inline=1;size={size};height={rows};preserveAspectRatio=1:{base64}\x07")
 }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     /// Many colours and sides that are no multiples of six.
-    fn picture(width: u32, height: u32) -> RgbImage {
+    fn example(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| Rgb([x as u8 * 9, y as u8 * 11, (x * y) as u8]))
     }
 
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn kitty_gets_the_picture_in_messages_it_takes() {
-        for image in [picture(1, 1), picture(200, 170)] {
+    fn kitty_gets_the_image_in_messages_it_takes() {
+        for image in [example(1, 1), example(200, 170)] {
             let text = kitty(&image, 5);
             let messages: Vec<_> = text.split_terminator("\x1b\\").collect();
             let mut base64 = String::new();
@@ -168,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn iterm_gets_the_picture_and_its_height() {
-        let image = picture(20, 13);
+    fn iterm_gets_the_image_and_its_height() {
+        let image = example(20, 13);
         let text = iterm(&image, 7);
         let (keys, base64) =
             text.strip_prefix("\x1b]1337;File=").expect("a file").split_once(':').expect("data");
@@ -259,7 +259,8 @@ mod tests {
             })
         });
         let mean = off.sum::<f64>() / f64::from(3 * image.width() * image.height());
-        assert!(mean < 2.0, "{mean} percent: 256 colours for 3200"); // cells of 3.5 x 3.5 of them would be 1.1 off
+        // Cells of 3.5 x 3.5 colours would be 1.1 off.
+        assert!(mean < 2.0, "{mean} percent: 256 colours for 3200");
     }
 
     #[test]

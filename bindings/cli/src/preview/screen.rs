@@ -1,5 +1,5 @@
 //! What the terminal at stderr can show and how large it is: from the environment and, where that
-//! leaves it open, by asking the terminal, which is given half a second. Knows no picture.
+//! leaves it open, by asking the terminal, which is given half a second. Knows no image.
 
 use std::{
     env,
@@ -11,11 +11,11 @@ use std::{
 const MOST: [u32; 2] = [80, 24];
 /// The size of a terminal that does not tell.
 const USUAL: [u32; 2] = [80, 24];
-/// The pixels of a character where the terminal does not tell: small, so that a picture never has
+/// The pixels of a character where the terminal does not tell: small, so that an image never has
 /// more lines than thought.
 const SMALL_CELL: [u32; 2] = [6, 12];
 
-/// What a terminal shows pictures by.
+/// What a terminal shows images by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Art {
     Kitty,
@@ -24,7 +24,7 @@ pub(super) enum Art {
     Blocks,
 }
 
-/// What the terminal at stderr shows pictures by, `None` if there is none or it shows nothing. It
+/// What the terminal at stderr shows images by, `None` if there is none or it shows nothing. It
 /// is asked once.
 pub(super) fn art() -> Option<Art> {
     static FOUND: OnceLock<Option<Art>> = OnceLock::new();
@@ -45,13 +45,14 @@ fn choose(
     let term = variable("TERM").unwrap_or_default();
     let blocks = is("COLORTERM", &["truecolor", "24bit"]).then_some(Art::Blocks);
     let is_shared = ["TMUX", "STY", "ZELLIJ"].iter().any(|name| variable(name).is_some());
-    let is_inner = ["XTERM_VERSION", "VTE_VERSION"].iter().any(|name| variable(name).is_some()); // perhaps started from kitty
+    // Perhaps started from kitty.
+    let is_inner = ["XTERM_VERSION", "VTE_VERSION"].iter().any(|name| variable(name).is_some());
     let is_kitty = ["kitty", "ghostty"].iter().any(|name| term.contains(name))
         || !is_inner && (variable("KITTY_WINDOW_ID").is_some() || is("TERM_PROGRAM", &["ghostty"]));
     if term == "dumb" || term.is_empty() {
         None
     } else if is_shared || term.starts_with("tmux") || term.starts_with("screen") {
-        blocks // a picture would reach a terminal that is only partly ours
+        blocks // an image would reach a terminal that is only partly ours
     } else if is_kitty {
         Some(Art::Kitty)
     } else if is("TERM_PROGRAM", &["iTerm.app", "WezTerm"]) || is("LC_TERMINAL", &["iTerm2"]) {
@@ -73,7 +74,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// The part of the terminal at stderr that is drawn on: below a picture, the progress has a
+    /// The part of the terminal at stderr that is drawn on: below an image, the progress has a
     /// line.
     pub(super) fn now() -> Self {
         let [columns, rows, width, height] = terminal::size().unwrap_or_default();
@@ -86,7 +87,7 @@ impl Screen {
         }
     }
 
-    /// How many lines a picture takes that is as large as the screen allows, not larger than it is.
+    /// How many lines an image takes that is as large as the screen allows, not larger than it is.
     pub(super) fn lines(&self, width: u32, height: u32) -> u32 {
         let [across, down] = [width.max(1), height].map(u64::from);
         let [cell_width, cell_height] = self.cell.map(u64::from);
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_fits_the_screen_and_is_not_enlarged() {
+    fn an_image_fits_the_screen_and_is_not_enlarged() {
         let screen = Screen { columns: 80, rows: 22, cell: [10, 20] };
         for (sides, lines) in [
             ((128, 128), 7),   // 140 of 128 pixels

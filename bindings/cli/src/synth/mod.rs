@@ -1,5 +1,5 @@
 //! Full-size checkpoints of random weights, in the hub layout: for benches and
-//! for measuring memory. They make no pictures worth looking at. Knows the
+//! for measuring memory. They make no images worth looking at. Knows the
 //! released models' sizes and nothing of what a checkpoint is used for.
 
 mod fill;
@@ -10,11 +10,12 @@ mod vqmodel;
 
 use std::{fs, ops::ControlFlow, path::Path};
 
+use clap::ValueEnum;
 pub use fill::{Fill, Values};
 pub use networks::{TextEncoder, Transformer, TransformerSizes};
 pub use plan::{Plan, Planned};
 use pocketmuse_package::{
-    Dtype, Error, Result,
+    Dtype, Error, ErrorKind, Result,
     files::{self, NewFolder},
 };
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ pub use tokenizer::Tokenizer;
 pub use vqmodel::VqModel;
 
 /// Which checkpoint to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
     /// The sizes of amused-256: 256 x 256 pixels, 873M parameters.
     #[value(name = "amused-256")]
@@ -44,7 +45,7 @@ pub struct Options {
     pub seed: u64,
     /// The type of every weight: f16, bf16 or f32.
     pub dtype: Dtype,
-    /// Whether a folder that is already there is replaced.
+    /// Whether a checkpoint that this module made is replaced. Nothing else ever is.
     pub overwrite: bool,
 }
 
@@ -83,12 +84,9 @@ pub struct Networks {
 
 impl Preset {
     /// The name used on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Amused256 => "amused-256",
-            Self::Amused512 => "amused-512",
-            Self::Tiny => "tiny",
-        }
+    pub fn name(self) -> String {
+        let value = self.to_possible_value().expect("no preset is skipped");
+        value.get_name().to_owned()
     }
 
     /// Its networks.
@@ -151,7 +149,8 @@ fn tiny() -> Networks {
 ///
 /// # Errors
 ///
-/// `BadRequest` if `folder` exists and may not be replaced; `Io` if it cannot be written;
+/// `BadRequest` if `folder` exists and may not be replaced, or holds anything else; `Io` if it
+/// cannot be written;
 /// `Cancelled` if `on_progress` breaks. Nothing is left behind.
 pub fn write(
     folder: &Path,
@@ -159,34 +158,69 @@ pub fn write(
     mut on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
     let networks = options.preset.networks();
+    if options.overwrite {
+        check_replaceable(folder)?;
+    }
     let around = files::parent(folder);
     fs::create_dir_all(around).map_err(|error| Error::io(around, error))?;
     let new = NewFolder::begin(folder, options.overwrite)?;
     write_small_files(new.path(), options, &networks)?;
-    let plans = [
-        ("text_encoder", "model.safetensors", networks.text_encoder.plan()),
-        ("transformer", "diffusion_pytorch_model.safetensors", networks.transformer.plan()),
-        ("vqvae", "diffusion_pytorch_model.safetensors", networks.vqvae.plan()),
-    ];
+    let plans = [networks.text_encoder.plan(), networks.transformer.plan(), networks.vqvae.plan()];
     let total_bytes =
-        plans.iter().map(|(_, _, plan)| (plan.parameters() * options.dtype.bytes()) as u64).sum();
+        plans.iter().map(|plan| (plan.parameters() * options.dtype.bytes()) as u64).sum();
     let mut written_bytes = 0;
-    for (network, file, plan) in &plans {
-        let path = new.path().join(network).join(file);
+    for (file, plan) in WEIGHTS.iter().zip(&plans) {
+        let path = new.path().join(file);
         plan.write(&path, options.seed, options.dtype, |tensor, bytes| {
             written_bytes += bytes as u64;
             on_progress(&Progress { written_bytes, total_bytes, tensor: &tensor.name })
         })?;
     }
     new.finish()?;
-    let networks = plans
-        .iter()
-        .map(|(network, _, plan)| (*network, plan.tensors.len(), plan.parameters()))
-        .collect();
+    let network = |(file, plan): (&&'static str, &Plan)| {
+        let (network, _) = file.split_once('/').unwrap_or_default();
+        (network, plan.tensors.len(), plan.parameters())
+    };
+    let networks = WEIGHTS.iter().zip(&plans).map(network).collect();
     Ok(Summary { networks, bytes: total_bytes })
 }
 
+/// The files of weights, in a folder for each network.
+const WEIGHTS: [&str; 3] = [
+    "text_encoder/model.safetensors",
+    "transformer/diffusion_pytorch_model.safetensors",
+    "vqvae/diffusion_pytorch_model.safetensors",
+];
+
+/// Says which checkpoint it is, and that this module made it.
+const CARD: &str = "README.md";
+
 fn write_small_files(root: &Path, options: &Options, networks: &Networks) -> Result<()> {
+    for (name, text) in SMALL_FILES.iter().zip(small_texts(options, networks)?) {
+        let path = root.join(name);
+        let written =
+            fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| Error::io(&path, error))?;
+    }
+    Ok(())
+}
+
+/// The other files.
+const SMALL_FILES: [&str; 10] = [
+    CARD,
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "transformer/config.json",
+    "vqvae/config.json",
+];
+
+/// The texts of [`SMALL_FILES`].
+fn small_texts(options: &Options, networks: &Networks) -> Result<[String; 10]> {
     let tokenizer = Tokenizer::build(networks.tokens)?;
     let json = |value: Value| format!("{value:#}\n");
     let scheduler = json!({
@@ -196,25 +230,55 @@ fn write_small_files(root: &Path, options: &Options, networks: &Networks) -> Res
     });
     let mut text_encoder = config(&networks.text_encoder);
     text_encoder["dtype"] = Value::from(dtype_name(options.dtype));
-    let files = [
-        ("README.md", card(options)),
-        ("model_index.json", json(model_index())),
-        ("scheduler/scheduler_config.json", json(scheduler)),
-        ("text_encoder/config.json", json(text_encoder)),
-        ("tokenizer/merges.txt", tokenizer.merges_txt()),
-        ("tokenizer/special_tokens_map.json", json(tokenizer::special_tokens_map())),
-        ("tokenizer/tokenizer_config.json", json(tokenizer::config())),
-        ("tokenizer/vocab.json", tokenizer.vocab_json()),
-        ("transformer/config.json", json(config(&networks.transformer))),
-        ("vqvae/config.json", json(config(&networks.vqvae))),
-    ];
-    for (name, text) in files {
-        let path = root.join(name);
-        let written =
-            fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, text));
-        written.map_err(|error| Error::io(&path, error))?;
+    Ok([
+        card(options),
+        json(model_index()),
+        json(scheduler),
+        json(text_encoder),
+        tokenizer.merges_txt(),
+        json(tokenizer::special_tokens_map()),
+        json(tokenizer::config()),
+        tokenizer.vocab_json(),
+        json(config(&networks.transformer)),
+        json(config(&networks.vqvae)),
+    ])
+}
+
+/// Checks that nothing is at `folder`, or a checkpoint that this module made and nothing besides.
+fn check_replaceable(folder: &Path) -> Result<()> {
+    if folder.symlink_metadata().is_err() || is_ours(folder) {
+        return Ok(());
     }
-    Ok(())
+    let detail = "expected a new folder or a checkpoint of synth to replace, found something else";
+    Err(Error::new(ErrorKind::BadRequest, folder.display().to_string(), detail))
+}
+
+fn is_ours(folder: &Path) -> bool {
+    const MOST_BYTES: u64 = 4096;
+    let card = files::read_text(&folder.join(CARD), MOST_BYTES, ErrorKind::BadInput);
+    let is_card = card.is_ok_and(|card| {
+        card.starts_with(CARD_START) && card.lines().any(|line| line.starts_with(CARD_MADE_BY))
+    });
+    is_card && holds_only(folder, Path::new(""))
+}
+
+/// Whether all in the folder `inner` of `root` is what a checkpoint has there.
+fn holds_only(root: &Path, inner: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(root.join(inner)) else { return false };
+    entries.all(|entry| {
+        let Ok(entry) = entry else { return false };
+        let name = inner.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {
+                SMALL_FILES.iter().any(|file| Path::new(file).parent() == Some(&name))
+                    && holds_only(root, &name)
+            }
+            Ok(kind) if kind.is_file() => {
+                SMALL_FILES.iter().chain(&WEIGHTS).any(|file| Path::new(file) == name)
+            }
+            _ => false,
+        }
+    })
 }
 
 fn config(network: &impl serde::Serialize) -> Value {
@@ -240,13 +304,18 @@ fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
+/// How the card begins, before the preset's name.
+const CARD_START: &str = "# Random weights in the shape of ";
+/// How the card's line begins that says what made it.
+const CARD_MADE_BY: &str = "Made by `pocketmuse synth ";
+
 fn card(options: &Options) -> String {
+    let Options { preset, seed, dtype, .. } = options;
     format!(
-        "# Random weights in the shape of {}\n\nMade by `pocketmuse synth --seed {} --dtype {}` to measure time and \
-         memory.\nNothing was trained: its pictures are noise.\n",
-        options.preset.name(),
-        options.seed,
-        options.dtype
+        "{CARD_START}{}\n\n{CARD_MADE_BY}--seed {seed} --dtype {dtype}` \
+         to measure time and memory.\n\
+         Nothing was trained: its pictures are noise.\n",
+        preset.name(),
     )
 }
 
@@ -283,6 +352,31 @@ mod tests {
         let first = make("a", 0);
         assert_eq!(first, make("b", 0));
         assert_ne!(first, make("c", 1));
+    }
+
+    #[test]
+    fn only_what_synth_made_is_replaced() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("a");
+        let force = || {
+            let options =
+                Options { preset: Preset::Tiny, seed: 0, dtype: Dtype::F16, overwrite: true };
+            write(&path, &options, |_| ControlFlow::Continue(()))
+        };
+        force().expect("new");
+        force().expect("ours");
+        let mine = path.join("transformer/mine");
+        fs::write(&mine, "x").expect("written");
+        assert_eq!(force().expect_err("something besides").kind(), ErrorKind::BadRequest);
+        fs::remove_file(&mine).expect("removed");
+        fs::write(path.join(CARD), "# A model").expect("written");
+        assert_eq!(force().expect_err("another's").kind(), ErrorKind::BadRequest);
+        fs::remove_dir_all(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        assert_eq!(force().expect_err("an empty folder").kind(), ErrorKind::BadRequest);
+        fs::remove_dir(&path).expect("still there");
+        fs::write(&path, "a file").expect("written");
+        assert_eq!(force().expect_err("a file").kind(), ErrorKind::BadRequest);
     }
 
     #[test]

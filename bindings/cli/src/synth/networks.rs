@@ -142,7 +142,7 @@ pub struct TransformerSizes {
     pub micro_cond_encode_dim: usize,
     /// Codes that can be drawn.
     pub codebook_size: usize,
-    /// Tokens along each side of the picture.
+    /// Tokens along each side of the image.
     pub sample_size: usize,
     /// Whether the middle layers work on half the grid.
     pub resample: bool,
@@ -214,7 +214,8 @@ impl Transformer {
         self.plan_block(&mut plan, "up_block");
         if self.upsample {
             plan.scale("up_block.upsample.norm", channels);
-            let std = 1.0 / (channels as f32).sqrt(); // transposed: each output sees one tap of each channel
+            // Transposed: each output sees one tap of each channel.
+            let std = 1.0 / (channels as f32).sqrt();
             plan.tensor(
                 "up_block.upsample.conv.weight",
                 &[channels, channels, 2, 2],

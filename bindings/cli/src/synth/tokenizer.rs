@@ -75,7 +75,15 @@ pub(super) fn config() -> Value {
 
 /// `special_tokens_map.json`.
 pub(super) fn special_tokens_map() -> Value {
-    let token = |content: &str| json!({ "content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false });
+    let token = |content: &str| {
+        json!({
+            "content": content,
+            "lstrip": false,
+            "normalized": true,
+            "rstrip": false,
+            "single_word": false,
+        })
+    };
     json!({
         "bos_token": token("<|startoftext|>"),
         "eos_token": token("<|endoftext|>"),

@@ -111,7 +111,8 @@ impl VqModel {
         plan_middle(plan, "decoder", blocks[last]);
         plan.norm("decoder.conv_norm_out", channels);
         plan.weight("decoder.conv_out", &[self.out_channels, channels, 3, 3], 0.3);
-        plan.tensor("decoder.conv_out.bias", &[self.out_channels], Fill::Constant(0.5)); // pixels lie around grey
+        // Pixels lie around grey.
+        plan.tensor("decoder.conv_out.bias", &[self.out_channels], Fill::Constant(0.5));
     }
 }
 

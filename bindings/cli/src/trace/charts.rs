@@ -1,10 +1,10 @@
-//! The charts of one traced picture: its words, its steps, and each word step by step.
+//! The charts of one traced image: its words, its steps, and each word step by step.
 
 use image::{RgbImage, imageops};
 use pocketmuse::{Trace, trace::TracedStep};
 
 use super::{
-    Chart,
+    data::Chart,
     heat::{self, Panel},
 };
 use crate::outputs;
@@ -13,10 +13,10 @@ use crate::outputs;
 const WORDS: usize = 6;
 /// The most steps of a chart: more are left out evenly.
 const STEPS: usize = 16;
-/// The longer side of the picture among its maps.
+/// The longer side of the image among its maps.
 const PICTURE: u32 = 128;
 
-/// All charts of a picture; their names begin with `prefix`.
+/// All charts of an image; their names begin with `prefix`.
 pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) -> Vec<Chart> {
     let mut charts = vec![Chart::new(format!("{prefix}steps"), &steps(trace, picture))];
     if trace.has_attention {
@@ -31,7 +31,7 @@ pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) 
     charts
 }
 
-/// The picture, and what it looked at for each word, all on one scale: a word that was ignored is
+/// The image, and what it looked at for each word, all on one scale: a word that was ignored is
 /// dark.
 fn words(trace: &Trace, picture: usize, image: &RgbImage) -> RgbImage {
     let maps: Vec<_> = (0..trace.words.len()).map(|word| trace.map(picture, word)).collect();
@@ -139,7 +139,7 @@ pub(super) fn mean(values: &[Option<f32>]) -> f32 {
     values.iter().flatten().sum::<f32>() / count as f32
 }
 
-/// A picture as large as the maps.
+/// An image as large as the maps.
 fn small(image: &RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let longest = width.max(height).max(1);

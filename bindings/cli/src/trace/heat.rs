@@ -1,4 +1,4 @@
-//! Numbers on a grid become labelled pictures, and those a sheet. Knows not what the numbers mean.
+//! Numbers on a grid become labelled images, and those a sheet. Knows not what the numbers mean.
 
 use image::{Rgb, RgbImage, imageops};
 
@@ -19,7 +19,7 @@ const NOTHING: Rgb<u8> = Rgb([222; 3]);
 const RAMP: [[u8; 3]; 6] =
     [[13, 8, 65], [84, 15, 109], [158, 42, 99], [221, 81, 58], [249, 149, 10], [252, 236, 130]];
 
-/// A picture with a line above it and one below.
+/// An image with a line above it and one below.
 pub(super) struct Panel {
     pub(super) title: String,
     pub(super) note: String,

@@ -1,24 +1,28 @@
-//! `--trace`: what went on inside while pictures were made becomes a folder: heat maps, a page that
+//! `--trace`: what went on inside while images were made becomes a folder: heat maps, a page that
 //! shows them together, and JSON. Knows files and charts, not how a trace is made.
 
-mod charts;
+mod data;
+
 mod heat;
-mod page;
+
+mod charts;
 mod verdict;
 
+mod page;
+
 use std::{
-    fs,
-    io::Cursor,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-use image::{ImageFormat, RgbImage};
-use pocketmuse::{Manifest, Output, Request, Trace};
+use pocketmuse::{Manifest, Output, Trace};
 use pocketmuse_package::{
     Error, ErrorKind, Result,
     files::{NewFolder, TemporaryFolder},
 };
-use serde::Serialize;
+
+use self::data::Data;
 
 /// The page's name in the folder.
 const PAGE: &str = "index.html";
@@ -32,43 +36,34 @@ const JSON: &str = "trace.json";
 ///
 /// `BadRequest` if there is something else; `Io` if the folder around it cannot be written to.
 pub(crate) fn check(folder: &Path) -> Result<()> {
-    if folder.symlink_metadata().is_ok()
-        && !(folder.join(JSON).is_file() && folder.join(PAGE).is_file())
-    {
+    if folder.symlink_metadata().is_ok() && !is_trace(folder) {
         let detail = "expected a new folder or a trace to replace, found something else";
         return Err(Error::new(ErrorKind::BadRequest, folder.display().to_string(), detail));
     }
     TemporaryFolder::beside(folder).map(drop)
 }
 
-/// A chart as it is written.
-struct Chart {
-    /// The file's name without its ending.
-    name: String,
-    png: Vec<u8>,
+/// Whether a folder is a trace: its page and its JSON begin as ours do, and nothing but charts lies
+/// beside them.
+fn is_trace(folder: &Path) -> bool {
+    let begins = |name: &str, start: &str| {
+        let mut bytes = Vec::new();
+        let file = File::open(folder.join(name));
+        file.and_then(|file| file.take(start.len() as u64).read_to_end(&mut bytes)).is_ok()
+            && bytes == start.as_bytes()
+    };
+    let is_part = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        path.is_file()
+            && (name == PAGE || name == JSON || path.extension().is_some_and(|end| end == "png"))
+    };
+    let Ok(mut entries) = fs::read_dir(folder) else { return false };
+    entries.all(|entry| entry.is_ok_and(|entry| is_part(&entry.path())))
+        && begins(PAGE, page::START)
+        && begins(JSON, data::START)
 }
 
-impl Chart {
-    fn new(name: String, image: &RgbImage) -> Self {
-        let mut png = Cursor::new(Vec::new());
-        image.write_to(&mut png, ImageFormat::Png).expect("a picture in memory always encodes");
-        Self { name, png: png.into_inner() }
-    }
-}
-
-/// What the JSON holds.
-#[derive(Serialize)]
-struct Data<'a> {
-    model: &'a str,
-    request: &'a Request,
-    /// By picture and word.
-    shares: Vec<Vec<Option<f32>>>,
-    /// In words, by picture and word.
-    verdicts: Vec<Vec<String>>,
-    trace: &'a Trace,
-}
-
-/// Writes a trace of the pictures of `output`; returns the page's file.
+/// Writes a trace of the images of `output`; returns the page's file.
 ///
 /// # Errors
 ///
@@ -126,10 +121,17 @@ mod tests {
         fs::create_dir(&path).expect("made");
         let error = check(&path).expect_err("something else");
         assert_eq!(error.kind(), ErrorKind::BadRequest);
-        for name in [JSON, PAGE] {
-            fs::write(path.join(name), "").expect("written");
+        let write = |name: &str, text: &str| fs::write(path.join(name), text).expect("written");
+        for (page, json) in [("", ""), ("<!DOCTYPE html>", "{}"), (page::START, "{}")] {
+            write(PAGE, page);
+            write(JSON, json);
+            check(&path).expect_err("files of the same names");
         }
+        write(JSON, data::START);
+        write("words.png", "");
         check(&path).expect("a trace");
+        write("notes.txt", "mine");
+        check(&path).expect_err("a trace and something that would be lost");
         assert_eq!(
             check(&folder.path().join("none/trace")).expect_err("no folder").kind(),
             ErrorKind::Io

@@ -4,28 +4,43 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pocketmuse::Trace;
 
-use super::{Chart, Data, charts::mean, heat, verdict};
+use super::{
+    charts::mean,
+    data::{Chart, Data},
+    heat, verdict,
+};
+
+/// How the page begins.
+pub(super) const START: &str = "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+<title>Looking inside</title>";
 
 const STYLE: &str = "
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; text-align: left; border-top: 1px solid #ddd; vertical-align: top }
-img { max-width: 100%; image-rendering: pixelated } .prompt span { padding: .1rem .25rem; border-radius: .2rem } .quiet { color: #666 }
-td:nth-child(3) { white-space: nowrap } details { margin: .4rem 0 } .bar { display: inline-block; height: .7rem; background: #dd513a }";
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; \
+padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; \
+text-align: left; border-top: 1px solid #ddd; vertical-align: top }
+img { max-width: 100%; image-rendering: pixelated } .prompt span { padding: .1rem .25rem; \
+border-radius: .2rem } .quiet { color: #666 }
+td:nth-child(3) { white-space: nowrap } details { margin: .4rem 0 } .bar { \
+display: inline-block; height: .7rem; background: #dd513a }";
 
 const HOW_TO_READ: &str = "
-<p>The model starts from a grid of masked tokens. At every step it draws a code for each masked token, keeps the surest and
-masks the rest again. At each of these looks its layers ask, for every position of the picture, which tokens of the prompt
-matter: that is the attention shown here, the mean of all cross-attentions and heads.</p>
+<p>The model starts from a grid of masked tokens. At every step it draws a token for each masked
+position, keeps the surest and masks the rest again. At each of these looks its layers ask, for
+every position of the image, which tokens of the prompt matter: that is the attention shown here,
+the mean of all cross-attentions and heads.</p>
 <ul>
-<li>A word with <b>little attention</b> had little to say: other words outweighed it. Put it first, say it with fewer words
-around it, or raise the guidance scale.</li>
-<li>A word read as <b>several pieces</b> is not in the vocabulary. However much it was looked for, the model may not know
-it; where another word is looked for in the same place, it drew the other.</li>
+<li>A word with <b>little attention</b> had little to say: other words outweighed it. Put it first,
+say it with fewer words around it, or raise the guidance scale.</li>
+<li>A word read as <b>several pieces</b> is not in the vocabulary. However much it was looked for,
+the model may not know it; where another word is looked for in the same place, it drew the
+other.</li>
 <li>A word that was <b>cut off</b> never reached the model.</li>
-<li>A word with <b>attention in one place</b> that is still not to be seen was asked for and not drawn: look at the steps, at
-how sure the model was there, and try another seed or more steps.</li>
-<li>Short words such as “a” or “by” get little in every prompt. Attention to the tokens after the prompt, its end and the
-padding, is attention to the prompt as a whole: the text encoder gathers it there.</li>
+<li>A word with <b>attention in one place</b> that is still not to be seen was asked for and not
+drawn: look at the steps, at how sure the model was there, and try another seed or more steps.</li>
+<li>Short words such as “a” or “by” get little in every prompt. Attention to the tokens after the
+prompt, its end and the padding, is attention to the prompt as a whole: the text encoder gathers it
+there.</li>
 </ul>";
 
 /// The page.
@@ -33,20 +48,24 @@ pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
     let request = data.request;
     let guidance = request.guidance_scale.unwrap_or(1.0);
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Looking inside</title><style>{STYLE}</style>\n\
-         <h1>Looking inside</h1>\n<p class=\"quiet\">{}, seed {}, {} steps, guidance scale {guidance}, sampler {}</p>\n",
+        "{START}<style>{STYLE}</style>\n\
+         <h1>Looking inside</h1>\n<p class=\"quiet\">{}, seed {}, {} steps, \
+         guidance scale {guidance}, sampler {}</p>\n",
         escaped(data.model),
         request.seed,
         request.num_inference_steps.unwrap_or(0),
         request.sampler,
     );
     if guidance <= 1.0 {
-        page.push_str("<p><b>Guidance is off:</b> no word steers strongly. Try a guidance scale above 1.</p>\n");
+        page.push_str(
+            "<p><b>Guidance is off:</b> no word steers strongly. Try a guidance scale above \
+             1.</p>\n",
+        );
     }
     page.push_str(&unseen(data.trace.unseen_steps));
     for (picture, charts) in pictures.iter().enumerate() {
         if pictures.len() > 1 {
-            page.push_str(&format!("<h2>Picture {picture}</h2>\n"));
+            page.push_str(&format!("<h2>Image {picture}</h2>\n"));
         }
         page.push_str(&words(data, picture, charts));
         page.push_str(&steps(data.trace, picture, charts));
@@ -64,10 +83,11 @@ fn unseen(steps: usize) -> String {
     }
     let made = if steps == 1 { "one step was".to_owned() } else { format!("{steps} steps were") };
     format!(
-        "<p><b>This is not the whole story:</b> {made} made before the job was resumed, and nobody looked inside. All maps, \
-         shares and sentences are of the steps after, and tokens that were fixed before are grey. What is drawn where is settled \
-         early: a word that looks ignored here may have been heeded then. To see all, make the picture again from the start \
-         with <code>--trace</code>; it will be the same.</p>\n"
+        "<p><b>This is not the whole story:</b> {made} made before the job was resumed, and nobody \
+         looked inside. All maps, shares and sentences are of the steps after, and tokens that were \
+         fixed before are grey. What is drawn where is settled early: a word that looks ignored \
+         here may have been heeded then. To see all, make the image again from the start with \
+         <code>--trace</code>; it will be the same.</p>\n"
     )
 }
 
@@ -90,13 +110,13 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
         html.push_str("<p>No step was run, so there is nothing to see.</p>\n");
     } else if trace.has_attention {
         html.push_str(
-            "<p>The lighter a word, the more the model looked for it; the lighter a place in its map, the more it looked for \
-             it there. All maps have one scale.</p>\n",
+            "<p>The lighter a word, the more the model looked for it; the lighter a place in its \
+             map, the more it looked for it there. All maps have one scale.</p>\n",
         );
     } else {
         html.push_str(
-            "<p>There are no maps of words: this package was exported before attention could be looked at. Export the \
-             checkpoint again to see them.</p>\n",
+            "<p>There are no maps of words: this package was exported before attention could be \
+             looked at. Export the checkpoint again to see them.</p>\n",
         );
     }
     html.push_str(
@@ -123,7 +143,7 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
     html
 }
 
-/// The words to look at first if the picture lacks something.
+/// The words to look at first if the image lacks something.
 fn missing(data: &Data<'_>, picture: usize) -> String {
     let doubtful: Vec<_> = (0..data.trace.words.len())
         .filter(|word| verdict::is_doubtful(data.trace, picture, *word))
@@ -131,8 +151,8 @@ fn missing(data: &Data<'_>, picture: usize) -> String {
     let mut html = String::from("<h2>If something is missing</h2>\n");
     if doubtful.is_empty() {
         html.push_str(
-            "<p>No word was ignored. What is missing was asked for and not drawn: look at the steps below, and try \
-             another seed or more steps.</p>\n",
+            "<p>No word was ignored. What is missing was asked for and not drawn: look at the steps \
+             below, and try another seed or more steps.</p>\n",
         );
         return html;
     }
@@ -163,8 +183,9 @@ fn rest(trace: &Trace, picture: usize) -> String {
         format!("{:.0}%", 100.0 * rests.iter().map(of).sum::<f32>() / rests.len() as f32)
     };
     format!(
-        "<p class=\"quiet\">Of all attention {} went to the token before the prompt (where it goes when nothing calls for \
-         it), {} to those after it (the prompt as a whole), and the rest to the words.</p>\n",
+        "<p class=\"quiet\">Of all attention {} went to the token before the prompt (where it goes \
+         when nothing calls for it), {} to those after it (the prompt as a whole), and the rest to \
+         the words.</p>\n",
         percent(|rest| rest.begin),
         percent(|rest| rest.end + rest.padding)
     )
@@ -174,14 +195,16 @@ fn rest(trace: &Trace, picture: usize) -> String {
 fn steps(trace: &Trace, picture: usize, charts: &[Chart]) -> String {
     let fixed = trace.fixed(picture);
     let mut html = String::from(
-        "<h2>Steps</h2>\n<p>Left: tokens fixed so far, the lighter the later. Middle: the probability of each drawn token. \
-         Right: how undecided the model was. Grey: nothing was drawn there.</p>\n",
+        "<h2>Steps</h2>\n<p>Left: tokens fixed so far, the lighter the later. Middle: the \
+         probability of each drawn token. Right: how undecided the model was. Grey: nothing was \
+         drawn there.</p>\n",
     );
     html.push_str(
         &charts.iter().filter(|chart| chart.name.ends_with("steps")).map(image).collect::<String>(),
     );
     html.push_str(
-        "<table><tr><th>step</th><th>drawn</th><th>fixed</th><th>mean probability</th><th>mean entropy</th></tr>\n",
+        "<table><tr><th>step</th><th>drawn</th><th>fixed</th><th>mean probability</th>\
+         <th>mean entropy</th></tr>\n",
     );
     for step in &trace.pictures[picture] {
         html.push_str(&format!(

@@ -14,7 +14,7 @@ const PEAK: f32 = 1.5;
 const SMALL_WORDS: [&str; 14] =
     ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "the", "to", "with"];
 
-/// Whether a word may be missing in the picture for a reason that a trace shows: it did not reach
+/// Whether a word may be missing in the image for a reason that a trace shows: it did not reach
 /// the model, the model may not know it, or other words outweighed it.
 pub(super) fn is_doubtful(trace: &Trace, picture: usize, word: usize) -> bool {
     trace.words.get(word).is_some_and(|found| {
@@ -27,7 +27,7 @@ fn is_small(word: &str) -> bool {
     SMALL_WORDS.contains(&word.to_lowercase().as_str())
 }
 
-/// One or more sentences about a word in a picture.
+/// One or more sentences about a word in an image.
 pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
     let Some(found) = trace.words.get(word) else { return String::new() };
     if found.tokens.is_empty() {

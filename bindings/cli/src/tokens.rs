@@ -1,4 +1,4 @@
-//! `--save-tokens`: the token ids after every step, as JSON.
+//! `--save-tokens`: the tokens after every step, as JSON.
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use pocketmuse::{Request, Step};
 use pocketmuse_package::{Result, files};
 use serde::Serialize;
 
-/// The token ids of a run.
+/// The tokens of a run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct TokenLog {
     /// The id that stands for "still masked".
     mask_token_id: u32,
-    /// Rows of tokens in a picture.
+    /// Rows of tokens in an image.
     height: usize,
     /// Tokens in a row.
     width: usize,
-    /// `[step][picture][row-major token]`.
+    /// `[step][image][row-major token]`.
     steps: Vec<Vec<Vec<u32>>>,
 }
 
@@ -23,10 +23,10 @@ impl TokenLog {
     /// Keeps the tokens after `step`.
     pub(crate) fn add(&mut self, step: &Step<'_>, mask_token_id: u32) {
         (self.mask_token_id, self.height, self.width) = (mask_token_id, step.height, step.width);
-        let ids = |tokens: &[Option<u32>]| {
+        let image = |tokens: &[Option<u32>]| {
             tokens.iter().map(|token| token.unwrap_or(mask_token_id)).collect()
         };
-        self.steps.push(step.tokens.chunks((step.height * step.width).max(1)).map(ids).collect());
+        self.steps.push(step.tokens.chunks((step.height * step.width).max(1)).map(image).collect());
     }
 
     /// Writes them with the request that they belong to.
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_steps_of_images_of_ids() {
+    fn is_steps_of_images_of_tokens() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.json");
         let tokens = [Some(3), None, None, Some(7)];

@@ -1,5 +1,5 @@
-//! `--preview`: the pictures in the making after every step, in place in a terminal that can show
-//! them, else as files beside the pictures. Knows not where the colours come from.
+//! `--preview`: the images in the making after every step, in place in a terminal that can show
+//! them, else as files beside the images. Knows not where the colours come from.
 
 mod art;
 mod screen;
@@ -11,12 +11,12 @@ use std::{
     process,
 };
 
-use image::{ImageFormat, RgbImage, imageops};
+use image::{RgbImage, imageops};
 use pocketmuse::{Preview, Step};
 use pocketmuse_package::{Result, files};
 
 use self::screen::{Art, Screen};
-use crate::args::Show;
+use crate::{args::Show, png};
 
 /// Shows steps.
 pub(crate) struct Previewer {
@@ -28,18 +28,18 @@ pub(crate) struct Previewer {
 enum Place {
     /// On stderr, each over the last.
     Terminal(Canvas),
-    /// Beside the pictures' own files: which picture, and its file.
+    /// Beside the images' own files: which image, and its file.
     Files(Vec<(usize, PathBuf)>),
 }
 
-/// The part of a terminal that pictures are drawn on.
+/// The part of a terminal that images are drawn on.
 struct Canvas {
     art: Art,
     screen: Screen,
-    /// What kitty knows the picture by, so that another command's or another job's stays where it
+    /// What kitty knows the image by, so that another command's or another job's stays where it
     /// is.
     id: u32,
-    /// How many lines the last picture has, 0 if there is none yet.
+    /// How many lines the last image has, 0 if there is none yet.
     drawn: u32,
 }
 
@@ -81,7 +81,8 @@ impl Previewer {
                     (0..step.images).map(|image| self.preview.image(step, image)).collect();
                 let text = canvas.draw(&side_by_side(&images));
                 let mut stderr = io::stderr().lock();
-                let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()); // a terminal that went away is no failure
+                // A terminal that went away is no failure.
+                let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
                 Ok(Vec::new())
             }
             Place::Files(files) => files
@@ -102,11 +103,11 @@ impl Canvas {
         Self { art, screen: Screen::now(), id, drawn: 0 }
     }
 
-    /// What draws a picture over the last one, and leaves the cursor on the line below it.
+    /// What draws an image over the last one, and leaves the cursor on the line below it.
     fn draw(&mut self, image: &RgbImage) -> String {
         let lines = self.screen.lines(image.width(), image.height());
         let fitted = || within(image, [u32::MAX, self.screen.pixels(lines)]);
-        let (lines, picture) = match self.art {
+        let (lines, drawing) = match self.art {
             Art::Kitty => (lines, art::kitty(&fitted(), self.id)),
             Art::Iterm => (lines, art::iterm(image, lines)),
             Art::Sixel => (lines, art::sixel(&fitted())),
@@ -116,13 +117,13 @@ impl Canvas {
             }
         };
         let up = format!("\x1b[{lines}A");
-        // The first makes room, since a picture at the end of the screen would move it.
+        // The first makes room, since an image at the end of the screen would move it.
         let start = if self.drawn == 0 { "\n".repeat(lines as usize) + &up } else { up };
         self.drawn = lines;
         match self.art {
-            Art::Blocks => start + &picture,
-            // Where a picture leaves the cursor differs: it is put back and moved.
-            _ => format!("{start}\x1b7{picture}\x1b8\x1b[{lines}B"),
+            Art::Blocks => start + &drawing,
+            // Where an image leaves the cursor differs: it is put back and moved.
+            _ => format!("{start}\x1b7{drawing}\x1b8\x1b[{lines}B"),
         }
     }
 }
@@ -134,14 +135,8 @@ fn beside(file: &Path, step: usize) -> PathBuf {
     file.with_file_name(name)
 }
 
-fn png(image: &RgbImage) -> Vec<u8> {
-    let mut png = io::Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).expect("a picture in memory always encodes");
-    png.into_inner()
-}
-
 fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
-    files::write(path, |out| out.write_all(&png(image)))
+    files::write(path, |out| out.write_all(&png::encode(image)))
 }
 
 fn side_by_side(images: &[RgbImage]) -> RgbImage {
@@ -155,7 +150,7 @@ fn side_by_side(images: &[RgbImage]) -> RgbImage {
     all
 }
 
-/// The picture as large as the limits allow, not larger than it is.
+/// The image as large as the limits allow, not larger than it is.
 fn within(image: &RgbImage, [columns, rows]: [u32; 2]) -> RgbImage {
     let (width, height) = (image.width().max(1), image.height().max(1));
     let scale =
@@ -170,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_fit_side_by_side() {
+    fn images_fit_side_by_side() {
         let images = [RgbImage::new(128, 128), RgbImage::new(128, 128), RgbImage::new(128, 128)];
         let all = side_by_side(&images);
         assert_eq!((all.dimensions(), within(&all, [80, 48]).dimensions()), ((384, 128), (80, 27)));
@@ -179,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_picture_is_drawn_over_the_last() {
+    fn every_image_is_drawn_over_the_last() {
         let image = RgbImage::new(8, 30);
         for art in [Art::Kitty, Art::Iterm, Art::Sixel, Art::Blocks] {
             let mut canvas = Canvas::new(art);
@@ -196,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn kitty_tells_the_pictures_of_two_jobs_apart() {
+    fn kitty_tells_the_images_of_two_jobs_apart() {
         let ids: std::collections::HashSet<_> =
             (0..8).map(|_| Canvas::new(Art::Kitty).id).collect();
         assert!(ids.len() > 1 && !ids.contains(&0), "{ids:?}");
     }
 
     #[test]
-    fn files_lie_beside_the_picture() {
+    fn files_lie_beside_the_image() {
         assert_eq!(beside(Path::new("x/a.webp"), 3), Path::new("x/a.step-03.png"));
     }
 }

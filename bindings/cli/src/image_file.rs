@@ -1,5 +1,5 @@
-//! A picture file that remembers where it came from: in a PNG, the request and
-//! the model that made it. Other formats hold the pixels alone.
+//! An image file that remembers where it came from: in a PNG, the request and the model that made
+//! it. Other formats hold the pixels alone.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use pocketmuse::{Request, pixels};
 use pocketmuse_package::{Digest, Flavour, Result};
 use serde::{Deserialize, Serialize};
 
-/// The keyword of the PNG text chunk that holds an [`Origin`] as JSON; the request has a chunk of
+/// The keyword of the PNG text chunk that holds a [`MadeBy`] as JSON; the request has a chunk of
 /// its own.
 pub(crate) const KEYWORD: &str = "pocketmuse-origin";
 
-/// What made a picture, beside its request.
+/// What made an image, beside its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub(crate) struct MadeBy {
     /// The version of this program.
     pub(crate) version: String,
     /// The model's name, for people.
@@ -24,11 +24,11 @@ pub(crate) struct Origin {
     /// The graphs that ran, if they were chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) flavour: Option<Flavour>,
-    /// Which of the request's pictures it is, from 0.
+    /// Which of the request's images it is, from 0.
     pub(crate) image: u32,
 }
 
-/// Writes a picture in the format of the path's ending, in place of what was there, once it is
+/// Writes an image in the format of the path's ending, in place of what was there, once it is
 /// whole.
 ///
 /// # Errors
@@ -38,25 +38,25 @@ pub(crate) fn write(
     image: &RgbImage,
     path: &Path,
     request: &Request,
-    origin: &Origin,
+    made_by: &MadeBy,
 ) -> Result<()> {
-    let origin =
-        serde_json::to_string(origin).expect("plain data with string keys always serializes");
-    pixels::write(image, path, request, &[(KEYWORD, origin)])
+    let made_by =
+        serde_json::to_string(made_by).expect("plain data with string keys always serializes");
+    pixels::write(image, path, request, &[(KEYWORD, made_by)])
 }
 
-/// Reads the request of a PNG, and where it came from if that is in it.
+/// Reads the request of a PNG, and what made it if that is in it.
 ///
 /// # Errors
 ///
 /// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request.
-pub(crate) fn read(path: &Path) -> Result<(Request, Option<Origin>)> {
-    Ok((pixels::read_request(path)?, read_origin(path)))
+pub(crate) fn read(path: &Path) -> Result<(Request, Option<MadeBy>)> {
+    Ok((pixels::read_request(path)?, read_made_by(path)))
 }
 
-/// Where a picture came from matters less than that it can be made again: what cannot be read is as
+/// Where an image came from matters less than that it can be made again: what cannot be read is as
 /// good as absent.
-fn read_origin(path: &Path) -> Option<Origin> {
+fn read_made_by(path: &Path) -> Option<MadeBy> {
     serde_json::from_str(&pixels::read_note(path, KEYWORD).ok()??).ok()
 }
 
@@ -66,9 +66,9 @@ mod tests {
 
     use super::*;
 
-    fn origin() -> Origin {
+    fn made_by() -> MadeBy {
         let package = Digest::of(b"abc");
-        Origin {
+        MadeBy {
             version: "1".to_owned(),
             model: "tiny".to_owned(),
             package,
@@ -87,20 +87,20 @@ mod tests {
             ..Request::default()
         };
         for _ in 0..2 {
-            write(&image, &path, &request, &origin()).expect("written");
-            assert_eq!(read(&path).expect("inside"), (request.clone(), Some(origin())));
-            assert_eq!(image::open(&path).expect("a picture").to_rgb8(), image);
+            write(&image, &path, &request, &made_by()).expect("written");
+            assert_eq!(read(&path).expect("inside"), (request.clone(), Some(made_by())));
+            assert_eq!(image::open(&path).expect("an image").to_rgb8(), image);
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
     }
 
     #[test]
-    fn pictures_without_a_request_are_refused() {
+    fn images_without_a_request_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let image = RgbImage::new(4, 3);
         for name in ["a.jpg", "a.webp"] {
             let path = folder.path().join(name);
-            write(&image, &path, &Request::default(), &origin()).expect("written");
+            write(&image, &path, &Request::default(), &made_by()).expect("written");
             assert_eq!(read(&path).expect_err(name).kind(), ErrorKind::BadInput);
         }
     }

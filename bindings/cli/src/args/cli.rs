@@ -1,50 +1,33 @@
-//! The command line as it is typed: commands, flags and their help. Knows what
-//! a value looks like, not whether it suits a model.
+//! The commands.
 
-mod bench;
-mod edit;
-mod export;
-mod generate;
-mod grid;
-mod package;
-mod preview;
-mod repackage;
-mod resume;
-mod synth;
-mod video;
-mod watch;
+use clap::{Parser, Subcommand};
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
-use pocketmuse::Flavour;
-
-pub use self::{
+use super::{
     bench::BenchArgs,
     edit::EditArgs,
     export::ExportArgs,
     generate::GenerateArgs,
-    grid::{Axis, FIELDS, GridArgs, Setting},
-    package::{PackageArgs, RunArgs},
-    preview::Show,
+    grid::GridArgs,
     repackage::RepackageArgs,
     resume::ResumeArgs,
-    synth::{FloatType, SynthArgs},
+    synth::SynthArgs,
+    tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
     video::VideoArgs,
-    watch::WatchArgs,
 };
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 failed; 2 the command line or the request is wrong; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 failed; 2 the command line or the request is wrong; 130 stopped by Ctrl-C, \
+SIGTERM or SIGHUP.
 Errors are one line on stderr: `error: place: sentence`.
 
 Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
-  XDG_CACHE_HOME      where the cache is (packages of the built-in model, what was checked, ONNX Runtime)
+  XDG_CACHE_HOME      where the cache is: packages of the built-in model, what was checked, and \
+ONNX Runtime
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
-/// Pictures from text on small machines, offline.
+/// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
 #[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
@@ -59,13 +42,13 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a picture from a prompt
+    /// Make an image from a prompt
     Generate(Box<GenerateArgs>),
-    /// Make a picture from a picture: the whole of it, or what a mask says
+    /// Make an image from an image: the whole of it, or what a mask says
     Edit(Box<EditArgs>),
-    /// Compare prompts and settings: one labelled sheet of pictures
+    /// Compare prompts and settings: one labelled sheet of images
     Grid(Box<GridArgs>),
-    /// Make a moving picture from a prompt
+    /// Make a moving image from a prompt
     Video(Box<VideoArgs>),
     /// Go on with a job that was stopped or killed, from the file that --job kept
     Resume(ResumeArgs),
@@ -87,55 +70,6 @@ pub enum Command {
     Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
-}
-
-/// The flags of `inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// A checkpoint's or a package's folder
-    pub path: PathBuf,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The flags of `verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "Prints one line for each tensor. The exit code is 0 only if all hold.")]
-pub struct VerifyArgs {
-    /// The package's folder
-    pub package: PathBuf,
-    /// Reference tensors: inputs and outputs of every stage
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub golden: PathBuf,
-    /// The graphs of the package to run [default: the package's best]
-    #[arg(long, value_name = "FLAVOUR")]
-    pub flavour: Option<Flavour>,
-    /// Threads to compute with [default: one for each fast core]
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
-}
-
-/// The flags of `prepared`.
-#[derive(Debug, Args)]
-pub struct PreparedArgs {
-    /// Remove all of it: packages are checked and optimised again when they are used
-    #[arg(long)]
-    pub clean: bool,
-}
-
-/// The flags of `setup`.
-#[derive(Debug, Args)]
-pub struct SetupArgs {
-    /// Bring it even if it is there
-    #[arg(long)]
-    pub force: bool,
-}
-
-fn parse_numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
-    let numbers: Result<Vec<u32>, _> =
-        text.split(',').map(|number| number.trim().parse()).collect();
-    numbers.ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! What `pocketmuse edit` starts from: a picture and its mask, in files that may be read again
-//! later.
+//! What an edit starts from: an image and its mask, in files that may be read again later.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +6,13 @@ use pocketmuse::{Source, pixels};
 use pocketmuse_package::{Digest, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::args::EditArgs;
+use crate::args::SourceArgs;
 
 /// The files of an edit and what is repainted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SourceFiles {
-    picture: PinnedFile,
+pub(crate) struct SourceFiles {
+    #[serde(rename = "picture")]
+    image: PinnedFile,
     mask: Option<PinnedFile>,
     alpha: bool,
     area: Option<[u32; 4]>,
@@ -31,7 +31,7 @@ struct PinnedFile {
 impl PinnedFile {
     fn new(path: &Path) -> Result<Self> {
         if !path.metadata().map_err(|error| Error::io(path, error))?.is_file() {
-            let detail = "expected a picture file, found no file";
+            let detail = "expected an image file, found no file";
             return Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail));
         }
         Ok(Self { sha256: Digest::of_file(path)?, path: path.to_owned() })
@@ -47,7 +47,7 @@ impl PinnedFile {
             return Ok(&self.path);
         }
         let detail =
-            format!("expected SHA-256 {}, found {found}: the picture was changed", self.sha256);
+            format!("expected SHA-256 {}, found {found}: the image was changed", self.sha256);
         Err(Error::new(ErrorKind::BadInput, self.path.display().to_string(), detail))
     }
 }
@@ -56,9 +56,9 @@ impl SourceFiles {
     /// # Errors
     ///
     /// `Io` or `BadInput` for a file.
-    pub(super) fn new(args: &EditArgs) -> Result<Self> {
+    pub(crate) fn new(args: &SourceArgs) -> Result<Self> {
         Ok(Self {
-            picture: PinnedFile::new(&args.picture)?,
+            image: PinnedFile::new(&args.image)?,
             mask: args.mask.as_deref().map(PinnedFile::new).transpose()?,
             alpha: args.alpha,
             area: args.area,
@@ -72,27 +72,33 @@ impl SourceFiles {
     /// # Errors
     ///
     /// `Io` if there is no current folder.
-    pub(super) fn absolute(&self) -> Result<Self> {
+    pub(crate) fn absolute(&self) -> Result<Self> {
         let mask = self.mask.as_ref().map(PinnedFile::absolute).transpose()?;
-        Ok(Self { picture: self.picture.absolute()?, mask, ..self.clone() })
+        Ok(Self { image: self.image.absolute()?, mask, ..self.clone() })
     }
 
-    /// Reads the picture, and the mask if one is asked for.
+    /// The files.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = [Some(&self.image), self.mask.as_ref()];
+        files.into_iter().flatten().map(|file| file.path.as_path())
+    }
+
+    /// Reads the image, and the mask if one is asked for.
     ///
     /// # Errors
     ///
-    /// `Io` or `BadInput` for a file, changed ones too; `BadRequest` for a box outside the picture.
-    pub(super) fn open(&self) -> Result<Source> {
-        let path = self.picture.check()?;
-        let picture = pixels::read(path)?;
-        let source = Source::new(picture.image).with_paste(self.paste);
+    /// `Io` or `BadInput` for a file, changed ones too; `BadRequest` for a box outside the image.
+    pub(crate) fn open(&self) -> Result<Source> {
+        let path = self.image.check()?;
+        let read = pixels::read(path)?;
+        let source = Source::new(read.image).with_paste(self.paste);
         let source = match (&self.mask, self.area, self.alpha) {
             (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?.image)),
             (_, Some(area), _) => source.with_box(area),
-            (_, _, true) => match picture.opacity {
+            (_, _, true) => match read.opacity {
                 Some(opacity) => Ok(source.with_opacity(opacity)),
                 None => {
-                    let detail = "expected a picture with an alpha channel, found none";
+                    let detail = "expected an image with an alpha channel, found none";
                     Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail))
                 }
             },
@@ -106,6 +112,10 @@ impl SourceFiles {
 }
 
 /// A path that means the same in any folder.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// `Io` if there is no current folder.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io(path, error))
 }

@@ -1,0 +1,39 @@
+//! The command line as it is typed: commands, flags and their help. Knows what a value looks like,
+//! not whether it suits a model.
+
+mod values;
+
+mod package;
+mod request;
+mod setting;
+mod watch;
+
+mod bench;
+mod cli;
+mod edit;
+mod export;
+mod generate;
+mod grid;
+mod repackage;
+mod resume;
+mod synth;
+mod tools;
+mod video;
+
+pub use self::{
+    bench::BenchArgs,
+    cli::{Cli, Command},
+    edit::{EditArgs, SourceArgs},
+    export::ExportArgs,
+    generate::GenerateArgs,
+    grid::GridArgs,
+    package::{PackageArgs, RunArgs},
+    repackage::RepackageArgs,
+    request::RequestArgs,
+    resume::ResumeArgs,
+    setting::{Axis, FIELDS, Setting},
+    synth::SynthArgs,
+    tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
+    video::VideoArgs,
+    watch::{Show, WatchArgs},
+};

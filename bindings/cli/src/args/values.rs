@@ -1,0 +1,119 @@
+//! How values of flags are read that are more than one word or number.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// Reads one of `all` by its name; the help lists the names.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name)).map(move |text| {
+        let found = all.into_iter().find(|one| name(*one) == text);
+        found.expect("clap lets these names through alone")
+    })
+}
+
+/// Reads whole numbers with commas between.
+fn numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
+    let numbers: Result<Vec<u32>, _> =
+        text.split(',').map(|number| number.trim().parse()).collect();
+    numbers.ok()?.try_into().ok()
+}
+
+/// Reads `0,0`.
+pub(super) fn corner(text: &str) -> Result<[u32; 2], String> {
+    numbers(text)
+        .ok_or_else(|| format!("expected two whole numbers with a comma between, found {text:?}"))
+}
+
+/// Reads `40,0,64,64`.
+pub(super) fn area(text: &str) -> Result<[u32; 4], String> {
+    numbers(text)
+        .ok_or_else(|| format!("expected four whole numbers with commas between, found {text:?}"))
+}
+
+/// Reads `left=64,top=32` as left, top, right and bottom.
+pub(super) fn sides(text: &str) -> Result<[u32; 4], String> {
+    let wrong = || format!("expected sides such as left=64,top=32, found {text:?}");
+    let mut sides = [0; 4];
+    for part in text.split(',') {
+        let (name, pixels) = part.split_once('=').ok_or_else(wrong)?;
+        let side = ["left", "top", "right", "bottom"]
+            .iter()
+            .position(|side| *side == name.trim())
+            .ok_or_else(wrong)?;
+        let pixels = pixels.trim();
+        sides[side] = pixels.parse().map_err(|_| {
+            format!("expected 0 to {} pixels at the {}, found {pixels:?}", u32::MAX, name.trim())
+        })?;
+    }
+    Ok(sides)
+}
+
+/// Reads `-15,0`.
+pub(super) fn motion(text: &str) -> Result<[f32; 2], String> {
+    let numbers: Option<Vec<f32>> =
+        text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let numbers = numbers.and_then(|numbers| <[f32; 2]>::try_from(numbers).ok());
+    numbers.ok_or_else(|| format!("expected two numbers with a comma between, found {text:?}"))
+}
+
+/// Reads frames in a second.
+pub(super) fn fps(text: &str) -> Result<f64, String> {
+    let fps = text.parse().ok().filter(|fps| (0.1..=100.0).contains(fps));
+    fps.ok_or_else(|| format!("expected a number of 0.1 to 100, found {text:?}"))
+}
+
+/// Reads a seed.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        if text.starts_with('-') {
+            let most = u64::MAX;
+            format!("expected 0 to {most}, found {text:?}: leave the seed out for a random one")
+        } else {
+            error.to_string()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_have_their_length() {
+        assert_eq!(corner("8, 16"), Ok([8, 16]));
+        assert_eq!(area("1, 2,3,4"), Ok([1, 2, 3, 4]));
+        assert_eq!(sides("right=8, top=16"), Ok([0, 16, 8, 0]));
+        assert_eq!(motion("-15,0.5"), Ok([-15.0, 0.5]));
+        for wrong in ["", "1", "1,2,3", "1,x", "-1,0"] {
+            assert!(corner(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in ["up=3", "left", "left=-1"] {
+            assert!(sides(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_by_the_list_that_it_is_in() {
+        let command = clap::Command::new("test").arg(
+            clap::Arg::new("flavour")
+                .value_parser(one_of(pocketmuse::Flavour::ALL, pocketmuse::Flavour::name)),
+        );
+        for flavour in pocketmuse::Flavour::ALL {
+            let matches = command.clone().try_get_matches_from(["test", flavour.name()]);
+            let found = matches.expect("a name").get_one::<pocketmuse::Flavour>("flavour").copied();
+            assert_eq!(found, Some(flavour));
+        }
+        let error = command.try_get_matches_from(["test", "int3"]).expect_err("no name");
+        assert!(error.to_string().contains("[possible values: "), "{error}");
+    }
+
+    #[test]
+    fn a_negative_seed_is_told_what_to_do() {
+        assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
+        let error = seed("-1").expect_err("negative");
+        assert!(error.ends_with("leave the seed out for a random one"), "{error}");
+        assert_eq!(seed("x").expect_err("no number"), "invalid digit found in string");
+    }
+}

@@ -1,0 +1,115 @@
+//! What a command says while it makes images: lines for people on stderr and file names on stdout,
+//! or events on stdout.
+
+use std::path::{Path, PathBuf};
+
+use pocketmuse::{Manifest, Output, Plan, Report, Trace};
+use pocketmuse_package::{Error, Result};
+
+use crate::{
+    events::{Event, PathText},
+    terminal::{self, mebibytes, milliseconds},
+};
+
+/// Who is spoken to. Every method fails as [`terminal::print`] does.
+pub(crate) struct Console {
+    /// Whether it is a script that reads events.
+    pub(crate) json: bool,
+}
+
+impl Console {
+    /// Says an event to a script.
+    pub(crate) fn event(&self, event: &Event<'_>) -> Result<()> {
+        if self.json { terminal::print(event.line()) } else { Ok(()) }
+    }
+
+    /// Says a warning.
+    pub(crate) fn warning(&self, message: &str) -> Result<()> {
+        if !self.json {
+            terminal::warn(message);
+        }
+        self.event(&Event::Warning { message })
+    }
+
+    /// Tells a script of a failure. People hear of it where the command ends.
+    pub(crate) fn error(&self, error: &Error) {
+        let _ = self.event(&Event::error(error)); // a stdout that is full is not worth more
+    }
+
+    /// Says that the package is open.
+    pub(crate) fn start(&self, package: &Path, manifest: &Manifest, seed: u64) -> Result<()> {
+        if !self.json {
+            terminal::note(format!("seed {seed}"));
+        }
+        let (model, digest) = (&manifest.model.name, manifest.digest());
+        self.event(&Event::Start { package: PathText(package), model, digest, seed })
+    }
+
+    /// Says which words of prompts had no effect.
+    pub(crate) fn truncated(&self, texts: &[String]) -> Result<()> {
+        let mut warnings =
+            texts.iter().map(|cut| format!("too long for the model, cut off: {cut}"));
+        warnings.try_for_each(|warning| self.warning(&warning))
+    }
+
+    /// Says where a trace is and what it lacks.
+    pub(crate) fn trace(&self, page: &Path, trace: &Trace) -> Result<()> {
+        if trace.unseen_steps > 0 {
+            self.warning(
+                "the trace is of the steps that were left: those made before the job was resumed \
+                 are not in it",
+            )?;
+        }
+        if !trace.has_attention && trace.pictures.iter().any(|steps| !steps.is_empty()) {
+            self.warning(
+                "the trace has no maps of words: export the package again, since this one is older \
+                 than they are",
+            )?;
+        }
+        if !self.json {
+            terminal::note(format!("trace {}", page.display()));
+        }
+        self.event(&Event::Trace { page: PathText(page) })
+    }
+
+    /// Shows a plan.
+    pub(crate) fn plan(&self, plan: &Plan) -> Result<()> {
+        if self.json {
+            return self.event(&Event::plan(plan));
+        }
+        terminal::print_lines(&plan.to_string())
+    }
+
+    /// Says what was made.
+    pub(crate) fn images(&self, files: &[PathBuf], output: &Output, verbose: bool) -> Result<()> {
+        if verbose && !self.json {
+            lines(&output.report).iter().for_each(terminal::note);
+        }
+        self.done(files, &Event::images(files, output))
+    }
+
+    /// Names the files that were made: to people each, to a script the event.
+    pub(crate) fn done(&self, files: &[PathBuf], event: &Event<'_>) -> Result<()> {
+        if self.json {
+            return self.event(event);
+        }
+        files.iter().try_for_each(|file| terminal::print_path(file))
+    }
+}
+
+/// Time and peak memory of each stage, a line each.
+fn lines(report: &Report) -> Vec<String> {
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
+    let mut lines = vec![format!(
+        "{:<14}{:>10}{:>12}{:>16}{:>16}",
+        "stage", "load ms", "run ms", "peak memory", "anonymous"
+    )];
+    for stage in &report.stages {
+        let (load, run) = (milliseconds(stage.load), milliseconds(stage.run));
+        let (peak, anonymous) = (size(stage.peak_rss_bytes), size(stage.peak_anonymous_bytes));
+        lines.push(format!("{:<14}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}", stage.name));
+    }
+    let peak = size(report.peak_rss_bytes);
+    lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));
+    lines
+}

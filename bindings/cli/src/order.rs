@@ -1,0 +1,226 @@
+//! What is meant by the flags of a command that makes images. From here on nobody asks which
+//! command was typed.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
+};
+
+use pocketmuse::Request;
+
+use crate::args::{
+    EditArgs, GenerateArgs, GridArgs, PackageArgs, RequestArgs, ResumeArgs, Setting, SourceArgs,
+    VideoArgs, WatchArgs,
+};
+
+/// What `generate`, `edit` or `resume` is to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// Where the work begins.
+    pub(crate) begin: Begin,
+    /// The package and how it is run. A saved job names its own package.
+    pub(crate) package: PackageArgs,
+    /// What is told and shown meanwhile.
+    pub(crate) watch: WatchArgs,
+    /// Whether only the plan is wanted.
+    pub(crate) explain: bool,
+    /// Where the tokens of every step are written.
+    pub(crate) save_tokens: Option<PathBuf>,
+    /// Where the job is kept after every step.
+    pub(crate) job: Option<PathBuf>,
+    /// A file with a prompt on each line.
+    pub(crate) prompts: Option<PathBuf>,
+    /// The seeds that each prompt is made with.
+    pub(crate) seeds: Vec<u64>,
+}
+
+/// Where work begins.
+#[derive(Clone, Debug)]
+pub(crate) enum Begin {
+    /// A request, new or read from an image.
+    Request(Box<Wish>),
+    /// The file of a job that was stopped.
+    Saved(PathBuf),
+}
+
+/// A request that is not known yet: what it is read from, and what changes in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    /// The image whose request is changed; without one it is the default request.
+    pub(crate) from: Option<PathBuf>,
+    /// The image to edit.
+    pub(crate) source: Option<SourceArgs>,
+    /// The prompt, if it changes.
+    pub(crate) prompt: Option<String>,
+    /// What else changes.
+    pub(crate) changes: RequestArgs,
+    pub(crate) num_images_per_prompt: Option<u32>,
+    pub(crate) strength: Option<f64>,
+    pub(crate) reference_strength: bool,
+    /// The file or folder that is written to.
+    pub(crate) output: Option<PathBuf>,
+    /// The line of the prompt file, from 1, if files are named after it.
+    pub(crate) line: Option<usize>,
+    /// Whether files are named after the seed.
+    pub(crate) names_seed: bool,
+}
+
+impl Order {
+    /// What `generate` means.
+    pub(crate) fn generate(args: &GenerateArgs) -> Self {
+        let wish = Wish {
+            from: args.from.clone(),
+            prompt: args.prompt.clone(),
+            changes: args.request.clone(),
+            num_images_per_prompt: args.num_images_per_prompt,
+            output: args.output.clone(),
+            ..Wish::default()
+        };
+        Self {
+            begin: Begin::Request(Box::new(wish)),
+            package: args.package.clone(),
+            watch: args.watch.clone(),
+            explain: args.explain,
+            save_tokens: args.save_tokens.clone(),
+            job: args.job.clone(),
+            prompts: args.prompts.clone(),
+            seeds: args.seeds.clone(),
+        }
+    }
+
+    /// What `edit` means.
+    pub(crate) fn edit(args: &EditArgs) -> Self {
+        let mut order = Self::generate(&args.generate);
+        if let Begin::Request(wish) = &mut order.begin {
+            wish.source = Some(args.source.clone());
+            wish.strength = args.strength;
+            wish.reference_strength = args.reference_strength;
+        }
+        order
+    }
+
+    /// What `resume` means.
+    pub(crate) fn resume(args: &ResumeArgs) -> Self {
+        Self {
+            begin: Begin::Saved(args.job.clone()),
+            package: PackageArgs { run: args.run.clone(), ..PackageArgs::default() },
+            watch: args.watch.clone(),
+            explain: false,
+            save_tokens: None,
+            job: Some(args.job.clone()),
+            prompts: None,
+            seeds: Vec::new(),
+        }
+    }
+
+    /// Whether it is several jobs with the model loaded once.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.prompts.is_some() || !self.seeds.is_empty()
+    }
+
+    /// The order for one line of the prompt file, and one seed of several.
+    pub(crate) fn one_of(&self, line: Option<(usize, &str)>, seed: Option<u64>) -> Self {
+        let mut order = Self { prompts: None, seeds: Vec::new(), ..self.clone() };
+        if let Begin::Request(wish) = &mut order.begin {
+            if let Some((number, prompt)) = line {
+                (wish.line, wish.prompt) = (Some(number), Some(prompt.to_owned()));
+            }
+            wish.names_seed = seed.is_some();
+            wish.changes.seed = seed.or(wish.changes.seed);
+        }
+        order
+    }
+}
+
+impl Wish {
+    /// `base` with everything changed that is to change.
+    pub(crate) fn request(&self, base: Request) -> Request {
+        let request = self.changes.request(self.prompt.as_deref(), base);
+        Request {
+            num_images_per_prompt: self
+                .num_images_per_prompt
+                .unwrap_or(request.num_images_per_prompt),
+            strength: self.strength.or(request.strength),
+            reference_strength: self.reference_strength || request.reference_strength,
+            ..request
+        }
+    }
+}
+
+/// What all images of a grid are to be, before its columns and rows say more.
+pub(crate) fn grid_request(args: &GridArgs) -> Request {
+    let first = args.prompts.first().map(String::as_str);
+    let base = args.request.request(first, new_request());
+    args.settings.iter().fold(base, |base, setting: &Setting| setting.request(base))
+}
+
+/// What the frames of a video are to be.
+pub(crate) fn video_request(args: &VideoArgs) -> Request {
+    args.request.request(Some(&args.prompt), new_request())
+}
+
+/// The request that flags change where no image brings one: a random seed, else the defaults.
+pub(crate) fn new_request() -> Request {
+    Request { seed: random_seed(), ..Request::default() }
+}
+
+/// A seed short enough to be typed again.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_short_and_differ() {
+        let seeds: std::collections::HashSet<_> = (0..8).map(|_| random_seed()).collect();
+        assert!(seeds.len() > 1 && seeds.iter().all(|seed| *seed < 1 << 32), "{seeds:?}");
+    }
+
+    #[test]
+    fn an_edit_means_what_generate_does_and_its_own() {
+        let args = EditArgs {
+            strength: Some(0.6),
+            reference_strength: true,
+            generate: GenerateArgs {
+                prompt: Some("a tree".to_owned()),
+                num_images_per_prompt: Some(3),
+                request: RequestArgs { seed: Some(3), ..RequestArgs::default() },
+                ..GenerateArgs::default()
+            },
+            ..EditArgs::default()
+        };
+        let Begin::Request(wish) = Order::edit(&args).begin else { panic!("a request") };
+        let expected = Request {
+            prompt: "a tree".to_owned(),
+            seed: 3,
+            num_images_per_prompt: 3,
+            strength: Some(0.6),
+            reference_strength: true,
+            ..Request::default()
+        };
+        assert_eq!(wish.request(Request::default()), expected);
+        assert!(wish.source.is_some());
+        let base = Request { strength: Some(0.3), ..Request::default() };
+        assert_eq!(Wish::default().request(base.clone()), base);
+    }
+
+    #[test]
+    fn one_of_several_has_its_line_and_its_seed() {
+        let args = GenerateArgs {
+            prompts: Some("a.txt".into()),
+            seeds: vec![4, 9],
+            ..GenerateArgs::default()
+        };
+        let order = Order::generate(&args);
+        assert!(order.is_batch());
+        let one = order.one_of(Some((7, "a tree")), Some(9));
+        assert!(!one.is_batch());
+        let Begin::Request(wish) = one.begin else { panic!("a request") };
+        assert_eq!((wish.line, wish.names_seed), (Some(7), true));
+        let request = wish.request(Request::default());
+        assert_eq!((request.prompt.as_str(), request.seed), ("a tree", 9));
+    }
+}

@@ -1,0 +1,160 @@
+//! The one object that `bench`, `inspect` and `package` print with `--json`; docs/events.md
+//! describes them.
+
+use std::collections::BTreeMap;
+
+use pocketmuse::Request;
+use pocketmuse_package::{Defaults, Digest, Flavour, MaskingSchedule};
+use serde::Serialize;
+
+use crate::events::PathText;
+
+/// The one object of `bench`.
+#[derive(Debug, Serialize)]
+pub(crate) struct BenchResult<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) digest: Digest,
+    pub(crate) flavour: Flavour,
+    pub(crate) machine: MachineResult<'a>,
+    pub(crate) request: &'a Request,
+    pub(crate) runs: usize,
+    pub(crate) stages: Vec<StageResult<'a>>,
+    pub(crate) total_ms: f64,
+}
+
+/// The machine of a [`BenchResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct MachineResult<'a> {
+    pub(crate) processor: Option<&'a str>,
+    pub(crate) instruction_sets: &'a [&'static str],
+    pub(crate) threads: usize,
+    pub(crate) int8_peak_gops: f64,
+    pub(crate) f32_peak_gops: f64,
+}
+
+/// A stage of a [`BenchResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct StageResult<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) cold_load_ms: Option<f64>,
+    pub(crate) warm_load_ms: f64,
+    pub(crate) prepared_load_ms: f64,
+    pub(crate) run_ms: f64,
+    pub(crate) operations: u64,
+    pub(crate) gops: f64,
+    pub(crate) share_of_int8_peak: f64,
+    pub(crate) share_of_f32_peak: f64,
+    pub(crate) peak_rss_bytes: Option<u64>,
+    pub(crate) peak_anonymous_bytes: Option<u64>,
+}
+
+/// The one object of `package`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Copied<'a> {
+    pub(crate) package: PathText<'a>,
+    pub(crate) flavours: Vec<Flavour>,
+    pub(crate) bytes: u64,
+}
+
+/// The one object of `inspect`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inspected {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) networks: Vec<InspectedNetwork>,
+    #[serde(flatten)]
+    pub(crate) kind: InspectedKind,
+}
+
+/// What is said of a package or of a checkpoint alone.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum InspectedKind {
+    Package {
+        format: u32,
+        exporter: String,
+        picture: String,
+        codebook_size: u32,
+        masking_schedule: MaskingSchedule,
+        defaults: Defaults,
+        flavours: Vec<Flavour>,
+        bytes: u64,
+    },
+    Checkpoint {
+        /// The digests of files of weights.
+        sha256: BTreeMap<String, Digest>,
+    },
+}
+
+/// A network of a checkpoint, or a stage of a package.
+#[derive(Debug, Serialize)]
+pub(crate) struct InspectedNetwork {
+    pub(crate) name: String,
+    pub(crate) tensors: usize,
+    pub(crate) parameters: u64,
+    /// Parameters by their type.
+    pub(crate) dtypes: BTreeMap<String, u64>,
+    pub(crate) bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::events::{
+        plain_json,
+        tests::{DOCUMENT, documented, keys},
+    };
+
+    #[test]
+    fn every_key_of_bench_and_inspect_is_in_the_document() {
+        let machine = MachineResult {
+            processor: None,
+            instruction_sets: &["avx2"],
+            threads: 2,
+            int8_peak_gops: 1.0,
+            f32_peak_gops: 1.0,
+        };
+        let bench = BenchResult {
+            model: "tiny",
+            digest: Digest::of(b""),
+            flavour: Flavour::F32,
+            machine,
+            request: &Request::default(),
+            runs: 3,
+            stages: vec![],
+            total_ms: 1.0,
+        };
+        let bench = plain_json(&bench);
+        assert_eq!(documented("bench"), keys(&bench));
+        for key in keys(&bench["machine"]) {
+            assert!(DOCUMENT.contains(&format!("`{key}`")), "{key}");
+        }
+
+        let package = PathText("a".as_ref());
+        let copied = Copied { package, flavours: vec![Flavour::F32], bytes: 1 };
+        assert_eq!(documented("package"), keys(&plain_json(&copied)));
+
+        let kinds = [
+            InspectedKind::Package {
+                format: 1,
+                exporter: String::new(),
+                picture: String::new(),
+                codebook_size: 1,
+                masking_schedule: MaskingSchedule::Cosine,
+                defaults: Defaults::default(),
+                flavours: vec![],
+                bytes: 1,
+            },
+            InspectedKind::Checkpoint { sha256: BTreeMap::new() },
+        ];
+        let mut found = BTreeSet::new();
+        for kind in kinds {
+            let inspected =
+                Inspected { name: String::new(), digest: Digest::of(b""), networks: vec![], kind };
+            found.extend(keys(&plain_json(&inspected)));
+        }
+        assert_eq!(documented("inspect"), found);
+    }
+}

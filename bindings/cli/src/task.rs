@@ -1,0 +1,247 @@
+//! What a command makes: a request with everything that it needs read, and every place that will be
+//! written to tried. Runs nothing.
+
+use std::path::{Path, PathBuf};
+
+use pocketmuse::{
+    Job, Manifest, Origin, Output, Pipeline, Request, Source, job::State, request::MAX_IMAGES,
+};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
+
+use crate::{
+    args::{PackageArgs, WatchArgs},
+    image_file::{self, MadeBy},
+    job_file::{JobFile, JobKeeper},
+    order::{self, Begin, Order, Wish},
+    outputs::{Name, Outputs},
+    source::SourceFiles,
+    trace,
+};
+
+/// One request's images, from what they are made, and where they go.
+pub(crate) struct Task {
+    pub(crate) request: Request,
+    /// What an edit starts from.
+    pub(crate) source: Option<Source>,
+    /// Where a job that was stopped goes on.
+    pub(crate) state: Option<State>,
+    /// The package that its images are made with.
+    pub(crate) package: PackageArgs,
+    /// What made the image that the request was read from.
+    pub(crate) made_by: Option<MadeBy>,
+    /// Whether only the plan is wanted.
+    pub(crate) explain: bool,
+    pub(crate) watch: WatchArgs,
+    pub(crate) save_tokens: Option<PathBuf>,
+    /// What keeps it in a file after every step.
+    pub(crate) keeper: Option<JobKeeper>,
+    outputs: Outputs,
+    /// The one image that is wanted, from 0; `None` for all.
+    only: Option<usize>,
+}
+
+impl Task {
+    /// Reads what an order is about, and tries every place that will be written to.
+    pub(crate) fn new(order: &Order) -> Result<Self> {
+        let task = match &order.begin {
+            Begin::Request(wish) => Self::of_wish(order, wish),
+            Begin::Saved(file) => Self::saved(order, file),
+        }?;
+        task.save_tokens.as_deref().map_or(Ok(()), files::check_writable)?;
+        task.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
+        Ok(task)
+    }
+
+    fn of_wish(order: &Order, wish: &Wish) -> Result<Self> {
+        let source = wish.source.as_ref().map(SourceFiles::new).transpose()?;
+        let (base, made_by) = match &wish.from {
+            Some(path) => image_file::read(path)?,
+            None => (order::new_request(), None),
+        };
+        let base =
+            if wish.changes.variation.is_some() { to_vary(base, made_by.as_ref()) } else { base };
+        let request = wish.request(base);
+        let images = request.num_images_per_prompt as usize;
+        let all = wish.num_images_per_prompt.is_some() || wish.changes.variation.is_some();
+        let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
+        let only = only.filter(|only| *only < images);
+        let seed = wish.changes.seed.filter(|_| wish.names_seed);
+        let name = Name { prompt: &request.prompt, line: wish.line, seed };
+        let count = if only.is_some() { 1 } else { images.min(MAX_IMAGES as usize) };
+        let outputs = Outputs::plan(wish.output.as_deref(), name, count)?;
+        let job = JobFile {
+            request,
+            package: order.package.folder.clone(),
+            flavour: order.package.flavour,
+            source,
+            files: outputs.files().to_vec(),
+            only,
+            state: None,
+        };
+        let task = Self::of_job(order, job, outputs)?;
+        Ok(Self { made_by, ..task })
+    }
+
+    fn saved(order: &Order, file: &Path) -> Result<Self> {
+        let job = JobFile::read(file)?;
+        job.files.iter().try_for_each(|file| files::check_writable(file))?;
+        let outputs = Outputs::given(job.files.clone());
+        Self::of_job(order, job, outputs)
+    }
+
+    fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
+        Ok(Self {
+            keeper: order.job.as_deref().map(|path| JobKeeper::new(path, &job)).transpose()?,
+            source: job.source.as_ref().map(SourceFiles::open).transpose()?,
+            request: job.request,
+            state: job.state,
+            package: PackageArgs {
+                folder: job.package,
+                flavour: job.flavour,
+                run: order.package.run.clone(),
+            },
+            made_by: None,
+            explain: order.explain,
+            watch: order.watch.clone(),
+            save_tokens: order.save_tokens.clone(),
+            outputs,
+            only: job.only,
+        })
+    }
+
+    /// The request with every default filled in, checked as far as that needs no graph.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` for a value out of range or one that does not fit the model or the image to
+    /// edit.
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<Request> {
+        match &self.source {
+            Some(source) => source.resolve(&self.request, manifest),
+            None => self.request.resolve(manifest),
+        }
+    }
+
+    /// The job that a pipeline runs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::job`].
+    pub(crate) fn job(&self, pipeline: &Pipeline) -> Result<Job> {
+        match &self.state {
+            Some(state) => pipeline.job(&state.request, Origin::Saved(state, self.source.as_ref())),
+            None => pipeline.job(&self.request, Origin::image(self.source.as_ref())),
+        }
+    }
+
+    /// Which images are wanted, from 0, and the file of each.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &Path)> {
+        let first = self.only.unwrap_or(0);
+        (first..).zip(self.outputs.files().iter().map(PathBuf::as_path))
+    }
+
+    /// Writes the images; returns their files.
+    pub(crate) fn write(&mut self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
+        let first = self.only.unwrap_or(0);
+        for file in 0..self.outputs.files().len() {
+            let Some(image) = output.images.get(first + file) else { continue };
+            let made_by = MadeBy {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                model: manifest.model.name.clone(),
+                package: manifest.digest(),
+                flavour: self.package.flavour,
+                image: u32::try_from(first + file).map_err(|_| no_such_image())?,
+            };
+            let write = |path: &Path| image_file::write(image, path, &output.request, &made_by);
+            self.outputs.write(file, write)?;
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.save_files(self.outputs.files())?;
+        }
+        Ok(self.outputs.files())
+    }
+}
+
+fn no_such_image() -> Error {
+    let detail = format!("expected at most {MAX_IMAGES}, found more");
+    Error::new(ErrorKind::BadRequest, "num_images_per_prompt", detail)
+}
+
+/// A request read from a file as one that varies the image there. A variation of a variation is one
+/// of the same image.
+fn to_vary(base: Request, made_by: Option<&MadeBy>) -> Request {
+    let own = made_by.map_or(0, |made_by| made_by.image);
+    let variation_of = if base.variation.is_some() { base.variation_of } else { own };
+    Request { num_images_per_prompt: 1, variation_of, ..base }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{GenerateArgs, RequestArgs, ResumeArgs, RunArgs};
+
+    #[test]
+    fn a_request_comes_from_the_flags_and_the_image() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let png = folder.path().join("tree-1.png");
+        let made = Request {
+            prompt: "a tree".to_owned(),
+            seed: 5,
+            num_images_per_prompt: 3,
+            ..Request::default()
+        };
+        let made_by = MadeBy {
+            version: "1".to_owned(),
+            model: "tiny".to_owned(),
+            package: pocketmuse_package::Digest::of(b""),
+            flavour: None,
+            image: 1,
+        };
+        image_file::write(&image::RgbImage::new(2, 2), &png, &made, &made_by).expect("written");
+        let task = |change: fn(&mut GenerateArgs)| {
+            let mut args = GenerateArgs {
+                from: Some(png.clone()),
+                output: Some(folder.path().join("again.png")),
+                ..GenerateArgs::default()
+            };
+            change(&mut args);
+            Task::new(&Order::generate(&args)).expect("read")
+        };
+
+        let again = task(|_| {});
+        assert_eq!((&again.request, again.only, again.places().count()), (&made, Some(1), 1));
+        let varied = task(|args| args.request.variation = Some(0.3));
+        let request = &varied.request;
+        assert_eq!(
+            (request.variation, request.variation_of, request.num_images_per_prompt),
+            (Some(0.3), 1, 1)
+        );
+        assert_eq!((varied.only, varied.places().count()), (None, 1));
+        let both = task(|args| args.num_images_per_prompt = Some(2));
+        assert_eq!((both.request.seed, both.only, both.places().count()), (5, None, 2));
+    }
+
+    #[test]
+    fn a_job_that_was_kept_goes_on_as_it_began() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("job.json");
+        let args = GenerateArgs {
+            prompt: Some("a tree".to_owned()),
+            request: RequestArgs { seed: Some(3), ..RequestArgs::default() },
+            output: Some(folder.path().join("a.png")),
+            job: Some(file.clone()),
+            package: PackageArgs {
+                flavour: Some(pocketmuse::Flavour::F32),
+                ..PackageArgs::default()
+            },
+            ..GenerateArgs::default()
+        };
+        let begun = Task::new(&Order::generate(&args)).expect("read");
+        begun.keeper.as_ref().expect("wanted").save().expect("written");
+        let args = ResumeArgs { job: file, run: RunArgs::default(), watch: WatchArgs::default() };
+        let resumed = Task::new(&Order::resume(&args)).expect("read");
+        assert_eq!(resumed.request, begun.request);
+        assert_eq!(resumed.package.flavour, begun.package.flavour);
+        assert!(resumed.places().eq(begun.places()));
+    }
+}

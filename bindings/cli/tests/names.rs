@@ -1,0 +1,254 @@
+//! Names of files: taken once, of any bytes, through links; and prompts from whatever can be read.
+
+mod support;
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use support::{pocketmuse, run, succeed};
+
+const QUICK: [&str; 2] = ["--num-inference-steps=1", "--threads=1"];
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries =
+        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn commands_side_by_side_take_a_name_each() {
+    let root = tempfile::tempdir().expect("a folder");
+    succeed(root.path(), &[&["generate", "warm up", "-o", "first.png"], &QUICK[..]].concat());
+    fs::remove_file(root.path().join("first.png")).expect("removed");
+    let children: Vec<_> = ["1", "2", "3", "4"]
+        .map(|seed| {
+            let words = [&["generate", "a tree", "--seed", seed], &QUICK[..]].concat();
+            pocketmuse(root.path(), &words).spawn().expect("started")
+        })
+        .into_iter()
+        .collect();
+    let mut printed: Vec<_> = children
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().expect("ended");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("UTF-8").trim_end().to_owned()
+        })
+        .collect();
+    printed.sort();
+    let expected = ["a-tree-2.png", "a-tree-3.png", "a-tree-4.png", "a-tree.png"];
+    assert_eq!(
+        (&printed[..], names(root.path())),
+        (&expected.map(str::to_owned)[..], expected.map(str::to_owned).to_vec())
+    );
+    let images: std::collections::HashSet<_> =
+        expected.map(|name| fs::read(root.path().join(name)).expect("there")).into();
+    assert_eq!(images.len(), 4, "each seed has its image");
+}
+
+#[cfg(target_os = "linux")]
+mod not_utf8 {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Output};
+
+    use super::*;
+
+    fn run_at(folder: &Path, words: &[&OsStr]) -> Output {
+        let mut command = pocketmuse(folder, &[]);
+        command.args(words).output().expect("started")
+    }
+
+    /// One line that says why, or success; never a panic.
+    fn holds(words: &[&OsStr], output: &Output) {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0..=2)) && !stderr.contains("panicked"), "{words:?}: {stderr}");
+        if code != Some(0) {
+            let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
+            assert_eq!(errors, 1, "{words:?}: {stderr}");
+        }
+    }
+
+    #[test]
+    fn every_command_works_there_or_says_why_not() {
+        let root = tempfile::tempdir().expect("a folder");
+        let odd = root.path().join(OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir(&odd).expect("made");
+        let at = |name: &str| odd.join(name).into_os_string();
+        let (checkpoint, package, image) = (at("random"), at("package"), at("a.png"));
+        let (trace, tokens, job) = (at("trace"), at("tokens.json"), at("job.json"));
+        let (sheet, video, prompts) = (at("sheet.png"), at("video.gif"), at("prompts.txt"));
+        fs::write(odd.join("prompts.txt"), "a tree\n").expect("written");
+        let golden = at("golden.safetensors");
+        let os = OsStr::new;
+        let steps = os("--num-inference-steps=1");
+        let cases: [(&[&OsStr], bool); 14] = [
+            (&[os("synth"), os("--preset=tiny"), os("-o"), &checkpoint], true),
+            (&[os("export"), &checkpoint, os("-o"), &package, os("--name=noise")], true),
+            (&[os("inspect"), &checkpoint, os("--json")], true),
+            (&[os("inspect"), &package], true),
+            (&[os("verify"), &package, os("--golden"), &golden], false),
+            (&[os("generate"), os("a"), steps, os("--package"), &package, os("-o"), &image], true),
+            (&[os("generate"), os("a"), steps, os("--json"), os("-o"), &image], true),
+            (
+                &[
+                    os("generate"),
+                    os("a"),
+                    steps,
+                    os("--trace"),
+                    &trace,
+                    os("--save-tokens"),
+                    &tokens,
+                    os("--preview=files"),
+                    os("-o"),
+                    &image,
+                ],
+                true,
+            ),
+            (&[os("generate"), os("a"), steps, os("--job=job.json"), os("-o"), &image], false),
+            (&[os("generate"), os("a"), steps, os("--job"), &job, os("-o=b.png")], true),
+            (&[os("edit"), &image, os("a"), steps, os("--job=job.json"), os("-o=c.png")], false),
+            (&[os("edit"), &image, os("a"), steps, os("--box=0,0,16,16"), os("-o"), &image], true),
+            (&[os("grid"), os("a"), steps, os("--json"), os("-o"), &sheet], true),
+            (
+                &[os("video"), os("a"), steps, os("--frames=2"), os("--json"), os("-o"), &video],
+                true,
+            ),
+        ];
+        for (words, works) in cases {
+            let output = run_at(root.path(), words);
+            holds(words, &output);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.success(), works, "{words:?}: {stderr}");
+        }
+        let many = [os("generate"), os("--prompts"), &prompts, steps, os("-o"), odd.as_os_str()];
+        let output = run_at(root.path(), &many);
+        holds(&many, &output);
+        assert!(output.stdout.windows(4).any(|bytes| bytes == b"caf\xe9"), "the name as it is");
+        let bench = [os("bench"), os("--package"), &package, os("--steps=1"), os("--runs=1")];
+        holds(&bench, &run_at(root.path(), &bench));
+        let here = [os("generate"), os("a"), steps, os("--package=package"), os("-o=d.png")];
+        let output = run_at(&odd, &here);
+        holds(&here, &output);
+        assert!(output.status.success() && odd.join("d.png").exists());
+        let [damaged, resumed] = [os("resume"), &job].map(ToOwned::to_owned);
+        holds(&[&damaged, &resumed], &run_at(root.path(), &[&damaged, &resumed]));
+    }
+
+    #[test]
+    fn json_marks_a_path_that_is_no_text() {
+        let root = tempfile::tempdir().expect("a folder");
+        let image = root.path().join(OsStr::from_bytes(b"caf\xe9.png"));
+        let mut command = pocketmuse(root.path(), &["generate", "a tree", "--json", "-o"]);
+        let output = command.arg(&image).args(QUICK).output().expect("started");
+        let lines = String::from_utf8(output.stdout).expect("UTF-8");
+        let done: serde_json::Value =
+            serde_json::from_str(lines.lines().last().expect("done")).expect("JSON");
+        assert_eq!(done["lossy_paths"], true, "{lines}");
+        assert!(done["files"][0].as_str().expect("a path").ends_with("caf\u{fffd}.png"), "{lines}");
+        assert!(!lines.lines().next().expect("start").contains("lossy_paths"), "{lines}");
+        assert!(image.exists());
+    }
+
+    #[test]
+    fn a_home_of_such_a_name_is_a_home() {
+        let root = tempfile::tempdir().expect("a folder");
+        let home = root.path().join(OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir(&home).expect("made");
+        let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
+        let mut command = pocketmuse(root.path(), &["generate", "a tree", "-o", "a.png"]);
+        command.args(QUICK).env("XDG_CACHE_HOME", &home).env("ORT_DYLIB_PATH", library);
+        let output = command.output().expect("started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_written_to_a_link_goes_to_its_target() {
+    use std::os::unix::fs::symlink;
+
+    let root = tempfile::tempdir().expect("a folder");
+    fs::create_dir(root.path().join("far")).expect("made");
+    let far = |name: &str| root.path().join("far").join(name);
+    for (link, target) in [("a.png", "a"), ("t.json", "t"), ("s.png", "s"), ("v.gif", "v")] {
+        symlink(Path::new("far").join(target), root.path().join(link)).expect("linked");
+    }
+    fs::write(far("a"), "old").expect("written");
+    let words = [&["generate", "a tree", "-o", "a.png", "--save-tokens", "t.json"], &QUICK[..]];
+    assert_eq!(succeed(root.path(), &words.concat()), "a.png\n");
+    succeed(root.path(), &[&["grid", "a tree", "-o", "s.png"], &QUICK[..]].concat());
+    succeed(root.path(), &[&["video", "a", "--frames=2", "-o", "v.gif"], &QUICK[..]].concat());
+    assert!(
+        names(root.path())
+            .iter()
+            .all(|name| { name == "far" || root.path().join(name).is_symlink() })
+    );
+    assert_eq!(names(&root.path().join("far")), ["a", "s", "t", "v"]);
+    assert!(fs::read(far("a")).expect("there").starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn prompts_come_from_files_pipes_and_stdin() {
+    let root = tempfile::tempdir().expect("a folder");
+    let images = |printed: &str| -> Vec<String> { printed.lines().map(str::to_owned).collect() };
+    let expected = ["a-1.png", "a-3.png"].map(str::to_owned);
+    let words = |file: &'static str| {
+        [&["generate", "--prompts", file, "--seed=3", "-o", "a.png"], &QUICK[..]].concat()
+    };
+    fs::write(root.path().join("prompts.txt"), "a tree\r\ra car\r").expect("written");
+    assert_eq!(images(&succeed(root.path(), &words("prompts.txt"))), expected);
+
+    let mut child =
+        pocketmuse(root.path(), &words("-")).stdin(Stdio::piped()).spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"a tree\n\na car").expect("taken");
+    drop(stdin);
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(images(&String::from_utf8_lossy(&output.stdout)), expected);
+
+    if cfg!(target_os = "linux") {
+        let mut shell = std::process::Command::new("bash");
+        let line = "exec \"$0\" generate --prompts <(printf 'a tree\\n\\na car') --seed=3 -o a.png \
+                    --num-inference-steps=1 --threads=1";
+        let shell = shell.args(["-c", line, env!("CARGO_BIN_EXE_pocketmuse")]);
+        let output = shell.current_dir(root.path()).output().expect("a shell");
+        assert_eq!(images(&String::from_utf8_lossy(&output.stdout)), expected);
+        let output = run(root.path(), &words("/dev/zero"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{stderr}");
+    }
+}
+
+/// The folder is full of lines; each of seeds used to hold all of them once more.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_long_file_of_prompts_takes_no_more_memory_than_it_is_long() {
+    let root = tempfile::tempdir().expect("a folder");
+    let mut text = "a\n".repeat(4_000_000).into_bytes();
+    text.extend_from_slice(b"\xff\n");
+    fs::write(root.path().join("prompts.txt"), text).expect("written");
+    // The output folder is missing, so that each line fails at once.
+    let line = "ulimit -v 600000; exec \"$0\" generate --prompts prompts.txt --seeds 1,2,3 \
+                --package none -o none/a.png 2>&1 >/dev/null | head -3";
+    let output = std::process::Command::new("bash")
+        .args(["-c", line, env!("CARGO_BIN_EXE_pocketmuse")])
+        .current_dir(root.path())
+        .output()
+        .expect("a shell");
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.starts_with("error: line 1, seed 1: "), "{found}");
+}
+
+#[test]
+fn an_image_named_by_no_letter_has_a_name() {
+    let root = tempfile::tempdir().expect("a folder");
+    let printed = succeed(root.path(), &[&["generate", "!?"], &QUICK[..]].concat());
+    assert_eq!(printed, "picture.png\n");
+    assert_eq!(PathBuf::from(printed.trim_end()).extension().expect("an ending"), "png");
+}

@@ -1,0 +1,64 @@
+//! `pocketmuse setup` as people run it.
+
+mod support;
+
+use std::{fs, ops::ControlFlow};
+
+use pocketmuse_setup::Event;
+use support::{pocketmuse, succeed};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn offline_it_succeeds_if_the_library_is_there() {
+    let watch = |_: Event<'_>| ControlFlow::Continue(());
+    let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime");
+    let said = succeed(folder().path(), &["setup", "--offline"]);
+    let expected =
+        format!("{}: ONNX Runtime {}, already there\n", library.path.display(), library.version);
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn offline_it_says_where_the_library_is_missing() {
+    let (root, cache) = (folder(), folder());
+    let mut command = pocketmuse(root.path(), &["setup", "--offline"]);
+    let output = command.env("XDG_CACHE_HOME", cache.path()).output().expect("started");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(&*cache.path().to_string_lossy()), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 0);
+}
+
+/// The machine's own pip, in front of a folder whose `pip.py` would be run before it.
+#[cfg(unix)]
+#[test]
+fn a_pip_of_the_current_folder_does_not_run() {
+    use std::process::Command;
+    let pip = ["-I", "-c", "import sys, pip; print(sys.executable)"];
+    let Ok(output) = Command::new("python3").args(pip).output() else { return };
+    if !output.status.success() {
+        return; // no pip on this machine
+    }
+    let python = String::from_utf8(output.stdout).expect("UTF-8");
+    for words in [&["setup"][..], &["generate", "x", "-o", "x.png"]] {
+        let root = folder();
+        let owned = root.path().join("OWNED");
+        let code = format!("open({:?}, 'w')\nraise SystemExit('ERROR: refused')\n", &owned);
+        fs::write(root.path().join("pip.py"), code).expect("written");
+        fs::create_dir(root.path().join("bin")).expect("made");
+        let link = root.path().join("bin/python3");
+        std::os::unix::fs::symlink(python.trim(), link).expect("linked");
+        let mut command = pocketmuse(root.path(), words);
+        command.env_clear().env("HOME", root.path()).env("PATH", root.path().join("bin"));
+        command.env("XDG_CACHE_HOME", root.path().join("cache")).env("PIP_NO_INDEX", "1");
+        let output = command.output().expect("started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("the requirement onnxruntime==1.32.0"), "{stderr}");
+        assert!(!owned.exists(), "{words:?}: {stderr}");
+    }
+}

@@ -1,0 +1,114 @@
+//! What reaches stdout, stderr and a terminal: a full disk is told, text from files stays text.
+
+mod support;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use support::{pocketmuse, run, succeed};
+
+fn fault(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/faults").join(name)
+}
+
+/// A checkpoint and the package that is made of it, whose name is `name`.
+fn package(root: &Path, name: &str) {
+    succeed(root, &["synth", "--preset", "tiny", "-o", "random"]);
+    succeed(root, &["export", "random", "-o", "package", "--name", name]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stdout_that_is_full_is_an_error_everywhere() {
+    let root = tempfile::tempdir().expect("a folder");
+    package(root.path(), "noise");
+    let run = ["--package", "package", "--num-inference-steps=2", "-o"];
+    let with = |words: &[&'static str]| [words, &run].concat();
+    let commands: [Vec<&str>; 14] = [
+        vec!["--help"],
+        vec!["--version"],
+        vec!["generate", "--help"],
+        vec!["inspect", "package"],
+        vec!["inspect", "package", "--json"],
+        vec!["inspect", "random"],
+        vec!["generate", "a", "--package", "package", "--explain"],
+        vec!["generate", "a", "--package", "package", "--explain", "--json"],
+        vec!["prepared"],
+        vec!["synth", "--preset", "tiny", "-o", "again"],
+        [with(&["generate", "a tree"]), vec!["a.png"]].concat(),
+        [with(&["generate", "a tree", "--json"]), vec!["b.png"]].concat(),
+        [with(&["grid", "a tree"]), vec!["c.png"]].concat(),
+        [with(&["generate", "a tree", "--seeds", "1,2,3"]), vec!["d.png"]].concat(),
+    ];
+    for words in commands {
+        let mut command = pocketmuse(root.path(), &words);
+        command.stdout(File::create("/dev/full").expect("a full disk"));
+        let output = command.output().expect("started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
+        let told = stderr.lines().filter(|line| line.starts_with("error: stdout: ")).count();
+        assert_eq!(told, 1, "{words:?}: {stderr}");
+    }
+    assert!(!root.path().join("b.png").exists(), "nothing is made that cannot be told");
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_failure() {
+    let root = tempfile::tempdir().expect("a folder");
+    package(root.path(), "noise");
+    for words in [&["inspect", "package"][..], &["inspect", "random", "--json"], &["--help"]] {
+        let mut child = pocketmuse(root.path(), words).spawn().expect("started");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("ended");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.is_empty(), "{words:?}: {stderr}");
+    }
+}
+
+/// Whether a byte is a control character that a terminal would act on.
+fn is_control(byte: &u8) -> bool {
+    *byte == 0x7f || (*byte < 0x20 && *byte != b'\n')
+}
+
+#[test]
+fn text_from_files_reaches_no_terminal_raw() {
+    let root = tempfile::tempdir().expect("a folder");
+    let evil = "\x1b]0;owned\x07\x1b[2J\nerror: forged\u{9b}2J\u{202e}";
+    package(root.path(), "noise");
+    let manifest = root.path().join("package/manifest.json");
+    let text = fs::read_to_string(&manifest).expect("read");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    json["model"]["name"] = evil.into();
+    fs::write(&manifest, json.to_string()).expect("written");
+    fs::write(root.path().join("prompts.txt"), "a\x1b[2J tree\n\u{202e}\x1b").expect("written");
+    let stranger = fault("control-characters/stranger.png");
+    let origin = fault("terminal-escapes/origin.png");
+    let [stranger, origin] = [&stranger, &origin].map(|path| path.to_str().expect("UTF-8"));
+    let steps = "--num-inference-steps=1";
+    let long = format!("{evil} {}", "many words ".repeat(80));
+    let commands: [&[&str]; 10] = [
+        &["inspect", "package"],
+        &["inspect", "package", "--json"],
+        &["generate", "--from", stranger, "-o", "a.png"],
+        &["generate", "--from", origin, "--package", "package", steps, "-o", "b.png"],
+        &["generate", "--from", origin, "--package", "package", steps, "-o", "b.png", "--json"],
+        &["generate", &long, "--package", "package", steps, "-o", "c.png"],
+        &["generate", "a", "--package", evil],
+        &["generate", "a", "--flavour", evil],
+        &["generate", "--prompts", "prompts.txt", "--package", "package", steps, "-o", "d.png"],
+        &["grid", "a", "-o", "e.png", "--columns", evil],
+    ];
+    for words in commands {
+        let output = run(root.path(), words);
+        for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(!bytes.iter().any(is_control), "{words:?}: {name}: {text:?}");
+            assert!(!text.contains(['\u{9b}', '\u{202e}']), "{words:?}: {name}: {text:?}");
+            assert!(!text.contains("\nerror: forged"), "{words:?}: {name}: {text:?}");
+        }
+    }
+    let inspected = succeed(root.path(), &["inspect", "package"]);
+    assert!(inspected.contains("\\u{1b}]0;owned\\u{7}"), "{inspected}");
+}
