@@ -20,8 +20,9 @@ pub(crate) const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "b
 /// How much lower a quantized flavour may score, of 1 (docs/quantization.md).
 const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.03)];
 
-/// How like the images of the two decoders are at least, in dB: with the last level in u8, which
-/// was not done, they would be 3 dB below the 41.3 of the mean (docs/quantization.md).
+/// How like the images of the two decoders are in the mean, at least, in dB: with the last level in
+/// u8, which was not done, they would be 3 dB below the 41.3 that they have on AVX2
+/// (docs/quantization.md).
 const MIN_PSNR: f64 = 38.0;
 
 pub(crate) fn open(flavour: Flavour) -> Pipeline {
@@ -144,8 +145,8 @@ fn agreement(flavour: Flavour) -> Vec<f32> {
 }
 
 /// Why it cannot tip: the tokens that both flavours are asked about are f32's, so a choice that
-/// rounds differently on another processor changes no later one, and each share is over some
-/// thousand choices.
+/// rounds differently on another processor changes no later one. Each share is over some thousand
+/// choices, and the worst is 10 points and more above its bound (docs/quantization.md).
 #[test]
 #[ignore = "slow: 40 images' steps, twice"]
 fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
@@ -194,36 +195,36 @@ fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
     last
 }
 
-/// Why it cannot tip: the tokens are f32's, and each image's pixels come of them alone. Other
-/// kernels round some sums to the next integer, which moves the PSNR by hundredths of a dB.
+/// Why it cannot tip: the tokens are f32's, so only the decoder's own rounding counts, and the mean
+/// over images is judged, with 99.9% confidence. One image differs by up to 1 dB between kernels: of the same 20, the worst has 39.6 dB with ONNX Runtime 1.32 and 38.8 with 1.24, where
+/// the mean is 41.7 and 42.8.
 #[test]
 fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
     let pipeline = open(Flavour::F32);
     let (mut f32, mut int8) = (decoder(Flavour::F32), decoder(Flavour::Int8));
     let all = prompts()["prompts"].as_array().expect("a list");
-    let found: Vec<f64> = all
-        .iter()
-        .step_by(10)
-        .map(|prompt| {
-            let (tokens, size) = tokens(&pipeline, &request(prompt));
-            psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size))
-        })
-        .collect();
-    let (mean, least) = (
-        found.iter().sum::<f64>() / found.len() as f64,
-        found.iter().copied().fold(f64::MAX, f64::min),
-    );
-    println!(
-        "decoder, int8 against f32, {} images: PSNR {mean:.1} dB in the mean, {least:.1} at least",
-        found.len()
-    );
-    assert!(least >= MIN_PSNR, "expected at least {MIN_PSNR} dB, found {found:.1?}");
-    // An image that is not square and not of the trained size: tiles are rows of tokens.
-    let wide = Request { height: Some(48), width: Some(176), ..request(&all[0]) };
-    let (tokens, size) = tokens(&pipeline, &wide);
-    let found = psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size));
-    assert!(
-        found >= MIN_PSNR,
-        "expected at least {MIN_PSNR} dB at {size:?} tokens, found {found:.1}"
-    );
+    let mut check = |what: &str, requests: Vec<Request>| {
+        let found: Vec<f64> = requests
+            .iter()
+            .map(|request| {
+                let (tokens, size) = tokens(&pipeline, request);
+                psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size))
+            })
+            .collect();
+        let (mean, worst) = (Mean::of(&found), found.iter().copied().fold(f64::MAX, f64::min));
+        println!(
+            "decoder, int8 against f32, {} {what} images: {:.1} ± {:.1} dB, {worst:.1} at least",
+            found.len(),
+            mean.value,
+            mean.error
+        );
+        assert!(
+            mean.least() >= MIN_PSNR,
+            "expected {what} images of at least {MIN_PSNR} dB in the mean, found {found:.1?}"
+        );
+    };
+    check("square", all.iter().step_by(10).map(request).collect());
+    // Neither square nor of the trained size: tiles are rows of tokens.
+    let wide = |prompt| Request { height: Some(48), width: Some(176), ..request(prompt) };
+    check("wide", all.iter().step_by(20).map(wide).collect());
 }

@@ -1,6 +1,7 @@
 //! The modules of a crate and what they need of each other, read from its source: from `use`
 //! lines, from paths in code and in macros, through re-exports to the module that has the thing.
-//! What only tests see is left out. Knows no rule about what may need what.
+//! Showing a thing of another module (`pub use`) is no need of it; using it is. What only tests see
+//! is left out. Knows no rule about what may need what.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,7 +82,12 @@ impl Crate<'_> {
     fn add(&mut self, name: Name, owner: Name, file: &Path, folder: &Path, items: &[Item]) {
         let mut reader = Reader::default();
         items.iter().for_each(|item| reader.visit_item(item));
-        let Reader { names, globs, paths, children } = reader;
+        let Reader { names, globs, mut paths, children, shown, single } = reader;
+        let uses = single.into_iter().filter_map(|(name, line)| {
+            let path = shown.get(&name)?;
+            Some((path.clone(), line))
+        });
+        paths.extend(uses);
         for child in &children {
             let child_name = [&name[..], &[child.ident.to_string()]].concat();
             let ident = child.ident.to_string();
@@ -184,6 +190,10 @@ struct Reader<'ast> {
     globs: Vec<Vec<String>>,
     paths: Vec<(Vec<String>, usize)>,
     children: Vec<&'ast ItemMod>,
+    /// What is shown to other modules, and where it comes from.
+    shown: BTreeMap<String, Vec<String>>,
+    /// Names alone in code: a local one, one of a `use`, or one that is shown.
+    single: Vec<(String, usize)>,
 }
 
 impl Reader<'_> {
@@ -191,33 +201,41 @@ impl Reader<'_> {
         self.paths.push((path, span.start().line));
     }
 
-    fn import(&mut self, tree: &UseTree, before: &[String]) {
+    fn import(&mut self, tree: &UseTree, before: &[String], is_shown: bool) {
         let with = |name: &dyn ToString| [before, &[name.to_string()]].concat();
         match tree {
-            UseTree::Path(path) => self.import(&path.tree, &with(&path.ident)),
-            UseTree::Group(group) => group.items.iter().for_each(|tree| self.import(tree, before)),
+            UseTree::Path(path) => self.import(&path.tree, &with(&path.ident), is_shown),
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.import(tree, before, is_shown));
+            }
             UseTree::Glob(glob) => {
                 self.see(before.to_vec(), glob.star_token.spans[0]);
                 self.globs.push(before.to_vec());
             }
             UseTree::Name(name) if name.ident == "self" => {
-                self.bind(before.last().cloned(), before.to_vec(), name.ident.span());
+                let module = before.last().expect("self stands in a group");
+                self.bind(module, before.to_vec(), name.ident.span(), is_shown);
             }
             UseTree::Name(name) => {
-                self.bind(Some(name.ident.to_string()), with(&name.ident), name.ident.span());
+                let whole = with(&name.ident);
+                self.bind(&name.ident.to_string(), whole, name.ident.span(), is_shown);
             }
             UseTree::Rename(rename) => {
-                let whole =
-                    if rename.ident == "self" { before.to_vec() } else { with(&rename.ident) };
-                self.bind(Some(rename.rename.to_string()), whole, rename.ident.span());
+                let is_self = rename.ident == "self";
+                let whole = if is_self { before.to_vec() } else { with(&rename.ident) };
+                self.bind(&rename.rename.to_string(), whole, rename.ident.span(), is_shown);
             }
         }
     }
 
-    fn bind(&mut self, name: Option<String>, path: Vec<String>, span: Span) {
-        self.see(path.clone(), span);
+    fn bind(&mut self, name: &str, path: Vec<String>, span: Span, is_shown: bool) {
+        if is_shown {
+            self.shown.insert(name.to_owned(), path.clone());
+        } else {
+            self.see(path.clone(), span);
+        }
         // What a module makes itself hides a name of the same spelling of another kind.
-        self.names.entry(name.unwrap_or_default()).or_insert(Binding::Import(path));
+        self.names.entry(name.to_owned()).or_insert(Binding::Import(path));
     }
 
     /// Paths in the tokens of a macro, which no parser knows: `a :: b`.
@@ -272,7 +290,7 @@ impl<'ast> Visit<'ast> for Reader<'ast> {
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        self.import(&item.tree, &[]);
+        self.import(&item.tree, &[], !matches!(item.vis, Visibility::Inherited));
     }
 
     fn visit_impl_item(&mut self, item: &'ast syn::ImplItem) {
@@ -287,10 +305,12 @@ impl<'ast> Visit<'ast> for Reader<'ast> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        // One name alone is a local one, or came by a `use` that was seen.
-        if path.segments.len() > 1 && path.leading_colon.is_none() {
-            let parts = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-            self.see(parts, path.segments[0].ident.span());
+        let span = path.segments[0].ident.span();
+        let parts: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        match &parts[..] {
+            [name] => self.single.push((name.clone(), span.start().line)),
+            _ if path.leading_colon.is_none() => self.see(parts, span),
+            _ => {}
         }
         visit::visit_path(self, path);
     }
@@ -382,7 +402,7 @@ mod tests {
     fn what_a_module_says_it_needs_is_what_it_needs() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
         let ab = ("lib.rs", "mod a; mod b;");
-        let cases: [Case<'_>; 16] = [
+        let cases: [Case<'_>; 17] = [
             ("a use line", &[ab, ("a.rs", "use crate::b::B;"), ("b.rs", "struct B;")], &["a b"]),
             (
                 "nested groups",
@@ -447,7 +467,12 @@ mod tests {
                     ("a.rs", "pub struct A;"),
                     ("b.rs", "use crate::A;"),
                 ],
-                &["b a", "crate a"],
+                &["b a"],
+            ),
+            (
+                "what is shown and used",
+                &[("lib.rs", "mod a; pub use a::A; fn f(a: A) {}"), ("a.rs", "pub struct A;")],
+                &["crate a"],
             ),
             (
                 "nor one of many",
