@@ -5,7 +5,7 @@ mod support;
 use std::{fs, ops::ControlFlow};
 
 use pocketmuse_setup::Event;
-use support::{pocketmuse, run};
+use support::{pocketmuse, succeed};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -15,11 +15,10 @@ fn folder() -> tempfile::TempDir {
 fn offline_it_succeeds_if_the_library_is_there() {
     let watch = |_: Event<'_>| ControlFlow::Continue(());
     let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime");
-    let output = run(folder().path(), &["setup", "--offline"]);
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let said = succeed(folder().path(), &["setup", "--offline"]);
     let expected =
         format!("{}: ONNX Runtime {}, already there\n", library.path.display(), library.version);
-    assert_eq!((output.status.code(), said), (Some(0), expected));
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -32,6 +31,32 @@ fn offline_it_says_where_the_library_is_missing() {
     assert!(stderr.contains(&*cache.path().to_string_lossy()), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 0);
+}
+
+/// Unless told not to, ONNX Runtime's packages keep an identifier of the device in the user's
+/// cache, in a folder `Microsoft`.
+#[cfg(target_os = "linux")]
+#[test]
+fn onnx_runtime_leaves_nothing_in_a_home() {
+    let watch = |_: Event<'_>| ControlFlow::Continue(());
+    let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime").path;
+    let (root, home) = (folder(), folder());
+    let words = ["generate", "a tree", "--num-inference-steps", "1", "-o", "tree.png"];
+    let mut command = pocketmuse(root.path(), &words);
+    command.env_clear().env("HOME", home.path()).env("ORT_DYLIB_PATH", &library);
+    let output = command.output().expect("started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(names(home.path()), [".cache"]);
+    assert_eq!(names(&home.path().join(".cache")), ["pocketmuse"]);
+    assert_eq!(names(root.path()), ["tree.png"]);
+}
+
+#[cfg(target_os = "linux")]
+fn names(folder: &std::path::Path) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(folder).expect("readable");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    names
 }
 
 /// The machine's own pip, in front of a folder whose `pip.py` would be run before it.

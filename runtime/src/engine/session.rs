@@ -44,6 +44,9 @@ impl Runtime {
     ///
     /// `explicit` is a library file; without one the [`library::places`] are tried in order.
     ///
+    /// What ONNX Runtime reports of its use is switched off before it is loaded or not at all: see
+    /// [`library::disable_telemetry`].
+    ///
     /// # Errors
     ///
     /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if
