@@ -33,6 +33,32 @@ fn offline_it_says_where_the_library_is_missing() {
     assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 0);
 }
 
+/// Unless told not to, ONNX Runtime's packages keep an identifier of the device in the user's
+/// cache, in a folder `Microsoft`.
+#[cfg(target_os = "linux")]
+#[test]
+fn onnx_runtime_leaves_nothing_in_a_home() {
+    let watch = |_: Event<'_>| ControlFlow::Continue(());
+    let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime").path;
+    let (root, home) = (folder(), folder());
+    let words = ["generate", "a tree", "--num-inference-steps", "1", "-o", "tree.png"];
+    let mut command = pocketmuse(root.path(), &words);
+    command.env_clear().env("HOME", home.path()).env("ORT_DYLIB_PATH", &library);
+    let output = command.output().expect("started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(names(home.path()), [".cache"]);
+    assert_eq!(names(&home.path().join(".cache")), ["pocketmuse"]);
+    assert_eq!(names(root.path()), ["tree.png"]);
+}
+
+#[cfg(target_os = "linux")]
+fn names(folder: &std::path::Path) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(folder).expect("readable");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    names
+}
+
 /// The machine's own pip, in front of a folder whose `pip.py` would be run before it.
 #[cfg(unix)]
 #[test]

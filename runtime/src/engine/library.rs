@@ -19,6 +19,30 @@ pub const MINIMUM_VERSION: &str = "1.22";
 /// The environment variable that names a library file.
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 
+/// The environment variable that switches off ONNX Runtime's usage reports.
+const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+
+/// Switches off the usage reports that ONNX Runtime's packages make since 1.29, with an identifier
+/// of the device kept in the user's home. A user who has set `ORT_DISABLE_TELEMETRY` decides
+/// otherwise: `0` lets it report.
+///
+/// To be called before the library is loaded: its first report is made while it is, and its
+/// interface for this can be reached only afterwards. So the environment is the one switch that
+/// comes early enough, and [`Runtime::start`](crate::Runtime::start), which runs in processes with
+/// many threads, cannot turn it.
+///
+/// # Safety
+///
+/// As for [`std::env::set_var`]: nothing else may read or write the environment meanwhile. At the
+/// beginning of `main` nothing does.
+#[expect(unsafe_code, reason = "the environment is the only switch that comes early enough")]
+pub unsafe fn disable_telemetry() {
+    if env::var_os(TELEMETRY_VARIABLE).is_none() {
+        // SAFETY: the caller keeps others from the environment.
+        unsafe { env::set_var(TELEMETRY_VARIABLE, "1") }
+    }
+}
+
 /// The command that brings the library, for messages.
 const SETUP: &str = "run: pocketmuse setup";
 
