@@ -1,5 +1,5 @@
-//! Pixels as phones hold them: 8-bit red, green, blue, alpha, rows a stride apart. Sizes are checked
-//! against the buffer before a byte is read or written. Knows no file.
+//! Pixels as phones hold them: 8-bit red, green, blue, alpha, rows a stride apart. Sizes are
+//! checked against the buffer before a byte is read or written. Knows no file.
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use pocketmuse_package::{Error, ErrorKind, Result};

@@ -16,8 +16,8 @@ const SLOW_FREQUENCY: f64 = 0.8;
 /// Cores up to this many times the slowest one's speed are as slow as it is.
 const ALIKE: f64 = 1.15;
 
-/// How many cores are fast of those that this process may run on; `None` if the kernel does not say,
-/// or if they are alike.
+/// How many cores are fast of those that this process may run on; `None` if the kernel does not
+/// say, or if they are alike.
 pub(super) fn fast_cores() -> Option<usize> {
     let allowed = rustix::thread::sched_getaffinity(None).ok()?;
     let frequencies = cfg!(any(target_arch = "arm", target_arch = "aarch64"));
