@@ -196,8 +196,9 @@ fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
 }
 
 /// Why it cannot tip: the tokens are f32's, so only the decoder's own rounding counts, and the mean
-/// over images is judged, with 99.9% confidence. One image differs by up to 1 dB between kernels: of the same 20, the worst has 39.6 dB with ONNX Runtime 1.32 and 38.8 with 1.24, where
-/// the mean is 41.7 and 42.8.
+/// over images is judged, with 99.9% confidence. One image differs by up to 1 dB between kernels:
+/// of the same 20, the worst has 39.6 dB with ONNX Runtime 1.32 and 38.8 with 1.24, where the mean
+/// is 41.7 and 42.8.
 #[test]
 fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
     let pipeline = open(Flavour::F32);
