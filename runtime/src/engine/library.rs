@@ -14,7 +14,7 @@ use pocketmuse_package::{Error, ErrorKind};
 pub use pocketmuse_package::library::{PINNED_VERSION, cache_folder, cached, file_name};
 
 /// The oldest version that works.
-pub const MINIMUM_VERSION: &str = "1.22";
+pub const MINIMUM_VERSION: &str = "1.21";
 
 /// The environment variable that names a library file.
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -189,7 +189,7 @@ mod tests {
         let error = not_found(&[(Place::File("x.so".into()), "no such file".to_owned())]);
         assert_eq!(
             error.to_string(),
-            "ONNX Runtime: expected version 1.22 or newer, found none; looked at\n  x.so: no such file\nrun: pocketmuse setup"
+            "ONNX Runtime: expected version 1.21 or newer, found none; looked at\n  x.so: no such file\nrun: pocketmuse setup"
         );
     }
 }

@@ -194,7 +194,7 @@ mod tests {
                 "a library cut short"
             );
         }
-        assert_eq!(found(old), "version 1.20.1, older than 1.22");
+        assert_eq!(found(old), "version 1.20.1, older than 1.21");
         let other = ort::LoadDynamicError::MissingApi { path: "x.so".into() };
         assert_eq!(found(other), "a library, but not ONNX Runtime");
     }

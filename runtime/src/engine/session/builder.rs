@@ -5,7 +5,7 @@ use ort::{
     logging::LogLevel,
     session::{
         Session,
-        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
+        builder::{GraphOptimizationLevel, SessionBuilder},
     },
 };
 
@@ -20,9 +20,8 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
     let Loading { arena, weights } = settings.loading;
     let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
     let builder = Session::builder(runtime.environment())?
-        // The default policy may choose an accelerator: another provider is another flavour, never
-        // a surprise.
-        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        // No device policy, which `api-22` would bring: the provider named here is the only one,
+        // since another is another flavour, never a surprise, and some builds find no device.
         .with_execution_providers([cpu])?
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
