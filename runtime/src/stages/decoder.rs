@@ -19,7 +19,7 @@ pub(crate) struct Decoder {
     pixels_per_token: usize,
 }
 
-/// A decoded picture, channels first, red green blue, about 0 to 1 and not clipped.
+/// A decoded image, channels first, red green blue, about 0 to 1 and not clipped.
 pub(crate) struct Pixels {
     tensor: Tensor,
     height: usize,
@@ -32,7 +32,7 @@ impl Decoder {
         Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
     }
 
-    /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.
+    /// Decodes one image's tokens, a row-major grid of `height` rows and `width` columns.
     ///
     /// # Errors
     ///
