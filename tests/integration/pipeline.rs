@@ -448,7 +448,7 @@ fn whoever_wants_predictions_gets_them_and_changes_nothing() {
     for (request, predictions) in [
         (Request { num_images_per_prompt: 2, ..request(7) }, 8),
         (Request { sampler: Sampler::Halton, ..request(7) }, 4),
-        (Request { variation: Some(0.5), num_images_per_prompt: 2, ..request(7) }, 4 + 4),
+        (Request { variation: Some(0.5), ..request(7) }, 4 + 2),
         (Request { tileable: pocketmuse::Tileable::Across, ..request(7) }, 4),
     ] {
         let job = pipeline.job(&request, Origin::Nothing).expect("fits");

@@ -176,7 +176,7 @@ mod tests {
                 strength: Some(0.1),
                 ..Request::default()
             },
-            source: Some(Digest::of(b"picture")),
+            source: Some(Digest::of(b"image")),
             next_step: 3,
             tokens: vec![Some(3), None, Some(7)],
             rng: Rng::new(RngKind::Torch, 9),

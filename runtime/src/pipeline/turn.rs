@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
     /// same is edited again.
     fn tokens_of(&mut self, image: &RgbImage) -> Result<Vec<u32>> {
         let digest = image_digest(image);
-        if let Some((_, tokens)) = self.warm.codes.as_ref().filter(|(known, _)| *known == digest) {
+        if let Some((_, tokens)) = self.warm.tokens.as_ref().filter(|(known, _)| *known == digest) {
             self.meter.skip(Stage::Encoder);
             return Ok(tokens.clone());
         }
@@ -92,7 +92,7 @@ impl<'a> Turn<'a> {
             |loading| Encoder::load(self.package, loading),
             |encoder| encoder.codes(&pixels, size),
         )?;
-        self.warm.codes = Some((digest, tokens.clone()));
+        self.warm.tokens = Some((digest, tokens.clone()));
         Ok(tokens)
     }
 

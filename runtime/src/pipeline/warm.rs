@@ -14,12 +14,12 @@ use crate::{
 /// Texts that are kept: a few prompts and the empty one, a quarter of a MiB each.
 const TEXTS: usize = 8;
 
-/// The stages that are loaded, the last texts, and the codes of the last picture by the digest of
+/// The stages that are loaded, the last texts, and the tokens of the last image by the digest of
 /// its pixels.
 #[derive(Default)]
 pub(crate) struct Warm {
     pub(crate) texts: Texts,
-    pub(crate) codes: Option<(Digest, Vec<u32>)>,
+    pub(crate) tokens: Option<(Digest, Vec<u32>)>,
     pub(crate) text_encoder: Slot<TextEncoder>,
     pub(crate) prologue: Slot<Prologue>,
     pub(crate) step: Slot<Predictor>,

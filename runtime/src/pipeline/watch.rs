@@ -57,7 +57,7 @@ impl<F: FnMut(&Step<'_>) -> ControlFlow<()>> Watch for F {
     }
 }
 
-/// Two who watch. Both are told of everything; it breaks if one does. Frames go to the second.
+/// Two who watch. Both are told of everything; it breaks if one does.
 impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
     fn wants_predictions(&self) -> bool {
         self.0.wants_predictions() || self.1.wants_predictions()
@@ -69,13 +69,16 @@ impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
     }
 
     fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        let [first, second] = [self.0.step(step), self.1.step(step)];
-        if first.is_break() { first } else { second }
+        either([self.0.step(step), self.1.step(step)])
     }
 
     fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
-        self.1.frame(frame, image)
+        either([self.0.frame(frame, image.clone()), self.1.frame(frame, image)])
     }
+}
+
+fn either([first, second]: [ControlFlow<()>; 2]) -> ControlFlow<()> {
+    if first.is_break() { first } else { second }
 }
 
 /// A step that was just finished.

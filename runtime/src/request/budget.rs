@@ -7,7 +7,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 /// The budget where the system does not tell what it has left.
 pub const FALLBACK_BYTES: u64 = 2 << 30;
 
-/// How much memory the process may hold while it makes a picture.
+/// How much memory the process may hold while it makes an image.
 ///
 /// # Example
 ///

@@ -16,7 +16,7 @@ pub enum Sampler {
     /// Those the model is surest of, with noise; the rest are masked again. As the reference does.
     #[default]
     Confidence,
-    /// The next ones of the Halton order, spread evenly over the picture.
+    /// The next ones of the Halton order, spread evenly over the image.
     Halton,
 }
 
@@ -134,7 +134,7 @@ impl FromStr for RngKind {
     }
 }
 
-/// Which edges of a picture meet, so that copies of it can lie side by side.
+/// Which edges of an image meet, so that copies of it can lie side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tileable {
@@ -162,7 +162,7 @@ impl Tileable {
         }
     }
 
-    /// Rows above and below, and columns left and right, that the networks see besides a picture's
+    /// Rows above and below, and columns left and right, that the networks see besides an image's
     /// own.
     pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
         let whole = MARGIN.next_multiple_of((model.grid_multiple as usize).max(1));

@@ -34,10 +34,9 @@ pub struct Options {
     /// How much memory may be used; see [`Plan`](crate::Plan).
     pub memory: Budget,
     /// Whether every stage is dropped before the next one is loaded, even where the budget would
-    /// let it stay: right for a process that makes one picture.
+    /// let it stay: right for a process that makes one image.
     pub staged: bool,
-    /// A folder for what is found out about a package once and holds until its files change, made
-    /// if need be: with it only the first process reads all of a package to check it. See
+    /// Cache folder, created if missing; only the first process then hashes the package. See
     /// [`prepared`](crate::prepared).
     pub prepared: Option<PathBuf>,
 }

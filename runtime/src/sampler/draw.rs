@@ -1,14 +1,14 @@
-//! One code drawn from one row of logits. Knows no step and no image.
+//! One token drawn from one row of logits. Knows no step and no image.
 
 use super::{
     arithmetic,
     rng::{Mt19937, exponential},
 };
 
-/// A drawn code and the probability it had.
+/// A drawn token and the probability it had.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Drawn {
-    pub(super) code: u32,
+    pub(super) token: u32,
     pub(super) probability: f32,
 }
 
@@ -18,7 +18,7 @@ const BLOCK: usize = 128;
 /// always the same.
 const LANES: usize = 16;
 
-/// Draws codes; keeps its buffers from row to row.
+/// Draws tokens; keeps its buffers from row to row.
 #[derive(Default)]
 pub(super) struct Drawer {
     /// `exp(logit - largest logit)` of the row at hand.
@@ -28,11 +28,11 @@ pub(super) struct Drawer {
 }
 
 impl Drawer {
-    /// The code where the running sum of the softmax of `sharpness` times the row passes `uniform`,
+    /// The token where the running sum of the softmax of `sharpness` times the row passes `uniform`,
     /// a number of (0, 1).
     ///
     /// This has the distribution of the reference's exponential race and needs one number, not one
-    /// per code. Sums of 128 weights are in f32, so a probability is off by up to 1e-6 of itself.
+    /// per token. Sums of 128 weights are in f32, so a probability is off by up to 1e-6 of itself.
     /// `None` if a logit is NaN or infinite (minus infinity stands for probability 0) or the row is
     /// empty.
     pub(super) fn inverse(
@@ -63,7 +63,7 @@ impl Drawer {
         }
         let column = chosen.or_else(|| self.weights.iter().rposition(|weight| *weight > 0.0))?;
         Some(Drawn {
-            code: column as u32,
+            token: column as u32,
             probability: (f64::from(self.weights[column]) / total) as f32,
         })
     }
@@ -80,8 +80,8 @@ impl Drawer {
         (total.is_finite() && total > 0.0).then_some(total)
     }
 
-    /// The code that wins torch's race: the first largest of `p / q`, `q` exponential, two words
-    /// for every code.
+    /// The token that wins torch's race: the first largest of `p / q`, `q` exponential, two words
+    /// for every token.
     ///
     /// The softmax is rounded where torch rounds: differences, exponentials, their sum and the
     /// quotients, each to f32. `None` as for [`Self::inverse`]; then the twister's place is
@@ -96,17 +96,17 @@ impl Drawer {
         if !(total.is_finite() && total > 0.0) {
             return None;
         }
-        let mut best = (f32::NEG_INFINITY, Drawn { code: 0, probability: 0.0 });
-        for (code, weight) in (0..).zip(&self.weights) {
+        let mut best = (f32::NEG_INFINITY, Drawn { token: 0, probability: 0.0 });
+        for (token, weight) in (0..).zip(&self.weights) {
             let probability = weight / total;
             let uniform = twister.uniform_f64();
-            // q is never below its uniform number, so most codes lose before a logarithm is taken.
+            // q is never below its uniform number, so most tokens lose before a logarithm is taken.
             if f64::from(probability) < f64::from(best.0) * uniform * 0.999_999 {
                 continue;
             }
             let score = probability / exponential(uniform);
             if score > best.0 {
-                best = (score, Drawn { code, probability });
+                best = (score, Drawn { token, probability });
             }
         }
         Some(best.1)
@@ -169,15 +169,15 @@ mod tests {
             for step in 0..200 {
                 let uniform = (f64::from(step) + 0.5) / 200.0;
                 let drawn = drawer.inverse(&logits, 1.0, uniform).expect("finite");
-                let code = drawn.code as usize;
-                let below: f64 = exact[..code].iter().sum();
+                let token = drawn.token as usize;
+                let below: f64 = exact[..token].iter().sum();
                 // 2e-6: f32 weights and block sums.
                 assert!(
-                    below - 2e-6 <= uniform && uniform <= below + exact[code] + 2e-6,
+                    below - 2e-6 <= uniform && uniform <= below + exact[token] + 2e-6,
                     "{columns}: {uniform}"
                 );
                 assert!(
-                    (f64::from(drawn.probability) - exact[code]).abs() <= 2e-6 * exact[code],
+                    (f64::from(drawn.probability) - exact[token]).abs() <= 2e-6 * exact[token],
                     "{columns}"
                 );
             }
@@ -193,30 +193,30 @@ mod tests {
         let mut counts = [[0usize; 12]; 2];
         for position in 0..DRAWS {
             let uniform = rng.uniform(Purpose::Code, 0, 0, position);
-            counts[0][drawer.inverse(&logits, 1.0, uniform).expect("finite").code as usize] += 1;
-            counts[1][drawer.race(&logits, &mut twister).expect("finite").code as usize] += 1;
+            counts[0][drawer.inverse(&logits, 1.0, uniform).expect("finite").token as usize] += 1;
+            counts[1][drawer.race(&logits, &mut twister).expect("finite").token as usize] += 1;
         }
         for counts in counts {
-            for (code, (count, exact)) in counts.iter().zip(&exact).enumerate() {
+            for (token, (count, exact)) in counts.iter().zip(&exact).enumerate() {
                 let (expected, spread) =
                     (exact * DRAWS as f64, (exact * (1.0 - exact) * DRAWS as f64).sqrt());
                 assert!(
                     (*count as f64 - expected).abs() < 4.5 * spread,
-                    "code {code}: {count}, expected {expected}"
+                    "token {token}: {count}, expected {expected}"
                 );
             }
         }
     }
 
     #[test]
-    fn race_takes_two_words_per_code_and_the_first_largest() {
+    fn race_takes_two_words_per_token_and_the_first_largest() {
         let logits = row(64, 8.0, 2);
         let (mut short, mut long) = (Mt19937::new(8), Mt19937::new(8));
         let drawn = Drawer::default().race(&logits, &mut short).expect("finite");
         let scores: Vec<_> =
             softmax(&logits).iter().map(|p| *p as f32 / long.exponential()).collect();
         let best = scores.iter().copied().fold(0.0, f32::max);
-        assert_eq!(Some(drawn.code as usize), scores.iter().position(|score| *score == best));
+        assert_eq!(Some(drawn.token as usize), scores.iter().position(|score| *score == best));
         assert_eq!(short, long);
     }
 
@@ -243,7 +243,7 @@ mod tests {
         for uniform in [f64::MIN_POSITIVE, 0.5, 1.0 - f64::EPSILON, 1.0] {
             assert_eq!(
                 Drawer::default().inverse(&logits, 1.0, uniform),
-                Some(Drawn { code: 1, probability: 1.0 })
+                Some(Drawn { token: 1, probability: 1.0 })
             );
         }
     }

@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
         self.positions.sort_unstable();
     }
 
-    /// Draws the codes of one image, whose first token is number `first` of all.
+    /// Draws the tokens of one image, whose first token is number `first` of all.
     fn draw(
         &mut self,
         image: usize,
@@ -228,14 +228,14 @@ impl<'a> Run<'a> {
             let drawn = drawn.ok_or_else(|| {
                 format!("expected finite numbers, found others at position {position}")
             })?;
-            tokens[position] = Some(drawn.code);
+            tokens[position] = Some(drawn.token);
             self.probabilities[first + position] = drawn.probability;
         }
         self.pass_over(tokens.len() - next);
         Ok(())
     }
 
-    /// Torch draws for known tokens too: two words per code.
+    /// Torch draws for known tokens too: two words per token to choose from.
     fn pass_over(&mut self, known: usize) {
         if let Rng::Torch(twister) = self.rng {
             twister.skip(2 * (known * self.schedule.codebook_size) as u64);

@@ -5,7 +5,7 @@ use super::arithmetic;
 /// Below this a probability or a noise term counts as this.
 const LEAST: f32 = 1e-20;
 
-/// How sure the model was of a code, noise included: `ln p + temperature * noise`.
+/// How sure the model was of a token, noise included: `ln p + temperature * noise`.
 ///
 /// A token that was known before the step has the probability `f32::MAX`.
 pub(super) fn confidence(probability: f32, temperature: f32, noise: f32) -> f32 {

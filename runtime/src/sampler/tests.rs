@@ -9,7 +9,7 @@ use crate::request::RngKind;
 
 const COLUMNS: usize = 32;
 
-/// Likes a code that depends on the position, the more the more tokens are known.
+/// Likes a token that depends on the position, the more the more tokens are known.
 #[derive(Default)]
 struct FakeModel {
     calls: usize,
@@ -214,7 +214,7 @@ fn same_seed_same_tokens() {
 fn our_own_numbers_are_pinned() {
     let mut tokens = vec![None; 8];
     run(&mut tokens, 1, &schedule(4), &mut Rng::new(RngKind::Own, 42));
-    // What this program printed: a change here changes every picture.
+    // What this program printed: a change here changes every image.
     assert_eq!(tokens.into_iter().flatten().collect::<Vec<_>>(), PINNED);
 }
 

@@ -17,7 +17,7 @@ pub struct Decoder {
     pixels_per_token: usize,
 }
 
-/// A decoded picture, channels first, red green blue, about 0 to 1 and not clipped.
+/// A decoded image, channels first, red green blue, about 0 to 1 and not clipped.
 pub struct Pixels {
     tensor: Tensor,
     height: usize,
@@ -35,7 +35,7 @@ impl Decoder {
         Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
     }
 
-    /// Decodes one picture's tokens, a row-major grid of `height` rows and `width` columns.
+    /// Decodes one image's tokens, a row-major grid of `height` rows and `width` columns.
     ///
     /// # Errors
     ///

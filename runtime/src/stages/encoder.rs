@@ -35,11 +35,11 @@ impl Encoder {
         })
     }
 
-    /// The codes of one picture, as [`Self::encode`] takes it, row-major.
+    /// The tokens of one image, as [`Self::encode`] takes it, row-major.
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails or returns anything but a code for each token.
+    /// `Runtime` if the graph fails or returns anything but as many tokens as the image has.
     pub fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
@@ -51,7 +51,7 @@ impl Encoder {
             Some(codes) if codes.len() == rows * columns => Ok(codes),
             _ => {
                 let detail = format!(
-                    "expected {rows} x {columns} codes below {}, found others",
+                    "expected {rows} x {columns} tokens below {}, found others",
                     self.codebook_size
                 );
                 Err(Error::new(ErrorKind::Runtime, "encoder", detail))
@@ -59,7 +59,7 @@ impl Encoder {
         }
     }
 
-    /// Encodes one picture, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows,
+    /// Encodes one image, `[3, height, width]` in 0 to 1, row-major. Returns tokens, `[1, rows,
     /// columns]`.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ fn fitted(job: &Job) -> &FittedSource {
 fn the_size_follows_the_image() {
     let cases = [
         ((128, 128), (None, None), [128, 128]),
-        ((80, 48), (None, None), [80, 48]), // no larger than the model's own pictures
+        ((80, 48), (None, None), [80, 48]), // no larger than the model's own images
         ((87, 50), (None, None), [80, 48]), // whole tokens
         ((1, 1), (None, None), [16, 16]),
         ((4000, 3000), (None, None), [144, 96]),
@@ -231,9 +231,9 @@ fn known_pixels_come_back() {
 proptest! {
     #[test]
     fn no_image_and_no_mask_make_it_panic(
-        picture in [1u32..300, 1..300], mask in prop::option::of([0u32..300, 0..300]), width in prop::option::of(0u32..5000), value: u8,
+        image in [1u32..300, 1..300], mask in prop::option::of([0u32..300, 0..300]), width in prop::option::of(0u32..5000), value: u8,
     ) {
-        let mut source = source(picture[0], picture[1]);
+        let mut source = source(image[0], image[1]);
         if let Some([width, height]) = mask {
             source = source.with_mask(GrayImage::from_pixel(width, height, Luma([value])));
         }

@@ -100,8 +100,8 @@ fn what_is_masked_is_drawn_anew_and_the_rest_is_kept() {
         |uniform: f64| uniform < f64::from((std::f32::consts::PI / 2.0 * 9.0 / 12.0).cos());
     let job = job(0.3, 3, MaskingSchedule::Cosine); // three of twelve steps, so a chance of cos(pi / 2 * 9 / 12)
     let (steps, tokens) = steps(&job);
-    let picture = &steps[STEPS - 1];
-    assert!(picture[..CELLS] == picture[CELLS..2 * CELLS] && steps.len() == STEPS + 3);
+    let original = &steps[STEPS - 1];
+    assert!(original[..CELLS] == original[CELLS..2 * CELLS] && steps.len() == STEPS + 3);
     let rng = Philox::new(5).child(Purpose::Variation, 0);
     let mut kept = Vec::new();
     for (image, variation) in tokens.chunks(CELLS).enumerate() {
@@ -109,7 +109,7 @@ fn what_is_masked_is_drawn_anew_and_the_rest_is_kept() {
             let is_redone = chance(rng.uniform(Purpose::Noise, image, 9, position));
             let code = token.expect("none is left masked");
             assert_eq!(code as usize >= STEPS, is_redone, "image {image}, position {position}");
-            assert!(is_redone || picture[position] == *token);
+            assert!(is_redone || original[position] == *token);
         }
         kept.push(
             variation

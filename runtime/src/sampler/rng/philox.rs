@@ -1,7 +1,7 @@
 //! Philox4x32-10, a counter-based generator: a number is a function of the seed and of its place.
 //!
 //! From "Parallel random numbers: as easy as 1, 2, 3" (Salmon and others, 2011). Pinned: changing
-//! anything here changes every picture.
+//! anything here changes every image.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub enum Purpose {
     Code = 0,
     /// The noise on a position's confidence.
     Confidence = 1,
-    /// Whether a token of a picture to edit is masked before the first step.
+    /// Whether a token of an image to edit is masked before the first step.
     Noise = 2,
     /// Where an image begins in the Halton order.
     Order = 3,
