@@ -311,13 +311,16 @@ fn what_is_there_already_is_left_as_it_is() {
     assert!(error.to_string().ends_with("no: expected a folder, found none"), "{error}");
 }
 
+/// Changes the names and contents of an archive's files.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u8>)>);
+
 /// An archive with one thing wrong, and what is said of it.
 fn wrong_archives() -> Vec<(Vec<u8>, &'static str)> {
     let whole = both();
     let text = whole.to_json();
     let files: Vec<_> =
         whole.files().map(|file| (file.path.clone(), contents(&file.path))).collect();
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |change: Change<'_>| {
         let mut all = vec![(MANIFEST.to_owned(), text.clone().into_bytes())];
         all.extend(files.iter().cloned());
         change(&mut all);
