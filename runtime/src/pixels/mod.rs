@@ -3,6 +3,7 @@
 //! pixels. Knows no network.
 
 mod animation;
+mod canvas;
 mod colour;
 mod container;
 mod fit;
@@ -27,9 +28,10 @@ use image::{
 use pocketmuse_package::{Error, ErrorKind, Result, place};
 
 pub use animation::Animation;
+pub(crate) use canvas::Canvas;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
-pub(crate) use paste::{REPAINT, paste};
+pub(crate) use paste::{REPAINT, paste, paste_inside};
 pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
 pub use text::{note_in, read_note, read_request};
 

@@ -8,7 +8,7 @@ use image::{
 use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, MaskingSchedule, Model, Result};
 
 use crate::{
-    pixels::{Fit, REPAINT, paste},
+    pixels::{Canvas, Fit, REPAINT, paste, paste_inside},
     request::{MAX_SIDE, Request, Resolved},
     sampler::Schedule,
     sampler::rng::{Purpose, Rng},
@@ -22,8 +22,11 @@ const STRENGTH: f64 = 0.5;
 pub struct Source {
     image: RgbImage,
     mask: Option<GrayImage>,
+    /// What the mask was made from, by the name that a request has for it.
+    masked_by: &'static str,
     paste: bool,
-    extended: bool,
+    /// Where the image came from before pixels were added.
+    canvas: Option<Canvas>,
 }
 
 /// A source brought to the size of the result.
@@ -31,6 +34,8 @@ pub struct Source {
 pub(crate) struct Start {
     image: RgbImage,
     mask: Option<Mask>,
+    /// The left, top, width and height of what was asked for, if it is less.
+    crop: Option<[u32; 4]>,
 }
 
 /// What is repainted, in pixels and in tokens.
@@ -40,19 +45,21 @@ struct Mask {
     pixels: Option<GrayImage>,
     tokens: Vec<bool>,
     feather: u32,
+    /// Where the image lies if pixels were added, each of them its own.
+    canvas: Option<Canvas>,
 }
 
 impl Source {
     /// A picture that is remade as a whole: image to image.
     pub fn new(image: RgbImage) -> Self {
-        Self { image, mask: None, paste: true, extended: false }
+        Self { image, mask: None, masked_by: "mask", paste: true, canvas: None }
     }
 
     /// Repaints what is white in `mask` and keeps the rest: inpainting. A mask of another size is
     /// stretched over the picture; brightness counts from a half on.
     #[must_use]
     pub fn with_mask(self, mask: GrayImage) -> Self {
-        Self { mask: Some(mask), ..self }
+        Self { mask: Some(mask), masked_by: "mask", ..self }
     }
 
     /// Repaints a box: left, top, width and height in pixels of the picture.
@@ -78,38 +85,50 @@ impl Source {
         let white =
             |x, y| Luma([if within(x, left, width) && within(y, top, height) { 255 } else { 0 }]);
         let mask = GrayImage::from_fn(across, down, white);
-        Ok(self.with_mask(mask))
+        Ok(Self { masked_by: "box", ..self.with_mask(mask) })
     }
 
     /// Repaints what is transparent: where `opacity` is below a half.
     #[must_use]
     pub fn with_opacity(self, mut opacity: GrayImage) -> Self {
         opacity.iter_mut().for_each(|value| *value = 255 - *value);
-        self.with_mask(opacity)
+        Self { masked_by: "alpha", ..self.with_mask(opacity) }
     }
 
     /// Adds pixels at the left, the top, the right and the bottom, and repaints them: outpainting.
-    /// They begin as copies of the picture's border. The result has all pixels, however many,
-    /// unless the request says another size.
+    /// They begin as copies of the image's border. The result has all pixels of the image, byte for
+    /// byte, unless the request says another size: sides are rounded up to whole tokens, and what
+    /// that adds is repainted, too. A request for just the size of the image with what is added is
+    /// cropped to it.
     ///
     /// # Errors
     ///
     /// `BadRequest` if nothing is added, or so much that a side has more than [`MAX_SIDE`] pixels.
-    pub fn extended(self, [left, top, right, bottom]: [u32; 4]) -> Result<Self> {
-        let (across, down) = self.image.dimensions();
-        let [width, height]: [u64; 2] = [[left, across, right], [top, down, bottom]]
-            .map(|parts| parts.into_iter().map(u64::from).sum());
-        let most = u64::from(MAX_SIDE);
-        if [left, top, right, bottom] == [0; 4]
-            || across == 0
-            || down == 0
-            || width.max(height) > most
-        {
+    pub fn extended(self, added: [u32; 4]) -> Result<Self> {
+        let size = self.image.dimensions().into();
+        let canvas = match self.canvas {
+            Some(before) => Canvas::new(size, added, MAX_SIDE).map(|_| before.grown(added)),
+            None => Canvas::new(size, added, MAX_SIDE),
+        };
+        let Some(canvas) = canvas.filter(|_| added != [0; 4]) else {
+            let [left, top, right, bottom] = added.map(u64::from);
+            let [width, height] = size.map(u64::from);
             let detail = format!(
-                "expected some pixels, and sides of at most {most} with the picture, found {width} x {height}"
+                "expected some pixels, and sides of at most {MAX_SIDE} with the picture, found {} x {}",
+                left + width + right,
+                top + height + bottom
             );
             return Err(bad("extend", detail));
-        }
+        };
+        let masked_by = if self.mask.is_some() { self.masked_by } else { "extend" };
+        Ok(Self { canvas: Some(canvas), masked_by, ..self.grown(added) })
+    }
+
+    /// With copies of the border at the left, the top, the right and the bottom, which are white in
+    /// the mask.
+    fn grown(&self, [left, top, right, bottom]: [u32; 4]) -> Self {
+        let (across, down) = self.image.dimensions();
+        let (width, height) = (left + across + right, top + down + bottom);
         let within =
             |at: u32, first: u32, extent: u32| at.checked_sub(first).filter(|at| *at < extent);
         let nearest = |at: u32, first: u32, extent: u32| at.saturating_sub(first).min(extent - 1);
@@ -122,11 +141,9 @@ impl Source {
             (Some(x), Some(y)) => mask.as_ref().map_or(Luma([0]), |mask| *mask.get_pixel(x, y)),
             _ => Luma([255]),
         };
-        let [width, height] =
-            [width, height].map(|side| u32::try_from(side).expect("at most the largest side"));
         let (image, mask) =
             (RgbImage::from_fn(width, height, pixel), GrayImage::from_fn(width, height, white));
-        Ok(Self { image, mask: Some(mask), extended: true, ..self })
+        Self { image, mask: Some(mask), ..*self }
     }
 
     /// Whether known pixels come back outside the mask, with an edge one token wide: they do unless
@@ -142,13 +159,16 @@ impl Source {
     /// The size is `height` and `width` where given; one alone brings the other by the picture's
     /// proportions. Else it is the picture's own, or, if the model's own pictures have fewer
     /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
-    /// tokens.
+    /// tokens, or up if pixels were added.
     ///
     /// # Errors
     ///
     /// As for [`Request::resolve`].
     pub fn resolve(&self, request: &Request, manifest: &Manifest) -> Result<Resolved> {
-        let [width, height] = self.size(request, &manifest.model);
+        let exact = self.exact(request);
+        let open = Request { width: None, height: None, ..request.clone() };
+        let sized = if exact.is_some() { &open } else { request };
+        let [width, height] = self.size(sized, &manifest.model);
         let inpaints = self.mask.is_some();
         let linear = inpaints.then_some(MaskingSchedule::Linear);
         let request = Request {
@@ -158,7 +178,35 @@ impl Source {
             masking_schedule: request.masking_schedule.or(linear),
             ..request.clone()
         };
-        request.resolve(manifest)
+        let mut job = request.resolve(manifest)?;
+        if let Some([width, height]) = exact {
+            (job.request.width, job.request.height) = (Some(width), Some(height));
+        }
+        Ok(job)
+    }
+
+    /// The size with all that was added, if that is what `request` says.
+    fn exact(&self, request: &Request) -> Option<[u32; 2]> {
+        let [width, height] = self.canvas?.size();
+        let says = |side: Option<u32>, exact| side.is_none_or(|side| side == exact);
+        let is_said = request.width.is_some() || request.height.is_some();
+        (is_said && says(request.width, width) && says(request.height, height))
+            .then_some([width, height])
+    }
+
+    /// What was added, in whole tokens.
+    fn whole(&self, model: &Model) -> Option<Canvas> {
+        let canvas = self.canvas?;
+        Some(
+            canvas
+                .grown(canvas.missing(model.pixels_per_token.saturating_mul(model.grid_multiple))),
+        )
+    }
+
+    /// The bytes of memory that it takes as long as it is held.
+    pub fn held_bytes(&self) -> u64 {
+        let mask = self.mask.as_ref().map_or(0, |mask| mask.as_raw().len());
+        (self.image.as_raw().len() + mask) as u64
     }
 
     fn size(&self, request: &Request, model: &Model) -> [u32; 2] {
@@ -172,8 +220,10 @@ impl Source {
             (Some(width), None) => [width, whole(f64::from(width) / across * down)],
             (None, Some(height)) => [whole(f64::from(height) / down * across), height],
             (None, None) => {
-                let scale =
-                    if self.extended { 1.0 } else { (own / (across * down).sqrt()).min(1.0) };
+                if let Some(canvas) = self.whole(model) {
+                    return canvas.size();
+                }
+                let scale = (own / (across * down).sqrt()).min(1.0);
                 // A hair more, since a side that should be whole may come out just below.
                 [whole(across * scale + 1e-6), whole(down * scale + 1e-6)]
             }
@@ -188,22 +238,66 @@ impl Source {
     pub(crate) fn fit(&self, job: &mut Resolved, model: &Model) -> Result<Start> {
         let [rows, columns] = job.grid.map(|side| side as u32);
         let size = [columns, rows].map(|side| side * model.pixels_per_token);
+        let Some((canvas, whole)) =
+            self.canvas.zip(self.whole(model)).filter(|(_, whole)| whole.size() == size)
+        else {
+            return self.fit_to(size, None, job, model);
+        };
+        let missing = canvas.missing(model.pixels_per_token.saturating_mul(model.grid_multiple));
+        let grown;
+        let source = if missing == [0; 4] {
+            self
+        } else {
+            grown = self.grown(missing);
+            &grown
+        };
+        let [width, height] = canvas.size();
+        let asked = [job.request.width, job.request.height];
+        let is_less = asked == [Some(width), Some(height)] && missing != [0; 4];
+        let crop = is_less.then_some([missing[0], missing[1], width, height]);
+        Ok(Start { crop, ..source.fit_to(size, Some(whole), job, model)? })
+    }
+
+    fn fit_to(
+        &self,
+        size: [u32; 2],
+        canvas: Option<Canvas>,
+        job: &mut Resolved,
+        model: &Model,
+    ) -> Result<Start> {
+        let side = model.pixels_per_token;
         let fit = Fit::new([self.image.width(), self.image.height()], size);
         let mask = self.mask.as_ref().map(|mask| {
-            let tokens =
-                fit.mask(mask, [columns, rows]).iter().map(|value| *value >= REPAINT).collect();
+            let fitted = fit.mask(mask, size.map(|extent| extent / side));
+            let is_added =
+                |x, y| canvas.is_some_and(|canvas: Canvas| canvas.is_added_in([x, y], side));
+            let tokens = fitted
+                .enumerate_pixels()
+                .map(|(x, y, value)| value.0[0] >= REPAINT || is_added(x, y))
+                .collect();
             let pixels = self.paste.then(|| fit.mask(mask, size));
-            Mask { pixels, tokens, feather: model.pixels_per_token }
+            Mask { pixels, tokens, feather: side, canvas }
         });
         if let Some(mask) = &mask {
             let masked = mask.tokens.iter().filter(|repaint| **repaint).count();
             if masked == 0 {
-                let detail = "expected white where the picture is to be repainted, at least half of one token, found less";
-                return Err(bad("mask", detail));
+                return Err(self.asks_for_nothing());
             }
             job.schedule.starting_mask_ratio = masked as f32 / mask.tokens.len() as f32;
         }
-        Ok(Start { image: fit.picture(&self.image), mask })
+        Ok(Start { image: fit.picture(&self.image), mask, crop: None })
+    }
+
+    /// Names what was given.
+    fn asks_for_nothing(&self) -> Error {
+        let expected = match self.masked_by {
+            "alpha" => "transparent pixels where the image is to be repainted",
+            "box" => "a box",
+            "extend" => "pixels to be added",
+            _ => "white where the picture is to be repainted",
+        };
+        let detail = format!("expected {expected}, at least half of one token, found less");
+        bad(self.masked_by, detail)
     }
 }
 
@@ -246,12 +340,23 @@ impl Start {
         Digest::of(&bytes)
     }
 
-    /// Puts the pixels back that were to stay.
+    /// Puts the pixels back that were to stay, and crops to what was asked for.
     pub(crate) fn paste(&self, mut edited: RgbImage) -> RgbImage {
-        if let Some(Mask { pixels: Some(mask), feather, .. }) = &self.mask {
-            paste(&mut edited, &self.image, mask, *feather);
+        match &self.mask {
+            Some(Mask { pixels: Some(mask), feather, canvas: Some(canvas), .. }) => {
+                paste_inside(&mut edited, &self.image, mask, *feather, canvas);
+            }
+            Some(Mask { pixels: Some(mask), feather, .. }) => {
+                paste(&mut edited, &self.image, mask, *feather);
+            }
+            _ => (),
         }
-        edited
+        match self.crop {
+            Some([left, top, width, height]) => {
+                imageops::crop_imm(&edited, left, top, width, height).to_image()
+            }
+            None => edited,
+        }
     }
 }
 

@@ -291,3 +291,75 @@ fn what_is_added_is_repainted_and_the_rest_stays() {
         assert!(error.to_string().starts_with("extend: expected some pixels"), "{error}");
     }
 }
+
+#[test]
+fn what_is_added_is_rounded_up_to_whole_tokens() {
+    // Tokens of 8 pixels in pairs: sides are multiples of 16.
+    let request = |width, height| Request { width, height, ..Request::default() };
+    let image = RgbImage::from_fn(64, 48, |x, y| Rgb([(3 * x) as u8, (5 * y) as u8, 7]));
+    // What is added; what the request says; the canvas; the result; where the image lies in it.
+    let cases: [([u32; 4], [Option<u32>; 2], [u32; 2], [u32; 2], [u32; 2]); 9] = [
+        ([0, 0, 16, 0], [None, None], [80, 48], [80, 48], [0, 0]),
+        ([0, 0, 10, 0], [None, None], [80, 48], [80, 48], [0, 0]),
+        ([0, 0, 20, 0], [None, None], [96, 48], [96, 48], [0, 0]),
+        ([4, 0, 0, 0], [None, None], [80, 48], [80, 48], [16, 0]),
+        ([0, 3, 0, 4], [None, None], [64, 64], [64, 64], [0, 7]),
+        ([0, 0, 10, 0], [Some(80), Some(48)], [80, 48], [80, 48], [0, 0]), // as a job keeps it
+        ([0, 0, 10, 0], [Some(74), Some(48)], [80, 48], [74, 48], [0, 0]),
+        ([3, 0, 0, 1], [Some(67), None], [80, 64], [67, 49], [3, 0]),
+        ([0, 0, 1, 1], [None, Some(49)], [80, 64], [65, 49], [0, 0]),
+    ];
+    for (added, [width, height], canvas, result, [left, top]) in cases {
+        let source = Source::new(image.clone()).extended(added).expect("some");
+        let (job, start) = prepared(&source, &request(width, height)).expect("fits");
+        assert_eq!(start.image.dimensions(), canvas.into(), "{added:?}");
+        let edited = RgbImage::from_pixel(canvas[0], canvas[1], Rgb([250; 3]));
+        let pasted = start.paste(edited);
+        assert_eq!(pasted.dimensions(), result.into(), "{added:?}");
+        assert_eq!(
+            imageops::crop_imm(&pasted, left, top, 64, 48).to_image(),
+            image,
+            "{added:?}: every pixel of the image"
+        );
+        let tokens = start.mask.as_ref().expect("a mask").tokens.iter();
+        assert!(tokens.clone().any(|repaint| *repaint) && !tokens.clone().all(|repaint| *repaint));
+        // The job that is kept says the size of the result, and begins again as it began.
+        let again = prepared(&source, &job.request).expect("fits");
+        assert_eq!((again.1.image, again.1.crop), (start.image, start.crop), "{added:?}");
+    }
+}
+
+#[test]
+fn another_size_scales_what_was_extended() {
+    let source = source(64, 48).extended([0, 0, 16, 0]).expect("some");
+    let request = Request { width: Some(160), height: Some(96), ..Request::default() };
+    let (_, start) = prepared(&source, &request).expect("fits");
+    assert_eq!((start.image.dimensions(), start.crop), ((160, 96), None));
+    let masked = start.mask.expect("a mask").tokens.iter().filter(|repaint| **repaint).count();
+    assert_eq!(masked, 4 * 12, "a fifth of 20 columns");
+}
+
+#[test]
+fn a_refusal_names_what_was_given() {
+    let opaque = GrayImage::from_pixel(64, 64, Luma([255]));
+    let black = GrayImage::new(64, 64);
+    let large = Request { width: Some(32), height: Some(32), ..Request::default() };
+    let cases = [
+        (source(64, 64).with_mask(black), Request::default(), "mask: expected white"),
+        (source(64, 64).with_opacity(opaque), Request::default(), "alpha: expected transparent"),
+        (
+            source(64, 64).with_box([0, 0, 1, 1]).expect("inside"),
+            Request::default(),
+            "box: expected a box, at least half of one token",
+        ),
+        (
+            source(4000, 4000).extended([1, 0, 0, 0]).expect("some"),
+            large,
+            "extend: expected pixels to be added, at least half of one token",
+        ),
+    ];
+    for (source, request, expected) in cases {
+        let error = prepared(&source, &request).map(|_| ()).expect_err(expected);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
