@@ -96,8 +96,7 @@ fn make(
     package::mended(&job.package(), console, || {
         let ready = match opened.take() {
             Some(ready) => ready,
-            None => package::find(&job.package(), console)?
-                .open(&package::options(&job.package()), offline)?,
+            None => package::find(&job.package(), console)?.open(&job.options(), offline)?,
         };
         let made = job.check(&ready.manifest).and_then(|_| generate::make(&job, &ready, console));
         if made.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::PackageDamaged) {

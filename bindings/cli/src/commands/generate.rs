@@ -60,7 +60,7 @@ pub(crate) fn run(order: Order<'_>, offline: bool) -> Result<u8> {
 fn generate(job: &Job, offline: bool, console: &Console) -> Result<()> {
     let found = package::find(&job.package(), console)?;
     let request = job.check(&found.manifest)?; // a wrong request fails before anything is fetched
-    let options = Options { staged: true, ..package::options(&job.package()) }; // one picture, after which the process ends
+    let options = Options { staged: true, ..job.options() }; // one picture, after which the process ends
     if job.run.memory.is_some() || job.explain {
         let plan = Plan::new(&found.manifest, &request, &options)?; // nor is anything when the memory is too small
         if job.explain {
@@ -77,6 +77,7 @@ pub(super) fn make(job: &Job, opened: &Opened, console: &Console) -> Result<()> 
     if let Some(warning) = job.origin.as_ref().and_then(|origin| differs(origin, manifest)) {
         console.warning(&warning);
     }
+    job.warnings.iter().for_each(|warning| console.warning(warning));
     job.keep(None)?;
     console.started(folder, manifest, job.kept.request.seed);
 

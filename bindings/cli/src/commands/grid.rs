@@ -8,6 +8,7 @@ use pocketmuse_package::{Error, ErrorKind, Result, place};
 use serde_json::json;
 
 use super::{
+    edit,
     generate::Console,
     job,
     package::{self, Opened},
@@ -40,9 +41,9 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     let source = args
         .picture
         .as_deref()
-        .map(pixels::read)
+        .map(|path| edit::read_image(path, args.package.run.memory, console))
         .transpose()?
-        .map(|picture| Source::new(picture.image));
+        .map(Source::new);
     let found = package::find(&args.package, console)?;
     let requests = grid.requests();
     for request in &requests {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pocketmuse::{
-    Flavour, Manifest, Output, Request, Source,
+    Budget, Flavour, Manifest, Options, Output, Request, Source,
     job::{self, State},
 };
 use pocketmuse_package::{Error, ErrorKind, Result, place};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     edit::{SourceFiles, absolute},
     generate::Order,
+    package,
 };
 use crate::{
     args::{GenerateArgs, PackageArgs, RunArgs, WatchArgs},
@@ -29,6 +30,8 @@ pub(super) struct Job {
     pub(super) kept: Kept,
     /// What an edit starts from.
     pub(super) source: Option<Source>,
+    /// What people should know of the images that it starts from.
+    pub(super) warnings: Vec<String>,
     /// What made the picture that the request was read from.
     pub(super) origin: Option<Origin>,
     pub(super) run: RunArgs,
@@ -86,8 +89,11 @@ impl Job {
                 kept.check().map_err(|error| error.within(args.job.display()))?;
                 kept.files.iter().try_for_each(|file| place::neighbour(file).map(drop))?;
                 args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
+                let mut warnings = Vec::new();
+                let open = |files: &SourceFiles| files.open(args.run.memory, &mut warnings);
                 Ok(Self {
-                    source: kept.source.as_ref().map(SourceFiles::open).transpose()?,
+                    source: kept.source.as_ref().map(open).transpose()?,
+                    warnings,
                     kept,
                     origin: None,
                     run: args.run.clone(),
@@ -124,8 +130,11 @@ impl Job {
             .flatten()
             .try_for_each(|path| place::neighbour(path).map(drop))?;
         args.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
+        let mut warnings = Vec::new();
+        let open = |files: &SourceFiles| files.open(args.package.run.memory, &mut warnings);
         Ok(Self {
-            source: source.as_ref().map(SourceFiles::open).transpose()?,
+            source: source.as_ref().map(open).transpose()?,
+            warnings,
             kept: Kept {
                 request,
                 package: args.package.folder.clone(),
@@ -153,7 +162,19 @@ impl Job {
         }
     }
 
-    /// The request with every default filled in, checked as far as that needs no graph.
+    /// How its package is opened: with what the images that came in leave of the memory.
+    pub(super) fn options(&self) -> Options {
+        let options = package::options(&self.package());
+        let held = self.source.as_ref().map_or(0, Source::held_bytes);
+        let memory = match options.memory {
+            Budget::Bytes(bytes) => Budget::Bytes(bytes.saturating_sub(held)),
+            Budget::Auto => Budget::Auto,
+        };
+        Options { memory, ..options }
+    }
+
+    /// The request with every default filled in, checked as far as that needs no graph. Its sides
+    /// are whole tokens, even if the result is cropped.
     ///
     /// # Errors
     ///
@@ -164,7 +185,9 @@ impl Job {
             Some(source) => source.resolve(&self.kept.request, manifest)?,
             None => self.kept.request.resolve(manifest)?,
         };
-        Ok(resolved.request)
+        let [height, width] =
+            resolved.grid.map(|tokens| Some(tokens as u32 * manifest.model.pixels_per_token));
+        Ok(Request { height, width, ..resolved.request })
     }
 
     /// Writes the job's file, if there is to be one: with the state that `state` makes, or as it

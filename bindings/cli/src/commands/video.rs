@@ -2,15 +2,12 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use pocketmuse::{
-    Video,
-    pixels::{self, Animation},
-    video::Moment,
-};
+use pocketmuse::{Video, pixels::Animation, video::Moment};
 use pocketmuse_package::Result;
 use serde_json::json;
 
 use super::{
+    edit,
     generate::Console,
     job,
     package::{self, Opened},
@@ -25,7 +22,9 @@ pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let mut animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
-    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|picture| picture.image);
+    let memory = args.package.run.memory;
+    let end =
+        args.end.as_deref().map(|path| edit::read_image(path, memory, console)).transpose()?;
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
     let request = args.request(job::random_seed());
     let found = package::find(&args.package, console)?;
