@@ -6,6 +6,7 @@ mod bench;
 mod checkpoints;
 mod exactness;
 mod grids;
+mod images;
 mod jobs;
 mod kernels;
 mod memory;
