@@ -119,7 +119,7 @@ impl Colours {
         Ok(Self { profile })
     }
 
-    /// Whether they are of four inks, which only [`Self::from_inks`] converts.
+    /// Whether they are of four inks, which only [`Self::mix_inks`] converts.
     pub(super) fn are_inks(&self) -> bool {
         self.profile.color_space == DataColorSpace::Cmyk
     }
@@ -214,7 +214,7 @@ impl Colours {
     /// # Errors
     ///
     /// A sentence, if the profile has no conversion.
-    pub(super) fn from_inks(&self, inks: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn mix_inks(&self, inks: &[u8]) -> Result<Vec<u8>, String> {
         let wrong = |error: CmsError| error.to_string();
         let transform = u8::transform(&self.profile, Layout::Rgba, Layout::Rgb).map_err(wrong)?;
         let mut rgb = vec![0; inks.len() / 4 * 3];
@@ -376,7 +376,7 @@ mod tests {
     fn inks_are_mixed_as_their_profile_says() {
         let colours = Colours::of_profile(&inks()).expect("a profile");
         assert!(colours.are_inks());
-        let rgb = colours.from_inks(&[0, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255]).expect("rgb");
+        let rgb = colours.mix_inks(&[0, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255]).expect("rgb");
         let grey: Vec<u8> = rgb.as_chunks::<3>().0.iter().map(|[red, ..]| *red).collect();
         assert!(grey[0] > 250 && (150..220).contains(&grey[1]) && grey[2] < 20, "{rgb:?}");
         let (_, why) = colours.to_srgb(shades().into()).expect_err("no inks");
@@ -392,7 +392,7 @@ mod tests {
             bytes.truncate(length.index(2 * bytes.len()).max(1));
             if let Ok(colours) = Colours::of_profile(&bytes) {
                 let _ = colours.to_srgb(shades().into());
-                let _ = colours.from_inks(&[9; 16]);
+                let _ = colours.mix_inks(&[9; 16]);
             }
         }
     }

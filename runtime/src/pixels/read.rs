@@ -223,7 +223,7 @@ fn mix(
 ) -> Result<Option<DynamicImage>> {
     let most = usize::try_from(claim.decoder_bytes()).unwrap_or(usize::MAX);
     let Some(inks) = inks::read(format, bytes, most).map_err(failed)? else { return Ok(None) };
-    let rgb = colours.from_inks(&inks).map_err(failed)?;
+    let rgb = colours.mix_inks(&inks).map_err(failed)?;
     let [width, height] = claim.size;
     let image = RgbImage::from_raw(width, height, rgb)
         .ok_or_else(|| wrong("expected an image, found another number of pixels than it says"))?;

@@ -46,17 +46,16 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
     Ok(metadata)
 }
 
+/// A chunk's kind and where its data is.
+type Chunk = ([u8; 4], std::ops::Range<usize>);
+
 /// Chunks begin at even places.
 fn padded(at: usize) -> usize {
     at + at % 2
 }
 
-/// The kind of the chunk at `at` and where its data is; `None` if nothing is left before `end`.
-fn chunk(
-    bytes: &[u8],
-    at: usize,
-    end: usize,
-) -> Result<Option<([u8; 4], std::ops::Range<usize>)>, String> {
+/// The chunk at `at`; `None` if nothing is left before `end`.
+fn chunk(bytes: &[u8], at: usize, end: usize) -> Result<Option<Chunk>, String> {
     let Some((kind, rest)) = bytes.get(at..end).and_then(|rest| rest.split_first_chunk()) else {
         return Ok(None);
     };
