@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use pocketmuse::{
-    Job, Manifest, Origin, Output, Pipeline, Request, Source, job::State, request::MAX_IMAGES,
+    Job, Manifest, Options, Origin, Output, Pipeline, Plan, Request, Source, job::State,
+    request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
@@ -23,6 +24,8 @@ pub(crate) struct Task {
     pub(crate) request: Request,
     /// What an edit starts from.
     pub(crate) source: Option<Source>,
+    /// What people should know of the files of that.
+    pub(crate) warnings: Vec<String>,
     /// Where a job that was stopped goes on.
     pub(crate) state: Option<State>,
     /// The package that its images are made with.
@@ -90,9 +93,12 @@ impl Task {
     }
 
     fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
+        let mut warnings = Vec::new();
+        let open = |files: &SourceFiles| files.open(order.package.run.memory, &mut warnings);
         Ok(Self {
+            source: job.source.as_ref().map(open).transpose()?,
+            warnings,
             keeper: order.job.as_deref().map(|path| JobKeeper::new(path, &job)).transpose()?,
-            source: job.source.as_ref().map(SourceFiles::open).transpose()?,
             request: job.request,
             state: job.state,
             package: PackageArgs {
@@ -109,16 +115,29 @@ impl Task {
         })
     }
 
-    /// The request with every default filled in, checked as far as that needs no graph.
+    /// Checks the request as far as that needs no graph.
     ///
     /// # Errors
     ///
     /// `BadRequest` for a value out of range or one that does not fit the model or the image to
     /// edit.
-    pub(crate) fn check(&self, manifest: &Manifest) -> Result<Request> {
-        match &self.source {
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<()> {
+        let resolved = match &self.source {
             Some(source) => source.resolve(&self.request, manifest),
             None => self.request.resolve(manifest),
+        };
+        resolved.map(drop)
+    }
+
+    /// What it will take.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plan::new`].
+    pub(crate) fn plan(&self, manifest: &Manifest, options: &Options) -> Result<Plan> {
+        match &self.source {
+            Some(source) => Plan::of_edit(manifest, &self.request, source, options),
+            None => Plan::new(manifest, &self.request, options),
         }
     }
 

@@ -171,7 +171,7 @@ fn outpainting_keeps_the_image_and_paints_around_it() {
     let root = folder();
     let original = open(root.path(), "house.png").view(32, 32, 64, 48).to_image();
     original.save(root.path().join("small.png")).expect("written");
-    let (token, [across, down]) = (16, [64, 48]);
+    let [across, down] = [64, 48];
     // What is added, the result's sides, and where the image's corner is in it.
     let cases: [(&str, [u32; 4], [u32; 2]); 6] = [
         ("left=32", [32, 0, 0, 0], [32, 0]),
@@ -179,8 +179,7 @@ fn outpainting_keeps_the_image_and_paints_around_it() {
         ("right=48", [0, 0, 48, 0], [0, 0]),
         ("bottom=16", [0, 0, 0, 16], [0, 0]),
         ("left=16,top=32,right=32,bottom=16", [16, 32, 32, 16], [16, 32]),
-        // 84 pixels are five tokens and 4 pixels, cut off at both sides evenly.
-        ("left=20", [16, 0, 0, 0], [18, 0]),
+        ("left=20", [32, 0, 0, 0], [32, 0]), // 84 pixels become six whole tokens
     ];
     for (extend, [left, top, right, bottom], corner) in cases {
         let words = [
@@ -199,26 +198,17 @@ fn outpainting_keeps_the_image_and_paints_around_it() {
         for (x, y, pixel) in made.enumerate_pixels() {
             let [at_x, at_y] =
                 [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
-            // Outside of it, its border.
-            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32);
-            // How far from what is added: only a side that grows has an edge.
-            let off = |at: i64, first: u32, extent: i64, last: u32| {
-                let from_first = if first > 0 { at } else { i64::MAX };
-                let from_last = if last > 0 { extent - 1 - at } else { i64::MAX };
-                from_first.min(from_last)
-            };
-            let off =
-                off(at_x, left, across.into(), right).min(off(at_y, top, down.into(), bottom));
-            if off >= token {
+            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32); // the border, outside
+            if (0..i64::from(across)).contains(&at_x) && (0..i64::from(down)).contains(&at_y) {
                 assert_eq!(*pixel, before, "{extend}: {x}, {y}");
                 kept += 1;
-            } else if off < 0 {
+            } else {
                 painted += u32::from(*pixel != before);
             }
         }
         let added = made.width() * made.height() - across * down;
         assert!(
-            kept >= 16 * 16 && 2 * painted > added,
+            kept == across * down && 2 * painted > added,
             "{extend}: {kept} kept, {painted} of {added} painted"
         );
     }
@@ -229,7 +219,7 @@ fn absurd_sizes_around_an_image_are_refused() {
     let root = folder();
     let before = fs::read_dir(root.path()).expect("readable").count();
     let sides =
-        "error: extend: expected some pixels, and sides of at most 4096 with the picture, found";
+        "error: extend: expected some pixels, and sides of at most 4096 with the image, found";
     let cases: [(&[&str], String); 9] = [
         (&["left=0"], format!("{sides} 128 x 128")),
         (&["left=3969"], format!("{sides} 4097 x 128")),
