@@ -64,6 +64,10 @@ impl Task {
         let base =
             if wish.changes.variation.is_some() { to_vary(base, made_by.as_ref()) } else { base };
         let request = wish.request(base);
+        let is_edit = request.strength.is_some() && request.variation.is_none();
+        if let Some(path) = wish.from.as_deref().filter(|_| is_edit && source.is_none()) {
+            return Err(needs_its_image(path));
+        }
         let images = request.num_images_per_prompt as usize;
         let all = wish.num_images_per_prompt.is_some() || wish.changes.variation.is_some();
         let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
@@ -179,6 +183,15 @@ impl Task {
         }
         Ok(self.outputs.files())
     }
+}
+
+fn needs_its_image(path: &Path) -> Error {
+    let path = path.display();
+    let detail = format!(
+        "expected an image to edit, found the request of {path} alone, which an edit made: `edit \
+         IMAGE --from {path}` makes it again of the same image"
+    );
+    Error::new(ErrorKind::BadRequest, "strength", detail)
 }
 
 fn no_such_image() -> Error {
