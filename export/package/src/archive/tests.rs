@@ -317,7 +317,8 @@ fn wrong_archives() -> Vec<(Vec<u8>, &'static str)> {
     let text = whole.to_json();
     let files: Vec<_> =
         whole.files().map(|file| (file.path.clone(), contents(&file.path))).collect();
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    type Entries = Vec<(String, Vec<u8>)>;
+    let with = |change: &dyn Fn(&mut Entries)| {
         let mut all = vec![(MANIFEST.to_owned(), text.clone().into_bytes())];
         all.extend(files.iter().cloned());
         change(&mut all);
