@@ -234,7 +234,11 @@ impl StagePlan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-        writeln!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
+        write!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
+        match mebibytes(self.held_bytes) {
+            0 => writeln!(f)?,
+            held => writeln!(f, ", {held} MiB of images that came in")?,
+        }
         writeln!(
             f,
             "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",

@@ -233,7 +233,8 @@ fn what_is_added_is_rounded_up_to_whole_tokens() {
     let request = |width, height| Request { width, height, ..Request::default() };
     let image = RgbImage::from_fn(64, 48, |x, y| Rgb([(3 * x) as u8, (5 * y) as u8, 7]));
     // What is added; what the request says; the canvas; the result; where the image lies in it.
-    let cases: [([u32; 4], [Option<u32>; 2], [u32; 2], [u32; 2], [u32; 2]); 9] = [
+    type Case = ([u32; 4], [Option<u32>; 2], [u32; 2], [u32; 2], [u32; 2]);
+    let cases: [Case; 9] = [
         ([0, 0, 16, 0], [None, None], [80, 48], [80, 48], [0, 0]),
         ([0, 0, 10, 0], [None, None], [80, 48], [80, 48], [0, 0]),
         ([0, 0, 20, 0], [None, None], [96, 48], [96, 48], [0, 0]),
