@@ -74,7 +74,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (
             &["edit", "house.png", "a", "--alpha"],
             1,
-            "error: house.png: expected a picture with an alpha channel",
+            "error: house.png: expected an image with an alpha channel",
         ),
         (&["edit", "house.png", "a", "--alpha", "--box", "0,0,9,9"], 2, "cannot be used with"),
         (
@@ -398,7 +398,7 @@ fn a_job_that_was_changed_or_whose_image_was_is_refused() {
     fs::write(root.path().join("job.json"), &job).expect("written");
     succeed(root.path(), &["resume", "job.json"]);
     RgbImage::new(9, 9).save(root.path().join("house.png")).expect("written");
-    refused("the picture was changed");
+    refused("the image was changed");
     fs::remove_file(root.path().join("job.json")).expect("there");
     refused("error: job.json: ");
 }
