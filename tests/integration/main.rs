@@ -7,6 +7,7 @@ mod checkpoints;
 mod exactness;
 mod grids;
 mod images;
+mod images_in;
 mod jobs;
 mod kernels;
 mod memory;

@@ -54,6 +54,7 @@ pub(crate) enum Event<'a> {
 pub(crate) struct PlanOf {
     budget_bytes: u64,
     threads: usize,
+    held_bytes: u64,
     stages: Vec<PlannedStage>,
     peak_rss_bytes: u64,
     peak_anonymous_bytes: u64,
@@ -133,6 +134,7 @@ impl<'a> Event<'a> {
         Self::Plan(PlanOf {
             budget_bytes: plan.budget_bytes,
             threads: plan.threads,
+            held_bytes: plan.held_bytes,
             stages: stages.collect(),
             peak_rss_bytes: plan.peak_rss_bytes(),
             peak_anonymous_bytes: plan.peak_anonymous_bytes(),
@@ -243,6 +245,7 @@ pub(crate) mod tests {
             Event::Plan(PlanOf {
                 budget_bytes: 1,
                 threads: 2,
+                held_bytes: 3,
                 stages: vec![],
                 peak_rss_bytes: 3,
                 peak_anonymous_bytes: 4,

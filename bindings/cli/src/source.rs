@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use pocketmuse::{Source, pixels};
+use image::RgbImage;
+use pocketmuse::{Budget, Source, pixels};
 use pocketmuse_package::{Digest, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::args::SourceArgs;
+use crate::{args::SourceArgs, console::Console};
 
 /// The files of an edit and what is repainted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,17 +84,31 @@ impl SourceFiles {
         files.into_iter().flatten().map(|file| file.path.as_path())
     }
 
-    /// Reads the image, and the mask if one is asked for.
+    /// Reads the image, and the mask if one is asked for, within `memory`. What people should know
+    /// of them is added to `warnings`.
     ///
     /// # Errors
     ///
-    /// `Io` or `BadInput` for a file, changed ones too; `BadRequest` for a box outside the image.
-    pub(crate) fn open(&self) -> Result<Source> {
+    /// `Io` or `BadInput` for a file, changed ones too; `NotEnoughMemory` for one that needs more;
+    /// `BadRequest` for a box outside the image.
+    pub(crate) fn open(
+        &self,
+        memory: Option<Budget>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Source> {
+        let most_bytes = most_bytes(memory);
         let path = self.image.check()?;
-        let read = pixels::read(path)?;
+        let read = pixels::read_within(path, most_bytes)?;
+        warnings.extend(read.warnings);
+        let image_bytes = read.image.as_raw().len() as u64;
         let source = Source::new(read.image).with_paste(self.paste);
         let source = match (&self.mask, self.area, self.alpha) {
-            (Some(mask), ..) => Ok(source.with_mask(pixels::read_mask(mask.check()?)?.image)),
+            (Some(mask), ..) => {
+                let left = most_bytes.saturating_sub(image_bytes);
+                let mask = pixels::read_mask_within(mask.check()?, left)?;
+                warnings.extend(mask.warnings);
+                Ok(source.with_mask(mask.image))
+            }
             (_, Some(area), _) => source.with_box(area),
             (_, _, true) => match read.opacity {
                 Some(opacity) => Ok(source.with_opacity(opacity)),
@@ -108,6 +123,29 @@ impl SourceFiles {
             Some(sides) => source.extended(sides),
             None => Ok(source),
         }
+    }
+}
+
+/// Reads an image within `memory`, and warns of what people should know of it.
+///
+/// # Errors
+///
+/// As for [`pixels::read_within`] and [`Console::warning`].
+pub(crate) fn read_image(
+    path: &Path,
+    memory: Option<Budget>,
+    console: &Console,
+) -> Result<RgbImage> {
+    let read = pixels::read_within(path, most_bytes(memory))?;
+    read.warnings.iter().try_for_each(|warning| console.warning(warning))?;
+    Ok(read.image)
+}
+
+/// The bytes of a budget that says some.
+fn most_bytes(memory: Option<Budget>) -> u64 {
+    match memory {
+        Some(Budget::Bytes(bytes)) => bytes,
+        Some(Budget::Auto) | None => u64::MAX,
     }
 }
 

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use pocketmuse::{
-    Job, Manifest, Origin, Output, Pipeline, Request, Source, job::State, request::MAX_IMAGES,
+    Job, Manifest, Options, Origin, Output, Pipeline, Plan, Request, Source, job::State,
+    request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
@@ -23,6 +24,8 @@ pub(crate) struct Task {
     pub(crate) request: Request,
     /// What an edit starts from.
     pub(crate) source: Option<Source>,
+    /// What people should know of the files of that.
+    pub(crate) warnings: Vec<String>,
     /// Where a job that was stopped goes on.
     pub(crate) state: Option<State>,
     /// The package that its images are made with.
@@ -61,6 +64,10 @@ impl Task {
         let base =
             if wish.changes.variation.is_some() { to_vary(base, made_by.as_ref()) } else { base };
         let request = wish.request(base);
+        let is_edit = request.strength.is_some() && request.variation.is_none();
+        if let Some(path) = wish.from.as_deref().filter(|_| is_edit && source.is_none()) {
+            return Err(needs_its_image(path));
+        }
         let images = request.num_images_per_prompt as usize;
         let all = wish.num_images_per_prompt.is_some() || wish.changes.variation.is_some();
         let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
@@ -90,9 +97,12 @@ impl Task {
     }
 
     fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
+        let mut warnings = Vec::new();
+        let open = |files: &SourceFiles| files.open(order.package.run.memory, &mut warnings);
         Ok(Self {
+            source: job.source.as_ref().map(open).transpose()?,
+            warnings,
             keeper: order.job.as_deref().map(|path| JobKeeper::new(path, &job)).transpose()?,
-            source: job.source.as_ref().map(SourceFiles::open).transpose()?,
             request: job.request,
             state: job.state,
             package: PackageArgs {
@@ -109,16 +119,29 @@ impl Task {
         })
     }
 
-    /// The request with every default filled in, checked as far as that needs no graph.
+    /// Checks the request as far as that needs no graph.
     ///
     /// # Errors
     ///
     /// `BadRequest` for a value out of range or one that does not fit the model or the image to
     /// edit.
-    pub(crate) fn check(&self, manifest: &Manifest) -> Result<Request> {
-        match &self.source {
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<()> {
+        let resolved = match &self.source {
             Some(source) => source.resolve(&self.request, manifest),
             None => self.request.resolve(manifest),
+        };
+        resolved.map(drop)
+    }
+
+    /// What it will take.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plan::new`].
+    pub(crate) fn plan(&self, manifest: &Manifest, options: &Options) -> Result<Plan> {
+        match &self.source {
+            Some(source) => Plan::of_edit(manifest, &self.request, source, options),
+            None => Plan::new(manifest, &self.request, options),
         }
     }
 
@@ -160,6 +183,15 @@ impl Task {
         }
         Ok(self.outputs.files())
     }
+}
+
+fn needs_its_image(path: &Path) -> Error {
+    let path = path.display();
+    let detail = format!(
+        "expected an image to edit, found the request of {path} alone, which an edit made: `edit \
+         IMAGE --from {path}` makes it again of the same image"
+    );
+    Error::new(ErrorKind::BadRequest, "strength", detail)
 }
 
 fn no_such_image() -> Error {

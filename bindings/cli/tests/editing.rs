@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use image::{GenericImageView as _, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
+use image::{ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use tempfile::TempDir;
 
 use support::{run, succeed};
@@ -74,7 +74,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         (
             &["edit", "house.png", "a", "--alpha"],
             1,
-            "error: house.png: expected a picture with an alpha channel",
+            "error: house.png: expected an image with an alpha channel",
         ),
         (&["edit", "house.png", "a", "--alpha", "--box", "0,0,9,9"], 2, "cannot be used with"),
         (
@@ -164,96 +164,6 @@ fn outside_the_mask_every_byte_stays() {
         root.path(),
         &["edit", "house.png", "a", "--mask", "full.png", "--num-inference-steps=2", "-o", "a.png"],
     );
-}
-
-#[test]
-fn outpainting_keeps_the_image_and_paints_around_it() {
-    let root = folder();
-    let original = open(root.path(), "house.png").view(32, 32, 64, 48).to_image();
-    original.save(root.path().join("small.png")).expect("written");
-    let (token, [across, down]) = (16, [64, 48]);
-    // What is added, the result's sides, and where the image's corner is in it.
-    let cases: [(&str, [u32; 4], [u32; 2]); 6] = [
-        ("left=32", [32, 0, 0, 0], [32, 0]),
-        ("top=32", [0, 32, 0, 0], [0, 32]),
-        ("right=48", [0, 0, 48, 0], [0, 0]),
-        ("bottom=16", [0, 0, 0, 16], [0, 0]),
-        ("left=16,top=32,right=32,bottom=16", [16, 32, 32, 16], [16, 32]),
-        // 84 pixels are five tokens and 4 pixels, cut off at both sides evenly.
-        ("left=20", [16, 0, 0, 0], [18, 0]),
-    ];
-    for (extend, [left, top, right, bottom], corner) in cases {
-        let words = [
-            "edit",
-            "small.png",
-            "a red house",
-            "--seed=2",
-            "--num-inference-steps=3",
-            "-o",
-            "a.png",
-        ];
-        assert_eq!(succeed(root.path(), &[&words[..], &["--extend", extend]].concat()), "a.png\n");
-        let made = open(root.path(), "a.png");
-        assert_eq!(made.dimensions(), (left + across + right, top + down + bottom), "{extend}");
-        let (mut kept, mut painted) = (0, 0);
-        for (x, y, pixel) in made.enumerate_pixels() {
-            let [at_x, at_y] =
-                [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
-            // Outside of it, its border.
-            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32);
-            // How far from what is added: only a side that grows has an edge.
-            let off = |at: i64, first: u32, extent: i64, last: u32| {
-                let from_first = if first > 0 { at } else { i64::MAX };
-                let from_last = if last > 0 { extent - 1 - at } else { i64::MAX };
-                from_first.min(from_last)
-            };
-            let off =
-                off(at_x, left, across.into(), right).min(off(at_y, top, down.into(), bottom));
-            if off >= token {
-                assert_eq!(*pixel, before, "{extend}: {x}, {y}");
-                kept += 1;
-            } else if off < 0 {
-                painted += u32::from(*pixel != before);
-            }
-        }
-        let added = made.width() * made.height() - across * down;
-        assert!(
-            kept >= 16 * 16 && 2 * painted > added,
-            "{extend}: {kept} kept, {painted} of {added} painted"
-        );
-    }
-}
-
-#[test]
-fn absurd_sizes_around_an_image_are_refused() {
-    let root = folder();
-    let before = fs::read_dir(root.path()).expect("readable").count();
-    let sides =
-        "error: extend: expected some pixels, and sides of at most 4096 with the picture, found";
-    let cases: [(&[&str], String); 9] = [
-        (&["left=0"], format!("{sides} 128 x 128")),
-        (&["left=3969"], format!("{sides} 4097 x 128")),
-        (&["top=4294967295"], format!("{sides} 128 x 4294967423")),
-        (&["top=4294967295,bottom=4294967295"], format!("{sides} 128 x 8589934718")),
-        (&["left=-1"], "expected 0 to 4294967295 pixels at the left, found \"-1\"".to_owned()),
-        (
-            &["bottom=4294967296"],
-            "expected 0 to 4294967295 pixels at the bottom, found \"4294967296\"".to_owned(),
-        ),
-        (&["right=1.5"], "expected 0 to 4294967295 pixels at the right, found \"1.5\"".to_owned()),
-        (&["up=16"], "expected sides such as left=64,top=32, found \"up=16\"".to_owned()),
-        (
-            &["left=3968,top=3968", "--memory=400MB"],
-            "error: memory: expected a budget of at least".to_owned(),
-        ),
-    ];
-    for (words, message) in cases {
-        let output = run(root.path(), &[&["edit", "house.png", "a", "--extend"], words].concat());
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
-        assert!(stderr.contains(&message), "{words:?}: expected {message:?}, found {stderr:?}");
-        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), before, "{words:?}");
-    }
 }
 
 #[test]
@@ -488,7 +398,7 @@ fn a_job_that_was_changed_or_whose_image_was_is_refused() {
     fs::write(root.path().join("job.json"), &job).expect("written");
     succeed(root.path(), &["resume", "job.json"]);
     RgbImage::new(9, 9).save(root.path().join("house.png")).expect("written");
-    refused("the picture was changed");
+    refused("the image was changed");
     fs::remove_file(root.path().join("job.json")).expect("there");
     refused("error: job.json: ");
 }

@@ -12,7 +12,7 @@ use crate::{
         demand::{Demand, StageDemand},
     },
     package::Options,
-    request::{Job, Request},
+    request::{Job, Request, source::Source},
 };
 
 /// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps. This and
@@ -36,6 +36,8 @@ pub struct Plan {
     pub threads: usize,
     /// The stages, in the order they run.
     pub stages: Vec<StagePlan>,
+    /// What is held of images that came in, whatever stage runs.
+    pub held_bytes: u64,
 }
 
 /// How one stage is loaded, and the memory held while it is there.
@@ -74,6 +76,21 @@ impl Plan {
         Self::within(manifest, &Job::new(request, manifest)?, options, options.memory.bytes())
     }
 
+    /// As [`Self::new`], for an edit: its images count, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn of_edit(
+        manifest: &Manifest,
+        request: &Request,
+        source: &Source,
+        options: &Options,
+    ) -> Result<Self> {
+        let job = source.job(request, manifest)?;
+        Self::within(manifest, &job, options, options.memory.bytes())
+    }
+
     /// As [`Self::new`], for a budget that comes to `budget_bytes`.
     pub(crate) fn within(
         manifest: &Manifest,
@@ -94,7 +111,8 @@ impl Plan {
             Some(StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) })
         });
         let stages = stages.collect();
-        let mut plan = Self { budget_bytes, threads: options.threads(), stages };
+        let (threads, held_bytes) = (options.threads(), job.held_bytes);
+        let mut plan = Self { budget_bytes, threads, stages, held_bytes };
         plan.predict();
         if plan.peak_rss_bytes() > budget_bytes {
             let [smallest, budget] =
@@ -165,7 +183,7 @@ impl Plan {
     /// Fills in the peaks. Before the first image less is held: the peaks are those of the images
     /// after it.
     fn predict(&mut self) {
-        let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES;
+        let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES + self.held_bytes;
         let kept: Vec<_> = self
             .stages
             .iter()
@@ -216,7 +234,11 @@ impl StagePlan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-        writeln!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
+        write!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
+        match mebibytes(self.held_bytes) {
+            0 => writeln!(f)?,
+            held => writeln!(f, ", {held} MiB of images that came in")?,
+        }
         writeln!(
             f,
             "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",

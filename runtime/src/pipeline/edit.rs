@@ -1,11 +1,13 @@
 //! The image that a job starts from or becomes, brought to the job's size; its tokens with noise;
 //! and the pixels that were to stay, put back. Knows no graph.
 
-use image::RgbImage;
-use pocketmuse_package::{Digest, Error, ErrorKind, Manifest, Result};
+use std::borrow::Cow;
+
+use image::{RgbImage, imageops};
+use pocketmuse_package::{Digest, Manifest, Result};
 
 use crate::{
-    pixels::{Fit, REPAINT, paste},
+    pixels::{Fit, REPAINT, paste, paste_inside},
     request::{
         Job, Request,
         fitted::{FittedSource, Mask},
@@ -22,22 +24,31 @@ use crate::{
 /// `BadRequest` for a wrong request, or if the mask asks for nothing.
 pub(super) fn edit_job(request: &Request, source: &Source, manifest: &Manifest) -> Result<Job> {
     let job = source.job(request, manifest)?;
+    let whole = source.whole(job.canvas_size(), &manifest.model);
+    let extension = whole.as_ref().map(|(_, extension)| *extension);
+    let source = whole.map_or(Cow::Borrowed(source), |(grown, _)| grown);
     let fit = fit(&source.image, &job);
     let mask = source.mask.as_ref().map(|mask| {
         let [rows, columns] = job.grid.map(|side| side as u32);
         let tokens = fit.mask(mask, [columns, rows]);
+        let is_added =
+            |at| extension.is_some_and(|known| known.is_added_in(at, job.pixels_per_token));
         Mask {
-            pixels: source.paste.then(|| fit.mask(mask, size(&job))),
-            tokens: tokens.iter().map(|value| *value >= REPAINT).collect(),
+            pixels: source.paste.then(|| fit.mask(mask, job.canvas_size())),
+            tokens: tokens
+                .enumerate_pixels()
+                .map(|(x, y, value)| value.0[0] >= REPAINT || is_added([x, y]))
+                .collect(),
             feather: job.pixels_per_token,
         }
     });
     if mask.as_ref().is_some_and(|mask| mask.masked() == 0) {
-        let detail = "expected white where the image is to be repainted, at least half of one token, found less";
-        return Err(Error::new(ErrorKind::BadRequest, "mask", detail));
+        return Err(source.asks_for_nothing());
     }
-    let source = FittedSource::new(fit.picture(&source.image), mask);
-    Ok(Job { source: Some(source), ..job })
+    let is_cropped = job.size() != [1, 0].map(|axis| job.canvas_size()[axis] as usize);
+    let crop = extension.filter(|_| is_cropped).map(|whole| source.corner(&whole));
+    let fitted = FittedSource::new(fit.picture(&source.image), mask);
+    Ok(Job { source: Some(FittedSource { extension, crop, ..fitted }), ..job })
 }
 
 /// The job of a video, with its end brought to the job's size.
@@ -51,14 +62,8 @@ pub(super) fn video_job(request: &Request, video: &Video, manifest: &Manifest) -
     Ok(Job { video: Some(Video { end, ..video.clone() }), ..job })
 }
 
-/// Width and height of a job's images, in pixels.
-fn size(job: &Job) -> [u32; 2] {
-    let [rows, columns] = job.grid.map(|side| side as u32);
-    [columns, rows].map(|side| side * job.pixels_per_token)
-}
-
 fn fit(image: &RgbImage, job: &Job) -> Fit {
-    Fit::new([image.width(), image.height()], size(job))
+    Fit::new([image.width(), image.height()], job.canvas_size())
 }
 
 /// An image as the encoder reads it: `[3, height, width]`, 0 to 1, and its height and width.
@@ -94,14 +99,22 @@ pub(super) fn canvas(job: &Job, source: &FittedSource, tokens: &[u32]) -> Canvas
     canvas
 }
 
-/// An image with the pixels that were to stay.
+/// An image with the pixels that were to stay, cropped to what was asked for.
 pub(super) fn paste_known(job: &Job, mut edited: RgbImage) -> RgbImage {
-    let source =
-        job.source.as_ref().and_then(|source| Some((&source.image, source.mask.as_ref()?)));
-    if let Some((known, Mask { pixels: Some(mask), feather, .. })) = source {
-        paste(&mut edited, known, mask, *feather);
+    let Some(source) = &job.source else { return edited };
+    let known = &source.image;
+    match (&source.mask, &source.extension) {
+        (Some(Mask { pixels: Some(mask), feather, .. }), Some(extension)) => {
+            paste_inside(&mut edited, known, mask, *feather, extension);
+        }
+        (Some(Mask { pixels: Some(mask), feather, .. }), None) => {
+            paste(&mut edited, known, mask, *feather);
+        }
+        _ => (),
     }
-    edited
+    let Some([left, top]) = source.crop else { return edited };
+    let [height, width] = job.size().map(|side| side as u32);
+    imageops::crop_imm(&edited, left, top, width, height).to_image()
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Colours {
         Ok(Self { profile })
     }
 
-    /// Whether they are of four inks, which only [`Self::from_inks`] converts.
+    /// Whether they are of four inks, which only [`Self::mix_inks`] converts.
     pub(super) fn are_inks(&self) -> bool {
         self.profile.color_space == DataColorSpace::Cmyk
     }
@@ -214,7 +214,7 @@ impl Colours {
     /// # Errors
     ///
     /// A sentence, if the profile has no conversion.
-    pub(super) fn from_inks(&self, inks: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn mix_inks(&self, inks: &[u8]) -> Result<Vec<u8>, String> {
         let wrong = |error: CmsError| error.to_string();
         let transform = u8::transform(&self.profile, Layout::Rgba, Layout::Rgb).map_err(wrong)?;
         let mut rgb = vec![0; inks.len() / 4 * 3];
@@ -270,4 +270,130 @@ fn hlg(number: f64) -> f64 {
     let scene =
         if number <= 0.5 { number * number / 3.0 } else { (((number - c) / a).exp() + b) / 12.0 };
     scene.powf(1.2) / HLG_WHITE
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, ImageBuffer, LumaA, Rgb, RgbImage, Rgba};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(profile: &ColorProfile) -> Colours {
+        Colours::of_profile(&profile.encode().expect("encoded")).expect("a profile")
+    }
+
+    fn shades() -> RgbImage {
+        RgbImage::from_fn(16, 16, |x, y| Rgb([(17 * x) as u8, (17 * y) as u8, 128]))
+    }
+
+    #[test]
+    fn srgb_keeps_every_byte_and_others_move() {
+        let image = DynamicImage::from(shades());
+        for (name, profile, moves) in [
+            ("sRGB", ColorProfile::new_srgb(), false),
+            ("Display P3", ColorProfile::new_display_p3(), true),
+            ("Adobe RGB", ColorProfile::new_adobe_rgb(), true),
+            ("ProPhoto", ColorProfile::new_pro_photo_rgb(), true),
+            ("BT.2020", ColorProfile::new_bt2020(), true),
+        ] {
+            let found = read(&profile).to_srgb(image.clone()).map_err(|(_, why)| why);
+            assert_eq!(found.expect(name) != image, moves, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_same_colour_comes_out_of_every_depth() {
+        // numpy: linear = ((c / 255 + 0.055) / 1.055) ** 2.4, then the rows [1.2249, -0.2247, 0],
+        // [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979], and back: (216, 69, 17)
+        let colours = read(&ColorProfile::new_display_p3());
+        let deep = |value: u16| value * 257;
+        let images: [DynamicImage; 4] = [
+            RgbImage::from_pixel(3, 2, Rgb([200, 80, 40])).into(),
+            ImageBuffer::from_pixel(3, 2, Rgba([200u8, 80, 40, 7])).into(),
+            ImageBuffer::from_pixel(3, 2, Rgb([200, 80, 40].map(deep))).into(),
+            ImageBuffer::from_pixel(3, 2, Rgba([200, 80, 40, 7].map(deep))).into(),
+        ];
+        for image in images {
+            let found = colours.to_srgb(image).map_err(|(_, why)| why).expect("converted");
+            let pixel = found.to_rgba8().get_pixel(2, 1).0;
+            let alpha = if found.color().has_alpha() { 7 } else { 255 };
+            for (found, expected) in pixel.into_iter().zip([216, 69, 17, alpha]) {
+                assert!(found.abs_diff(expected) <= 2, "{pixel:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn grey_has_its_own_gamma_and_takes_rgb_profiles_too() {
+        let grey = || GrayImage::from_pixel(2, 2, image::Luma([100])).into();
+        let of = |profile: ColorProfile, image: DynamicImage| {
+            let found = read(&profile).to_srgb(image).map_err(|(_, why)| why);
+            found.map(|image| image.to_rgb8().get_pixel(1, 1).0)
+        };
+        let linear = || ColorProfile::new_gray_with_gamma(1.0);
+        assert_eq!(of(linear(), grey()), Ok([168; 3])); // (100/255)^(1/2.4) * 1.055 - 0.055
+        let with_alpha = ImageBuffer::from_pixel(2, 2, LumaA([100u8, 3])).into();
+        assert_eq!(of(linear(), with_alpha), Ok([168; 3]));
+        let deep = ImageBuffer::from_pixel(2, 2, image::Luma([25_700u16])).into();
+        assert_eq!(of(linear(), deep), Ok([168; 3]));
+        assert_eq!(of(ColorProfile::new_srgb(), grey()), Ok([100; 3]));
+        assert_eq!(of(ColorProfile::new_display_p3(), grey()), Ok([100; 3]));
+        let colourful = of(linear(), shades().into()).expect_err("another number of channels");
+        assert_eq!(colourful, "expected colours of Gray, found an image of RGB");
+    }
+
+    /// A profile of four inks, as ICC.1 has it: a table of two entries for each ink whose lightness
+    /// falls with every ink.
+    fn inks() -> Vec<u8> {
+        let mut table = b"mft1\0\0\0\0\x04\x03\x02\0".to_vec();
+        for at in 0..9 {
+            table.extend(if at % 4 == 0 { 65_536i32 } else { 0 }.to_be_bytes());
+        }
+        (0..4).for_each(|_| table.extend(0..=255u8));
+        for inks in 0..16u32 {
+            table.extend([255 - (inks.count_ones() * 63) as u8, 128, 128]);
+        }
+        (0..3).for_each(|_| table.extend(0..=255u8));
+        let mut profile = vec![0; 128];
+        profile[8] = 2;
+        for (at, word) in [(12, b"prtr"), (16, b"CMYK"), (20, b"Lab "), (36, b"acsp")] {
+            profile[at..at + 4].copy_from_slice(word);
+        }
+        for (at, number) in [(68, 63_190u32), (72, 65_536), (76, 54_061)] {
+            profile[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        }
+        profile.extend(1u32.to_be_bytes());
+        profile.extend(b"A2B0");
+        profile.extend([144u32, table.len() as u32].map(u32::to_be_bytes).concat());
+        profile.extend(table);
+        let length = profile.len() as u32;
+        profile[..4].copy_from_slice(&length.to_be_bytes());
+        profile
+    }
+
+    #[test]
+    fn inks_are_mixed_as_their_profile_says() {
+        let colours = Colours::of_profile(&inks()).expect("a profile");
+        assert!(colours.are_inks());
+        let rgb = colours.mix_inks(&[0, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255]).expect("rgb");
+        let grey: Vec<u8> = rgb.as_chunks::<3>().0.iter().map(|[red, ..]| *red).collect();
+        assert!(grey[0] > 250 && (150..220).contains(&grey[1]) && grey[2] < 20, "{rgb:?}");
+        let (_, why) = colours.to_srgb(shades().into()).expect_err("no inks");
+        assert_eq!(why, "expected colours of Cmyk, found an image of RGB");
+    }
+
+    proptest! {
+        #[test]
+        fn no_damaged_profile_makes_it_panic(at: prop::sample::Index, byte: u8, length: prop::sample::Index, of_inks: bool) {
+            let mut bytes = if of_inks { inks() } else { ColorProfile::new_adobe_rgb().encode().expect("encoded") };
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes.truncate(length.index(2 * bytes.len()).max(1));
+            if let Ok(colours) = Colours::of_profile(&bytes) {
+                let _ = colours.to_srgb(shades().into());
+                let _ = colours.mix_inks(&[9; 16]);
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub use animation::Animation;
 pub use encode::to_bytes;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
-pub(crate) use paste::{REPAINT, paste};
+pub(crate) use paste::{REPAINT, paste, paste_inside};
 pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
 pub use rgba::{Alpha, Rgba, write_rgba};
 pub use text::{note_in, read_note, read_request};

@@ -1,7 +1,12 @@
 //! Pixels that were to stay come back into an edited picture, with a feathered edge. Knows no
 //! model.
 
-use image::{GrayImage, Luma, RgbImage};
+use image::{
+    GrayImage, Luma, RgbImage,
+    imageops::{crop_imm, replace},
+};
+
+use crate::request::extension::Extension;
 
 /// A mask's pixel is to be repainted from this brightness on, as in the reference: half of 255.
 pub(crate) const REPAINT: u8 = 128;
@@ -20,6 +25,46 @@ pub(crate) fn paste(edited: &mut RgbImage, known: &RgbImage, mask: &GrayImage, f
                 / 255) as u8;
         }
     }
+}
+
+/// As [`paste`], for an image that `extension` adds pixels to, which all are repainted: the image's own
+/// pixels come back up to its border, but for what `mask` asks for inside it.
+///
+/// So that no seam shows, the added pixels next to the border are shifted by what the border's pixel
+/// differs from what `edited` had there, less and less over `feather` pixels.
+pub(crate) fn paste_inside(
+    edited: &mut RgbImage,
+    known: &RgbImage,
+    mask: &GrayImage,
+    feather: u32,
+    extension: &Extension,
+) {
+    let ([left, top], [width, height]) = (extension.corner(), extension.image());
+    let before = crop_imm(edited, left, top, width, height).to_image();
+    let mut inside = before.clone();
+    paste(
+        &mut inside,
+        &crop_imm(known, left, top, width, height).to_image(),
+        &crop_imm(mask, left, top, width, height).to_image(),
+        feather,
+    );
+    for (x, y, pixel) in edited.enumerate_pixels_mut() {
+        let border = |at: u32, first: u32, extent: u32| at.clamp(first, first + extent - 1);
+        let (border_x, border_y) = (border(x, left, width), border(y, top, height));
+        let distance = x.abs_diff(border_x).max(y.abs_diff(border_y));
+        let share = (feather + 1).saturating_sub(distance);
+        if distance == 0 || share == 0 {
+            continue;
+        }
+        let [now, was] =
+            [&inside, &before].map(|image| image.get_pixel(border_x - left, border_y - top).0);
+        for (channel, value) in pixel.0.iter_mut().enumerate() {
+            let shift = f64::from(now[channel]) - f64::from(was[channel]);
+            let shifted = f64::from(*value) + shift * f64::from(share) / f64::from(feather + 1);
+            *value = shifted.round().clamp(0.0, 255.0) as u8;
+        }
+    }
+    replace(edited, &inside, left.into(), top.into());
 }
 
 /// 255 in the mask, 0 from `feather` pixels off, evenly falling between.
@@ -90,6 +135,28 @@ mod tests {
         let mut edited = RgbImage::from_pixel(3, 1, Rgb([9; 3]));
         paste(&mut edited, &RgbImage::from_pixel(3, 1, Rgb([5; 3])), &mask(3, 1, &[(1, 0)]), 0);
         assert_eq!(edited.as_raw(), &[5, 5, 5, 9, 9, 9, 5, 5, 5]);
+    }
+
+    #[test]
+    fn an_image_comes_back_whole_and_no_seam_shows_around_it() {
+        let extension = Extension::new([3, 2], [4, 1, 0, 0], 4096).expect("small");
+        let (mut edited, known) =
+            (RgbImage::from_pixel(7, 3, Rgb([100; 3])), RgbImage::from_pixel(7, 3, Rgb([160; 3])));
+        paste_inside(&mut edited, &known, &GrayImage::new(7, 3), 2, &extension);
+        let rows: Vec<Vec<u8>> =
+            edited.rows().map(|row| row.map(|pixel| pixel.0[0]).collect()).collect();
+        assert_eq!(rows[0], [100, 100, 120, 140, 140, 140, 140]);
+        assert_eq!(rows[1], [100, 100, 120, 140, 160, 160, 160]);
+        assert_eq!(rows[2], rows[1]);
+    }
+
+    #[test]
+    fn what_is_repainted_inside_gives_no_shift() {
+        let extension = Extension::new([2, 1], [2, 0, 0, 0], 4096).expect("small");
+        let (mut edited, known) =
+            (RgbImage::from_pixel(4, 1, Rgb([100; 3])), RgbImage::from_pixel(4, 1, Rgb([160; 3])));
+        paste_inside(&mut edited, &known, &mask(4, 1, &[(0, 0), (2, 0)]), 0, &extension);
+        assert_eq!(edited.iter().step_by(3).copied().collect::<Vec<_>>(), [100, 100, 100, 160]);
     }
 
     proptest! {

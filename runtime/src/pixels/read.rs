@@ -147,14 +147,20 @@ fn decode_trusting(mut bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
     decoder.set_limits(limits_of(claim.decoder_bytes())).map_err(failed)?;
     let orientation =
         metadata.orientation.map_or_else(|| decoder.orientation(), Ok).map_err(failed)?;
-    let (colours, mut warnings) = colours(&metadata, &mut decoder);
+    let (colours, mut warnings) = colours(&metadata);
     warnings.splice(0..0, metadata.warnings);
 
-    let mut image = match &colours {
-        Some(colours) if colours.are_inks() => {
-            mix(colours, format, &bytes, &claim)?.map_or_else(|| pixels(decoder), Ok)?
+    let inks = colours.as_ref().filter(|colours| colours.are_inks());
+    let mixed = inks.map(|colours| mix(colours, format, &bytes, &claim)).transpose()?.flatten();
+    if inks.is_some() && mixed.is_none() {
+        warnings.push(ignored("expected an image of four inks, found another"));
+    }
+    let mut image = match mixed {
+        Some(image) => {
+            drop(decoder);
+            image
         }
-        _ => pixels(decoder)?,
+        None => pixels(decoder)?,
     };
     let is_cut_short = match metadata.end {
         Some(End::TooEarly) => true,
@@ -194,7 +200,7 @@ fn ignored(why: &str) -> String {
 
 /// The colours of an image that says so: by `cICP`, which goes before a profile. What cannot be
 /// used is ignored with a warning.
-fn colours(metadata: &Metadata, decoder: &mut impl ImageDecoder) -> (Option<Colours>, Vec<String>) {
+fn colours(metadata: &Metadata) -> (Option<Colours>, Vec<String>) {
     let mut warnings = Vec::new();
     if let Some(cicp) = metadata.cicp {
         match Colours::of_cicp(cicp) {
@@ -202,9 +208,8 @@ fn colours(metadata: &Metadata, decoder: &mut impl ImageDecoder) -> (Option<Colo
             Err(why) => warnings.push(format!("the image's cICP is ignored: {why}")),
         }
     }
-    let profile = metadata.profile.clone().or_else(|| decoder.icc_profile().ok().flatten());
-    let colours = profile.and_then(|profile| {
-        Colours::of_profile(&profile).map_err(|why| warnings.push(ignored(&why))).ok()
+    let colours = metadata.profile.as_ref().and_then(|profile| {
+        Colours::of_profile(profile).map_err(|why| warnings.push(ignored(&why))).ok()
     });
     (colours, warnings)
 }
@@ -218,7 +223,7 @@ fn mix(
 ) -> Result<Option<DynamicImage>> {
     let most = usize::try_from(claim.decoder_bytes()).unwrap_or(usize::MAX);
     let Some(inks) = inks::read(format, bytes, most).map_err(failed)? else { return Ok(None) };
-    let rgb = colours.from_inks(&inks).map_err(failed)?;
+    let rgb = colours.mix_inks(&inks).map_err(failed)?;
     let [width, height] = claim.size;
     let image = RgbImage::from_raw(width, height, rgb)
         .ok_or_else(|| wrong("expected an image, found another number of pixels than it says"))?;

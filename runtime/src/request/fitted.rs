@@ -3,11 +3,17 @@
 use image::{GrayImage, RgbImage};
 use pocketmuse_package::Digest;
 
+use super::extension::Extension;
+
 /// A source brought to the size of a job's images.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FittedSource {
     pub(crate) image: RgbImage,
     pub(crate) mask: Option<Mask>,
+    /// Where the image lies if pixels were added around it, each of them its own.
+    pub(crate) extension: Option<Extension>,
+    /// Left and top of what was asked for, if that is cropped.
+    pub(crate) crop: Option<[u32; 2]>,
     /// Stands for all of it.
     pub(crate) digest: Digest,
 }
@@ -30,7 +36,7 @@ impl FittedSource {
             bytes.extend(mask.tokens.iter().map(|repaint| u8::from(*repaint)));
             bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
         }
-        Self { digest: Digest::of(&bytes), image, mask }
+        Self { digest: Digest::of(&bytes), image, mask, extension: None, crop: None }
     }
 
     /// The part of the tokens that is repainted; 1 without a mask.

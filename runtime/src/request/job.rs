@@ -44,6 +44,9 @@ pub struct Job {
     pub(crate) saved: Option<Saved>,
     /// Of a video: how the image moves. Its end, if it has one, is of the size of the frames.
     pub(crate) video: Option<Video>,
+    /// What the images that it starts from take as long as it is there, as they were given and as
+    /// they were fitted.
+    pub(crate) held_bytes: u64,
 }
 
 /// A job as it was saved after a step.
@@ -148,6 +151,7 @@ impl Job {
             source: None,
             saved: None,
             video: None,
+            held_bytes: 0,
         })
     }
 
@@ -182,9 +186,15 @@ impl Job {
         self.request.num_images_per_prompt as usize
     }
 
-    /// The image's height and width in pixels.
+    /// The image's height and width in pixels: less than its tokens have if it is cropped.
     pub fn size(&self) -> [usize; 2] {
         [self.request.height, self.request.width].map(|side| side.unwrap_or_default() as usize)
+    }
+
+    /// Width and height of all tokens in pixels.
+    pub(crate) fn canvas_size(&self) -> [u32; 2] {
+        let [rows, columns] = self.grid.map(|side| side as u32);
+        [columns, rows].map(|side| side * self.pixels_per_token)
     }
 
     /// Rows and columns of tokens that the networks see: the grid with its margin.
@@ -199,10 +209,9 @@ impl Job {
 
     /// Width, height, the crop's two numbers and the aesthetic score, as the model is told.
     pub(crate) fn micro_conds(&self) -> [f32; 5] {
-        let Request { width, height, crop_coordinates: [left, top], aesthetic_score, .. } =
-            self.request;
-        let side = |side: Option<u32>| side.unwrap_or_default() as f32;
-        [side(width), side(height), left as f32, top as f32, aesthetic_score]
+        let Request { crop_coordinates: [left, top], aesthetic_score, .. } = self.request;
+        let [width, height] = self.canvas_size().map(|side| side as f32);
+        [width, height, left as f32, top as f32, aesthetic_score]
     }
 
     /// The part of the tokens that is masked before the first step, 0 to 1: 1 unless a mask says

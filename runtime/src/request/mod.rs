@@ -2,6 +2,7 @@
 //! no network.
 
 mod budget;
+pub(crate) mod extension;
 mod fields;
 pub(crate) mod fitted;
 pub(crate) mod job;

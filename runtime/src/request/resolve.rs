@@ -31,7 +31,7 @@ impl Source {
     /// The size is `height` and `width` where given; one alone brings the other by the image's
     /// proportions. Else it is the image's own, or, if the model's own images have fewer
     /// pixels, the size with its proportions and as many as those. Sides are rounded down to whole
-    /// tokens.
+    /// tokens, or up if pixels were added.
     ///
     /// # Errors
     ///
@@ -42,7 +42,10 @@ impl Source {
 
     /// The job of an edit, which lacks the fitted source yet.
     pub(crate) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
-        let [width, height] = self.size(request, &manifest.model);
+        let exact = self.exact_size(request);
+        let open = Request { width: None, height: None, ..request.clone() };
+        let sized = if exact.is_some() { &open } else { request };
+        let [width, height] = self.size(sized, &manifest.model);
         let inpaints = self.mask.is_some();
         let linear = inpaints.then_some(MaskingSchedule::Linear);
         let request = Request {
@@ -52,7 +55,14 @@ impl Source {
             masking_schedule: request.masking_schedule.or(linear),
             ..request.clone()
         };
-        Job::new(&request, manifest)
+        let mut job = Job::new(&request, manifest)?;
+        let pixels = u64::from(width) * u64::from(height);
+        let bytes_per_pixel = if inpaints { 4 } else { 3 }; // red, green, blue, and the mask
+        job.held_bytes = self.held_bytes() + bytes_per_pixel * pixels;
+        if let Some(size) = exact {
+            [job.request.width, job.request.height] = size.map(Some);
+        }
+        Ok(job)
     }
 }
 
@@ -72,7 +82,9 @@ impl Video {
         request.check_starts_from_nothing()?;
         let job = Job::new(request, manifest)?;
         self.check(&job)?;
-        Ok(Job { video: Some(self.clone()), ..job })
+        let fitted = 3 * job.size().into_iter().product::<usize>();
+        let held = self.end.as_ref().map_or(0, |end| end.as_raw().len() + fitted);
+        Ok(Job { video: Some(self.clone()), held_bytes: held as u64, ..job })
     }
 
     fn check(&self, job: &Job) -> Result<()> {

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_circle_is_found_by_its_shortest_way_and_none_where_there_is_none() {
-        let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 5] = [
             (&[("a", "b"), ("b", "c"), ("a", "c")], &[]),
             (&[("a", "a")], &[]), // a name needs itself anyway
             (&[("a", "b"), ("b", "a")], &["a b"]),

@@ -9,13 +9,15 @@ use super::{generate::GenerateArgs, values};
 const EDIT_HELP: &str = "\
 The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of \
 pixels; it is turned as
-its EXIF orientation says, and what is transparent is laid on white.
+its EXIF orientation says, its colours become sRGB, and what is transparent is laid on white.
 
 Size: --width and --height where given; one alone brings the other by the image's proportions. \
 Else the image's own
 size; if it has more pixels than the model's own images, as many as those. Sides are rounded down \
 to whole tokens, and
-what then stands over is cropped evenly from both sides.
+what then stands over is cropped evenly from both sides. With --extend sides are rounded up and \
+nothing is cropped; the
+exact size with --width or --height crops what that adds.
 
 Without a mask the whole image is remade (image to image): --strength 0.3 changes little, 1 starts \
 from scratch. With

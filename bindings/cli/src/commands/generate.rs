@@ -1,7 +1,7 @@
 //! `pocketmuse generate`, `edit` and `resume`: a prompt, and an image to start from, become image
 //! files.
 
-use pocketmuse::{Options, Plan};
+use pocketmuse::Options;
 use pocketmuse_package::Result;
 
 use super::{batch, make};
@@ -26,12 +26,12 @@ fn one(order: &Order, offline: bool, console: &Console) -> Result<()> {
 
 fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
     let found = package::find(&task.package, console)?;
-    let request = task.check(&found.manifest)?; // a wrong request fails before anything is fetched
+    task.check(&found.manifest)?; // a wrong request fails before anything is fetched
     // One image, after which the process ends.
     let options = Options { staged: true, ..package::options(&task.package) };
     if task.package.run.memory.is_some() || task.explain {
         // Nor is anything fetched when the memory is too small.
-        let plan = Plan::new(&found.manifest, &request, &options)?;
+        let plan = task.plan(&found.manifest, &options)?;
         if task.explain {
             return console.plan(&plan);
         }

@@ -11,7 +11,7 @@ use crate::{
     order,
     outputs::Outputs,
     package::{self, Opened},
-    sheet, stop, terminal,
+    sheet, source, stop, terminal,
 };
 
 /// The most images of a grid.
@@ -35,8 +35,9 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     let mut outputs = Outputs::given(vec![args.output.clone()]);
     outputs.try_first()?;
     let grid = Grid::new(args)?;
-    let source =
-        args.image.as_deref().map(pixels::read).transpose()?.map(|read| Source::new(read.image));
+    let memory = args.package.run.memory;
+    let read = |path| source::read_image(path, memory, console);
+    let source = args.image.as_deref().map(read).transpose()?.map(Source::new);
     let found = package::find(&args.package, console)?;
     let requests = grid.requests();
     requests.iter().try_for_each(|request| check(request, source.as_ref(), &found.manifest))?;

@@ -13,6 +13,7 @@ pub(super) fn make(task: &mut Task, opened: &Opened, console: &Console) -> Resul
     if let Some(warning) = task.made_by.as_ref().and_then(|made_by| differs(made_by, manifest)) {
         console.warning(&warning)?;
     }
+    task.warnings.iter().try_for_each(|warning| console.warning(warning))?;
     task.keeper.as_ref().map_or(Ok(()), |keeper| keeper.save())?;
     console.start(folder, manifest, task.request.seed)?;
 

@@ -4,10 +4,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use image::RgbImage;
 use indicatif::ProgressBar;
-use pocketmuse::{
-    Step, Video, Watch,
-    pixels::{self, Animation},
-};
+use pocketmuse::{Step, Video, Watch, pixels::Animation};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -16,7 +13,7 @@ use crate::{
     events::{Event, paths},
     order,
     package::{self, Opened},
-    stop, terminal,
+    source, stop, terminal,
 };
 
 pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
@@ -27,7 +24,9 @@ pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
 
 fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let animation = Animation::create(&args.output, Duration::from_secs_f64(1.0 / args.fps))?;
-    let end = args.end.as_deref().map(pixels::read).transpose()?.map(|read| read.image);
+    let memory = args.package.run.memory;
+    let read = |path| source::read_image(path, memory, console);
+    let end = args.end.as_deref().map(read).transpose()?;
     let video = Video { frames: args.frames, motion: args.motion, remask: args.remask, end };
     let request = order::video_request(args);
     let found = package::find(&args.package, console)?;

@@ -1,7 +1,7 @@
 //! Size, mask and noise of an edit, without a model.
 
 use image::{GrayImage, Luma, Rgb};
-use pocketmuse_package::{MaskingSchedule, Model};
+use pocketmuse_package::{ErrorKind, MaskingSchedule, Model};
 use proptest::prelude::*;
 
 use super::*;
@@ -226,6 +226,88 @@ fn known_pixels_come_back() {
         assert!(expected.is_none_or(|expected| expected == pixel), "{x}, {y}");
     }
     assert_eq!(paste(&source.with_paste(false)), edited);
+}
+
+#[test]
+fn what_is_added_is_rounded_up_to_whole_tokens() {
+    let request = |width, height| Request { width, height, ..Request::default() };
+    let image = RgbImage::from_fn(64, 48, |x, y| Rgb([(3 * x) as u8, (5 * y) as u8, 7]));
+    // What is added; what the request says; the canvas; the result; where the image lies in it.
+    type Case = ([u32; 4], [Option<u32>; 2], [u32; 2], [u32; 2], [u32; 2]);
+    let cases: [Case; 9] = [
+        ([0, 0, 16, 0], [None, None], [80, 48], [80, 48], [0, 0]),
+        ([0, 0, 10, 0], [None, None], [80, 48], [80, 48], [0, 0]),
+        ([0, 0, 20, 0], [None, None], [96, 48], [96, 48], [0, 0]),
+        ([4, 0, 0, 0], [None, None], [80, 48], [80, 48], [16, 0]),
+        ([0, 3, 0, 4], [None, None], [64, 64], [64, 64], [0, 7]),
+        ([0, 0, 10, 0], [Some(80), Some(48)], [80, 48], [80, 48], [0, 0]), // as a job keeps it
+        ([0, 0, 10, 0], [Some(74), Some(48)], [80, 48], [74, 48], [0, 0]),
+        ([3, 0, 0, 1], [Some(67), None], [80, 64], [67, 49], [3, 0]),
+        ([0, 0, 1, 1], [None, Some(49)], [80, 64], [65, 49], [0, 0]),
+    ];
+    for (added, [width, height], size, result, [left, top]) in cases {
+        let source = Source::new(image.clone()).extended(added).expect("some");
+        let extended = job(&source, &request(width, height)).expect("fits");
+        assert_eq!(fitted(&extended).image.dimensions(), size.into(), "{added:?}");
+        assert_eq!(extended.micro_conds()[..2], size.map(|side| side as f32), "as it is made");
+        let pasted = paste_known(&extended, RgbImage::from_pixel(size[0], size[1], Rgb([250; 3])));
+        assert_eq!(pasted.dimensions(), result.into(), "{added:?}");
+        let inner = imageops::crop_imm(&pasted, left, top, 64, 48).to_image();
+        assert_eq!(inner, image, "{added:?}: every pixel of the image");
+        let mask = fitted(&extended).mask.as_ref().expect("a mask");
+        assert!((1..mask.tokens.len()).contains(&mask.masked()), "{added:?}");
+        // The job that is kept says the size of the result, and begins again as it began.
+        assert_eq!(job(&source, &extended.request).expect("fits"), extended, "{added:?}");
+    }
+}
+
+#[test]
+fn another_size_scales_what_was_extended() {
+    let source = source(64, 48).extended([0, 0, 16, 0]).expect("some");
+    let request = Request { width: Some(160), height: Some(96), ..Request::default() };
+    let job = job(&source, &request).expect("fits");
+    let FittedSource { image, mask, crop, .. } = fitted(&job);
+    assert_eq!((image.dimensions(), *crop), ((160, 96), None));
+    let masked = mask.as_ref().map(Mask::masked);
+    assert_eq!(masked, Some(4 * 12), "a fifth of 20 columns");
+}
+
+#[test]
+fn a_refusal_names_what_was_given() {
+    let opaque = GrayImage::from_pixel(64, 64, Luma([255]));
+    let black = GrayImage::new(64, 64);
+    let small = Request { width: Some(32), height: Some(32), ..Request::default() };
+    let cases = [
+        (source(64, 64).with_mask(black), Request::default(), "mask: expected white"),
+        (source(64, 64).with_opacity(opaque), Request::default(), "alpha: expected transparent"),
+        (
+            source(64, 64).with_box([0, 0, 1, 1]).expect("inside"),
+            Request::default(),
+            "box: expected a box, at least half of one token",
+        ),
+        (
+            source(4000, 4000).extended([1, 0, 0, 0]).expect("some"),
+            small,
+            "extend: expected pixels to be added, at least half of one token",
+        ),
+    ];
+    for (source, request, expected) in cases {
+        let error = job(&source, &request).map(drop).expect_err(expected);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_job_counts_what_it_holds() {
+    let image = RgbImage::new(100, 50);
+    let of = |source: &Source| job(source, &Request::default()).expect("fits").held_bytes;
+    // The image and what it became, of 96 x 48 pixels; with a mask, that twice, too.
+    assert_eq!(of(&Source::new(image.clone())), 3 * (100 * 50 + 96 * 48));
+    let masked = Source::new(image.clone()).with_box([0, 0, 50, 50]).expect("inside");
+    assert_eq!(of(&masked), 4 * (100 * 50 + 96 * 48));
+    let video = Video { end: Some(image), ..Video::default() };
+    let job = video_job(&Request::default(), &video, &manifest()).expect("fits");
+    assert_eq!(job.held_bytes, 3 * (100 * 50 + 128 * 128));
 }
 
 proptest! {

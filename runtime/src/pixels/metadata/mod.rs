@@ -4,6 +4,7 @@
 mod gif;
 mod jpeg;
 pub(super) mod png;
+mod tiff;
 mod webp;
 
 use image::{ImageFormat, metadata::Orientation};
@@ -18,7 +19,7 @@ pub(super) const MAX_PROFILE_BYTES: usize = 16 << 20;
 pub(super) struct Metadata {
     /// Which way up, where the decoder would not find it.
     pub(super) orientation: Option<Orientation>,
-    /// An ICC profile, where the decoder is not asked for it.
+    /// An ICC profile.
     pub(super) profile: Option<Vec<u8>>,
     /// PNG's `cICP`: primaries, transfer, matrix and range as in ITU-T H.273.
     pub(super) cicp: Option<[u8; 4]>,
@@ -50,7 +51,8 @@ impl Metadata {
             ImageFormat::Bmp => Ok(Self { pixels_per_byte: bmp(bytes), ..Self::default() }),
             // A bit of a bitmap that is not compressed.
             ImageFormat::Pnm => Ok(Self { pixels_per_byte: Some(8), ..Self::default() }),
-            _ => Ok(Self { scratch_per_pixel: 8, ..Self::default() }),
+            ImageFormat::Tiff => Ok(tiff::read(bytes)),
+            _ => Ok(Self::default()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The chunks of a WebP, checked against the file's size: the decoder reserves what they claim.
 //! Layout: "WebP Image Format" (RFC 9649, section 2).
 
-use super::{Metadata, orientation};
+use super::{MAX_PROFILE_BYTES, Metadata, orientation};
 
 /// `RIFF`, a size and `WEBP`.
 const HEAD_BYTES: usize = 12;
@@ -26,6 +26,9 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
                 metadata.orientation =
                     metadata.orientation.or_else(|| orientation(&bytes[data.clone()]));
             }
+            b"ICCP" if metadata.profile.is_none() && data.len() <= MAX_PROFILE_BYTES => {
+                metadata.profile = Some(bytes[data.clone()].to_owned());
+            }
             b"XMP " => missing &= !HAS_XMP,
             b"ANMF" => {
                 let mut at = data.start + FRAME_BYTES;
@@ -43,17 +46,16 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
     Ok(metadata)
 }
 
+/// A chunk's kind and where its data is.
+type Chunk = ([u8; 4], std::ops::Range<usize>);
+
 /// Chunks begin at even places.
 fn padded(at: usize) -> usize {
     at + at % 2
 }
 
-/// The kind of the chunk at `at` and where its data is; `None` if nothing is left before `end`.
-fn chunk(
-    bytes: &[u8],
-    at: usize,
-    end: usize,
-) -> Result<Option<([u8; 4], std::ops::Range<usize>)>, String> {
+/// The chunk at `at`; `None` if nothing is left before `end`.
+fn chunk(bytes: &[u8], at: usize, end: usize) -> Result<Option<Chunk>, String> {
     let Some((kind, rest)) = bytes.get(at..end).and_then(|rest| rest.split_first_chunk()) else {
         return Ok(None);
     };
@@ -67,4 +69,50 @@ fn chunk(
         ));
     }
     Ok(Some((*kind, at + 8..at + 8 + size as usize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let padding = vec![0; data.len() % 2];
+        [&kind[..], &(data.len() as u32).to_le_bytes(), data, &padding].concat()
+    }
+
+    fn webp(chunks: &[Vec<u8>]) -> Vec<u8> {
+        let chunks = chunks.concat();
+        [b"RIFF", &(chunks.len() as u32 + 4).to_le_bytes()[..], b"WEBP", &chunks].concat()
+    }
+
+    #[test]
+    fn metadata_is_found_and_what_is_missing_is_not_mentioned() {
+        let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let head = |flags: u8| chunk(b"VP8X", &[flags, 0, 0, 0, 1, 0, 0, 1, 0, 0]);
+        let parts =
+            [head(0x2c), chunk(b"ICCP", b"abc"), chunk(b"VP8L", b"12345"), chunk(b"EXIF", exif)];
+        let mut bytes = webp(&parts);
+        let found = check(&mut bytes).expect("whole");
+        assert_eq!(found.profile.as_deref(), Some(&b"abc"[..]));
+        assert_eq!(found.orientation, Some(image::metadata::Orientation::Rotate90));
+        assert_eq!(bytes[20], 0x28, "there is no XMP");
+        let behind = [&webp(&parts[..3])[..], b"EXIF\xff\xff\xff\xff"].concat();
+        check(&mut behind.clone()).expect("what is behind the end is no part of it");
+    }
+
+    #[test]
+    fn chunks_that_claim_too_much_are_refused_wherever_they_are() {
+        let head = chunk(b"VP8X", &[0x02, 0, 0, 0, 1, 0, 0, 1, 0, 0]);
+        let inner = |size: u32| [&[0; 16][..], b"VP8L", &size.to_le_bytes(), b"1234"].concat();
+        for (chunks, is_whole) in [
+            (vec![head.clone(), chunk(b"ANMF", &inner(4))], true),
+            (vec![head.clone(), chunk(b"ANMF", &inner(5))], false),
+            (vec![head.clone(), chunk(b"ANMF", &inner(u32::MAX))], false),
+            (vec![head.clone(), b"EXIF\xff\xff\xff\xffab".to_vec()], false),
+            (vec![b"VP8L\xff\xff\xff\x7f12".to_vec()], false),
+            (vec![head, b"EXI".to_vec()], true),
+        ] {
+            assert_eq!(check(&mut webp(&chunks)).is_ok(), is_whole, "{chunks:?}");
+        }
+    }
 }

@@ -1,0 +1,144 @@
+//! The first directory of a TIFF: its colour profile and how its pixels are packed. Layout: "TIFF
+//! Revision 6.0", section 2, and BigTIFF. Orientation is the decoder's to find.
+
+use super::{MAX_PROFILE_BYTES, Metadata};
+
+const COMPRESSION: u16 = 259;
+const PROFILE: u16 = 34_675;
+/// Compression of one colour's runs, which pack a whole row into a bit.
+const FAX: [u16; 3] = [2, 3, 4];
+/// What deflate packs best, of one bit for each pixel, rounded up.
+const PIXELS_PER_BYTE: u64 = 1032 * 8;
+
+pub(super) fn read(bytes: &[u8]) -> Metadata {
+    let fields = Fields::of(bytes);
+    let find = |tag| fields.as_ref().and_then(|fields| fields.find(tag));
+    let compression =
+        find(COMPRESSION).and_then(|value| fields.as_ref()?.number(value)).unwrap_or(1);
+    let mut metadata = Metadata { scratch_per_pixel: 8, ..Metadata::default() };
+    metadata.pixels_per_byte =
+        (!FAX.map(u64::from).contains(&compression)).then_some(PIXELS_PER_BYTE);
+    match find(PROFILE) {
+        Some(profile) if profile.len() <= MAX_PROFILE_BYTES => {
+            metadata.profile = Some(profile.to_owned());
+        }
+        Some(_) => metadata
+            .warnings
+            .push("the image's colour profile is damaged: it is shown without".to_owned()),
+        None => (),
+    }
+    metadata
+}
+
+/// The fields of a directory, each its tag, type, number of values, and them or where they are.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    is_big_endian: bool,
+    /// Bytes of a number of values and of a place.
+    wide: usize,
+    fields: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let is_big_endian = match bytes.get(..2)? {
+            b"MM" => true,
+            b"II" => false,
+            _ => return None,
+        };
+        let number = |at: usize, size: usize| number(bytes.get(at..)?.get(..size)?, is_big_endian);
+        let is_wide = number(2, 2)? == 43;
+        let (wide, at) = if is_wide { (8, number(8, 8)?) } else { (4, number(4, 4)?) };
+        let at = usize::try_from(at).ok()?;
+        let head = if is_wide { 8 } else { 2 };
+        let count = usize::try_from(number(at, head)?).ok()?;
+        let fields = bytes.get(at.checked_add(head)?..)?;
+        let length = count.checked_mul(4 + 2 * wide)?.min(fields.len());
+        Some(Self { bytes, is_big_endian, wide, fields: &fields[..length] })
+    }
+
+    /// The bytes of a field of bytes or 16-bit numbers.
+    fn find(&self, tag: u16) -> Option<&'a [u8]> {
+        let mut fields = self.fields.chunks_exact(4 + 2 * self.wide);
+        let field = fields.find(|field| self.number(&field[..2]) == Some(u64::from(tag)))?;
+        let size = match self.number(&field[2..4])? {
+            1 | 7 => 1,
+            3 => 2,
+            _ => return None,
+        };
+        let (count, value) = field[4..].split_at(self.wide);
+        let length = usize::try_from(self.number(count)?).ok()?.checked_mul(size)?;
+        if length <= self.wide {
+            return value.get(..length);
+        }
+        self.bytes.get(usize::try_from(self.number(value)?).ok()?..)?.get(..length)
+    }
+
+    fn number(&self, bytes: &[u8]) -> Option<u64> {
+        number(bytes, self.is_big_endian)
+    }
+}
+
+fn number(bytes: &[u8], is_big_endian: bool) -> Option<u64> {
+    let mut wide = [0; 8];
+    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    if is_big_endian {
+        wide[..bytes.len()].reverse();
+    }
+    Some(u64::from_le_bytes(wide))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of a compression and a profile, in every way to write one.
+    fn tiff(is_big_endian: bool, is_wide: bool, kind: u16, profile: &[u8]) -> Vec<u8> {
+        let number = |value: u64, size: usize| {
+            let bytes = value.to_le_bytes();
+            let mut bytes = bytes[..size].to_vec();
+            if is_big_endian {
+                bytes.reverse();
+            }
+            bytes
+        };
+        let wide = if is_wide { 8 } else { 4 };
+        let (head, first) = if is_wide { (8, 16) } else { (2, 8) };
+        let end = first + head + 2 * (4 + 2 * wide);
+        let mut bytes = if is_big_endian { b"MM".to_vec() } else { b"II".to_vec() };
+        bytes.extend(number(if is_wide { 43 } else { 42 }, 2));
+        if is_wide {
+            bytes.extend([number(8, 2), number(0, 2)].concat());
+        }
+        bytes.extend(number(first as u64, wide));
+        bytes.extend(number(2, head));
+        bytes.extend([number(259, 2), number(3, 2), number(1, wide), number(8, 2)].concat());
+        bytes.resize(bytes.len() + wide - 2, 0);
+        bytes.extend([number(34_675, 2), number(kind.into(), 2)].concat());
+        bytes.extend(number(profile.len() as u64, wide));
+        if profile.len() <= wide {
+            bytes.extend([profile, &vec![0; wide - profile.len()]].concat());
+        } else {
+            bytes.extend(number(end as u64, wide));
+            bytes.extend(profile);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_profile_is_found_however_it_is_written() {
+        for (is_big_endian, is_wide) in [(false, false), (true, false), (false, true), (true, true)]
+        {
+            for (kind, profile) in [(7, &b"a profile of some length"[..]), (1, b"abc")] {
+                let bytes = tiff(is_big_endian, is_wide, kind, profile);
+                let found = read(&bytes);
+                assert_eq!(found.profile.as_deref(), Some(profile));
+                assert_eq!(found.pixels_per_byte, Some(PIXELS_PER_BYTE));
+                for length in 0..bytes.len() - 1 {
+                    let _ = read(&bytes[..length]); // does not panic
+                }
+            }
+        }
+        assert_eq!(read(&tiff(false, false, 5, b"abc")).profile, None, "of another type");
+    }
+}
