@@ -9,10 +9,10 @@ use std::{
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use tempfile::TempDir;
 
-use super::*;
+use super::{contents::distinct, *};
 use crate::{
-    Defaults, Digest, FORMAT_VERSION, Flavour, FlavourEntry, MaskingSchedule, Model, Stage,
-    StageEntry, Tokenizer,
+    Defaults, Digest, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, MaskingSchedule,
+    Model, Stage, StageEntry, Tokenizer,
 };
 
 const GO_ON: fn(Progress) -> ControlFlow<()> = |_| ControlFlow::Continue(());
