@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{names::Names, not_json};
+use super::{json::not_json, names::Names};
 use crate::error::{Result, bad_checkpoint};
 
 /// What the end of a word looks like in the vocabulary.
