@@ -1,7 +1,7 @@
 //! The arithmetic of 4-bit weights: blocks of neighbours that share a scale. A value `q` of
 //! `0..=15` stands for `scale (q - 8)`.
 
-use super::nearest;
+use super::rounding::nearest;
 
 /// Weights in a block: of the sizes that ONNX Runtime has kernels for, the most exact. The scale
 /// makes it 5 bits a weight.

@@ -7,7 +7,7 @@
 //! larger than the largest weight. On normally distributed weights of 1,024 inputs this costs a
 //! third more rounding error than the whole range would, and half as much as 7-bit weights.
 
-use super::nearest;
+use super::rounding::nearest;
 
 /// The largest magnitude a weight, or a pair's sum before rounding, maps to.
 const LARGEST: f32 = 127.0;
@@ -93,15 +93,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_nearest_is_the_even_one_of_two() {
-        for (value, expected) in
-            [(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0), (126.4999, 126.0), (-126.5001, -127.0)]
-        {
-            assert_eq!(nearest(value), expected);
-        }
-    }
 
     fn signed(bytes: &[u8]) -> Vec<i8> {
         bytes.iter().map(|byte| byte.cast_signed()).collect()
