@@ -7,7 +7,9 @@
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
 //!
-//! # fn measure(draft: &Path) -> pocketmuse_export::Result<pocketmuse_export::Measured> { Ok(Default::default()) }
+//! # fn measure(draft: &Path) -> pocketmuse_export::Result<pocketmuse_export::Measured> {
+//! #     Ok(Default::default())
+//! # }
 //! let options = pocketmuse_export::Options::default();
 //! let (checkpoint, package) = (Path::new("amused-512"), Path::new("package"));
 //! let summary = pocketmuse_export::export(checkpoint, package, &options, measure, |progress| {

@@ -7,13 +7,14 @@
 
 mod arithmetic;
 mod integer;
+mod observe;
 mod products;
 mod shapes;
 mod tiles;
 
 use std::collections::{HashMap, HashSet};
 
-use pocketmuse_package::{Dim, Dtype, RANGE, Shape, TensorSpec};
+use pocketmuse_package::{Dim, Dtype, Shape, TensorSpec};
 
 use crate::{
     checkpoint::Weight,
@@ -124,23 +125,6 @@ impl Builder {
     /// `name` behind the scope's names: what [`Self::observe`] calls a value.
     pub fn path(&self, name: &str) -> String {
         self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
-    }
-
-    /// Makes the range of each channel of `x` `[1, channels, h, w]` a tap, `[2, channels]`:
-    /// smallest values, largest ones. Calibration reads them by [`Self::path`]. Does nothing in a
-    /// graph that is not to be observed.
-    pub fn observe(&mut self, name: &str, x: &Value) {
-        if !self.observes {
-            return;
-        }
-        let channels = x.extent(1);
-        let [least, most] = ["ReduceMin", "ReduceMax"].map(|op| {
-            let range = self.reduce(op, x, &[0, 2, 3]);
-            self.reshape(&range, &[To::Is(1), To::Is(channels)])
-        });
-        let range = self.concat(&[&least, &most], 0);
-        let name = format!("{RANGE}{}", self.path(name));
-        self.tap(&name, &range);
     }
 
     /// The finished graph, each output directly the node's that makes it.

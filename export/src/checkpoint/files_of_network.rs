@@ -5,11 +5,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use pocketmuse_package::files;
 use serde::Deserialize;
 
-use super::found;
-use crate::error::{ErrorKind, Result, bad_checkpoint};
+use super::{found, json, text};
+use crate::error::{Result, bad_checkpoint};
 
 /// File names without their endings, as the hub's libraries write them.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
@@ -66,9 +65,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let damaged = |detail: String| bad_checkpoint(index.display().to_string(), detail);
-    let text = files::read_text(index, super::MAX_TEXT_BYTES, ErrorKind::BadCheckpoint)?;
-    found::no_pointer(index, text.as_bytes())?;
-    let Index { weight_map } = super::from_json(&text)
+    let Index { weight_map } = json::from_str(&text::read(index)?)
         .map_err(|error| damaged(format!("expected a weight_map, found: {error}")))?;
     let names: BTreeSet<_> = weight_map.into_values().collect();
     if names.is_empty() {

@@ -5,6 +5,7 @@ mod files_of_network;
 mod found;
 mod json;
 mod safetensors;
+mod text;
 mod weight;
 mod weights;
 
@@ -23,9 +24,6 @@ pub use self::{
     weights::{Network, Weights},
 };
 use crate::error::{Error, ErrorKind, Result, bad_checkpoint};
-
-/// A config or tokenizer file larger than this is refused before it is parsed.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// The folder of a checkpoint.
 #[derive(Clone, Debug)]
@@ -109,9 +107,7 @@ impl Checkpoint {
     pub fn text(&self, path: &str) -> Result<String> {
         let file = self.root.join(path);
         found::no_broken_link(&file)?;
-        let text = files::read_text(&file, MAX_TEXT_BYTES, ErrorKind::BadCheckpoint)?;
-        found::no_pointer(&file, text.as_bytes())?;
-        Ok(text)
+        text::read(&file)
     }
 
     /// Like [`Self::text`] for a file that need not be there.

@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn reads_all_three_float_types() {
         let header = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},
-            "b":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]},"c":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+            "b":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]},
+            "c":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
         let mut data = f16::from_f32(1.5).to_le_bytes().to_vec();
         data.extend(bf16::from_f32(-2.0).to_le_bytes());
         data.extend(0.1f32.to_le_bytes());
@@ -247,7 +248,8 @@ mod tests {
                 "a: expected data within",
             ),
             (
-                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#,
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},
+                    "b":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#,
                 "b: expected data of its own, found it overlapping a",
             ),
             (
@@ -289,7 +291,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics(header in "\\PC{0,80}", data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..9)) {
+        fn never_panics(
+            header in "\\PC{0,80}",
+            data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..9),
+        ) {
             let _ = open(&header, &data);
         }
     }

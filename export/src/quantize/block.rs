@@ -1,7 +1,7 @@
 //! The arithmetic of 4-bit weights: blocks of neighbours that share a scale. A value `q` of
 //! `0..=15` stands for `scale (q - 8)`.
 
-use super::nearest;
+use super::rounding::nearest;
 
 /// Weights in a block: of the sizes that ONNX Runtime has kernels for, the most exact. The scale
 /// makes it 5 bits a weight.
@@ -114,7 +114,8 @@ mod tests {
             let (bytes, scales) = quantize(&row, SIZE);
             let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             let square = |a: &f32, b: &f32| (a - b).powi(2);
-            let error: f32 = restored(&bytes, &scales).iter().zip(&row).map(|(a, b)| square(a, b)).sum();
+            let restored = restored(&bytes, &scales);
+            let error: f32 = restored.iter().zip(&row).map(|(a, b)| square(a, b)).sum();
             prop_assert!(error <= SIZE as f32 * (largest / 8.0).powi(2) + 1e-6);
         }
     }

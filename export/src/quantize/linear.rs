@@ -2,19 +2,15 @@
 
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, channel, scales};
+use super::{
+    channel,
+    rewriter::{Quantized, Rewriter},
+    scales,
+};
 use crate::graph::{Data, Initializer, Node};
 
 /// A linear layer of 8 bits.
 pub(super) const OPERATOR: &str = "MatMulInteger";
-
-/// A value as u8, with its scale and zero point.
-#[derive(Clone)]
-pub(super) struct Quantized {
-    value: String,
-    scale: String,
-    zero_point: String,
-}
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, weight: &Initializer) {
     let (input, output) = (&node.inputs[0], &node.outputs[0]);

@@ -2,7 +2,7 @@
 
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, block, scales};
+use super::{block, rewriter::Rewriter, scales};
 use crate::graph::{Attribute, Data, Initializer, Node};
 
 /// A linear layer of 4 bits.

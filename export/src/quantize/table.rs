@@ -2,7 +2,7 @@
 
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, channel, scales};
+use super::{channel, rewriter::Rewriter, scales};
 use crate::graph::{Attribute, Data, Initializer, Node};
 
 pub(super) fn rewrite(rewriter: &mut Rewriter, node: &Node, table: &Initializer) {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    json::{not_json, parse},
     names::{all_tokens, next_id},
-    parse,
 };
 use crate::{
     checkpoint,
@@ -103,8 +103,9 @@ pub(super) fn with_added(tokenizer_json: String, files: Files<'_>) -> Result<Str
 /// The tokens of the files by their ids.
 fn wanted(files: Files<'_>) -> Result<BTreeMap<u32, Added>> {
     let plain: BTreeMap<String, u32> = match files.added {
-        Some(text) => checkpoint::from_json(text)
-            .map_err(|error| super::not_json("added_tokens.json", &error))?,
+        Some(text) => {
+            checkpoint::from_json(text).map_err(|error| not_json("added_tokens.json", &error))?
+        }
         None => BTreeMap::new(),
     };
     let Some(decoder) = decoder(files.config)? else {
@@ -140,8 +141,8 @@ fn decoder(config: Option<&str>) -> Result<Option<BTreeMap<u32, Added>>> {
         added_tokens_decoder: Option<BTreeMap<u32, Added>>,
     }
     let Some(text) = config else { return Ok(None) };
-    let config: Config = checkpoint::from_json(text)
-        .map_err(|error| super::not_json("tokenizer_config.json", &error))?;
+    let config: Config =
+        checkpoint::from_json(text).map_err(|error| not_json("tokenizer_config.json", &error))?;
     Ok(config.added_tokens_decoder)
 }
 

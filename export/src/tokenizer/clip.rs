@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{names::Names, not_json};
+use super::{json::not_json, names::Names};
 use crate::error::{Result, bad_checkpoint};
 
 /// What the end of a word looks like in the vocabulary.
@@ -44,7 +44,12 @@ pub(super) fn to_json(vocab: &str, merges: &str, config: Option<&str>) -> Result
             { "type": "Lowercase" },
         ] },
         "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
-            { "type": "Split", "pattern": { "Regex": words(bos, eos) }, "behavior": "Removed", "invert": true },
+            {
+                "type": "Split",
+                "pattern": { "Regex": words(bos, eos) },
+                "behavior": "Removed",
+                "invert": true,
+            },
             byte_level(false),
         ] },
         "post_processor": {
@@ -132,7 +137,12 @@ fn added_token(content: &str, id: u32, normalized: bool) -> Value {
 }
 
 fn byte_level(add_prefix_space: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true })
+    json!({
+        "type": "ByteLevel",
+        "add_prefix_space": add_prefix_space,
+        "trim_offsets": true,
+        "use_regex": true,
+    })
 }
 
 /// CLIP's words: the special tokens, English endings, runs of letters, single digits, runs of

@@ -3,12 +3,11 @@
 
 mod added;
 mod clip;
+mod json;
 mod names;
 
-use serde_json::Value;
-
 use crate::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::Checkpoint,
     error::{Error, Result, bad_checkpoint},
     models::config::Configs,
 };
@@ -62,12 +61,4 @@ impl Tokenizer {
         }
         Ok(Self { json, bos, eos, pad })
     }
-}
-
-fn parse(file: &'static str, text: &str) -> Result<Value> {
-    checkpoint::from_json(text).map_err(|error| not_json(file, &error))
-}
-
-fn not_json(file: &str, error: &serde_json::Error) -> Error {
-    bad_checkpoint(file, format!("expected JSON of a tokenizer, found: {error}"))
 }

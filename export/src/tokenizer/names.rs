@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{not_json, parse};
+use super::json::{not_json, parse};
 use crate::error::{Result, bad_checkpoint};
 
 /// CLIP's token before a prompt, where the configuration names none.

@@ -9,9 +9,10 @@ use std::{
 };
 
 use super::{
-    Contents,
+    contents::Contents,
     part::{Part, check_room},
-    stream::{Checked, Meter, failed, unwrap},
+    progress::Meter,
+    stream::{Checked, PIECE, failed, unwrap},
 };
 use crate::{Digest, Error, ErrorKind, FileEntry, MANIFEST, Manifest, Result, files};
 
@@ -146,7 +147,7 @@ fn check_present(
 
 /// Copies in pieces of the reader's size: `io::copy` takes 8 KiB at once.
 fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
-    let mut piece = vec![0; super::stream::PIECE];
+    let mut piece = vec![0; PIECE];
     loop {
         match from.read(&mut piece)? {
             0 => return Ok(()),

@@ -8,8 +8,10 @@
 //! checked. One that was stopped or killed is taken up again by the next import of the same
 //! package to the same target: files that were whole are kept.
 
+mod contents;
 mod import;
 mod part;
+mod progress;
 mod read;
 mod stream;
 #[cfg(test)]
@@ -23,31 +25,22 @@ use std::{
     path::Path,
 };
 
+pub use self::progress::Progress;
 use self::{
+    contents::Contents,
     import::Import,
+    progress::{Meter, OnProgress},
     read::{Archive, Folder, Source},
-    stream::{Marked, Meter},
+    stream::Marked,
     write::ArchiveFile,
 };
-use crate::{Error, ErrorKind, FileEntry, MANIFEST, Manifest, Result, Subset, files};
+use crate::{Error, ErrorKind, Manifest, Result, Subset, files};
 
 /// The ending of a package's archive; `.tar` is good, too.
 pub const ENDING: &str = "pocketmuse";
 
 /// What an archive is called in errors that comes from a reader.
 const UNNAMED: &str = "the archive";
-
-/// How far a copy or an import has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes of files that are in place. It begins above 0 where an earlier import left some.
-    pub done_bytes: u64,
-    /// Bytes of all files that are wanted.
-    pub total_bytes: u64,
-}
-
-/// What is told of progress, and says whether to go on.
-type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// Imports a package from an archive: makes the folder `target`, with `subset` of what the archive
 /// holds.
@@ -201,78 +194,4 @@ fn to_folder(
     source.end()?;
     import.finish(&contents)?;
     Ok(contents.manifest)
-}
-
-/// What an archive or a folder holds, and what is wanted of it.
-struct Contents {
-    /// All files of the source, in their order.
-    files: Vec<FileEntry>,
-    /// What is wanted.
-    manifest: Manifest,
-    /// The wanted manifest's text.
-    text: Vec<u8>,
-    wanted: Vec<FileEntry>,
-}
-
-impl Contents {
-    fn of(source: &mut impl Source, subset: &Subset) -> Result<Self> {
-        let text = source.manifest()?;
-        let within = |error: Error| error.within(source.at());
-        let all = Manifest::parse(&text).map_err(|error| within(error.within(MANIFEST)))?;
-        let manifest = all.subset(subset)?;
-        // Whole, it stays as it is, with fields that this build does not know.
-        let text = if manifest == all { text } else { manifest.to_json().into_bytes() };
-        Ok(Self {
-            files: distinct(&all).map_err(within)?,
-            wanted: distinct(&manifest).map_err(within)?,
-            manifest,
-            text,
-        })
-    }
-
-    fn wants(&self, file: &FileEntry) -> bool {
-        self.wanted.contains(file)
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.wanted.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
-    }
-}
-
-/// The files of a package in their order, each once.
-///
-/// A manifest from elsewhere may name one file twice, in two spellings, or take one's name for
-/// another's folder.
-fn distinct(manifest: &Manifest) -> Result<Vec<FileEntry>> {
-    let mut files: Vec<FileEntry> = Vec::new();
-    for file in manifest.files() {
-        if !files.contains(file) {
-            files.push(file.clone());
-        }
-    }
-    let refuse = |path: &str, found: &str| {
-        let detail = format!("expected a name of its own for every file, found {found}");
-        Err(Error::new(ErrorKind::PackageDamaged, format!("{path:?}"), detail))
-    };
-    // Not all file systems tell upper case from lower, so names have to differ without it.
-    let mut names: Vec<String> = files.iter().map(|file| file.path.to_lowercase()).collect();
-    names.push(MANIFEST.to_owned());
-    for (index, file) in files.iter().enumerate() {
-        let spelling: Vec<_> =
-            Path::new(&file.path).components().map(|part| part.as_os_str()).collect();
-        if spelling.join("/".as_ref()) != file.path.as_str() {
-            return refuse(&file.path, "another spelling of it");
-        }
-        let name = &names[index];
-        let clashes = names.iter().enumerate().any(|(other, text)| {
-            other != index
-                && text
-                    .strip_prefix(name.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        if clashes {
-            return refuse(&file.path, "it twice");
-        }
-    }
-    Ok(files)
 }

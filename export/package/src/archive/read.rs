@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use super::stream::{Marked, Meter, PIECE, unwrap};
+use super::{
+    progress::Meter,
+    stream::{Marked, PIECE, unwrap},
+};
 use crate::{
     Error, ErrorKind, FileEntry, MANIFEST, Result, files,
     manifest::MAX_BYTES as MOST_MANIFEST_BYTES,

@@ -1,46 +1,12 @@
-//! Bytes of files on their way: counted, checked, told of.
+//! Bytes of files on their way: checked, and their errors told apart.
 
-use std::{
-    io::{self, Read, Seek, SeekFrom, Write as _},
-    ops::ControlFlow,
-};
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
 
-use super::{OnProgress, Progress};
+use super::progress::Meter;
 use crate::{DigestWriter, Error, ErrorKind, FileEntry, Result};
 
 /// Bytes in one piece: between two the caller is asked whether to go on.
 pub(super) const PIECE: usize = 256 << 10;
-
-/// Counts what is done and asks the caller whether to go on.
-pub(super) struct Meter<'a> {
-    progress: Progress,
-    on_progress: OnProgress<'a>,
-}
-
-impl<'a> Meter<'a> {
-    pub(super) fn new(total_bytes: u64, on_progress: OnProgress<'a>) -> Self {
-        Self { progress: Progress { done_bytes: 0, total_bytes }, on_progress }
-    }
-
-    /// Counts `bytes` more.
-    ///
-    /// # Errors
-    ///
-    /// `Cancelled` if the caller says so.
-    pub(super) fn add(&mut self, bytes: u64) -> Result<()> {
-        self.progress.done_bytes += bytes;
-        match (self.on_progress)(self.progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "", "stopped")),
-        }
-    }
-
-    /// Begins at `bytes` again.
-    pub(super) fn restart(&mut self, bytes: u64) -> Result<()> {
-        self.progress.done_bytes = 0;
-        self.add(bytes)
-    }
-}
 
 /// The contents of a file of the package, from `inner`: fails at the end if they are not as the
 /// manifest says, so what was read from it must not be used before [`Checked::finish`].

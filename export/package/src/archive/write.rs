@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    Contents,
+    contents::Contents,
     part::check_room,
-    stream::{Checked, Meter, PIECE, unwrap},
+    progress::Meter,
+    stream::{Checked, PIECE, unwrap},
 };
 use crate::{Error, ErrorKind, FileEntry, MANIFEST, Result, files, files::NewFile};
 

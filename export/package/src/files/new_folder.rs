@@ -6,14 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{TemporaryFolder, cannot_sync, follow_links, parent, sweep, sync_folder};
+use super::{
+    TemporaryFolder, cannot_sync, follow_links, parent, sweep, sync_folder, temporary::OLD,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// In the temporary folder: what is being written, and after a swap what was there before.
 const NEW: &str = "new";
-
-/// In the temporary folder: what was there before, where the system cannot swap.
-pub(super) const OLD: &str = "old";
 
 /// A folder that is filled under a temporary name and then takes its own.
 ///

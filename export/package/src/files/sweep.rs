@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{new_folder::OLD, temporary};
+use super::temporary::{self, OLD};
 
 /// A temporary folder whose process is gone is removed when nothing in it changed for this long.
 const FOLDER_AGE: Duration = Duration::from_secs(60 * 60);

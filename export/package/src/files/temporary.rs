@@ -22,6 +22,9 @@ const ENDING: &str = ".part";
 /// while its process lives.
 pub(super) const MARKER: &str = ".pocketmuse";
 
+/// In a temporary folder: what was there before, where the system cannot swap.
+pub(super) const OLD: &str = "old";
+
 /// So much of a name goes into a temporary one, which has to fit into 255 bytes with the rest.
 const MOST_NAME_BYTES: usize = 160;
 

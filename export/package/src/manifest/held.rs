@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Flavour, Stage, StageEntry};
+use super::words::{Flavour, Stage};
 use crate::named_enum;
 
 /// How a stage holds its weights.
@@ -44,14 +44,6 @@ impl Held {
             (Flavour::Int8, Stage::Prologue) | (Flavour::Int4, _) => linear(4),
             (Flavour::Int8, _) => linear(8),
         }
-    }
-}
-
-impl StageEntry {
-    /// How this entry of `stage` in `flavour` holds its weights: as the manifest says, or as it was
-    /// in packages whose manifest does not say.
-    pub fn held(&self, flavour: Flavour, stage: Stage) -> Held {
-        self.held.unwrap_or_else(|| Held::of(flavour, stage))
     }
 }
 

@@ -132,6 +132,14 @@ pub struct StageEntry {
     pub taps: BTreeMap<String, TensorSpec>,
 }
 
+impl StageEntry {
+    /// How this entry of `stage` in `flavour` holds its weights: as the manifest says, or as it was
+    /// in packages whose manifest does not say.
+    pub fn held(&self, flavour: Flavour, stage: Stage) -> Held {
+        self.held.unwrap_or_else(|| Held::of(flavour, stage))
+    }
+}
+
 /// A tensor's name, type and shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorSpec {

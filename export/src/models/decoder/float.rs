@@ -1,6 +1,9 @@
 //! The decoder's layers in f32, channels first.
 
-use super::{Layers, Phases, side};
+use super::{
+    layers::{Layers, side},
+    phases::Phases,
+};
 use crate::{
     builder::{Builder, Value},
     checkpoint::{Weight, Weights},

@@ -9,7 +9,8 @@
 use pocketmuse_package::{Dim, Dtype, Ranges};
 
 use super::{
-    Layers, Phases, side,
+    layers::{Layers, side},
+    phases::Phases,
     tile::Tile,
     units::{kernel_for_units, rescale, sums, to_f32, to_u8},
 };

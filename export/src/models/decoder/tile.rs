@@ -3,9 +3,8 @@
 
 use pocketmuse_package::Dim;
 
+use super::phases::Phases;
 use crate::builder::{Builder, Conv, Step, Value};
-
-use super::Phases;
 
 /// What a tile's height is called.
 const ROWS: &str = "rows";
