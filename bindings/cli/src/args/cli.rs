@@ -29,7 +29,7 @@ ONNX Runtime
 
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
-#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]
