@@ -125,7 +125,8 @@ mod tests {
             Ok(prompts.lines().map(|(number, line)| (number, text(line))).collect::<Vec<_>>())
         };
         let broken = "expected UTF-8 text, found none from byte 1 on";
-        let cases: [(&[u8], &[(usize, &str)]); 6] = [
+        type Case<'a> = (&'a [u8], &'a [(usize, &'a str)]);
+        let cases: [Case<'_>; 6] = [
             (b" a tree\r\n\n  \nb\xff\na car", &[(1, "a tree"), (4, broken), (5, "a car")]),
             (b"a\rb\r\rc", &[(1, "a"), (2, "b"), (4, "c")]),
             (b"a\r\n\r\nb\n\rc\r", &[(1, "a"), (3, "b"), (5, "c")]),
