@@ -1,5 +1,6 @@
-//! The `pocketmuse` command, as a library so that tests and benches can use its parts: [`bundled`] is the model inside, [`synth`] makes full-size random
-//! checkpoints, [`runtime`] starts ONNX Runtime.
+//! The `pocketmuse` command, as a library so that tests and benches can use its parts: [`bundled`]
+//! is the model inside, [`synth`] makes full-size random checkpoints, [`runtime`] starts ONNX
+//! Runtime.
 //!
 //! The command only parses, calls the exporter and the runtime, and prints. Its files stand here in
 //! the order of the data; none uses one below it.

@@ -26,7 +26,7 @@ fn folder() -> TempDir {
 #[test]
 fn what_cannot_work_fails_before_any_work_with_one_line() {
     let root = folder();
-    fs::write(root.path().join("text.png"), "no picture").expect("written");
+    fs::write(root.path().join("text.png"), "no image").expect("written");
     let cases: [(&[&str], i32, &str); 19] = [
         (&["generate"], 2, "error: the following required arguments were not provided: <PROMPT>"),
         (&["generate", "a", "--seeds", "1,18446744073709551616"], 2, "number too large to fit"),
@@ -265,7 +265,7 @@ fn a_random_checkpoint_goes_all_the_way() {
         root.path(),
         &["generate", "a tree", "--package", "package", "--num-inference-steps=4", "-o", "a.png"],
     );
-    let image = image::open(root.path().join("a.png")).expect("a picture").to_rgb8();
+    let image = image::open(root.path().join("a.png")).expect("an image").to_rgb8();
     assert_eq!(image.dimensions(), (32, 32));
     assert!(image.pixels().any(|pixel| pixel != image.get_pixel(0, 0)), "one colour everywhere");
     assert_eq!(names(root.path()), ["a.png", "package", "random"]);

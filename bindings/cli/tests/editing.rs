@@ -34,7 +34,7 @@ fn folder() -> TempDir {
     ImageBuffer::from_pixel(128, 128, Luma([255u8])).save(root.join("full.png")).expect("written");
     let round = |x: u32, y: u32| Rgba([90, 90, 200, if x < 64 && y < 64 { 0 } else { 255u8 }]);
     ImageBuffer::from_fn(128, 128, round).save(root.join("alpha.png")).expect("written");
-    fs::write(root.join("text.png"), "no picture").expect("written");
+    fs::write(root.join("text.png"), "no image").expect("written");
     let whole = fs::read(root.join("house.png")).expect("written");
     fs::write(root.join("short.png"), &whole[..whole.len() / 2]).expect("written");
     folder
@@ -181,7 +181,7 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
         "b.png\n",
         "one, where there were two"
     );
-    assert_eq!(open(root, "b.png"), open(root, "a-1.png"), "no variation is the picture itself");
+    assert_eq!(open(root, "b.png"), open(root, "a-1.png"), "no variation is the image itself");
     let several = ["--variation=0.5", "--num-images-per-prompt=2", "--job=job.json", "-o", "c.png"];
     assert_eq!(vary("a-1.png", &several), "c-0.png\nc-1.png\n");
     let (first, second) = (open(root, "c-0.png"), open(root, "c-1.png"));
@@ -193,7 +193,7 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
     assert_eq!(
         open(root, "e.png"),
         open(root, "a-1.png"),
-        "a variation of a variation is one of its picture"
+        "a variation of a variation is one of its image"
     );
     let made = fs::read(root.join("c-0.png")).expect("made");
     fs::remove_file(root.join("c-0.png")).expect("there");
@@ -207,7 +207,7 @@ fn a_variation_is_made_of_a_file_or_a_prompt_and_repeats() {
     assert_eq!(
         open(root, "f-1.png"),
         open(root, "g-1.png"),
-        "a prompt and a seed are as good as their picture"
+        "a prompt and a seed are as good as their image"
     );
 
     let cases: [(&[&str], &str); 5] = [

@@ -171,7 +171,7 @@ fn a_record_that_finds_no_room_is_done_without() {
             .env("XDG_CACHE_HOME", case.root.path().join("cache"));
         let output = command.output().expect("a shell");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let image = fs::read(case.root.path().join("a.png")).expect("a picture");
+        let image = fs::read(case.root.path().join("a.png")).expect("an image");
         (image, String::from_utf8(output.stderr).expect("UTF-8"))
     };
     let (image, warning) = run("ulimit -f 4;"); // 2 KiB

@@ -8,12 +8,17 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::Command,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
 
 use support::{pocketmuse, run, succeed};
+
+/// How long a busy machine may take to begin.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a folder is looked at.
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn names(folder: &Path) -> Vec<String> {
     let entries =
@@ -28,6 +33,17 @@ fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
+/// Waits until `child` begins to write into `folder`. An export prints nothing before its end, and
+/// not every Unix tells of new files: the folder is looked at until it has one.
+fn wait_for_a_file(folder: &Path, child: &mut Child) {
+    let started = Instant::now();
+    while names(folder).is_empty() {
+        assert_eq!(child.try_wait().expect("a child"), None, "it begins to write");
+        assert!(started.elapsed() < PATIENCE, "it begins to write");
+        thread::sleep(PAUSE);
+    }
+}
+
 #[test]
 fn an_export_leaves_nothing_however_it_is_stopped() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny-world");
@@ -36,11 +52,7 @@ fn an_export_leaves_nothing_however_it_is_stopped() {
         let root = tempfile::tempdir().expect("a folder");
         let words = ["export", checkpoint, "-o", "package"];
         let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
-        let started = Instant::now();
-        while names(root.path()).is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(60), "it begins to write");
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_a_file(root.path(), &mut child);
         signals.iter().for_each(|name| signal(child.id(), name));
         assert_eq!(child.wait().expect("ended").code(), Some(130), "{signals:?}");
         assert_eq!(names(root.path()), [""; 0], "{signals:?}");

@@ -9,7 +9,7 @@ use std::{
 
 use pocketmuse_package::Result;
 
-use crate::{Event, Watch, watch};
+use crate::event::{Event, Watch, watch};
 
 /// How much of what a program says is kept: its end.
 const KEPT_BYTES: usize = 64 << 10;

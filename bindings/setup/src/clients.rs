@@ -10,9 +10,10 @@ use std::{
 use pocketmuse_package::{ErrorKind, Result};
 
 use crate::{
-    Environment, Event, Watch, child,
+    child,
+    environment::Environment,
+    event::{Event, Watch, watch},
     pinned::{NPM_PACKAGE, Pinned, Release, WHEEL},
-    watch,
     work::{self, WorkFolder},
 };
 

@@ -8,6 +8,7 @@
 mod child;
 mod clients;
 mod environment;
+mod event;
 mod pinned;
 mod unpack;
 mod work;
@@ -22,9 +23,11 @@ use std::{
 };
 
 use clients::{Clients, Refusal};
+use event::{Watch, watch};
 use pocketmuse_package::{Digest, Error, ErrorKind, Result, files, library};
 
 pub use environment::Environment;
+pub use event::Event;
 pub use pinned::{NPM_PACKAGE, PINNED, Pinned, Release, Source, WHEEL, for_this_machine};
 pub use unpack::{from_file, from_wheel};
 
@@ -37,30 +40,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Whether the environment forbids fetching anything.
 pub fn is_offline() -> bool {
     env::var_os(OFFLINE).is_some_and(|value| !value.is_empty() && value != "0")
-}
-
-/// What whoever watches is told; the answer says whether to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A line for people: what is about to happen.
-    Note(&'a str),
-    /// Nothing new: a client is at work, or another process. Comes many times a second.
-    Waiting,
-}
-
-/// Whoever watches.
-type Watch<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
-
-/// Tells `watcher` of an event.
-///
-/// # Errors
-///
-/// `Cancelled` if it says to stop.
-fn watch(watcher: Watch<'_>, event: Event<'_>) -> Result<()> {
-    match watcher(event) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::new(ErrorKind::Cancelled, "setup", "stopped")),
-    }
 }
 
 /// The library in the cache.

@@ -280,7 +280,8 @@ fn an_error_says_what_was_tried_and_what_it_said() {
     let machine = Machine::new();
     machine.script(
         "bin/python3",
-        "printf 'x\\nERROR: no \\033[2Jroute\\n' >&2\n/usr/bin/yes n | /usr/bin/head -c 9000000\nexit 1\n",
+        "printf 'x\\nERROR: no \\033[2Jroute\\n' >&2\n\
+         /usr/bin/yes n | /usr/bin/head -c 9000000\nexit 1\n",
     );
     machine.script("bin/npm", "echo 'npm error code E404' >&2; exit 1\n");
     let error = machine.refused();
@@ -466,13 +467,15 @@ fn make_hostile(folder: &Path) {
         "node_modules/.bin/node",
         "node_modules/.bin/npm",
     ];
-    let package = r#"{"name": "x", "scripts": {"preinstall": "./npm", "install": "./npm", "postinstall": "./npm"}}"#;
+    let package = r#"{"name": "x", "scripts":
+        {"preinstall": "./npm", "install": "./npm", "postinstall": "./npm"}}"#;
     let texts = [
         ("evil.pth", "import evil"),
         ("evil.py", &python),
         (
             ".npmrc",
-            "node-options=--require ./evil.js\nscript-shell=./npm\nignore-scripts=false\nregistry=http://127.0.0.1:9/\n",
+            "node-options=--require ./evil.js\nscript-shell=./npm\nignore-scripts=false\n\
+             registry=http://127.0.0.1:9/\n",
         ),
         ("package.json", package),
         ("pip.conf", "[global]\nindex-url = http://127.0.0.1:9/\n"),

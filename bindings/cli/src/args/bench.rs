@@ -6,14 +6,11 @@ use super::package::PackageArgs;
 
 const BENCH_HELP: &str = "\
 Makes one image from files that the system does not hold in memory (where it can be asked to \
-forget them), then as many
-as --runs says, whose medians are printed, and one more to count operations. Operations are two \
-for each multiply-add of
-a matrix product or convolution. The machine's own speed is that of single linear layers of the \
-shapes that the step
-graph has, int8 (DynamicQuantizeLinear and MatMulInteger, fused) and f32 (MatMul), through the \
-same ONNX Runtime, each
-as often as the step graph runs it. With --json, stdout has one JSON object; times are \
+forget them), then as many as --runs says, whose medians are printed, and one more to count \
+operations. Operations are two for each multiply-add of a matrix product or convolution. The \
+machine's own speed is that of single linear layers of the shapes that the step graph has, int8 \
+(DynamicQuantizeLinear and MatMulInteger, fused) and f32 (MatMul), through the same ONNX Runtime, \
+each as often as the step graph runs it. With --json, stdout has one JSON object; times are \
 milliseconds, sizes bytes.
 
 Example:

@@ -23,13 +23,12 @@ Errors are one line on stderr: `error: place: sentence`.
 Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
-  XDG_CACHE_HOME      where the cache is: packages of the built-in model, what was checked, and \
-ONNX Runtime
+  XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
-#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]

@@ -8,23 +8,19 @@ use super::{generate::GenerateArgs, values};
 
 const EDIT_HELP: &str = "\
 The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of \
-pixels; it is turned as
-its EXIF orientation says, its colours become sRGB, and what is transparent is laid on white.
+pixels; it is turned as its EXIF orientation says, its colours become sRGB, and what is \
+transparent is laid on white.
 
 Size: --width and --height where given; one alone brings the other by the image's proportions. \
-Else the image's own
-size; if it has more pixels than the model's own images, as many as those. Sides are rounded down \
-to whole tokens, and
-what then stands over is cropped evenly from both sides. With --extend sides are rounded up and \
-nothing is cropped; the
-exact size with --width or --height crops what that adds.
+Else the image's own size; if it has more pixels than the model's own images, as many as those. \
+Sides are rounded down to whole tokens, and what then stands over is cropped evenly from both \
+sides. With --extend sides are rounded up and nothing is cropped; the exact size with --width or \
+--height crops what that adds.
 
-Without a mask the whole image is remade (image to image): --strength 0.3 changes little, 1 starts \
-from scratch. With
---mask, --alpha or --box only that part is (inpainting): a token is repainted if at least half of \
-it is white, and
-outside the mask the image's own pixels are put back, with an edge one token wide. A mask of \
-another size is stretched.
+Without a mask the whole image is remade (image to image): --strength 0.3 changes little, 1 \
+starts from scratch. With --mask, --alpha or --box only that part is (inpainting): a token is \
+repainted if at least half of it is white, and outside the mask the image's own pixels are put \
+back, with an edge one token wide. A mask of another size is stretched.
 
 Examples:
   pocketmuse edit house.png \"a blue house in the snow\" --strength 0.6

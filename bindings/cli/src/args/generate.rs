@@ -8,22 +8,17 @@ use super::{package::PackageArgs, request::RequestArgs, values, watch::WatchArgs
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout \
-has one JSON object
-per line instead, each with \"event\": start, warning, step, trace, done, plan or error. Times are \
-milliseconds,
-sizes bytes. docs/events.md describes every event.
+has one JSON object per line instead, each with \"event\": start, warning, step, trace, done, \
+plan or error. Times are milliseconds, sizes bytes. docs/events.md describes every event.
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. \
-A file named with
--o is replaced. Several images are NAME-0.png, NAME-1.png and so on. With --prompts the line's \
-number is in the name,
-with --seeds the seed: NAME-LINE-SEED.png. Empty lines are skipped; a line that fails is reported, \
-the others are
-made, and the exit code is then 1.
+A file named with -o is replaced. Several images are NAME-0.png, NAME-1.png and so on. With \
+--prompts the line's number is in the name, with --seeds the seed: NAME-LINE-SEED.png. Empty \
+lines are skipped; a line that fails is reported, the others are made, and the exit code is then 1.
 
-Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 to \
-10; nested ones
-multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its partner is text too.
+Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 \
+to 10; nested ones multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its \
+partner is text too.
 
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"

@@ -13,18 +13,15 @@ use super::{
 
 const GRID_HELP: &str = "\
 A setting is any of these flags of generate: prompt, negative-prompt, seed, sampler, \
-masking-schedule,
-guidance-schedule, guidance-scale, temperature, num-inference-steps, strength (with --image), \
-variation,
-aesthetic-score, crop-coordinates, height, width. Its values have commas between, or semicolons \
-where a value has a
-comma in it. Several prompts are the rows, or the columns if --rows says something else. A PNG \
-holds the request that
-its images share, for --from.
+masking-schedule, guidance-schedule, guidance-scale, temperature, num-inference-steps, strength \
+(with --image), variation, aesthetic-score, crop-coordinates, height, width. Its values have \
+commas between, or semicolons where a value has a comma in it. Several prompts are the rows, or \
+the columns if --rows says something else. A PNG holds the request that its images share, for \
+--from.
 
 Examples:
-  pocketmuse grid \"a red house\" \"a robot in the snow\" --columns sampler=confidence,halton \
--o a.png
+  pocketmuse grid \"a red house\" \"a robot in the snow\" \
+--columns sampler=confidence,halton -o a.png
   pocketmuse grid \"a red house\" --columns \"temperature=0,0;0.7,0;4,0\" --rows seed=1,2,3 -o b.png
   pocketmuse grid \"a blue house\" --image house.png --columns strength=0.3,0.6,0.9 -o c.jpg";
 

@@ -8,11 +8,9 @@ use super::{package::RunArgs, watch::WatchArgs};
 
 const RESUME_HELP: &str = "\
 The images are those of a job that was never stopped, byte for byte, and go where the job was to \
-put them. An image to
-edit and its mask must still be there, unchanged. The file stays until you remove it; with nothing \
-left to do its images
-are decoded once more. A file that was changed by hand is refused, and so is one of another \
-package.
+put them. An image to edit and its mask must still be there, unchanged. The file stays until you \
+remove it; with nothing left to do its images are decoded once more. A file that was changed by \
+hand is refused, and so is one of another package.
 
 --preview and --trace show the steps that are left. What went on in those before is lost: a trace \
 says how many they were.

@@ -8,18 +8,14 @@ use super::{package::PackageArgs, request::RequestArgs, values};
 
 const VIDEO_HELP: &str = "\
 The first frame is the image that `generate` makes. Each next one begins with the tokens of the \
-frame before, shifted by
-whole tokens; what came into view and a few others (--remask) are drawn by the same prompt. \
---motion says how the view
-moves from frame to frame, so with -15,0 the image moves to the right; motion below a token adds \
-up. With --end the video
-becomes that image, which is encoded and comes in with the motion.
+frame before, shifted by whole tokens; what came into view and a few others (--remask) are drawn \
+by the same prompt. --motion says how the view moves from frame to frame, so with -15,0 the image \
+moves to the right; motion below a token adds up. With --end the video becomes that image, which \
+is encoded and comes in with the motion.
 
 The ending of -o chooses the format: .gif (256 colours), .webp (exact), or .png for one file a \
-frame, NAME-0000.png and
-so on. Frames are written as they are made; nothing is left if the command is stopped. Memory does \
-not grow with the
-frames.
+frame, NAME-0000.png and so on. Frames are written as they are made; nothing is left if the \
+command is stopped. Memory does not grow with the frames.
 
 Examples:
   pocketmuse video \"a red lighthouse by the sea at sunset\" --frames 16 --motion -15,0 -o sea.gif

@@ -14,18 +14,18 @@ const WORDS: usize = 6;
 /// The most steps of a chart: more are left out evenly.
 const STEPS: usize = 16;
 /// The longer side of the image among its maps.
-const PICTURE: u32 = 128;
+const IMAGE: u32 = 128;
 
 /// All charts of an image; their names begin with `prefix`.
-pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) -> Vec<Chart> {
-    let mut charts = vec![Chart::new(format!("{prefix}steps"), &steps(trace, picture))];
+pub(super) fn of(trace: &Trace, image: usize, pixels: &RgbImage, prefix: &str) -> Vec<Chart> {
+    let mut charts = vec![Chart::new(format!("{prefix}steps"), &steps(trace, image))];
     if trace.has_attention {
-        charts.push(Chart::new(format!("{prefix}words"), &words(trace, picture, image)));
+        charts.push(Chart::new(format!("{prefix}words"), &words(trace, image, pixels)));
         for (index, word) in
             trace.words.iter().enumerate().filter(|(_, word)| !word.tokens.is_empty())
         {
             let name = format!("{prefix}word-{:02}-{}", index + 1, outputs::slug(&word.text));
-            charts.push(Chart::new(name, &word_by_step(trace, picture, index)));
+            charts.push(Chart::new(name, &word_by_step(trace, image, index)));
         }
     }
     charts
@@ -33,16 +33,16 @@ pub(super) fn of(trace: &Trace, picture: usize, image: &RgbImage, prefix: &str) 
 
 /// The image, and what it looked at for each word, all on one scale: a word that was ignored is
 /// dark.
-fn words(trace: &Trace, picture: usize, image: &RgbImage) -> RgbImage {
-    let maps: Vec<_> = (0..trace.words.len()).map(|word| trace.map(picture, word)).collect();
+fn words(trace: &Trace, image: usize, pixels: &RgbImage) -> RgbImage {
+    let maps: Vec<_> = (0..trace.words.len()).map(|word| trace.map(image, word)).collect();
     let most = maps.iter().flatten().flatten().copied().fold(0.0, f32::max);
     let mut panels = vec![Panel {
-        title: "picture".to_owned(),
+        title: "image".to_owned(),
         note: format!("scale 0-{most:.3}"),
-        image: small(image),
+        image: small(pixels),
     }];
     for (index, (word, map)) in trace.words.iter().zip(&maps).enumerate() {
-        let note = match (trace.share(picture, index), word.tokens.is_empty()) {
+        let note = match (trace.share(image, index), word.tokens.is_empty()) {
             (Some(share), false) => format!("{share:.2} of average"),
             (_, true) => "cut off".to_owned(),
             _ => "no step".to_owned(),
@@ -62,9 +62,9 @@ fn words(trace: &Trace, picture: usize, image: &RgbImage) -> RgbImage {
 }
 
 /// Each step: which tokens were fixed when, with what probability, and how undecided the model was.
-fn steps(trace: &Trace, picture: usize) -> RgbImage {
-    let all = &trace.pictures[picture];
-    let fixed = trace.fixed(picture);
+fn steps(trace: &Trace, image: usize) -> RgbImage {
+    let all = &trace.pictures[image];
+    let fixed = trace.fixed(image);
     let bits = all.iter().flat_map(|step| &step.entropy).flatten().copied().fold(0.0, f32::max);
     let mut panels = Vec::new();
     for step in shown(all) {
@@ -106,8 +106,8 @@ fn steps(trace: &Trace, picture: usize) -> RgbImage {
 }
 
 /// A word's map at each step, on a scale of its own.
-fn word_by_step(trace: &Trace, picture: usize, word: usize) -> RgbImage {
-    let maps: Vec<_> = shown(&trace.pictures[picture])
+fn word_by_step(trace: &Trace, image: usize, word: usize) -> RgbImage {
+    let maps: Vec<_> = shown(&trace.pictures[image])
         .filter_map(|step| step.words.get(word).map(|map| (step.step, map)))
         .collect();
     let most = maps.iter().flat_map(|(_, map)| *map).copied().fold(0.0, f32::max);
@@ -143,7 +143,7 @@ pub(super) fn mean(values: &[Option<f32>]) -> f32 {
 fn small(image: &RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let longest = width.max(height).max(1);
-    let side = |side: u32| (side * PICTURE / longest).max(1);
+    let side = |side: u32| (side * IMAGE / longest).max(1);
     imageops::thumbnail(image, side(width), side(height))
 }
 

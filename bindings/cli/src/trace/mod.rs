@@ -80,31 +80,30 @@ pub(crate) fn write(
         let path = new.path().join(name);
         fs::write(&path, bytes).map_err(|error| Error::io(folder.join(name), error))
     };
-    let mut pictures = Vec::new();
-    for (picture, image) in output.images.iter().enumerate() {
+    let mut charts = Vec::new();
+    for (image, pixels) in output.images.iter().enumerate() {
         let prefix =
-            if output.images.len() > 1 { format!("picture-{picture}-") } else { String::new() };
-        let charts = charts::of(trace, picture, image, &prefix);
-        charts.iter().try_for_each(|chart| save(&format!("{}.png", chart.name), &chart.png))?;
-        pictures.push(charts);
+            if output.images.len() > 1 { format!("picture-{image}-") } else { String::new() };
+        let of_image = charts::of(trace, image, pixels, &prefix);
+        of_image.iter().try_for_each(|chart| save(&format!("{}.png", chart.name), &chart.png))?;
+        charts.push(of_image);
     }
-    let by_word = |picture| 0..if picture < output.images.len() { trace.words.len() } else { 0 };
-    let all = 0..output.images.len();
+    let (all, words) = (0..output.images.len(), 0..trace.words.len());
     let data = Data {
         model: &manifest.model.name,
         request: &output.request,
         shares: all
             .clone()
-            .map(|picture| by_word(picture).map(|word| trace.share(picture, word)).collect())
+            .map(|image| words.clone().map(|word| trace.share(image, word)).collect())
             .collect(),
         verdicts: all
-            .map(|picture| by_word(picture).map(|word| verdict::of(trace, picture, word)).collect())
+            .map(|image| words.clone().map(|word| verdict::of(trace, image, word)).collect())
             .collect(),
         trace,
     };
     let json = serde_json::to_vec(&data).expect("plain data with string keys always serializes");
     save(JSON, &json)?;
-    save(PAGE, page::html(&data, &pictures).as_bytes())?;
+    save(PAGE, page::html(&data, &charts).as_bytes())?;
     new.finish()?;
     Ok(folder.join(PAGE))
 }

@@ -44,7 +44,7 @@ there.</li>
 </ul>";
 
 /// The page.
-pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
+pub(super) fn html(data: &Data<'_>, charts: &[Vec<Chart>]) -> String {
     let request = data.request;
     let guidance = request.guidance_scale.unwrap_or(1.0);
     let mut page = format!(
@@ -63,12 +63,12 @@ pub(super) fn html(data: &Data<'_>, pictures: &[Vec<Chart>]) -> String {
         );
     }
     page.push_str(&unseen(data.trace.unseen_steps));
-    for (picture, charts) in pictures.iter().enumerate() {
-        if pictures.len() > 1 {
-            page.push_str(&format!("<h2>Image {picture}</h2>\n"));
+    for (image, of_image) in charts.iter().enumerate() {
+        if charts.len() > 1 {
+            page.push_str(&format!("<h2>Image {image}</h2>\n"));
         }
-        page.push_str(&words(data, picture, charts));
-        page.push_str(&steps(data.trace, picture, charts));
+        page.push_str(&words(data, image, of_image));
+        page.push_str(&steps(data.trace, image, of_image));
     }
     page.push_str("<h2>How to read this</h2>");
     page.push_str(HOW_TO_READ);
@@ -84,18 +84,18 @@ fn unseen(steps: usize) -> String {
     let made = if steps == 1 { "one step was".to_owned() } else { format!("{steps} steps were") };
     format!(
         "<p><b>This is not the whole story:</b> {made} made before the job was resumed, and nobody \
-         looked inside. All maps, shares and sentences are of the steps after, and tokens that were \
-         fixed before are grey. What is drawn where is settled early: a word that looks ignored \
-         here may have been heeded then. To see all, make the image again from the start with \
+         looked inside. All maps, shares and sentences are of the steps after, and tokens that \
+         were fixed before are grey. What is drawn where is settled early: a word that looks \
+         ignored here may have been heeded then. To see all, make the image again from the start with \
          <code>--trace</code>; it will be the same.</p>\n"
     )
 }
 
 /// The prompt's words: how much each was looked at, and where.
-fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
+fn words(data: &Data<'_>, image: usize, charts: &[Chart]) -> String {
     let trace = data.trace;
-    let shares = &data.shares[picture];
-    let mut html = missing(data, picture) + "<h2>Words</h2>\n<p class=\"prompt\">";
+    let shares = &data.shares[image];
+    let mut html = missing(data, image) + "<h2>Words</h2>\n<p class=\"prompt\">";
     for (word, share) in trace.words.iter().zip(shares) {
         let strength = share.unwrap_or(0.0) / 2.0;
         let [r, g, b] = heat::colour(strength).0;
@@ -106,7 +106,7 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
         ));
     }
     html.push_str("</p>\n");
-    if trace.pictures[picture].is_empty() {
+    if trace.pictures[image].is_empty() {
         html.push_str("<p>No step was run, so there is nothing to see.</p>\n");
     } else if trace.has_attention {
         html.push_str(
@@ -120,7 +120,7 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
         );
     }
     html.push_str(
-        &charts.iter().filter(|chart| chart.name.ends_with("words")).map(image).collect::<String>(),
+        &charts.iter().filter(|chart| chart.name.ends_with("words")).map(img).collect::<String>(),
     );
     html.push_str(
         "<table><tr><th>word</th><th>tokens</th><th>attention</th><th>what that means</th></tr>\n",
@@ -134,32 +134,32 @@ fn words(data: &Data<'_>, picture: usize, charts: &[Chart]) -> String {
             "<tr><td>{}</td><td>{}</td><td>{share}</td><td>{}{}</td></tr>\n",
             escaped(&word.text),
             escaped(&word.pieces.join(" + ")),
-            escaped(&data.verdicts[picture][index]),
+            escaped(&data.verdicts[image][index]),
             charts.iter().filter(|chart| is_of_word(chart, index)).map(by_step).collect::<String>(),
         ));
     }
     html.push_str("</table>\n");
-    html.push_str(&rest(trace, picture));
+    html.push_str(&rest(trace, image));
     html
 }
 
 /// The words to look at first if the image lacks something.
-fn missing(data: &Data<'_>, picture: usize) -> String {
+fn missing(data: &Data<'_>, image: usize) -> String {
     let doubtful: Vec<_> = (0..data.trace.words.len())
-        .filter(|word| verdict::is_doubtful(data.trace, picture, *word))
+        .filter(|word| verdict::is_doubtful(data.trace, image, *word))
         .collect();
     let mut html = String::from("<h2>If something is missing</h2>\n");
     if doubtful.is_empty() {
         html.push_str(
-            "<p>No word was ignored. What is missing was asked for and not drawn: look at the steps \
-             below, and try another seed or more steps.</p>\n",
+            "<p>No word was ignored. What is missing was asked for and not drawn: look at the \
+             steps below, and try another seed or more steps.</p>\n",
         );
         return html;
     }
     html.push_str("<p>These words may be why:</p>\n<ul>\n");
     for word in doubtful {
         let [text, verdict] =
-            [&data.trace.words[word].text, &data.verdicts[picture][word]].map(|text| escaped(text));
+            [&data.trace.words[word].text, &data.verdicts[image][word]].map(|text| escaped(text));
         html.push_str(&format!("<li><b>{text}</b>: {verdict}</li>\n"));
     }
     html + "</ul>\n"
@@ -170,12 +170,12 @@ fn is_of_word(chart: &Chart, index: usize) -> bool {
 }
 
 fn by_step(chart: &Chart) -> String {
-    format!("<details><summary>step by step</summary>{}</details>", image(chart))
+    format!("<details><summary>step by step</summary>{}</details>", img(chart))
 }
 
 /// What attention went to no word.
-fn rest(trace: &Trace, picture: usize) -> String {
-    let rests: Vec<_> = trace.pictures[picture].iter().map(|step| step.rest).collect();
+fn rest(trace: &Trace, image: usize) -> String {
+    let rests: Vec<_> = trace.pictures[image].iter().map(|step| step.rest).collect();
     if !trace.has_attention || rests.is_empty() {
         return String::new();
     }
@@ -192,21 +192,21 @@ fn rest(trace: &Trace, picture: usize) -> String {
 }
 
 /// What each step fixed, and how sure the model was.
-fn steps(trace: &Trace, picture: usize, charts: &[Chart]) -> String {
-    let fixed = trace.fixed(picture);
+fn steps(trace: &Trace, image: usize, charts: &[Chart]) -> String {
+    let fixed = trace.fixed(image);
     let mut html = String::from(
         "<h2>Steps</h2>\n<p>Left: tokens fixed so far, the lighter the later. Middle: the \
          probability of each drawn token. Right: how undecided the model was. Grey: nothing was \
          drawn there.</p>\n",
     );
     html.push_str(
-        &charts.iter().filter(|chart| chart.name.ends_with("steps")).map(image).collect::<String>(),
+        &charts.iter().filter(|chart| chart.name.ends_with("steps")).map(img).collect::<String>(),
     );
     html.push_str(
         "<table><tr><th>step</th><th>drawn</th><th>fixed</th><th>mean probability</th>\
          <th>mean entropy</th></tr>\n",
     );
-    for step in &trace.pictures[picture] {
+    for step in &trace.pictures[image] {
         html.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{:.1} bits</td></tr>\n",
             step.step + 1,
@@ -220,7 +220,7 @@ fn steps(trace: &Trace, picture: usize, charts: &[Chart]) -> String {
     html
 }
 
-fn image(chart: &Chart) -> String {
+fn img(chart: &Chart) -> String {
     format!(
         "<img alt=\"{}\" src=\"data:image/png;base64,{}\">\n",
         escaped(&chart.name),

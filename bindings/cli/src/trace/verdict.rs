@@ -16,9 +16,9 @@ const SMALL_WORDS: [&str; 14] =
 
 /// Whether a word may be missing in the image for a reason that a trace shows: it did not reach
 /// the model, the model may not know it, or other words outweighed it.
-pub(super) fn is_doubtful(trace: &Trace, picture: usize, word: usize) -> bool {
+pub(super) fn is_doubtful(trace: &Trace, image: usize, word: usize) -> bool {
     trace.words.get(word).is_some_and(|found| {
-        let is_little = trace.share(picture, word).is_some_and(|share| share < BOUNDS[0]);
+        let is_little = trace.share(image, word).is_some_and(|share| share < BOUNDS[0]);
         found.tokens.is_empty() || found.pieces.len() > 1 || is_little && !is_small(&found.text)
     })
 }
@@ -28,7 +28,7 @@ fn is_small(word: &str) -> bool {
 }
 
 /// One or more sentences about a word in an image.
-pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
+pub(super) fn of(trace: &Trace, image: usize, word: usize) -> String {
     let Some(found) = trace.words.get(word) else { return String::new() };
     if found.tokens.is_empty() {
         return "Cut off: the prompt is too long for the model, and this word had no effect."
@@ -43,17 +43,17 @@ pub(super) fn of(trace: &Trace, picture: usize, word: usize) -> String {
             )
         }
     };
-    let Some(share) = trace.share(picture, word) else {
+    let Some(share) = trace.share(image, word) else {
         return format!("{pieces}No map of attention.");
     };
-    format!("{pieces}{}.", attention(trace, picture, word, share))
+    format!("{pieces}{}.", attention(trace, image, word, share))
 }
 
 /// How much a word was looked for, and where.
-fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
-    let map = trace.map(picture, word).unwrap_or_default();
+fn attention(trace: &Trace, image: usize, word: usize, share: f32) -> String {
+    let map = trace.map(image, word).unwrap_or_default();
     let place =
-        format!("{}{}", place(&map, trace.attention_grid), companion(trace, picture, word, &map));
+        format!("{}{}", place(&map, trace.attention_grid), companion(trace, image, word, &map));
     let [little, much] = BOUNDS;
     let when = if trace.unseen_steps > 0 { " in these steps" } else { "" };
     if share < little && is_small(&trace.words[word].text) {
@@ -63,7 +63,7 @@ fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
     } else if share < little {
         format!(
             "Mostly ignored{when}: it got {share:.2} of an average word's attention{}",
-            rival(trace, picture, word)
+            rival(trace, image, word)
         )
     } else if share > much {
         format!("Dominant{when}: it got {share:.2} times an average word's attention, {place}")
@@ -73,9 +73,9 @@ fn attention(trace: &Trace, picture: usize, word: usize, share: f32) -> String {
 }
 
 /// The word that got the most, if it is another.
-fn rival(trace: &Trace, picture: usize, word: usize) -> String {
+fn rival(trace: &Trace, image: usize, word: usize) -> String {
     let shares =
-        (0..trace.words.len()).filter_map(|other| Some((other, trace.share(picture, other)?)));
+        (0..trace.words.len()).filter_map(|other| Some((other, trace.share(image, other)?)));
     match shares.max_by(|a, b| a.1.total_cmp(&b.1)) {
         Some((most, share)) if most != word => {
             format!("; “{}” got {share:.2}", trace.words[most].text)
@@ -86,11 +86,10 @@ fn rival(trace: &Trace, picture: usize, word: usize) -> String {
 
 /// The word that is looked for in the same places, if there is one: what it names is drawn there,
 /// or competes.
-fn companion(trace: &Trace, picture: usize, word: usize, map: &[f32]) -> String {
-    let heeded = |other: usize| trace.share(picture, other).filter(|share| *share >= BOUNDS[0]);
+fn companion(trace: &Trace, image: usize, word: usize, map: &[f32]) -> String {
+    let heeded = |other: usize| trace.share(image, other).filter(|share| *share >= BOUNDS[0]);
     let others = (0..trace.words.len()).filter(|other| *other != word && heeded(*other).is_some());
-    let alike =
-        others.filter_map(|other| Some((other, likeness(map, &trace.map(picture, other)?))));
+    let alike = others.filter_map(|other| Some((other, likeness(map, &trace.map(image, other)?))));
     match alike.max_by(|a, b| a.1.total_cmp(&b.1)) {
         Some((other, likeness)) if likeness >= ALIKE => {
             format!(", where “{}” is looked for too", trace.words[other].text)

@@ -68,17 +68,28 @@ fn floats(count: usize, value: impl Fn(usize) -> f32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, ops::ControlFlow};
 
     use pocketmuse::{
         Runtime,
         internals::{Form, Input, SavedGraph, Settings},
     };
+    use pocketmuse_setup::Event;
 
     use super::*;
 
+    /// ONNX Runtime, brought if there is none.
     fn runtime() -> &'static Runtime {
-        pocketmuse_cli::runtime::start(false).expect("ONNX Runtime, brought if there is none")
+        Runtime::start(None).unwrap_or_else(|_| {
+            let watch = |event: Event<'_>| {
+                if let Event::Note(line) = event {
+                    println!("{line}");
+                }
+                ControlFlow::Continue(())
+            };
+            pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime, through a package client");
+            Runtime::start(None).expect("the library that was brought")
+        })
     }
 
     /// The layer by itself, in one thread.
