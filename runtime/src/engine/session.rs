@@ -5,7 +5,9 @@ mod settings;
 mod signature;
 mod value;
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsRawFd as _;
+use std::{borrow::Cow, collections::BTreeMap, fs::File, path::Path};
 
 use ort::value::DynValue;
 use pocketmuse_package::{Error, ErrorKind, Result, StageEntry, TensorSpec};
@@ -134,7 +136,7 @@ fn commit(
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
     let from_memory = |model: &[u8]| {
-        let folder = file.parent().unwrap_or(root).to_string_lossy().into_owned();
+        let (folder, _open) = text_of(file.parent().unwrap_or(root));
         builder(runtime, settings)?
             .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
             .commit_from_memory(model)
@@ -151,6 +153,18 @@ fn commit(
         }
     };
     session.map_err(|error| failed(entry.graph.path.as_str(), &error))
+}
+
+/// What a setting of ONNX Runtime, which is text, says of `folder`. One whose name is no UTF-8 goes
+/// by what the system calls it while it is open: until the file, which comes too, is dropped.
+fn text_of(folder: &Path) -> (String, Option<File>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if folder.to_str().is_none()
+        && let Ok(open) = File::open(folder)
+    {
+        return (format!("/proc/self/fd/{}", open.as_raw_fd()), Some(open));
+    }
+    (folder.to_string_lossy().into_owned(), None)
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
@@ -183,6 +197,21 @@ mod tests {
     // ir_version=9).SerializeToString().hex())
     const MODEL: &str = "080912003a4f0a0e0a01780a017812017922034164640a0e0a01790a017912017a22034d756c1201675a140a0178120f\
         0a0d080112090a0312016e0a02080262140a017a120f0a0d080112090a0312016e0a02080242040a001011";
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_folder_of_any_name_is_told_as_text() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+        let root = tempfile::tempdir().expect("a folder");
+        for name in [&b"plain"[..], b"caf\xe9"] {
+            let folder = root.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join("a.data"), name).expect("written");
+            let (text, _open) = text_of(&folder);
+            assert_eq!(fs::read(Path::new(&text).join("a.data")).expect(&text), name);
+        }
+    }
 
     fn spec(name: &str, dtype: Dtype, shape: &[Dim]) -> TensorSpec {
         TensorSpec { name: name.to_owned(), dtype, shape: shape.iter().cloned().collect() }

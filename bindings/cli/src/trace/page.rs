@@ -86,8 +86,8 @@ fn unseen(steps: usize) -> String {
         "<p><b>This is not the whole story:</b> {made} made before the job was resumed, and nobody \
          looked inside. All maps, shares and sentences are of the steps after, and tokens that \
          were fixed before are grey. What is drawn where is settled early: a word that looks \
-         ignored here may have been heeded then. To see all, make the image again from the start with \
-         <code>--trace</code>; it will be the same.</p>\n"
+         ignored here may have been heeded then. To see all, make the image again from the start \
+         with <code>--trace</code>; it will be the same.</p>\n"
     )
 }
 
