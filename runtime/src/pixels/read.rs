@@ -16,7 +16,7 @@ use super::{
     colour::Colours,
     inks,
     limits::{self, Claim, MAX_PIXEL_BYTES},
-    metadata::{End, Metadata},
+    metadata::{self, End, Metadata},
     opacity,
 };
 
@@ -131,7 +131,7 @@ fn decode_trusting(mut bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
             "expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF image, found none of them",
         ));
     };
-    let metadata = Metadata::take(format, &mut bytes).map_err(wrong)?;
+    let metadata = metadata::take(format, &mut bytes).map_err(wrong)?;
     let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
     reader.limits(limits_of(2 * MAX_PIXEL_BYTES));
     let mut decoder = reader.into_decoder().map_err(failed)?;

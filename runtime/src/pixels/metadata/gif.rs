@@ -1,7 +1,7 @@
 //! The size of a GIF's first frame, which may be larger than its screen. Layout: "Graphics
 //! Interchange Format, Version 89a", sections 18 to 26.
 
-use super::Metadata;
+use super::found::Metadata;
 
 /// A code of at least one and a half bytes stands for at most 4096 pixels; rounded up.
 const PIXELS_PER_BYTE: u64 = 4096;

@@ -2,22 +2,11 @@
 //! no part of it: a film, a second image, anything. Layout: ITU-T T.81, annex B; profiles: ICC.1,
 //! annex B.4.
 
-use super::{MAX_PROFILE_BYTES, Metadata};
+use super::found::{End, MAX_PROFILE_BYTES, Metadata};
 
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
 /// One bit for each block of 8 x 8 pixels, as the first scan of a progressive image has at least.
 const PIXELS_PER_BYTE: u64 = 512;
-
-/// How an image's pixels end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::pixels) enum End {
-    /// With the marker that says so.
-    Marked,
-    /// With the file, in the only scan: all pixels may be there.
-    WithFile,
-    /// Too early: in another place, or another image begins.
-    TooEarly,
-}
 
 /// A walk over the segments.
 #[derive(Default)]

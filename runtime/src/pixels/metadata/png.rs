@@ -6,7 +6,7 @@ use std::io::Read;
 use flate2::{Crc, read::ZlibDecoder};
 use image::metadata::Orientation;
 
-use super::{MAX_PROFILE_BYTES, Metadata, orientation};
+use super::found::{MAX_PROFILE_BYTES, Metadata, orientation};
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// A chunk's length and kind before its data, and the checksum behind it.

@@ -1,7 +1,7 @@
 //! The first directory of a TIFF: its colour profile and how its pixels are packed. Layout: "TIFF
 //! Revision 6.0", section 2, and BigTIFF. Orientation is the decoder's to find.
 
-use super::{MAX_PROFILE_BYTES, Metadata};
+use super::found::{MAX_PROFILE_BYTES, Metadata};
 
 const COMPRESSION: u16 = 259;
 const PROFILE: u16 = 34_675;
