@@ -63,7 +63,7 @@ fn generate(pipeline: &Pipeline, steps: u32) -> Output {
         num_inference_steps: Some(steps),
         ..Request::default()
     };
-    pipeline.generate(&request, |_| ControlFlow::Continue(())).expect("a picture")
+    pipeline.generate(&request, |_| ControlFlow::Continue(())).expect("an image")
 }
 
 /// The stages of one run, as the pipeline measures them: without the time to load them.

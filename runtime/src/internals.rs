@@ -1,5 +1,5 @@
-//! Inner types, for measuring alone: the crate `pocketmuse-measure` and this project's tests. Anything
-//! here may change with any commit; an app needs none of it.
+//! Inner types, for measuring alone: the crate `pocketmuse-measure` and this project's tests.
+//! Anything here may change with any commit; an app needs none of it.
 
 pub use crate::{
     engine::{

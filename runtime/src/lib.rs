@@ -10,12 +10,14 @@
 //! use pocketmuse::{Pipeline, Request};
 //!
 //! let pipeline = Pipeline::open("tiny-world-package")?;
-//! let request = Request { prompt: "a red lighthouse by the sea at sunset".to_owned(), seed: 7, ..Request::default() };
+//! let prompt = "a red lighthouse by the sea at sunset".to_owned();
+//! let request = Request { prompt, seed: 7, ..Request::default() };
 //! let output = pipeline.generate(&request, |step| {
 //!     println!("step {} of {}", step.step + 1, step.num_inference_steps);
 //!     ControlFlow::Continue(())
 //! })?;
-//! println!("{} x {} pixels in {:.1?}", output.images[0].width(), output.images[0].height(), output.report.total);
+//! let (width, height) = output.images[0].dimensions();
+//! println!("{width} x {height} pixels in {:.1?}", output.report.total);
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 

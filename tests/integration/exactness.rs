@@ -86,7 +86,7 @@ fn source(run: &str) -> Option<Source> {
     let file = |what: &str| {
         Some(fixture("tiny-world").join(format!("{run}.{what}.png"))).filter(|path| path.exists())
     };
-    let image = pixels::read(&file("input")?).expect("a picture");
+    let image = pixels::read(&file("input")?).expect("an image");
     // The reference returns the whole reconstruction.
     let source = Source::new(image.image).with_paste(false);
     Some(match file("mask") {
@@ -97,12 +97,12 @@ fn source(run: &str) -> Option<Source> {
 
 fn check_image(run: &str, index: usize, made: &image::RgbImage) {
     let path = fixture("tiny-world").join(format!("{run}.{index}.png"));
-    let wanted = image::open(path).expect("a picture").to_rgb8();
+    let wanted = image::open(path).expect("an image").to_rgb8();
     assert_eq!(made.dimensions(), wanted.dimensions(), "{run}");
     let difference =
         made.iter().zip(wanted.iter()).map(|(a, b)| a.abs_diff(*b)).max().expect("pixels");
-    println!("{run}: picture {index} differs by at most {difference}/255");
-    assert!(difference <= 1, "{run}: picture {index} differs by {difference}/255");
+    println!("{run}: image {index} differs by at most {difference}/255");
+    assert!(difference <= 1, "{run}: image {index} differs by {difference}/255");
 }
 
 fn check_run(pipeline: &Pipeline, run: &str) {

@@ -29,7 +29,7 @@ fn every_image_of_a_grid_is_the_one_made_alone() {
         pocketmuse_cli::run(words.iter().chain(more).chain(&common).map(Into::into))
     };
     assert_eq!(run(&["--rows", "num-inference-steps=2,3"]), 0);
-    let grid = image::open(&path).expect("a picture").into_rgb8();
+    let grid = image::open(&path).expect("an image").into_rgb8();
     let shared = pixels::read_request(&path).expect("inside");
     assert_eq!((shared.prompt.as_str(), shared.seed, shared.height), ("a tree", 7, Some(64)));
     let pipeline = Pipeline::open(&package).unwrap_or_else(|error| panic!("{error}"));
@@ -46,7 +46,7 @@ fn every_image_of_a_grid_is_the_one_made_alone() {
     assert!(first.0 == below.0 && right.0 == last.0 && first.1 == right.1 && below.1 == last.1);
     assert!(right.0 >= first.0 + 96 && below.1 >= first.1 + 64, "{first:?}, {right:?}, {below:?}");
 
-    assert_eq!(run(&["--rows", "strength=0.5"]), 2, "there is no picture to start from");
+    assert_eq!(run(&["--rows", "strength=0.5"]), 2, "there is no image to start from");
     assert_eq!(run(&["--rows", "colour=red"]), 2);
     assert_eq!(run(&["--rows", "num-inference-steps=0"]), 2);
 }

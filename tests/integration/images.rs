@@ -9,7 +9,7 @@ use pocketmuse::pixels;
 #[test]
 fn no_changed_byte_makes_reading_panic() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("picture");
+    let path = folder.path().join("image");
     let image = RgbImage::from_fn(24, 16, |x, y| Rgb([(9 * x) as u8, (9 * y) as u8, 200]));
     for format in [
         ImageFormat::Png,

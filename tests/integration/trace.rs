@@ -44,7 +44,7 @@ fn traced(pipeline: &Pipeline, request: &Request, source: Option<&Source>) -> Tr
     };
     assert_eq!(seen, plain, "tokens and generator after every step");
     assert_eq!(output.images, untraced.unwrap_or_else(|error| panic!("{error}")).images);
-    for (image, steps) in trace.pictures.iter().enumerate() {
+    for (image, steps) in trace.images.iter().enumerate() {
         assert_eq!(steps.len(), plain.len());
         for (step, state) in steps.iter().zip(&plain) {
             let cells = trace.grid[0] * trace.grid[1];
@@ -57,7 +57,7 @@ fn traced(pipeline: &Pipeline, request: &Request, source: Option<&Source>) -> Tr
 /// Checks what must hold in every trace that has attention.
 fn check(trace: &Trace, codes: f32) {
     let cells = trace.grid[0] * trace.grid[1];
-    for (image, steps) in trace.pictures.iter().enumerate() {
+    for (image, steps) in trace.images.iter().enumerate() {
         let mut masked = None;
         for step in steps {
             let drawn = step.confidence.iter().flatten();
@@ -108,7 +108,7 @@ fn a_trace_changes_no_image_in_any_flavour() {
         let pipeline = open(&flavoured_package(flavour), flavour);
         let trace = traced(&pipeline, &request(), None);
         assert!(trace.has_attention);
-        assert_eq!((trace.pictures.len(), trace.grid, trace.attention_grid), (2, [16, 16], [8, 8]));
+        assert_eq!((trace.images.len(), trace.grid, trace.attention_grid), (2, [16, 16], [8, 8]));
         check(&trace, 2048.0);
         let texts: Vec<_> = trace.words.iter().map(|word| word.text.as_str()).collect();
         assert_eq!(texts, ["a", "red", "lighthouse", "by", "the", "sea", ",", "at", "sunset"]);
@@ -141,7 +141,7 @@ fn every_way_to_make_an_image_can_be_traced() {
     check(&trace, 2048.0);
 
     let halton = traced(&pipeline, &Request { sampler: Sampler::Halton, ..request() }, None);
-    let drawn = halton.pictures[0].iter().map(|step| step.confidence.iter().flatten().count());
+    let drawn = halton.images[0].iter().map(|step| step.confidence.iter().flatten().count());
     assert_eq!(drawn.sum::<usize>(), 256, "each token is drawn once");
 
     let image = pixels::read(&fixture("tiny-world/inpaint-0.input.png")).expect("a fixture").image;
@@ -159,7 +159,7 @@ fn every_way_to_make_an_image_can_be_traced() {
         )),
     );
     assert_eq!(
-        (nothing.pictures[0].len(), nothing.share(0, 0)),
+        (nothing.images[0].len(), nothing.share(0, 0)),
         (0, None),
         "no step, nothing to see"
     );
@@ -181,10 +181,10 @@ fn what_is_left_of_a_job_is_traced_as_it_would_have_been() {
             let resumed = pipeline.trace_resumed(state, source, |_| ControlFlow::Continue(()));
             let (again, part) = resumed.unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((again.images == output.images, part.unseen_steps), (true, made));
-            for (part, whole) in part.pictures.iter().zip(&whole.pictures) {
+            for (part, whole) in part.images.iter().zip(&whole.images) {
                 assert_eq!(part[..], whole[made..], "the steps after the first {made}");
             }
-            assert_eq!(part.pictures.len(), 2);
+            assert_eq!(part.images.len(), 2);
         }
         assert!(!states.is_empty());
     }
@@ -218,7 +218,7 @@ fn a_package_without_attention_is_traced_without_maps() {
     );
     let trace = traced(&open(&package, Flavour::F32), &request(), None);
     assert!(!trace.has_attention && trace.share(0, 0).is_none());
-    let step = &trace.pictures[1][3];
+    let step = &trace.images[1][3];
     assert!(step.words.is_empty() && step.tokens.iter().all(Option::is_some));
     assert!(step.entropy.iter().flatten().count() > 0);
 }

@@ -26,7 +26,7 @@ use self::cost::{Peaks, size};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Steps of a picture that the peer runs; its time for the others is taken from these.
+/// Steps of an image that the peer runs; its time for the others is taken from these.
 const PEER_STEPS: f64 = 3.0;
 const STEPS: f64 = 12.0;
 
@@ -66,7 +66,7 @@ impl Bench {
         Ok(Ran { stdout: String::from_utf8(output.stdout)?, seconds, peaks })
     }
 
-    /// The peaks of a picture of a package that is prepared.
+    /// The peaks of an image of a package that is prepared.
     fn generate(&self, [package, flavour]: [&str; 2], memory: &str) -> Result<Peaks> {
         let words = [
             "generate",
@@ -74,7 +74,7 @@ impl Bench {
             "--seed=7",
             "--threads=2",
             "--json",
-            "-o=picture.png",
+            "-o=image.png",
             "--package",
         ];
         let words = [
@@ -167,8 +167,8 @@ fn main() -> Result<()> {
     let against =
         |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
     let total = seconds(&int8, "total_ms")?;
-    let pictures = against(total, seconds(&f32, "total_ms")?);
-    row("int8 against f32, whole picture", asked("5x", "2.2x"), asked("8x", "3x"), &pictures);
+    let images = against(total, seconds(&f32, "total_ms")?);
+    row("int8 against f32, whole image", asked("5x", "2.2x"), asked("8x", "3x"), &images);
     let decoders = against(
         seconds(stage(&int8, "decoder"), "run_ms")?,
         seconds(stage(&f32, "decoder"), "run_ms")?,
@@ -181,7 +181,7 @@ fn main() -> Result<()> {
             Ok(peer) => against(total, peer),
             Err(why) => why,
         };
-        row(&format!("whole picture against PyTorch, {precision} {mode}"), "1.5x", "2.5x", &found);
+        row(&format!("whole image against PyTorch, {precision} {mode}"), "1.5x", "2.5x", &found);
     }
     let took = format!("{:.0} s, {}", export.seconds, mb(export.peaks.rss));
     row("export of int8", "120 s, 1.5 GB", "60 s, 1 GB", &took);
@@ -201,7 +201,7 @@ fn number(from: &Value, name: &str) -> Result<f64> {
         .ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
 }
 
-/// The seconds that diffusers takes for a picture, without loading; or why there are none.
+/// The seconds that diffusers takes for an image, without loading; or why there are none.
 fn peer(precision: &str, mode: &str) -> Result<std::result::Result<f64, String>> {
     let Some(python) = env::var_os("POCKETMUSE_PEER_PYTHON") else {
         return Ok(Err("not measured: POCKETMUSE_PEER_PYTHON names none".to_owned()));

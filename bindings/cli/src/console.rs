@@ -60,7 +60,7 @@ impl Console {
                  are not in it",
             )?;
         }
-        if !trace.has_attention && trace.pictures.iter().any(|steps| !steps.is_empty()) {
+        if !trace.has_attention && trace.images.iter().any(|steps| !steps.is_empty()) {
             self.warning(
                 "the trace has no maps of words: export the package again, since this one is older \
                  than they are",

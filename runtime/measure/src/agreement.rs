@@ -10,8 +10,8 @@ use pocketmuse::{
 use pocketmuse_package::{Error, Result, Stage};
 
 /// Makes the tokens that `request` asks for with `reference` and, at each step, shows the same
-/// tokens to `other`. Returns for each step the share, 0 to 1, of the masked positions at which both
-/// hold the same token for the most likely one.
+/// tokens to `other`. Returns for each step the share, 0 to 1, of the masked positions at which
+/// both hold the same token for the most likely one.
 ///
 /// Both must be packages of the same model. Memory holds both step graphs at once.
 ///

@@ -1,5 +1,5 @@
-//! What a decoder does, measured on images that the model makes and on random ones: the ranges of its
-//! inner values, and what tokens look like. Knows not what they are for.
+//! What a decoder does, measured on images that the model makes and on random ones: the ranges of
+//! its inner values, and what tokens look like. Knows not what they are for.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -100,7 +100,7 @@ fn size(manifest: &Manifest) -> (u32, usize) {
 /// Tokens of an image that shows nothing.
 fn random(image: usize, count: usize, codebook_size: u32) -> Vec<u32> {
     let philox = Philox::new(image as u64);
-    let uniform = |position| philox.uniform(Purpose::Code, image, 0, position);
+    let uniform = |position| philox.uniform(Purpose::Token, image, 0, position);
     (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as u32).collect()
 }
 

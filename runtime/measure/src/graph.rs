@@ -1,5 +1,5 @@
-//! Small ONNX models written by hand, to measure a few operators by themselves: matrices in and out,
-//! constants inside. Knows field numbers, no operator.
+//! Small ONNX models written by hand, to measure a few operators by themselves: matrices in and
+//! out, constants inside. Knows field numbers, no operator.
 //!
 //! ```
 //! use pocketmuse_measure::graph::Graph;

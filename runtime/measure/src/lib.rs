@@ -1,8 +1,9 @@
-//! What a package costs, and how exact it is: for the command and the tests. A phone has none of this.
+//! What a package costs, and how exact it is: for the command and the tests. A phone has none of
+//! this.
 //!
 //! [`bench`] measures time, memory and operations, [`verify`] compares every stage with reference
-//! values, [`calibrate()`] measures what a decoder makes, for the export, and [`agreement()`] how alike
-//! two flavours are. [`graph`] writes small graphs to measure single operators with.
+//! values, [`calibrate()`] measures what a decoder makes, for the export, and [`agreement()`] how
+//! alike two flavours are. [`graph`] writes small graphs to measure single operators with.
 
 mod agreement;
 pub mod bench;

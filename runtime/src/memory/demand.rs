@@ -144,9 +144,9 @@ impl Demand {
     }
 }
 
-/// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats copy
-/// them at load all the same, and without packing the kernels of 4-bit layers take more memory than
-/// the copy does.
+/// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
+/// copy them at load all the same, and without packing the kernels of 4-bit layers take more memory
+/// than the copy does.
 fn is_copied(stage: Stage, held: Held) -> bool {
     match stage {
         Stage::Encoder | Stage::Decoder => held.convolutions == Convolutions::Float,

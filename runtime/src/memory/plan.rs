@@ -433,8 +433,8 @@ mod tests {
         let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
         stages.get_mut(&Stage::Decoder).expect("a decoder").held = Some(Held::FLOATS);
         let (_, float) = decoder(&manifest);
-        // By the constants of `demand`: 560 + 0.22 sqrt(weight bytes) for each pixel in floats, 60 +
-        // 0.068 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.4 times as much.
+        // By the constants of `demand`: 560 + 0.22 sqrt(weight bytes) for each pixel in floats, 60
+        // + 0.068 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.4 times as much.
         assert!(float > 3 * integer, "{float} bytes in floats, {integer} in integers");
     }
 

@@ -1,6 +1,6 @@
 //! Per-package cache: which files passed their digest check, and graphs after ONNX Runtime's
-//! optimisation. The next process then reads no gigabytes and optimises no graph again. Knows files,
-//! not what is in a graph.
+//! optimisation. The next process then reads no gigabytes and optimises no graph again. Knows
+//! files, not what is in a graph.
 //!
 //! It lies in a folder of the caller's choice: a small JSON record for each package folder, with a
 //! small file for each graph beside it; the weights stay in the package. All are written to a

@@ -47,7 +47,7 @@ pub(super) fn edit_job(request: &Request, source: &Source, manifest: &Manifest) 
     }
     let is_cropped = job.size() != [1, 0].map(|axis| job.canvas_size()[axis] as usize);
     let crop = extension.filter(|_| is_cropped).map(|whole| source.corner(&whole));
-    let fitted = FittedSource::new(fit.picture(&source.image), mask);
+    let fitted = FittedSource::new(fit.image(&source.image), mask);
     Ok(Job { source: Some(FittedSource { extension, crop, ..fitted }), ..job })
 }
 
@@ -58,7 +58,7 @@ pub(super) fn edit_job(request: &Request, source: &Source, manifest: &Manifest) 
 /// `BadRequest` for a wrong request or video.
 pub(super) fn video_job(request: &Request, video: &Video, manifest: &Manifest) -> Result<Job> {
     let job = video.job(request, manifest)?;
-    let end = video.end.as_ref().map(|end| fit(end, &job).picture(end));
+    let end = video.end.as_ref().map(|end| fit(end, &job).image(end));
     Ok(Job { video: Some(Video { end, ..video.clone() }), ..job })
 }
 

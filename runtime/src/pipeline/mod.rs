@@ -296,8 +296,8 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a variation, a tileable image and a video; `PackageDamaged` if the tokenizer
-    /// was changed.
+    /// `BadRequest` for a variation, a tileable image and a video; `PackageDamaged` if the
+    /// tokenizer was changed.
     pub fn tracer(&self, job: &Job) -> Result<Tracer> {
         let tokenizer = Tokenizer::load(self.package.tokenizer_folder()?, self.manifest())?;
         let prompt = job.request.weighted("prompt", &job.request.prompt)?;

@@ -31,7 +31,8 @@ pub struct Trace {
     /// not in it. Else 0.
     pub unseen_steps: usize,
     /// The steps of each image.
-    pub pictures: Vec<Vec<TracedStep>>,
+    #[serde(rename = "pictures")]
+    pub images: Vec<Vec<TracedStep>>,
 }
 
 /// One step of one image. Positions are row-major.
@@ -44,8 +45,8 @@ pub struct TracedStep {
     /// The probability that each token drawn in this step had; `None` where none was drawn. Drawn
     /// tokens that are masked after the step were too unsure.
     pub confidence: Vec<Option<f32>>,
-    /// How undecided the model was, in bits, from 0 to the logarithm of the number of tokens to choose from; `None`
-    /// as above.
+    /// How undecided the model was, in bits, from 0 to the logarithm of the number of tokens to
+    /// choose from; `None` as above.
     pub entropy: Vec<Option<f32>>,
     /// How much of their attention the positions of `attention_grid` give to each word: the mean of
     /// all cross-attentions and heads. With the rest, what a position gives sums to 1. Empty
@@ -89,7 +90,7 @@ impl Trace {
     /// The step, from 0, after which each token of an image was never masked again; `None` if it
     /// was known before the first step that is seen.
     pub fn fixed(&self, image: usize) -> Vec<Option<usize>> {
-        let steps = self.pictures.get(image).map_or(&[][..], Vec::as_slice);
+        let steps = self.images.get(image).map_or(&[][..], Vec::as_slice);
         let fixed = |position: usize| {
             let drawn = steps.iter().rev().find(|step| step.confidence[position].is_some())?;
             Some(drawn.step)
@@ -98,7 +99,7 @@ impl Trace {
     }
 
     fn maps(&self, image: usize, word: usize) -> impl Iterator<Item = &Vec<f32>> {
-        self.pictures.get(image).into_iter().flatten().filter_map(move |step| step.words.get(word))
+        self.images.get(image).into_iter().flatten().filter_map(move |step| step.words.get(word))
     }
 
     fn total(&self, image: usize, word: usize) -> Option<f64> {
@@ -142,7 +143,7 @@ impl Tracer {
             attention_grid: job.grid.map(|side| side / (model.grid_multiple as usize).max(1)),
             has_attention: false,
             unseen_steps: job.steps_made(),
-            pictures: vec![Vec::new(); job.images()],
+            images: vec![Vec::new(); job.images()],
         };
         let steps = vec![TracedStep::blank(job.tokens_per_image()); job.images()];
         Ok(Self { trace, steps })
@@ -175,7 +176,7 @@ impl Watch for Tracer {
     fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
         let count = step.height * step.width;
         let drawn = |probability: &f32| (*probability < f32::MAX).then_some(*probability);
-        for (image, steps) in self.trace.pictures.iter_mut().enumerate() {
+        for (image, steps) in self.trace.images.iter_mut().enumerate() {
             let seen = mem::replace(&mut self.steps[image], TracedStep::blank(count));
             steps.push(TracedStep {
                 step: step.step,
@@ -286,7 +287,7 @@ mod tests {
             attention_grid: [1, 2],
             has_attention: true,
             unseen_steps: 0,
-            pictures: vec![
+            images: vec![
                 vec![
                     step(0, [Some(0.5), None], [0.1, 0.2, 0.0]),
                     step(1, [Some(0.9), None], [0.0, 0.1, 0.0]),

@@ -90,7 +90,7 @@ impl<'a> Turn<'a> {
             &self.plan.stage(Stage::Encoder),
             &mut Slot::default(),
             |loading| Encoder::load(self.package, loading),
-            |encoder| encoder.codes(&pixels, size),
+            |encoder| encoder.tokens(&pixels, size),
         )?;
         self.warm.tokens = Some((digest, tokens.clone()));
         Ok(tokens)

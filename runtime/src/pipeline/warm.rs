@@ -1,4 +1,4 @@
-//! What stays between pictures: stages that the plan keeps loaded, and what was encoded last. Knows
+//! What stays between images: stages that the plan keeps loaded, and what was encoded last. Knows
 //! no order of things.
 
 use std::collections::VecDeque;

@@ -208,8 +208,8 @@ impl Colours {
         Ok(image)
     }
 
-    /// Inks, 0 for none and 255 for all: cyan, magenta, yellow and black of each pixel. Returns red,
-    /// green and blue.
+    /// Inks, 0 for none and 255 for all: cyan, magenta, yellow and black of each pixel. Returns
+    /// red, green and blue.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! The container of an animated WebP around single pictures that `image` encodes, which writes no
-//! animation itself. Layout: "WebP Container Specification" (RFC 9649, section 2.7), chunks VP8X,
-//! ANIM, ANMF. Knows no file.
+//! The container of an animated WebP around single images that the crate `image` encodes, which
+//! writes no animation itself. Layout: "WebP Container Specification" (RFC 9649, section 2.7),
+//! chunks VP8X, ANIM, ANMF. Knows no file.
 
 use std::{
     io::{self, Seek, SeekFrom, Write},
@@ -9,7 +9,7 @@ use std::{
 
 use image::{ImageError, RgbImage, codecs::webp::WebPEncoder};
 
-/// `RIFF`, a size and `WEBP`, with which every picture of `image` begins too.
+/// `RIFF`, a size and `WEBP`, with which every image that the crate `image` writes begins too.
 const HEAD_BYTES: usize = 12;
 /// VP8X: there is an animation.
 const ANIMATED: u8 = 0b10;
@@ -47,9 +47,9 @@ impl<W: Write + Seek> Webp<W> {
                 error => io::Error::other(error),
             }
         })?;
-        let picture = encoded.get(HEAD_BYTES..).unwrap_or_default();
+        let image = encoded.get(HEAD_BYTES..).unwrap_or_default();
         let delay = three(u32::try_from(self.delay.as_millis()).unwrap_or(u32::MAX).min(0xff_ffff));
-        self.chunk(*b"ANMF", &[&[0; 6], &width, &height, &delay, &[NO_BLENDING], picture])
+        self.chunk(*b"ANMF", &[&[0; 6], &width, &height, &delay, &[NO_BLENDING], image])
     }
 
     /// Fills in the size of the whole. Returns what was written to.

@@ -1,11 +1,11 @@
-//! Pictures of any size become pictures of the size asked for. Knows no model.
+//! Images of any size become images of the size asked for. Knows no model.
 
 use image::{
     GrayImage, ImageBuffer, Pixel, RgbImage,
     imageops::{self, FilterType},
 };
 
-/// The part of a picture that is used, and the size it is brought to.
+/// The part of an image that is used, and the size it is brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fit {
     source: [u32; 2],
@@ -13,19 +13,19 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// The largest part in the middle of a picture of `source` width and height that has the
+    /// The largest part in the middle of an image of `source` width and height that has the
     /// proportions of `target`.
     pub(crate) fn new(source: [u32; 2], target: [u32; 2]) -> Self {
         Self { source: source.map(|side| side.max(1)), target: target.map(|side| side.max(1)) }
     }
 
-    /// That part of `image`, brought to the target size (Lanczos, 3 lobes). A picture of that size
+    /// That part of `image`, brought to the target size (Lanczos, 3 lobes). An image of that size
     /// stays as it is.
-    pub(crate) fn picture(&self, image: &RgbImage) -> RgbImage {
+    pub(crate) fn image(&self, image: &RgbImage) -> RgbImage {
         self.bring(image, self.target)
     }
 
-    /// The same part of a mask, brought to `size`. A mask of another size than the picture is
+    /// The same part of a mask, brought to `size`. A mask of another size than the image is
     /// stretched over it.
     pub(crate) fn mask(&self, mask: &GrayImage, size: [u32; 2]) -> GrayImage {
         self.bring(mask, size)
@@ -82,12 +82,12 @@ mod tests {
     #[test]
     fn the_right_size_is_left_alone() {
         let image = RgbImage::from_fn(32, 16, |x, y| Rgb([x as u8, y as u8, 3]));
-        assert_eq!(Fit::new([32, 16], [32, 16]).picture(&image), image);
+        assert_eq!(Fit::new([32, 16], [32, 16]).image(&image), image);
     }
 
     #[test]
     fn a_mask_follows_its_picture() {
-        // A picture of 40 x 20 is cropped to its middle 20 x 20; a mask of 80 x 20 covers it all
+        // An image of 40 x 20 is cropped to its middle 20 x 20; a mask of 80 x 20 covers it all
         // the same.
         let mask = GrayImage::from_fn(80, 20, |x, _| Luma([if x < 40 { 255 } else { 0 }]));
         let fitted = Fit::new([40, 20], [10, 10]).mask(&mask, [2, 1]);

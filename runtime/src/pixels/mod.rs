@@ -1,4 +1,4 @@
-//! Pixels become a picture file, and the request that made it is read back; pictures to edit are
+//! Pixels become an image file, and the request that made it is read back; images to edit are
 //! read and fitted. The only module that decodes or encodes: elsewhere `image` is but a name for
 //! pixels. Knows no network.
 
@@ -45,7 +45,7 @@ pub const KEYWORD: &str = "pocketmuse";
 /// JPEG's quality, 1 to 100.
 const JPEG_QUALITY: u8 = 95;
 
-/// The kinds of picture files that can be written.
+/// The kinds of image files that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// `.png`: exact, and holds the request.
@@ -79,7 +79,7 @@ impl Format {
     }
 }
 
-/// Turns `[1, 3, height, width]` pixels, 0 to 1 and row-major, into a picture: what lies outside is
+/// Turns `[1, 3, height, width]` pixels, 0 to 1 and row-major, into an image: what lies outside is
 /// clipped, then `255 x` is rounded to the nearest integer, half to even.
 ///
 /// # Errors
@@ -138,7 +138,7 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes a picture in the format of the path's ending; a PNG holds the request, too, and `notes`:
+/// Writes an image in the format of the path's ending; a PNG holds the request, too, and `notes`:
 /// text under keywords of the caller's own, 1 to 79 Latin-1 characters.
 ///
 /// It is written beside its place under another name and moved there when it is whole, in place of
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    fn picture() -> RgbImage {
+    fn sample() -> RgbImage {
         RgbImage::from_fn(20, 10, |x, y| image::Rgb([12 * x as u8, 25 * y as u8, 128]))
     }
 
@@ -277,10 +277,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["a.png", "a.WEBP", "a.jpg", "a.jpeg"] {
             let path = folder.path().join(name);
-            write(&picture(), &path, &request(), &[]).expect(name);
+            write(&sample(), &path, &request(), &[]).expect(name);
             let read = image::open(&path).expect(name).into_rgb8();
             let worst =
-                read.as_raw().iter().zip(picture().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+                read.as_raw().iter().zip(sample().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(
                 worst <= Some(if name.starts_with("a.j") { 40 } else { 0 }),
                 "{name}: {worst:?}"
@@ -295,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
         fs::write(&path, "replaced").expect("written");
-        write(&picture(), &path, &request(), &[]).expect("written");
+        write(&sample(), &path, &request(), &[]).expect("written");
         assert_eq!(read_request(&path).expect("inside"), request());
     }
 
@@ -303,10 +303,10 @@ mod tests {
     fn says_why_there_is_no_request() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
-        write(&picture(), &path, &request(), &[]).expect("written");
+        write(&sample(), &path, &request(), &[]).expect("written");
         let whole = fs::read(&path).expect("written");
         let plain = folder.path().join("plain.png");
-        picture().save(&plain).expect("written");
+        sample().save(&plain).expect("written");
         let cases = [
             (
                 fs::read(&plain).expect("written"),
@@ -333,7 +333,7 @@ mod tests {
     fn no_changed_byte_makes_it_panic() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.png");
-        write(&picture(), &path, &request(), &[]).expect("written");
+        write(&sample(), &path, &request(), &[]).expect("written");
         let whole = fs::read(&path).expect("written");
         for at in 0..whole.len().min(500) {
             let mut bytes = whole.clone();
@@ -362,7 +362,7 @@ mod tests {
             ("file/a.png", ErrorKind::Io, "expected a folder, found a file"),
         ] {
             let error =
-                write(&picture(), &folder.path().join(name), &request(), &[]).expect_err(name);
+                write(&sample(), &folder.path().join(name), &request(), &[]).expect_err(name);
             assert_eq!((error.kind(), error.detail()), (kind, expected), "{name}");
         }
         assert_eq!(check_destination(Path::new("a.png")).expect("here"), Format::Png);

@@ -1,4 +1,4 @@
-//! Pixels that were to stay come back into an edited picture, with a feathered edge. Knows no
+//! Pixels that were to stay come back into an edited image, with a feathered edge. Knows no
 //! model.
 
 use image::{
@@ -27,11 +27,11 @@ pub(crate) fn paste(edited: &mut RgbImage, known: &RgbImage, mask: &GrayImage, f
     }
 }
 
-/// As [`paste`], for an image that `extension` adds pixels to, which all are repainted: the image's own
-/// pixels come back up to its border, but for what `mask` asks for inside it.
+/// As [`paste`], for an image that `extension` adds pixels to, which all are repainted: the image's
+/// own pixels come back up to its border, but for what `mask` asks for inside it.
 ///
-/// So that no seam shows, the added pixels next to the border are shifted by what the border's pixel
-/// differs from what `edited` had there, less and less over `feather` pixels.
+/// So that no seam shows, the added pixels next to the border are shifted by what the border's
+/// pixel differs from what `edited` had there, less and less over `feather` pixels.
 pub(crate) fn paste_inside(
     edited: &mut RgbImage,
     known: &RgbImage,

@@ -1,4 +1,5 @@
-//! A source brought to the size of a job's images. Plain values; how it is fitted is not known here.
+//! A source brought to the size of a job's images. Plain values; how it is fitted is not known
+//! here.
 
 use image::{GrayImage, RgbImage};
 use pocketmuse_package::Digest;

@@ -95,10 +95,12 @@ fn unknown(at: &str, expected: &str, found: &str) -> Error {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RngKind {
-    /// Philox, a counter-based generator: the same numbers on every platform, whatever the order or the threads.
+    /// Philox, a counter-based generator: the same numbers on every platform, whatever the order or
+    /// the threads.
     #[default]
     Own,
-    /// Mersenne twister, drawn exactly as the reference pipeline does on a CPU: slow, for parity tests.
+    /// Mersenne twister, drawn exactly as the reference pipeline does on a CPU: slow, for parity
+    /// tests.
     Torch,
 }
 

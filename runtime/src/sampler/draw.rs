@@ -28,8 +28,8 @@ pub(super) struct Drawer {
 }
 
 impl Drawer {
-    /// The token where the running sum of the softmax of `sharpness` times the row passes `uniform`,
-    /// a number of (0, 1).
+    /// The token where the running sum of the softmax of `sharpness` times the row passes
+    /// `uniform`, a number of (0, 1).
     ///
     /// This has the distribution of the reference's exponential race and needs one number, not one
     /// per token. Sums of 128 weights are in f32, so a probability is off by up to 1e-6 of itself.
@@ -156,7 +156,7 @@ mod tests {
     fn row(columns: usize, spread: f64, seed: u64) -> Vec<f32> {
         let rng = Philox::new(seed);
         (0..columns)
-            .map(|column| (spread * (rng.uniform(Purpose::Code, 9, 9, column) - 0.5)) as f32)
+            .map(|column| (spread * (rng.uniform(Purpose::Token, 9, 9, column) - 0.5)) as f32)
             .collect()
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let (mut drawer, rng, mut twister) = (Drawer::default(), Philox::new(3), Mt19937::new(3));
         let mut counts = [[0usize; 12]; 2];
         for position in 0..DRAWS {
-            let uniform = rng.uniform(Purpose::Code, 0, 0, position);
+            let uniform = rng.uniform(Purpose::Token, 0, 0, position);
             counts[0][drawer.inverse(&logits, 1.0, uniform).expect("finite").token as usize] += 1;
             counts[1][drawer.race(&logits, &mut twister).expect("finite").token as usize] += 1;
         }

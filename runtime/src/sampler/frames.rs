@@ -11,8 +11,8 @@ use super::{
 use crate::request::{job::Job, video::Video};
 
 /// Makes `canvas` the beginning of a frame and returns its schedule. The first frame is an image as
-/// any other. The others are linear, as those of the author of aMUSEd, with as many tokens masked at
-/// first as the canvas then has.
+/// any other. The others are linear, as those of the author of aMUSEd, with as many tokens masked
+/// at first as the canvas then has.
 pub(super) fn begin(job: &Job, frame: u32, canvas: &mut Canvas) -> Schedule {
     let schedule = Schedule::of(job);
     let Some(video) = job.video.as_ref().filter(|_| frame > 0) else { return schedule };
@@ -175,7 +175,7 @@ mod tests {
     fn frames_draw_other_numbers_and_the_same_again() {
         let seeds: std::collections::HashSet<_> = (0..50)
             .map(|frame| match frame_rng(Rng::new(RngKind::Own, 7), 7, frame) {
-                Rng::Own(philox) => philox.uniform(Purpose::Code, 0, 0, 0).to_bits(),
+                Rng::Own(philox) => philox.uniform(Purpose::Token, 0, 0, 0).to_bits(),
                 Rng::Torch(_) => panic!("expected the own generator"),
             })
             .collect();

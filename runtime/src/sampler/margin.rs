@@ -1,5 +1,5 @@
-//! The margin of a tileable image: the token grid is padded by wrapping round. Knows no network; see
-//! [`Request::tileable`](crate::Request::tileable).
+//! The margin of a tileable image: the token grid is padded by wrapping round. Knows no network;
+//! see [`Request::tileable`](crate::Request::tileable).
 
 use crate::request::job::Job;
 

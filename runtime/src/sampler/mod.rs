@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
             next = position + 1;
             let drawn = match self.rng {
                 Rng::Own(philox) => {
-                    let uniform = philox.uniform(Purpose::Code, image, step, position);
+                    let uniform = philox.uniform(Purpose::Token, image, step, position);
                     self.drawer.inverse(row, self.schedule.sharpness(step), uniform)
                 }
                 Rng::Torch(twister) => self.drawer.race(row, twister),

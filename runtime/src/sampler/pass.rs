@@ -1,5 +1,5 @@
-//! A pass: steps that are run once over the canvas. Says what the canvas holds before them, and with
-//! which numbers they draw. Knows no network.
+//! A pass: steps that are run once over the canvas. Says what the canvas holds before them, and
+//! with which numbers they draw. Knows no network.
 
 use std::ops::ControlFlow;
 

@@ -54,8 +54,8 @@ impl Schedule {
         self.evenly(self.temperature, step)
     }
 
-    /// What logits are multiplied by before a token is drawn at a step: 1 by confidence, 1 to 1.2 in
-    /// the Halton order.
+    /// What logits are multiplied by before a token is drawn at a step: 1 by confidence, 1 to 1.2
+    /// in the Halton order.
     pub fn sharpness(&self, step: usize) -> f32 {
         if self.halton.is_some() { self.evenly(HALTON_SHARPNESS, step) } else { 1.0 }
     }

@@ -40,15 +40,15 @@ impl Encoder {
     /// # Errors
     ///
     /// `Runtime` if the graph fails or returns anything but as many tokens as the image has.
-    pub fn codes(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
+    pub fn tokens(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
-        let codes = tokens
+        let tokens = tokens
             .as_i64()?
             .iter()
-            .map(|&code| u32::try_from(code).ok().filter(|code| *code < self.codebook_size));
-        match codes.collect::<Option<Vec<_>>>() {
-            Some(codes) if codes.len() == rows * columns => Ok(codes),
+            .map(|&token| u32::try_from(token).ok().filter(|token| *token < self.codebook_size));
+        match tokens.collect::<Option<Vec<_>>>() {
+            Some(tokens) if tokens.len() == rows * columns => Ok(tokens),
             _ => {
                 let detail = format!(
                     "expected {rows} x {columns} tokens below {}, found others",

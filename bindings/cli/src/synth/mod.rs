@@ -314,7 +314,7 @@ fn card(options: &Options) -> String {
     format!(
         "{CARD_START}{}\n\n{CARD_MADE_BY}--seed {seed} --dtype {dtype}` \
          to measure time and memory.\n\
-         Nothing was trained: its pictures are noise.\n",
+         Nothing was trained: its images are noise.\n",
         preset.name(),
     )
 }

@@ -63,7 +63,7 @@ fn words(trace: &Trace, image: usize, pixels: &RgbImage) -> RgbImage {
 
 /// Each step: which tokens were fixed when, with what probability, and how undecided the model was.
 fn steps(trace: &Trace, image: usize) -> RgbImage {
-    let all = &trace.pictures[image];
+    let all = &trace.images[image];
     let fixed = trace.fixed(image);
     let bits = all.iter().flat_map(|step| &step.entropy).flatten().copied().fold(0.0, f32::max);
     let mut panels = Vec::new();
@@ -107,7 +107,7 @@ fn steps(trace: &Trace, image: usize) -> RgbImage {
 
 /// A word's map at each step, on a scale of its own.
 fn word_by_step(trace: &Trace, image: usize, word: usize) -> RgbImage {
-    let maps: Vec<_> = shown(&trace.pictures[image])
+    let maps: Vec<_> = shown(&trace.images[image])
         .filter_map(|step| step.words.get(word).map(|map| (step.step, map)))
         .collect();
     let most = maps.iter().flat_map(|(_, map)| *map).copied().fold(0.0, f32::max);

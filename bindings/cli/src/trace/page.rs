@@ -106,7 +106,7 @@ fn words(data: &Data<'_>, image: usize, charts: &[Chart]) -> String {
         ));
     }
     html.push_str("</p>\n");
-    if trace.pictures[image].is_empty() {
+    if trace.images[image].is_empty() {
         html.push_str("<p>No step was run, so there is nothing to see.</p>\n");
     } else if trace.has_attention {
         html.push_str(
@@ -175,7 +175,7 @@ fn by_step(chart: &Chart) -> String {
 
 /// What attention went to no word.
 fn rest(trace: &Trace, image: usize) -> String {
-    let rests: Vec<_> = trace.pictures[image].iter().map(|step| step.rest).collect();
+    let rests: Vec<_> = trace.images[image].iter().map(|step| step.rest).collect();
     if !trace.has_attention || rests.is_empty() {
         return String::new();
     }
@@ -206,7 +206,7 @@ fn steps(trace: &Trace, image: usize, charts: &[Chart]) -> String {
         "<table><tr><th>step</th><th>drawn</th><th>fixed</th><th>mean probability</th>\
          <th>mean entropy</th></tr>\n",
     );
-    for step in &trace.pictures[image] {
+    for step in &trace.images[image] {
         html.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{:.1} bits</td></tr>\n",
             step.step + 1,

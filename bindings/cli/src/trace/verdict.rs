@@ -153,7 +153,7 @@ mod tests {
             attention_grid: [2, 2],
             has_attention: true,
             unseen_steps: 0,
-            pictures: vec![vec![step]],
+            images: vec![vec![step]],
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
         trace.words[2].tokens = 76..76;
         assert_eq!(doubtful(&trace), [false, true, true], "small, unknown, cut off");
         assert!(of(&trace)[2].starts_with("Cut off"));
-        trace.pictures[0].clear();
+        trace.images[0].clear();
         assert_eq!(of(&trace)[0], "No map of attention.");
     }
 }

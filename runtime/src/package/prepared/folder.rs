@@ -1,5 +1,5 @@
-//! The cache folder: the records in it with their graphs, and what is removed from it. Everything else
-//! in the folder is left alone.
+//! The cache folder: the records in it with their graphs, and what is removed from it. Everything
+//! else in the folder is left alone.
 
 use std::{
     collections::BTreeMap,

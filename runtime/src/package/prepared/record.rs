@@ -1,5 +1,5 @@
-//! The record of one package: which of its files passed their digest check, and what was made of its
-//! graphs. A small JSON file that holds its own digest; a damaged one counts as none.
+//! The record of one package: which of its files passed their digest check, and what was made of
+//! its graphs. A small JSON file that holds its own digest; a damaged one counts as none.
 
 use std::{
     collections::BTreeMap,

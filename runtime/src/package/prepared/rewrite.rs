@@ -1,5 +1,5 @@
-//! An ONNX model with its constants changed, field by field. Knows where constants are, not what they
-//! mean.
+//! An ONNX model with its constants changed, field by field. Knows where constants are, not what
+//! they mean.
 
 use pocketmuse_package::{
     onnx,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Purpose {
-    /// Which code a masked position gets.
-    Code = 0,
+    /// Which token a masked position gets.
+    Token = 0,
     /// The noise on a position's confidence.
     Confidence = 1,
     /// Whether a token of an image to edit is masked before the first step.
@@ -63,8 +63,8 @@ impl Philox {
     /// # #[cfg(feature = "measure")] {
     /// use pocketmuse::internals::{Philox, Purpose};
     /// let rng = Philox::new(42);
-    /// let number = rng.uniform(Purpose::Code, 0, 3, 17);
-    /// assert_eq!(number, rng.uniform(Purpose::Code, 0, 3, 17));
+    /// let number = rng.uniform(Purpose::Token, 0, 3, 17);
+    /// assert_eq!(number, rng.uniform(Purpose::Token, 0, 3, 17));
     /// assert_ne!(number, rng.uniform(Purpose::Confidence, 0, 3, 17));
     /// # }
     /// ```
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn uniform_is_pinned() {
         let expected = ((0x6627_e8d5_e169_c58du64 >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
-        assert_eq!(Philox::new(0).uniform(Purpose::Code, 0, 0, 0), expected);
+        assert_eq!(Philox::new(0).uniform(Purpose::Token, 0, 0, 0), expected);
     }
 
     #[test]
@@ -136,12 +136,12 @@ mod tests {
             Philox::new(seed).uniform(purpose, image, step, position)
         };
         let numbers = [
-            at(1, Purpose::Code, 0, 0, 0),
-            at(1 << 32, Purpose::Code, 0, 0, 0),
+            at(1, Purpose::Token, 0, 0, 0),
+            at(1 << 32, Purpose::Token, 0, 0, 0),
             at(1, Purpose::Confidence, 0, 0, 0),
-            at(1, Purpose::Code, 1, 0, 0),
-            at(1, Purpose::Code, 0, 1, 0),
-            at(1, Purpose::Code, 0, 0, 1),
+            at(1, Purpose::Token, 1, 0, 0),
+            at(1, Purpose::Token, 0, 1, 0),
+            at(1, Purpose::Token, 0, 0, 1),
         ];
         for (index, number) in numbers.iter().enumerate() {
             assert!(*number > 0.0 && *number < 1.0);
@@ -153,8 +153,8 @@ mod tests {
     fn images_begin_anywhere_and_children_differ() {
         let rng = Philox::new(3);
         assert_eq!(
-            rng.from_image(2).uniform(Purpose::Code, 1, 4, 5),
-            rng.uniform(Purpose::Code, 3, 4, 5)
+            rng.from_image(2).uniform(Purpose::Token, 1, 4, 5),
+            rng.uniform(Purpose::Token, 3, 4, 5)
         );
         let children = [
             rng,
@@ -162,7 +162,7 @@ mod tests {
             rng.child(Purpose::Frame, 1),
             rng.child(Purpose::Variation, 0),
         ];
-        let numbers = children.map(|child| child.uniform(Purpose::Code, 0, 0, 0));
+        let numbers = children.map(|child| child.uniform(Purpose::Token, 0, 0, 0));
         assert!((1..4).all(|index| !numbers[..index].contains(&numbers[index])), "{numbers:?}");
     }
 
@@ -170,7 +170,7 @@ mod tests {
     fn is_uniform() {
         let rng = Philox::new(5);
         let numbers: Vec<_> =
-            (0..100_000).map(|position| rng.uniform(Purpose::Code, 0, 0, position)).collect();
+            (0..100_000).map(|position| rng.uniform(Purpose::Token, 0, 0, position)).collect();
         let mean = numbers.iter().sum::<f64>() / 1e5;
         assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 1e5).sqrt(), "{mean}");
         for bin in 0..10 {
