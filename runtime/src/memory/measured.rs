@@ -32,14 +32,19 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts watching: the system's own peak starts again from the memory held now.
     pub(crate) fn start() -> Self {
+        Self::with_reader(|| status("RssAnon:"))
+    }
+
+    /// Watches what `anonymous` reads.
+    fn with_reader(mut anonymous: impl FnMut() -> Option<u64> + Send + 'static) -> Self {
         let resets = is_told() && fs::write("/proc/self/clear_refs", "5").is_ok();
         let (stop, stopped) = mpsc::channel();
         let sample = move || {
             let mut most = None;
             loop {
-                most = most.max(status("RssAnon:"));
+                most = most.max(anonymous());
                 if stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
-                    return most.max(status("RssAnon:"));
+                    return most.max(anonymous());
                 }
             }
         };
@@ -116,11 +121,17 @@ mod tests {
     fn a_watch_sees_memory_that_was_given_back_before_it_stopped() {
         const BLOCK: usize = 64 << 20;
         let before = status("RssAnon:").expect("Linux tells");
-        let watch = Watch::start();
+        let (tell, told) = mpsc::channel();
+        let watch = Watch::with_reader(move || {
+            let read = status("RssAnon:");
+            let _ = tell.send(read); // nobody listens once it was seen
+            read
+        });
         let block = std::hint::black_box(vec![1u8; BLOCK]);
-        thread::sleep(20 * INTERVAL);
+        let enough = before + BLOCK as u64 / 2;
+        told.iter().find(|read| *read >= Some(enough)).expect("the block is read in the end");
         drop(block);
         let seen = watch.stop().anonymous_bytes.expect("Linux tells");
-        assert!(seen >= before + BLOCK as u64 / 2, "{before} before, {seen} seen");
+        assert!(seen >= enough, "{before} before, {seen} seen");
     }
 }

@@ -16,11 +16,14 @@ use image::{
     },
 };
 use pocketmuse_package::{
-    Error, ErrorKind, Result,
+    Error, Result,
     files::{NewFile, WholeFile, check_writable},
 };
 
-use super::container::Webp;
+use super::{
+    container::Webp,
+    ending::{ending, other_ending},
+};
 
 /// GIF's search for the colours of a frame: 1 is the best and slowest, 30 the fastest.
 const GIF_SPEED: i32 = 10;
@@ -65,7 +68,7 @@ impl Animation {
     ///
     /// `BadRequest` for another ending; `Io` if the folder is missing or cannot be written to.
     pub fn create(path: &Path, delay: Duration) -> Result<Self> {
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let ending = ending(path);
         let kind = match ending.as_str() {
             "gif" => {
                 let shared = Shared(Arc::new(Mutex::new(NewFile::create(path)?)));
@@ -78,13 +81,7 @@ impl Animation {
                 check_writable(path)?;
                 Kind::Png(Vec::new())
             }
-            _ => {
-                let found =
-                    if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
-                let detail =
-                    format!("expected a file ending in .gif, .webp or .png, found {found}");
-                return Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail));
-            }
+            _ => return Err(other_ending(path, &ending, ".gif, .webp or .png")),
         };
         Ok(Self { path: path.to_owned(), delay, frames: 0, kind })
     }
@@ -163,6 +160,8 @@ mod tests {
     use std::fs::{self, File};
 
     use image::{AnimationDecoder, Rgb, codecs::gif::GifDecoder, codecs::webp::WebPDecoder};
+
+    use pocketmuse_package::ErrorKind;
 
     use super::*;
 

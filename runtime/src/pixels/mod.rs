@@ -6,6 +6,7 @@ mod animation;
 mod colour;
 mod container;
 mod encode;
+mod ending;
 mod fit;
 mod inks;
 mod limits;
@@ -37,6 +38,7 @@ pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_
 pub use rgba::{Alpha, Rgba, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
+use self::ending::{ending, other_ending};
 use crate::Request;
 
 /// The keyword of the PNG text chunk that holds the request as JSON.
@@ -63,18 +65,12 @@ impl Format {
     ///
     /// `BadRequest` if the ending is none of them.
     pub fn of(path: &Path) -> Result<Self> {
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let ending = ending(path);
         match ending.as_str() {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::Webp),
-            _ => {
-                let found =
-                    if ending.is_empty() { "none".to_owned() } else { format!(".{ending}") };
-                let detail =
-                    format!("expected a file ending in .png, .jpg, .jpeg or .webp, found {found}");
-                Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
-            }
+            _ => Err(other_ending(path, &ending, ".png, .jpg, .jpeg or .webp")),
         }
     }
 }

@@ -2,168 +2,71 @@
 
 use std::{fmt, str::FromStr};
 
-use pocketmuse_package::{Error, ErrorKind, Model, Result};
+use pocketmuse_package::{Error, ErrorKind, Model, Result, named_enum};
 use serde::{Deserialize, Serialize};
 
 /// Tokens of a margin, at least. With fewer the decoder still draws an edge where the image ends
 /// (docs/tileable.md).
 const MARGIN: usize = 8;
 
-/// Which tokens are chosen in a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sampler {
-    /// Those the model is surest of, with noise; the rest are masked again. As the reference does.
-    #[default]
-    Confidence,
-    /// The next ones of the Halton order, spread evenly over the image.
-    Halton,
-}
-
-/// How guidance grows over the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GuidanceSchedule {
-    /// The same at every step. As the reference does.
-    #[default]
-    Constant,
-    /// From 1, no guidance, at the first step evenly to the whole at the last.
-    Linear,
-    /// From 1 to the whole along a quarter of a cosine: fast at first.
-    Cosine,
-}
-
-impl Sampler {
-    /// The name in files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Confidence => "confidence",
-            Self::Halton => "halton",
-        }
+named_enum! {
+    /// Which tokens are chosen in a step.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum Sampler at "sampler" {
+        /// Those the model is surest of, with noise; the rest are masked again. As the reference
+        /// does.
+        #[default]
+        Confidence = "confidence",
+        /// The next ones of the Halton order, spread evenly over the image.
+        Halton = "halton",
     }
 }
 
-impl GuidanceSchedule {
-    /// The name in files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Constant => "constant",
-            Self::Linear => "linear",
-            Self::Cosine => "cosine",
-        }
+named_enum! {
+    /// How guidance grows over the steps.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum GuidanceSchedule at "guidance_schedule" {
+        /// The same at every step. As the reference does.
+        #[default]
+        Constant = "constant",
+        /// From 1, no guidance, at the first step evenly to the whole at the last.
+        Linear = "linear",
+        /// From 1 to the whole along a quarter of a cosine: fast at first.
+        Cosine = "cosine",
     }
 }
 
-impl fmt::Display for Sampler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_enum! {
+    /// Which generator draws the numbers of a request.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum RngKind at "rng" {
+        /// Philox, a counter-based generator: the same numbers on every platform, whatever the
+        /// order or the threads.
+        #[default]
+        Own = "own",
+        /// Mersenne twister, drawn exactly as the reference pipeline does on a CPU: slow, for
+        /// parity tests.
+        Torch = "torch",
     }
 }
 
-impl fmt::Display for GuidanceSchedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_enum! {
+    /// Which edges of an image meet, so that copies of it can lie side by side.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum Tileable at "tileable" {
+        /// None.
+        #[default]
+        No = "no",
+        /// The left and the right.
+        Across = "across",
+        /// The top and the bottom.
+        Down = "down",
+        /// All four.
+        Both = "both",
     }
-}
-
-impl FromStr for Sampler {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found =
-            [Self::Confidence, Self::Halton].into_iter().find(|sampler| sampler.name() == text);
-        found.ok_or_else(|| unknown("sampler", "confidence or halton", text))
-    }
-}
-
-impl FromStr for GuidanceSchedule {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = [Self::Constant, Self::Linear, Self::Cosine]
-            .into_iter()
-            .find(|schedule| schedule.name() == text);
-        found.ok_or_else(|| unknown("guidance_schedule", "constant, linear or cosine", text))
-    }
-}
-
-fn unknown(at: &str, expected: &str, found: &str) -> Error {
-    Error::new(ErrorKind::BadRequest, at, format!("expected {expected}, found {found:?}"))
-}
-
-/// Which generator draws the numbers of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RngKind {
-    /// Philox, a counter-based generator: the same numbers on every platform, whatever the order or
-    /// the threads.
-    #[default]
-    Own,
-    /// Mersenne twister, drawn exactly as the reference pipeline does on a CPU: slow, for parity
-    /// tests.
-    Torch,
-}
-
-impl RngKind {
-    /// The name in files and flags: `own` or `torch`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::Torch => "torch",
-        }
-    }
-}
-
-impl fmt::Display for RngKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RngKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "own" => Ok(Self::Own),
-            "torch" => Ok(Self::Torch),
-            _ => Err(Error::new(
-                ErrorKind::BadRequest,
-                "rng",
-                format!("expected own or torch, found {text:?}"),
-            )),
-        }
-    }
-}
-
-/// Which edges of an image meet, so that copies of it can lie side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tileable {
-    /// None.
-    #[default]
-    No,
-    /// The left and the right.
-    Across,
-    /// The top and the bottom.
-    Down,
-    /// All four.
-    Both,
 }
 
 impl Tileable {
-    const ALL: [Self; 4] = [Self::No, Self::Across, Self::Down, Self::Both];
-
-    /// The name in files and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Across => "across",
-            Self::Down => "down",
-            Self::Both => "both",
-        }
-    }
-
     /// Rows above and below, and columns left and right, that the networks see besides an image's
     /// own.
     pub(crate) fn margin(self, model: &Model) -> [usize; 2] {
@@ -173,26 +76,6 @@ impl Tileable {
             if_any(matches!(self, Self::Down | Self::Both)),
             if_any(matches!(self, Self::Across | Self::Both)),
         ]
-    }
-}
-
-impl fmt::Display for Tileable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Tileable {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|tileable| tileable.name() == text).ok_or_else(|| {
-            Error::new(
-                ErrorKind::BadRequest,
-                "tileable",
-                format!("expected no, across, down or both, found {text:?}"),
-            )
-        })
     }
 }
 
