@@ -57,7 +57,8 @@ fn outpainting_keeps_the_image_and_paints_around_it() {
         for (x, y, pixel) in made.enumerate_pixels() {
             let [at_x, at_y] =
                 [i64::from(x) - i64::from(corner[0]), i64::from(y) - i64::from(corner[1])];
-            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32); // the border, outside
+            // The border, outside.
+            let before = *original.get_pixel(at_x.clamp(0, 63) as u32, at_y.clamp(0, 47) as u32);
             if (0..i64::from(across)).contains(&at_x) && (0..i64::from(down)).contains(&at_y) {
                 assert_eq!(*pixel, before, "{extend}: {x}, {y}");
                 kept += 1;

@@ -82,7 +82,8 @@ impl fmt::Display for Check {
         match &self.outcome {
             Outcome::Close { shape, max_abs_error, worst_ratio } => write!(
                 f,
-                "{name} {shape:?}: {verdict}, largest error {max_abs_error:.3e}, {worst_ratio:.3} of what is allowed"
+                "{name} {shape:?}: {verdict}, largest error {max_abs_error:.3e}, \
+                {worst_ratio:.3} of what is allowed"
             ),
             Outcome::Exact { shape, different } => {
                 write!(f, "{name} {shape:?}: {verdict}, {different} differ")

@@ -189,7 +189,8 @@ mod tests {
         let error = not_found(&[(Place::File("x.so".into()), "no such file".to_owned())]);
         assert_eq!(
             error.to_string(),
-            "ONNX Runtime: expected version 1.21 or newer, found none; looked at\n  x.so: no such file\nrun: pocketmuse setup"
+            "ONNX Runtime: expected version 1.21 or newer, found none; looked at\n  x.so: \
+            no such file\nrun: pocketmuse setup"
         );
     }
 }

@@ -195,8 +195,10 @@ mod tests {
     // "g", [make_tensor_value_info("x", 1, ["n", 2])], [make_tensor_value_info("z", 1, ["n", 2])])
     // print(make_model(g, opset_imports=[make_opsetid("", 17)],
     // ir_version=9).SerializeToString().hex())
-    const MODEL: &str = "080912003a4f0a0e0a01780a017812017922034164640a0e0a01790a017912017a22034d756c1201675a140a0178120f\
-        0a0d080112090a0312016e0a02080262140a017a120f0a0d080112090a0312016e0a02080242040a001011";
+    const MODEL: &str = "\
+        080912003a4f0a0e0a01780a017812017922034164640a0e0a01790a01791201\
+        7a22034d756c1201675a140a0178120f0a0d080112090a0312016e0a02080262\
+        140a017a120f0a0d080112090a0312016e0a02080242040a001011";
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -119,7 +119,8 @@ impl Plan {
                 [plan.peak_rss_bytes(), budget_bytes].map(|bytes| bytes.div_ceil(1 << 20));
             let [height, width] = job.size();
             let detail = format!(
-                "expected a budget of at least {smallest}MiB for {width} x {height} pixels, found {budget}MiB"
+                "expected a budget of at least {smallest}MiB for {width} x {height} pixels, \
+                found {budget}MiB"
             );
             match options.memory {
                 Budget::Bytes(_) => {
@@ -153,7 +154,8 @@ impl Plan {
         let mut order: Vec<usize> = (0..self.stages.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].weights_bytes));
         type Change = fn(&mut StagePlan);
-        let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder; // it is dropped after use
+        // The encoder is dropped after use.
+        let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder;
         let pack: Change = |stage| stage.loading.weights = Weights::Packed;
         for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
             for &index in &order {
@@ -277,7 +279,13 @@ mod tests {
 
     /// aMUSEd-512 in int8: the sizes that matter.
     fn full_size() -> Manifest {
-        let file = |name: &str, bytes: u64| json!({ "path": name, "bytes": bytes, "sha256": "0".repeat(64) });
+        let file = |name: &str, bytes: u64| {
+            json!({
+                "path": name,
+                "bytes": bytes,
+                "sha256": "0".repeat(64),
+            })
+        };
         let stage = |name: &str, [graph, weights]: [u64; 2], inputs: serde_json::Value| {
             let (graph, weights) = (file(name, graph), file(&format!("{name}.data"), weights));
             json!({ "graph": graph, "weights": weights, "inputs": inputs, "outputs": [] })
@@ -293,11 +301,27 @@ mod tests {
             "format": 1,
             "exporter": "test",
             "model": {
-                "name": "amused-512", "vocab_size": 8256, "codebook_size": 8192, "mask_token_id": 8255,
-                "masking_schedule": "cosine", "sample_size": 32, "pixels_per_token": 16, "grid_multiple": 2,
+                "name": "amused-512",
+                "vocab_size": 8256,
+                "codebook_size": 8192,
+                "mask_token_id": 8255,
+                "masking_schedule": "cosine",
+                "sample_size": 32,
+                "pixels_per_token": 16,
+                "grid_multiple": 2,
             },
-            "tokenizer": { "file": file("tokenizer.json", 3), "bos": 1, "eos": 2, "pad": 2, "max_tokens": 77 },
-            "defaults": { "num_inference_steps": 12, "guidance_scale": 10.0, "temperature": [2.0, 0.0] },
+            "tokenizer": {
+                "file": file("tokenizer.json", 3),
+                "bos": 1,
+                "eos": 2,
+                "pad": 2,
+                "max_tokens": 77,
+            },
+            "defaults": {
+                "num_inference_steps": 12,
+                "guidance_scale": 10.0,
+                "temperature": [2.0, 0.0],
+            },
             "flavours": { "int8": { "stages": {
                 "text_encoder": stage("text_encoder", [106_140, 124_747_968], json!([])),
                 "prologue": stage("prologue", [119_718, 135_499_776], json!([])),

@@ -127,7 +127,8 @@ impl Prepared {
         let written = record::write(path, Record { files, ..state.record.clone() });
         if let Err(error) = written.and_then(|()| folder::forget_the_gone(files::parent(path))) {
             log::warn!(
-                "the package is checked again the next time, since that it is whole cannot be kept: {error}"
+                "the package is checked again the next time, since that it is whole cannot be \
+                kept: {error}"
             );
         }
     }
@@ -175,7 +176,8 @@ impl Prepared {
         let mut state = self.state();
         if std::mem::take(&mut state.keeps_graphs) {
             log::warn!(
-                "graphs are optimised again the next time, since what was made of them cannot be kept: {error}"
+                "graphs are optimised again the next time, since what was made of them cannot be \
+                kept: {error}"
             );
         }
     }

@@ -32,7 +32,8 @@ impl<T> Turns<T> {
     pub(super) fn take(&self) -> Result<Held<'_, T>> {
         let this = thread::current().id();
         if *lock(&self.holder) == Some(this) {
-            let detail = "expected a call after this pipeline's job, found one from within it: a callback may not run another";
+            let detail = "expected a call after this pipeline's job, found one from within it: \
+                a callback may not run another";
             return Err(Error::new(ErrorKind::BadRequest, "pipeline", detail));
         }
         let value = lock(&self.value);

@@ -385,8 +385,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damaged_profile_makes_it_panic(at: prop::sample::Index, byte: u8, length: prop::sample::Index, of_inks: bool) {
-            let mut bytes = if of_inks { inks() } else { ColorProfile::new_adobe_rgb().encode().expect("encoded") };
+        fn no_damaged_profile_makes_it_panic(
+            at: prop::sample::Index,
+            byte: u8,
+            length: prop::sample::Index,
+            of_inks: bool,
+        ) {
+            let mut bytes = if of_inks {
+                inks()
+            } else {
+                ColorProfile::new_adobe_rgb().encode().expect("encoded")
+            };
             let at = at.index(bytes.len());
             bytes[at] = byte;
             bytes.truncate(length.index(2 * bytes.len()).max(1));

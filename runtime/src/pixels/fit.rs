@@ -96,7 +96,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_part_lies_inside(source: [u32; 2], target in [1u32..5000, 1..5000], size in [1u32..70_000, 1..70_000]) {
+        fn every_part_lies_inside(
+            source: [u32; 2],
+            target in [1u32..5000, 1..5000],
+            size in [1u32..70_000, 1..70_000],
+        ) {
             let [x, y, columns, rows] = Fit::new(source, target).part(size);
             prop_assert!(columns > 0 && rows > 0 && x + columns <= size[0] && y + rows <= size[1]);
             prop_assert!(columns == size[0] || rows == size[1], "one side is used whole");

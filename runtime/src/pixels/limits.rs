@@ -146,7 +146,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_claim_is_too_large_to_be_checked(size: [u32; 2], part: Option<[u32; 2]>, numbers: [u64; 4]) {
+        fn no_claim_is_too_large_to_be_checked(
+            size: [u32; 2],
+            part: Option<[u32; 2]>,
+            numbers: [u64; 4],
+        ) {
             let [decoded_bytes, file_bytes, ratio, most] = numbers;
             let claim = Claim {
                 size,

@@ -161,12 +161,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn distances_are_king_moves(width in 1u32..12, height in 1u32..12, cells in prop::collection::vec((0u32..12, 0u32..12), 0..6), far in 0u32..9) {
+        fn distances_are_king_moves(
+            width in 1u32..12,
+            height in 1u32..12,
+            cells in prop::collection::vec((0u32..12, 0u32..12), 0..6),
+            far in 0u32..9,
+        ) {
             let mask = mask(width, height, &cells);
             let inside: Vec<_> = cells.iter().filter(|(x, y)| *x < width && *y < height).collect();
             for (at, found) in (0..).zip(distances(&mask, far)) {
                 let (x, y): (u32, u32) = (at % width, at / width);
-                let exact = inside.iter().map(|cell| cell.0.abs_diff(x).max(cell.1.abs_diff(y))).min();
+                let exact =
+                    inside.iter().map(|cell| cell.0.abs_diff(x).max(cell.1.abs_diff(y))).min();
                 prop_assert_eq!(found, exact.unwrap_or(u32::MAX).min(far + 1), "at {}, {}", x, y);
             }
         }

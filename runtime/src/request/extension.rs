@@ -128,8 +128,12 @@ mod tests {
                 prop_assert!(whole.corner()[axis] >= extension.corner()[axis]);
                 prop_assert!(whole.corner()[axis] + image[axis] <= side);
                 // The side that does not grow keeps the image at the edge.
-                if added[axis] == 0 { prop_assert_eq!(missing[axis], 0); }
-                if added[axis] > 0 && added[axis + 2] == 0 { prop_assert_eq!(missing[axis + 2], 0); }
+                if added[axis] == 0 {
+                    prop_assert_eq!(missing[axis], 0);
+                }
+                if added[axis] > 0 && added[axis + 2] == 0 {
+                    prop_assert_eq!(missing[axis + 2], 0);
+                }
             }
         }
 

@@ -121,7 +121,8 @@ impl Video {
             if motion.is_nan() || motion.abs() > most as f32 {
                 let [x, y] = self.motion;
                 let detail = format!(
-                    "expected at most {most} of {} pixels a frame, found {x},{y}: nothing of the frame before would stay",
+                    "expected at most {most} of {} pixels a frame, found {x},{y}: nothing of the \
+                    frame before would stay",
                     tokens as u32 * job.pixels_per_token
                 );
                 return Err(bad("motion", detail));

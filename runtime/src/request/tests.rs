@@ -133,7 +133,8 @@ fn says_which_field_does_not_fit_and_what_would() {
             r.height = Some(0)
         }),
         (
-            "height: expected a multiple of 32 pixels up to 4096, found 500: the nearest are 480 and 512",
+            "height: expected a multiple of 32 pixels up to 4096, found 500: the nearest are 480 \
+            and 512",
             |r| {
                 r.height = Some(500);
             },
@@ -148,7 +149,8 @@ fn says_which_field_does_not_fit_and_what_would() {
             },
         ),
         (
-            "width: expected a multiple of 32 pixels up to 4096, found 4294967295: the nearest is 4096",
+            "width: expected a multiple of 32 pixels up to 4096, found 4294967295: the nearest \
+            is 4096",
             |r| {
                 r.width = Some(u32::MAX);
             },

@@ -62,7 +62,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn offsets_never_drift_from_the_motion(motion in -2000f32..2000.0, frame in 0u32..MAX_FRAMES, token in 1u32..64) {
+        fn offsets_never_drift_from_the_motion(
+            motion in -2000f32..2000.0,
+            frame in 0u32..MAX_FRAMES,
+            token in 1u32..64,
+        ) {
             let video = Video { motion: [motion, -motion], ..Video::default() };
             let exact = f64::from(motion) * f64::from(frame) / f64::from(token);
             let half = 0.5 + 0.5 / f64::from(token); // of a token, and of a pixel
@@ -71,7 +75,10 @@ mod tests {
             }
             let [x, _] = video.offset(frame, token);
             let most = (motion.abs() / token as f32).ceil() as i64;
-            prop_assert!((video.offset(frame + 1, token)[0] - x).abs() <= most, "never more than the motion, rounded up");
+            prop_assert!(
+                (video.offset(frame + 1, token)[0] - x).abs() <= most,
+                "never more than the motion, rounded up"
+            );
         }
     }
 }

@@ -251,7 +251,9 @@ mod tests {
         fn no_prompt_panics(prompt in "(?s:.*)|([()\\[\\]:\\\\.e+-]|[a0-9 ]|\u{301}){0,60}") {
             if let Ok(read) = Weighted::read(&prompt) {
                 prop_assert!(read.text.len() <= prompt.len());
-                prop_assert!((0..=read.text.len()).all(|at| (0.0..=MAX_WEIGHT).contains(&read.at(at))));
+                prop_assert!(
+                    (0..=read.text.len()).all(|at| (0.0..=MAX_WEIGHT).contains(&read.at(at)))
+                );
             }
         }
 

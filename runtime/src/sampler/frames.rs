@@ -187,26 +187,40 @@ mod tests {
     proptest! {
         #[test]
         fn a_token_that_stays_in_view_is_the_same(
-            rows in 1usize..12, columns in 1usize..12, x in -14i64..14, y in -14i64..14,
+            rows in 1usize..12,
+            columns in 1usize..12,
+            x in -14i64..14,
+            y in -14i64..14,
         ) {
             let tokens: Vec<_> = (0..rows * columns).map(|token| Some(token as u32)).collect();
             let moved = shifted(&tokens, [rows, columns], [x, y]);
             for (at, token) in moved.iter().enumerate() {
                 let (row, column) = ((at / columns) as i64 + y, (at % columns) as i64 + x);
-                let inside = (0..rows as i64).contains(&row) && (0..columns as i64).contains(&column);
+                let inside =
+                    (0..rows as i64).contains(&row) && (0..columns as i64).contains(&column);
                 prop_assert_eq!(*token, inside.then(|| (row * columns as i64 + column) as u32));
             }
             let back = shifted(&moved, [rows, columns], [-x, -y]);
-            prop_assert!(back.iter().zip(&tokens).all(|(back, token)| back.is_none() || back == token));
+            prop_assert!(
+                back.iter().zip(&tokens).all(|(back, token)| back.is_none() || back == token)
+            );
         }
 
         #[test]
-        fn what_is_not_masked_is_of_the_frame_before(seed: u64, x in -40f32..40.0, y in -40f32..40.0, remask in 0f32..1.0) {
+        fn what_is_not_masked_is_of_the_frame_before(
+            seed: u64,
+            x in -40f32..40.0,
+            y in -40f32..40.0,
+            remask in 0f32..1.0,
+        ) {
             let video = Video { motion: [x, y], remask, ..Video::default() };
             let before: Vec<_> = (0..30).map(Some).collect();
-            let next = frames(&video, [5, 6], None).tokens(1, &before, &mut Rng::new(RngKind::Own, seed));
+            let next =
+                frames(&video, [5, 6], None).tokens(1, &before, &mut Rng::new(RngKind::Own, seed));
             let moved = shifted(&before, [5, 6], video.offset(1, 16));
-            prop_assert!(next.iter().zip(&moved).all(|(next, moved)| next.is_none() || next == moved));
+            prop_assert!(
+                next.iter().zip(&moved).all(|(next, moved)| next.is_none() || next == moved)
+            );
             if remask == 0.0 {
                 prop_assert_eq!(next, moved);
             }

@@ -84,7 +84,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_grid_itself_stays(rows in 1usize..6, columns in 1usize..6, above in 0usize..12, left in 0usize..12) {
+        fn the_grid_itself_stays(
+            rows in 1usize..6,
+            columns in 1usize..6,
+            above in 0usize..12,
+            left in 0usize..12,
+        ) {
             let margin = Margin { grid: [rows, columns], width: [above, left] };
             let tokens: Vec<_> = (0..rows * columns).collect();
             let wrapped = margin.wrap(&tokens);
@@ -98,7 +103,9 @@ mod tests {
             let [x, y, width, height] = margin.inner_area([2 * across as u32, 2 * down as u32]);
             prop_assert_eq!([width, height], [2 * columns as u32, 2 * rows as u32]);
             let pixel = |x: u32, y: u32| wrapped[(y / 2) as usize * across + (x / 2) as usize];
-            for (column, row) in (0..width).flat_map(|column| (0..height).map(move |row| (column, row))) {
+            for (column, row) in
+                (0..width).flat_map(|column| (0..height).map(move |row| (column, row)))
+            {
                 let token = (row / 2) as usize * columns + (column / 2) as usize;
                 prop_assert_eq!(pixel(x + column, y + row), token);
             }

@@ -249,9 +249,16 @@ mod tests {
     fn the_files_own_truncation_and_padding_are_not_used() {
         let json =
             fs::read_to_string(fixture("tiny-256/tokenizer/tokenizer.json")).expect("the fixture");
-        let truncation = r#""truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}"#;
-        let padding = r#""padding": {"strategy": {"Fixed": 90}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 3, "pad_type_id": 0, "pad_token": "$"}"#;
+        let truncation = concat!(
+            r#""truncation": {"direction": "Right", "max_length": 9, "#,
+            r#""strategy": "LongestFirst", "stride": 0}"#,
+        );
+        let padding = concat!(
+            r#""padding": {"strategy": {"Fixed": 90}, "direction": "Right", "#,
+            r#""pad_to_multiple_of": null,"#,
+            "\n            ",
+            r#""pad_id": 3, "pad_type_id": 0, "pad_token": "$"}"#,
+        );
         let json =
             json.replace("\"truncation\": null", truncation).replace("\"padding\": null", padding);
         assert!(json.contains("LongestFirst") && json.contains("Fixed"));
@@ -297,7 +304,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_prompt_has_77_ids(prompt in "\\PC*|(?s:.*)|(<\\|startoftext\\|>| |\\p{M}|[a-z]){0,90}") {
+        fn any_prompt_has_77_ids(
+            prompt in "\\PC*|(?s:.*)|(<\\|startoftext\\|>| |\\p{M}|[a-z]){0,90}",
+        ) {
             let encoded = TOKENIZER.with(|tokenizer| tokenizer.encode(&prompt)).expect("encoded");
             assert_eq!(encoded.ids.len(), 77);
             assert!(encoded.truncated.is_none_or(|tail| prompt.trim_end().ends_with(&tail)));

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn reads_what_the_system_tells_of_a_processor() {
-        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu amx_int8\n\nmodel name\t: Another\n";
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu amx_int8\n\n\
+            model name\t: Another\n";
         assert_eq!(field(cpuinfo, "model name"), Some("Some CPU"));
         assert_eq!(field(cpuinfo, "bogus"), None);
         let sets = instruction_sets(cpuinfo);

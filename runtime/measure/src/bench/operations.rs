@@ -255,7 +255,9 @@ mod tests {
 
     fn event(name: &str, input: &[usize], output: &[usize]) -> serde_json::Value {
         serde_json::json!({"cat": "Node", "name": format!("{name}_kernel_time"), "dur": 3, "args": {
-            "op_name": "any", "input_type_shape": [{"float": input}], "output_type_shape": [{"float": output}],
+            "op_name": "any",
+            "input_type_shape": [{"float": input}],
+            "output_type_shape": [{"float": output}],
         }})
     }
 
@@ -281,7 +283,8 @@ mod tests {
         let model = model();
         let layers = 2 * (10 * 8 * 4); // [10, 8] by [8, 4], twice
         let attention = 10 * 4 * 7;
-        let convolutions = 600 * 9 + 2 * 100 * 3; // the first one's channels are by themselves, the second's runs twice
+        // The first one's channels are by themselves, the second's runs twice.
+        let convolutions = 600 * 9 + 2 * 100 * 3;
         let expected = Operations {
             total: 2 * (layers + attention + convolutions),
             layers: [([10, 8, 4], 2)].into(),

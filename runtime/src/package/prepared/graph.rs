@@ -352,8 +352,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(at in 0usize..200, byte: u8, cut in 0usize..200) {
-            let mut graph = model_of(&[tensor("a", b"abcd", Some(2)), tensor("b", b"xy", None)], &[]);
-            let (_folder, [package, mut saved]) = models((b"__abcd", graph.clone()), (b"__abcd", Vec::new()));
+            let mut graph =
+                model_of(&[tensor("a", b"abcd", Some(2)), tensor("b", b"xy", None)], &[]);
+            let (_folder, [package, mut saved]) =
+                models((b"__abcd", graph.clone()), (b"__abcd", Vec::new()));
             let at = at % graph.len();
             graph[at] = byte;
             graph.truncate(graph.len() - cut % graph.len());

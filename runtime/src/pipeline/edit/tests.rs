@@ -313,7 +313,10 @@ fn a_job_counts_what_it_holds() {
 proptest! {
     #[test]
     fn no_image_and_no_mask_make_it_panic(
-        image in [1u32..300, 1..300], mask in prop::option::of([0u32..300, 0..300]), width in prop::option::of(0u32..5000), value: u8,
+        image in [1u32..300, 1..300],
+        mask in prop::option::of([0u32..300, 0..300]),
+        width in prop::option::of(0u32..5000),
+        value: u8,
     ) {
         let mut source = source(image[0], image[1]);
         if let Some([width, height]) = mask {

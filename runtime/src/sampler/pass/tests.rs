@@ -98,7 +98,8 @@ fn steps(job: &Job) -> (Vec<Vec<Option<u32>>>, Vec<Option<u32>>) {
 fn what_is_masked_is_drawn_anew_and_the_rest_is_kept() {
     let chance =
         |uniform: f64| uniform < f64::from((std::f32::consts::PI / 2.0 * 9.0 / 12.0).cos());
-    let job = job(0.3, 3, MaskingSchedule::Cosine); // three of twelve steps, so a chance of cos(pi / 2 * 9 / 12)
+    // Three of twelve steps, so a chance of cos(pi / 2 * 9 / 12).
+    let job = job(0.3, 3, MaskingSchedule::Cosine);
     let (steps, tokens) = steps(&job);
     let original = &steps[STEPS - 1];
     assert!(original[..CELLS] == original[CELLS..2 * CELLS] && steps.len() == STEPS + 3);
