@@ -2,7 +2,9 @@
 
 pub mod library;
 pub(crate) mod loading;
+mod locations;
 pub(crate) mod processor;
+pub(crate) mod rewrite;
 pub(crate) mod runtime;
 pub(crate) mod session;
 mod taps;

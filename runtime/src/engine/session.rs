@@ -17,6 +17,7 @@ use self::{
     signature::{check_signature, signature},
 };
 use crate::engine::{
+    locations::{moved, real_file},
     runtime::{Runtime, failed},
     taps,
 };
@@ -135,21 +136,30 @@ fn commit(
     settings: Settings<'_>,
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
+    let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
+    let real = weights.and_then(|weights| real_file(&file, &weights));
     let from_memory = |model: &[u8]| {
-        let (folder, _open) = text_of(file.parent().unwrap_or(root));
+        let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
+        let (folder, _open) = text_of(folder);
         builder(runtime, settings)?
             .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
             .commit_from_memory(model)
     };
+    let relocated = |model: Vec<u8>| match &real {
+        Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
+        None => model,
+    };
     let session = match settings.form {
-        Form::Optimised(model) => from_memory(model),
-        _ if tapped.is_empty() => {
+        Form::Optimised(model) => from_memory(&relocated(model.to_vec())),
+        _ if tapped.is_empty() && real.is_none() => {
             builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
         }
         _ => {
             let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
-            model.extend(taps::more_outputs(tapped));
-            from_memory(&model)
+            if !tapped.is_empty() {
+                model.extend(taps::more_outputs(tapped));
+            }
+            from_memory(&relocated(model))
         }
     };
     session.map_err(|error| failed(entry.graph.path.as_str(), &error))

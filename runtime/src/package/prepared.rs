@@ -10,7 +10,6 @@
 mod folder;
 mod graph;
 mod record;
-mod rewrite;
 
 use std::{
     fs,

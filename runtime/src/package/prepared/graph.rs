@@ -14,7 +14,7 @@ use pocketmuse_package::{
     wire::{self, Field},
 };
 
-use super::rewrite::{Change, model, rewritten};
+use crate::engine::rewrite::{Change, model, rewritten};
 
 /// Bytes of constants that the package does not have, at most: more would be a second copy of a
 /// network.
@@ -214,7 +214,8 @@ mod tests {
     use pocketmuse_package::wire::Message;
     use proptest::prelude::*;
 
-    use super::{super::rewrite::MAX_DEPTH, *};
+    use super::*;
+    use crate::engine::rewrite::MAX_DEPTH;
 
     /// A constant at `offset` of a file, or in the graph itself.
     fn tensor(name: &str, bytes: &[u8], offset: Option<u64>) -> Message {

@@ -7,20 +7,20 @@ use pocketmuse_package::{
 };
 
 /// Graphs inside each other, at most.
-pub(super) const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// What becomes of a field of a message.
-pub(super) enum Change {
+pub(crate) enum Change {
     Keep,
     Drop,
     Replace(Message),
 }
 
 /// What becomes of a constant.
-pub(super) type OfTensor<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Change>;
+pub(crate) type OfTensor<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Change>;
 
 /// A model with the constants of all its graphs changed as `of_tensor` says; `None` if it is none.
-pub(super) fn model(bytes: &[u8], of_tensor: OfTensor<'_>) -> Option<Message> {
+pub(crate) fn model(bytes: &[u8], of_tensor: OfTensor<'_>) -> Option<Message> {
     rewritten(bytes, |number, inner| match number {
         onnx::model::GRAPH => graph(inner, of_tensor, MAX_DEPTH).map(Change::Replace),
         _ => Some(Change::Keep),
@@ -59,7 +59,7 @@ fn holds_graph(attribute: &[u8]) -> Option<bool> {
 /// A message whose fields are changed as `change` says, which is given the bytes of those that have
 /// any. `None` if it is none, if it has numbers of a fixed size, which no message here has, or if
 /// `change` says so.
-pub(super) fn rewritten(
+pub(crate) fn rewritten(
     message: &[u8],
     mut change: impl FnMut(u64, &[u8]) -> Option<Change>,
 ) -> Option<Message> {
