@@ -10,6 +10,7 @@ mod images;
 mod images_in;
 mod jobs;
 mod kernels;
+mod links;
 mod memory;
 mod onnx_checker;
 mod pipeline;

@@ -1,9 +1,15 @@
 //! A prompt becomes token ids. The only file that names `tokenizers`.
 
-use std::{fs, ops::Range, path::Path};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
-use pocketmuse_package::{self as package, Error, ErrorKind, Manifest, Result};
+use pocketmuse_package::{self as package, Error, ErrorKind, Manifest, Result, files};
 use serde::Serialize;
+
+use super::parts;
 
 /// A tokenizer file larger than this is not one; it is refused before it is parsed.
 const MAX_BYTES: u64 = 64 << 20;
@@ -51,12 +57,7 @@ impl Tokenizer {
     /// manifest.
     pub fn load(root: &Path, manifest: &Manifest) -> Result<Self> {
         let path = manifest.tokenizer.file.locate(root);
-        let size = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
-        if size > MAX_BYTES {
-            let detail = format!("expected a tokenizer of at most {MAX_BYTES} bytes, found {size}");
-            return Err(Error::new(ErrorKind::PackageDamaged, path.display().to_string(), detail));
-        }
-        let json = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        let json = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
         Self::parse(&json, &manifest.tokenizer).map_err(|error| error.within(path.display()))
     }
 
@@ -66,9 +67,10 @@ impl Tokenizer {
     ///
     /// `PackageDamaged` if it is not a tokenizer or lacks an id of `entry`.
     pub fn parse(json: &[u8], entry: &package::Tokenizer) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
-            damaged("", format!("expected a tokenizer, found: {error}")).with_source(error)
-        })?;
+        let no_tokenizer = |found| damaged("", format!("expected a tokenizer, found: {found}"));
+        parts::check(json).map_err(no_tokenizer)?;
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(json))?
+            .map_err(|error| no_tokenizer(error.to_string()).with_source(error))?;
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -85,7 +87,7 @@ impl Tokenizer {
     fn encoding(&self, prompt: &str) -> Result<tokenizers::Encoding> {
         let failed =
             |error: tokenizers::Error| damaged("tokenizer", error.to_string()).with_source(error);
-        self.inner.encode(prompt, false).map_err(failed)
+        guarded(|| self.inner.encode(prompt, false))?.map_err(failed)
     }
 
     /// The words of a prompt, in its order, and the ids that stand for each.
@@ -145,6 +147,13 @@ impl Tokenizer {
         let truncated = cut.map(|start| prompt.get(start..).unwrap_or_default().trim().to_owned());
         Ok(Encoded { ids, starts, truncated })
     }
+}
+
+/// A panic of the tokenizer library as an error: its file comes from elsewhere.
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| {
+        damaged("tokenizer", "expected a tokenizer that works, found one that its library fails at")
+    })
 }
 
 fn damaged(at: &str, detail: impl Into<String>) -> Error {

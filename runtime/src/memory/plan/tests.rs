@@ -1,0 +1,191 @@
+use pocketmuse_package::{Flavour, Held};
+use serde_json::json;
+
+use super::*;
+
+/// aMUSEd-512 in int8: the sizes that matter.
+fn full_size() -> Manifest {
+    let file = |name: &str, bytes: u64| {
+        json!({
+            "path": name,
+            "bytes": bytes,
+            "sha256": "0".repeat(64),
+        })
+    };
+    let stage = |name: &str, [graph, weights]: [u64; 2], inputs: serde_json::Value| {
+        let (graph, weights) = (file(name, graph), file(&format!("{name}.data"), weights));
+        json!({ "graph": graph, "weights": weights, "inputs": inputs, "outputs": [] })
+    };
+    // 215 inputs in truth: all that the prologue makes, 21 MiB for two branches.
+    let primed = json!([
+        { "name": "tokens", "dtype": "i64", "shape": [1, "height", "width"] },
+        { "name": "guidance", "dtype": "f32", "shape": ["branches"] },
+        { "name": "scale", "dtype": "f32", "shape": ["branches", 1, 1024] },
+        { "name": "key", "dtype": "f16", "shape": ["branches", 12, 5958, 77] },
+    ]);
+    let manifest = json!({
+        "format": 1,
+        "exporter": "test",
+        "model": {
+            "name": "amused-512",
+            "vocab_size": 8256,
+            "codebook_size": 8192,
+            "mask_token_id": 8255,
+            "masking_schedule": "cosine",
+            "sample_size": 32,
+            "pixels_per_token": 16,
+            "grid_multiple": 2,
+        },
+        "tokenizer": {
+            "file": file("tokenizer.json", 3),
+            "bos": 1,
+            "eos": 2,
+            "pad": 2,
+            "max_tokens": 77,
+        },
+        "defaults": {
+            "num_inference_steps": 12,
+            "guidance_scale": 10.0,
+            "temperature": [2.0, 0.0],
+        },
+        "flavours": { "int8": { "stages": {
+            "text_encoder": stage("text_encoder", [106_140, 124_747_968], json!([])),
+            "prologue": stage("prologue", [119_718, 135_499_776], json!([])),
+            "step": stage("step", [328_706, 392_764_672], primed),
+            "decoder": stage("decoder", [331_542, 94_704_128], json!([])),
+            "encoder": stage("encoder", [105_831, 236_894_720], json!([])),
+        } } },
+    });
+    Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
+}
+
+fn plan(side: u32, memory: Budget, staged: bool) -> Result<Plan> {
+    let request = Request { height: Some(side), width: Some(side), ..Request::default() };
+    Plan::new(
+        &full_size(),
+        &request,
+        &Options { memory, staged, threads: Some(2), ..Options::default() },
+    )
+}
+
+/// The peaks are those of docs/memory.md, in MiB, each stage alone and packed.
+#[test]
+fn full_size_peaks_are_predicted_from_above_and_closely() {
+    for (side, measured) in [(512, [136, 195, 522, 317]), (256, [136, 195, 468, 196])] {
+        let plan = plan(side, Budget::Bytes(1800 << 20), true).expect("it fits");
+        for (stage, measured) in plan.stages.iter().zip(measured) {
+            let predicted = stage.peak_rss_bytes >> 20;
+            let what =
+                format!("{} at {side}: {predicted} MiB predicted, {measured} taken", stage.stage);
+            assert!((measured..measured * 27 / 20).contains(&predicted), "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_the_budget_is_spent_on_time() {
+    let said = |memory: u64, staged| {
+        let plan = plan(256, Budget::Bytes(memory << 20), staged).expect("it fits");
+        assert!(plan.peak_rss_bytes() <= plan.budget_bytes, "{plan}");
+        let names = |of: fn(&StagePlan) -> bool| {
+            let stages = plan.stages.iter().filter(|stage| of(stage));
+            stages.map(|stage| stage.stage.name()).collect::<Vec<_>>().join(" ")
+        };
+        [names(|stage| stage.warm), names(StagePlan::is_packed)]
+    };
+    assert_eq!(
+        said(600, true),
+        ["", "text_encoder prologue decoder"],
+        "packed as far as half of the budget"
+    );
+    assert_eq!(said(600, false), ["", "text_encoder prologue decoder"], "no stage may stay");
+    assert_eq!(said(800, false), ["step", "text_encoder prologue decoder"], "the largest stays");
+    assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
+    let all = "text_encoder prologue step decoder";
+    assert_eq!(said(8000, false), [all, all]);
+}
+
+#[test]
+fn an_edit_needs_the_encoder_too() {
+    let request = Request { strength: Some(0.5), ..Request::default() };
+    let options =
+        Options { memory: Budget::Bytes(8 << 30), threads: Some(2), ..Options::default() };
+    let plan = Plan::new(&full_size(), &request, &options).expect("it fits");
+    let StagePlan { stage, warm, peak_rss_bytes, .. } = plan.stages[0];
+    assert_eq!(
+        (stage, warm, plan.stages.len()),
+        (Stage::Encoder, false, 5),
+        "first, and dropped after use"
+    );
+    let others: u64 = plan.stages[1..].iter().map(|stage| stage.kept()[0]).sum();
+    let alone = (peak_rss_bytes - others) >> 20;
+    assert!((878..878 * 5 / 4).contains(&alone), "{alone} MiB predicted, 878 taken");
+    let small = Options { memory: Budget::Bytes(700 << 20), ..options };
+    assert_eq!(
+        Plan::new(&full_size(), &request, &small).expect_err("too small").kind(),
+        ErrorKind::NotEnoughMemory
+    );
+}
+
+#[test]
+fn the_smallest_budget_is_said_and_is_enough() {
+    let error = plan(512, Budget::Bytes(512 << 20), true).expect_err("too small");
+    assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
+    let said = error
+        .detail()
+        .strip_prefix("expected a budget of at least ")
+        .and_then(|rest| rest.split_once(' '));
+    let (smallest, rest) = said.expect("a size");
+    assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
+    let plan = plan(512, smallest.parse().expect("a size"), false).expect("enough");
+    assert!(plan.to_string().contains("alone"), "{plan}");
+}
+
+#[test]
+fn an_automatic_budget_that_is_too_small_is_tried_all_the_same() {
+    let manifest = full_size();
+    let job = Job::new(&Request::default(), &manifest).expect("a request");
+    let plan = |memory| {
+        let options = Options { memory, threads: Some(2), ..Options::default() };
+        Plan::within(&manifest, &job, &options, 100 << 20)
+    };
+    let plan_of_auto = plan(Budget::Auto).expect("tried");
+    assert!(plan_of_auto.peak_rss_bytes() > plan_of_auto.budget_bytes, "{plan_of_auto}");
+    assert!(plan_of_auto.stages.iter().all(|stage| !stage.warm), "{plan_of_auto}");
+    let packed = plan_of_auto.stages.iter().filter(|stage| stage.is_packed());
+    let packed: Vec<_> = packed.map(|stage| stage.stage).collect();
+    assert_eq!(packed, [Stage::Prologue], "where that takes less memory");
+    let error = plan(Budget::Bytes(100 << 20)).expect_err("asked for");
+    assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
+}
+
+#[test]
+fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called() {
+    let mut manifest = full_size();
+    let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
+    for (stage, entry) in stages.iter_mut() {
+        entry.held = Some(Held::of(Flavour::Int8, *stage));
+    }
+    let decoder = |manifest: &Manifest| {
+        let options =
+            Options { memory: Budget::Bytes(4 << 30), threads: Some(2), ..Options::default() };
+        let plan = Plan::new(manifest, &Request::default(), &options).expect("it fits");
+        (plan.clone(), plan.stage(Stage::Decoder).working_bytes)
+    };
+    let (said, integer) = decoder(&manifest);
+    assert_eq!(said, decoder(&full_size()).0, "what older packages do not say is derived");
+    let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
+    stages.get_mut(&Stage::Decoder).expect("a decoder").held = Some(Held::FLOATS);
+    let (_, float) = decoder(&manifest);
+    // By the constants of `demand`: 560 + 0.22 sqrt(weight bytes) for each pixel in floats, 60
+    // + 0.068 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.4 times as much.
+    assert!(float > 3 * integer, "{float} bytes in floats, {integer} in integers");
+}
+
+#[test]
+fn a_package_without_the_flavour_says_which_it_has() {
+    let options = Options { flavour: Some(Flavour::Int4), ..Options::default() };
+    let error = Plan::new(&full_size(), &Request::default(), &options).expect_err("int8 alone");
+    assert_eq!(error.kind(), ErrorKind::BadRequest);
+    assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found int4");
+}
