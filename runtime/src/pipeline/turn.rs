@@ -215,6 +215,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Drops all that would stay for the next job.
+    #[cfg(feature = "measure")]
     pub(super) fn drop_all(&mut self) {
         *self.warm = Warm::default();
     }
