@@ -52,9 +52,9 @@ impl Pipeline {
     /// As for [`Self::generate`].
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
-        let mut turn = self.turn(&job)?;
-        let conditions = turn.prime();
-        turn.drop_all();
+        let mut running = self.start(&job)?;
+        let conditions = running.prime();
+        running.drop_all();
         let conditions = conditions?;
         Ok(Prompt {
             primed: conditions.primed,

@@ -2,16 +2,16 @@
 
 mod attention;
 mod edit;
+mod exclusive;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
 mod meter;
 mod output;
 mod prompts;
+mod running;
 pub mod state;
 mod state_bytes;
 pub mod trace;
-mod turn;
-mod turns;
 pub mod video;
 pub(crate) mod warm;
 mod watch;
@@ -20,16 +20,16 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse_package::{Manifest, Result};
 
+use self::{
+    exclusive::Exclusive,
+    running::RunningJob,
+    state::State,
+    trace::{Trace, Tracer},
+    warm::Warm,
+};
 pub use self::{
     output::Output,
     watch::{Attention, Prediction, Step, Watch},
-};
-use self::{
-    state::State,
-    trace::{Trace, Tracer},
-    turn::Turn,
-    turns::Turns,
-    warm::Warm,
 };
 use crate::{
     memory::plan::Plan,
@@ -45,7 +45,7 @@ pub struct Pipeline {
     package: Package,
     options: Options,
     budget_bytes: u64,
-    warm: Turns<Warm>,
+    warm: Exclusive<Warm>,
 }
 
 /// What a job starts from.
@@ -86,7 +86,7 @@ impl Pipeline {
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
         let (options, budget_bytes) = (options.clone(), options.memory.bytes());
-        Ok(Self { package, options, budget_bytes, warm: Turns::default() })
+        Ok(Self { package, options, budget_bytes, warm: Exclusive::default() })
     }
 
     /// What the package says about itself.
@@ -173,22 +173,22 @@ impl Pipeline {
     /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
     /// within a job of this pipeline.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
-        let mut turn = self.turn(job)?;
-        let mut canvas = turn.begin()?; // all masked, from the encoder, or saved
-        let conditions = turn.prime()?; // tokenizer, text encoder, prologue
+        let mut running = self.start(job)?;
+        let mut canvas = running.begin()?; // all masked, from the encoder, or saved
+        let conditions = running.prime()?; // tokenizer, text encoder, prologue
         for pass in job.passes() {
-            turn.sample(&conditions, &pass, &mut canvas, watch)?;
+            running.sample(&conditions, &pass, &mut canvas, watch)?;
             if let Some(frame) = pass.frame() {
-                turn.show(frame, &canvas, watch)?;
+                running.show(frame, &canvas, watch)?;
             }
         }
-        turn.finish(conditions, &canvas) // decoder
+        running.finish(conditions, &canvas) // decoder
     }
 
-    /// Waits for the turn of a job and plans it.
-    fn turn<'a>(&'a self, job: &'a Job) -> Result<Turn<'a>> {
+    /// Waits for its turn, and plans the job.
+    fn start<'a>(&'a self, job: &'a Job) -> Result<RunningJob<'a>> {
         let warm = self.warm.take()?;
-        Ok(Turn::new(job, &self.package, self.plan_of(job)?, warm))
+        Ok(RunningJob::new(job, &self.package, self.plan_of(job)?, warm))
     }
 
     /// Makes images from a prompt. `on_step` is called after every step; when it breaks, no further

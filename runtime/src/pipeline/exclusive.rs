@@ -1,4 +1,4 @@
-//! Turns: one thread at a time has a value, others wait, and one that has it already is told so
+//! A value that one thread at a time has: others wait, and one that has it already is told so
 //! instead of waiting for itself. Knows not what for.
 
 use std::{
@@ -11,7 +11,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 
 /// A value that threads take in turns.
 #[derive(Default)]
-pub(super) struct Turns<T> {
+pub(super) struct Exclusive<T> {
     value: Mutex<T>,
     /// The thread whose turn it is.
     holder: Mutex<Option<ThreadId>>,
@@ -23,7 +23,7 @@ pub(super) struct Held<'a, T> {
     holder: &'a Mutex<Option<ThreadId>>,
 }
 
-impl<T> Turns<T> {
+impl<T> Exclusive<T> {
     /// Waits for the turns before this one.
     ///
     /// # Errors
@@ -75,24 +75,24 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_its_turn_is_told_so() {
-        let turns = Turns::<u32>::default();
-        let held = turns.take().expect("the first");
-        let error = turns.take().err().expect("it would wait for itself");
+        let exclusive = Exclusive::<u32>::default();
+        let held = exclusive.take().expect("the first");
+        let error = exclusive.take().err().expect("it would wait for itself");
         assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "pipeline"));
         assert!(error.detail().contains("from within it"), "{error}");
         drop(held);
-        assert!(turns.take().is_ok(), "its turn is over");
+        assert!(exclusive.take().is_ok(), "its turn is over");
     }
 
     #[test]
     fn another_thread_waits() {
-        let turns = Turns::<u32>::default();
+        let exclusive = Exclusive::<u32>::default();
         let (tell, told) = mpsc::channel();
-        let mut held = turns.take().expect("the first");
+        let mut held = exclusive.take().expect("the first");
         thread::scope(|scope| {
             let second = scope.spawn(|| {
                 tell.send(()).expect("somebody listens");
-                turns.take().map(|held| *held)
+                exclusive.take().map(|held| *held)
             });
             told.recv().expect("it runs");
             *held = 7;
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn a_panic_ends_a_turn() {
-        let turns = Turns::<u32>::default();
+        let exclusive = Exclusive::<u32>::default();
         let panicked = thread::scope(|scope| {
-            scope.spawn(|| turns.take().map(|_held| panic!("on purpose")).unwrap_or(())).join()
+            scope.spawn(|| exclusive.take().map(|_held| panic!("on purpose")).unwrap_or(())).join()
         });
-        assert!(panicked.is_err() && turns.take().is_ok());
+        assert!(panicked.is_err() && exclusive.take().is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! A job's turn: one verb for each thing that is done, in the order of [`Pipeline::run`]. The plan
+//! A job that runs: one verb for each thing that is done, in the order of [`Pipeline::run`]. The plan
 //! says when a stage is loaded and dropped.
 //!
 //! [`Pipeline::run`]: super::Pipeline::run
@@ -11,10 +11,10 @@ use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 use super::{
     attention,
     edit::{canvas, encoder_pixels, image_digest, paste_known},
+    exclusive::Held,
     meter::Meter,
     output::Output,
     prompts::Prompts,
-    turns::Held,
     warm::{Slot, Warm},
     watch::{Prediction, Step, Watch},
 };
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A job that runs: nothing else of its pipeline does, until this is dropped.
-pub(super) struct Turn<'a> {
+pub(super) struct RunningJob<'a> {
     job: &'a Job,
     package: &'a Package,
     plan: Plan,
@@ -50,7 +50,7 @@ pub(super) struct Conditions {
     truncated: Vec<String>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> RunningJob<'a> {
     /// Drops the stages that are in the way of `plan`.
     pub(super) fn new(
         job: &'a Job,
@@ -221,7 +221,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
         self.drop_unplanned();
         measured::give_back();
