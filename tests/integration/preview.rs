@@ -39,9 +39,10 @@ fn open(package: &Path) -> Pipeline {
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
-#[test]
-fn a_preview_is_near_the_image_and_nearer_with_every_step() {
-    let pipeline = open(&package("tiny-world"));
+/// How far previews of the images of f32 are off, with the table of `package`: of each image at the
+/// end, and the mean after the first step.
+fn distances(package: &Path) -> (Vec<f64>, f64) {
+    let pipeline = open(package);
     let preview = pipeline
         .preview()
         .unwrap_or_else(|error| panic!("{error}"))
@@ -71,9 +72,19 @@ fn a_preview_is_near_the_image_and_nearer_with_every_step() {
         first += distance(&previews[0], image);
         found.push(distance(previews.last().expect("six"), image));
     }
-    let mean = found.iter().sum::<f64>() / found.len() as f64;
-    let worst = found.iter().copied().fold(0.0, f64::max);
     first /= found.len() as f64;
+    (found, first)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn a_preview_is_near_the_image_and_nearer_with_every_step() {
+    let (found, first) = distances(&package("tiny-world"));
+    let worst = found.iter().copied().fold(0.0, f64::max);
+    let mean = mean(&found);
     println!(
         "{} previews: {mean:.1}/255 off at the end, {worst:.1} at most, {first:.1} after step 1",
         found.len()
@@ -82,6 +93,13 @@ fn a_preview_is_near_the_image_and_nearer_with_every_step() {
     assert!(mean < first, "{first}");
 }
 
+/// The distance of previews with a table that was fitted just now: half of what a table has that was
+/// read off images of one token each.
+const FITTED: f64 = 19.0;
+
+/// Why it cannot tip: the table is fitted to ten images of the int8 flavour, which differ between
+/// processors (with ONNX Runtime 1.24 for 1.32 its bytes are 4.2 of 255 off in the mean), so it is
+/// judged by the previews that it makes of f32's images.
 #[test]
 fn an_export_fits_a_table_of_its_own() {
     // A checkpoint without a table: the draft is measured.
@@ -92,10 +110,9 @@ fn an_export_fits_a_table_of_its_own() {
         .unwrap_or_else(|error| panic!("{error}"));
     let fitted = fs::read(target.join("preview.rgb")).expect("a table");
     let shipped = fs::read(checkpoint("tiny-world").join("preview.rgb")).expect("a table");
-    let off = fitted.iter().zip(&shipped).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
-        / fitted.len() as f64;
     assert_eq!(fitted.len(), shipped.len());
-    assert!(off < 1.0, "the one that is shipped was made so: {off}");
+    let found = distances(&target).0;
+    assert!(mean(&found) < FITTED, "{found:.1?}");
     let folders =
         fs::read_dir(&target).expect("a package").map(|entry| entry.expect("an entry").path());
     let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
