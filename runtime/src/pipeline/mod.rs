@@ -81,8 +81,9 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
-    /// `Runtime` if ONNX Runtime is not found or too old.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
+    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
+    /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
         let (options, budget_bytes) = (options.clone(), options.memory.bytes());
@@ -170,8 +171,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
-    /// within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called
+    /// from within a job of this pipeline.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
         let mut running = self.start(job)?;
         let mut canvas = running.begin()?; // all masked, from the encoder, or saved
@@ -210,7 +211,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a package without encoder.
+    /// As for [`Self::generate`]; `Unsupported` too for a package without encoder.
     pub fn edit(
         &self,
         request: &Request,
