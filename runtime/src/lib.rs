@@ -75,7 +75,9 @@ pub use pipeline::{
     video::{self, Video},
 };
 pub use pixels::preview::Preview;
-pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
+pub use pocketmuse_package::{
+    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage,
+};
 pub use request::{
     Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind,
     Sampler, Sharing, Temperature, Tileable, source::Source,

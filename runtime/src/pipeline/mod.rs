@@ -83,8 +83,9 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
-    /// `Runtime` if ONNX Runtime is not found or too old.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
+    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
+    /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
         let (options, budget_bytes) = (options.clone(), options.memory.bytes());
@@ -172,8 +173,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
-    /// within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called
+    /// from within a job of this pipeline.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
         let control = watch.control().cloned().unwrap_or_default();
         let mut running = self.start(job, &control, || watch.progress(&Progress::waiting()))?;
@@ -220,7 +221,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a package without encoder.
+    /// As for [`Self::generate`]; `Unsupported` too for a package without encoder.
     pub fn edit(
         &self,
         request: &Request,

@@ -143,7 +143,7 @@ impl<'a> RunningJob<'a> {
     ///
     /// # Errors
     ///
-    /// `Cancelled` if `watch` breaks; `Runtime` if the graph fails.
+    /// `Cancelled` if `watch` breaks; `EngineFailed` if the graph fails.
     pub(super) fn sample(
         &mut self,
         conditions: &Conditions,
