@@ -111,7 +111,7 @@ impl Clients<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
     pub(crate) fn pip(
         &self,
         pinned: &Pinned,
@@ -154,7 +154,7 @@ impl Clients<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what npm said.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what npm said.
     pub(crate) fn npm(&self, member: &str, watcher: Watch<'_>) -> Result<Result<Brought, Refusal>> {
         let Some(program) = self.environment.find(NPM) else {
             return Ok(Err(Refusal::NotFound("npm")));
@@ -190,7 +190,7 @@ impl Clients<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what apt said, or that it is not there.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what apt said, or that it is not there.
     pub(crate) fn apt(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
         let Some(apt) = self.environment.find_system("apt-get") else {
             return Ok(Err(Refusal::NotFound("apt-get")));

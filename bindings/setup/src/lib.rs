@@ -109,7 +109,7 @@ impl Setup {
     /// # Errors
     ///
     /// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot
-    /// be written or its disk is full; `Cancelled` if `watcher` said to stop.
+    /// be written; `NoSpace` if its disk is full; `Cancelled` if `watcher` said to stop.
     pub fn ensure(
         &self,
         force: bool,

@@ -334,7 +334,7 @@ fn a_full_disk_is_said_at_once() {
         machine.script("bin/python3", &format!("echo \"ERROR: {said}\" >&2; exit 1\n"));
         machine.script("bin/npm", NPM);
         let error = machine.refused();
-        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.detail().contains("of free disk"), "{error}");
         assert_eq!(
             (machine.read("calls"), machine.cache_names()),

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     contents::Contents,
-    part::{Part, check_room},
+    part::Part,
     progress::Meter,
     stream::{Checked, PIECE, failed, unwrap},
 };
@@ -64,7 +64,7 @@ impl Import {
         part.keep(!whole.is_empty());
         let whole_bytes = whole.iter().map(|file| file.bytes).sum();
         let missing = contents.total_bytes().saturating_sub(whole_bytes);
-        check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
+        files::check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
         meter.restart(whole_bytes)?;
         Ok(Some(Self { part, target: target.to_owned(), whole }))
     }

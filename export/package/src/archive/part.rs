@@ -107,28 +107,6 @@ pub(super) fn discard(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the disk of `folder` has room for `bytes` more.
-pub(super) fn check_room(folder: &Path, bytes: u64) -> Result<()> {
-    match available_bytes(folder) {
-        Some(available) if available < bytes => {
-            let detail = format!("expected room for {bytes} bytes, found {available}");
-            Err(Error::new(ErrorKind::NoSpace, folder.display().to_string(), detail))
-        }
-        _ => Ok(()), // where nobody says, the write will
-    }
-}
-
-#[cfg(unix)]
-fn available_bytes(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn available_bytes(_: &Path) -> Option<u64> {
-    None
-}
-
 fn io(path: &Path, error: std::io::Error) -> Error {
     failed(&path.display().to_string(), error)
 }
