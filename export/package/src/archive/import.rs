@@ -103,6 +103,11 @@ impl Import {
         let at = self.target.display().to_string();
         let failed = |error| failed(&at, error);
         let package = self.part.package();
+        let stages = contents.manifest.flavours.values().flat_map(|flavour| &flavour.stages);
+        for (_, stage) in stages {
+            // What is refused is of no use to the next import.
+            stage.check_graph(&package).inspect_err(|_| self.part.keep(false))?;
+        }
         files::write(&package.join(MANIFEST), |out| io::Write::write_all(out, &contents.text))?;
         match fs::rename(&package, &self.target) {
             Ok(()) => {}
