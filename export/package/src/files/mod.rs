@@ -8,6 +8,7 @@
 //! Temporary names follow one rule, `.NAME-pocketmuse-XXXXXX.part`. What a killed process leaves is
 //! told by that name, and a folder by a marker inside, too; [`sweep`] removes it when it is old.
 
+mod found;
 mod new_file;
 mod new_folder;
 mod read;
@@ -22,6 +23,7 @@ use std::{
 };
 
 pub use self::{
+    found::{broken_link, is_pointer, is_pointer_file, snapshot_of},
     new_file::{NewFile, WholeFile, check_writable, write},
     new_folder::NewFolder,
     read::{open, open_bounded, read_bounded, read_stream, read_text},
