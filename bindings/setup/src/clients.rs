@@ -13,7 +13,7 @@ use crate::{
     child,
     environment::Environment,
     event::{Event, Watch, watch},
-    pinned::{NPM_PACKAGE, Pinned, Release, WHEEL},
+    pinned::{NPM_PACKAGE, Release},
     work::{self, WorkFolder},
 };
 
@@ -107,19 +107,20 @@ pub(crate) struct Clients<'a> {
 }
 
 impl Clients<'_> {
-    /// Has pip download the pinned wheel. Returns it.
+    /// Has pip download the wheel of a release for the platform `tag`. Returns it.
     ///
     /// # Errors
     ///
     /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
     pub(crate) fn pip(
         &self,
-        pinned: &Pinned,
+        release: Release,
+        tag: &str,
         watcher: Watch<'_>,
     ) -> Result<Result<Brought, Refusal>> {
         work::check_room(self.library, PIP_BYTES)?;
         let work = WorkFolder::beside(self.library)?;
-        let package = requirement(WHEEL, "==");
+        let package = requirement(release, "==");
         for pip in PIPS {
             let Some(program) = self.environment.find(pip[0]) else { continue };
             let mut command = self.command(&program, &work);
@@ -132,7 +133,7 @@ impl Clients<'_> {
                 "--quiet",
             ]);
             command.args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]);
-            command.args(["--platform", pinned.tag, "--dest"]).arg(work.brought());
+            command.args(["--platform", tag, "--dest"]).arg(work.brought());
             let words = [&pip[1..], &["download", &package]].concat().join(" ");
             let tried = printable(&format!("{} {words}", program.display()));
             match self.run(command, &tried, PIP_BYTES, watcher)? {
