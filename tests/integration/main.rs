@@ -5,6 +5,7 @@ mod batch;
 mod bench;
 mod checkpoints;
 mod exactness;
+mod faults;
 mod grids;
 mod hostile_packages;
 mod images;
