@@ -18,6 +18,7 @@ use self::{
 };
 use crate::engine::{
     locations::{moved, real_file},
+    mapped::MappedFiles,
     runtime::{Runtime, failed},
     taps,
 };
@@ -35,6 +36,8 @@ pub struct Session {
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
     taps: BTreeMap<String, Tensor>,
+    /// Where it was loaded from.
+    files: MappedFiles,
 }
 
 impl Session {
@@ -61,7 +64,19 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps: BTreeMap::new() })
+        let (taps, files) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files })
+    }
+
+    /// The same, which was loaded from `files`: no result is handed out that may come from bytes
+    /// written there later.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if they changed while it was loaded.
+    pub(crate) fn loaded_from(self, files: MappedFiles) -> Result<Self> {
+        files.check_loaded()?;
+        Ok(Self { files, ..self })
     }
 
     /// Loads a graph that no package describes: the bytes of an ONNX model, its constants inside.
@@ -83,8 +98,8 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps })
+        let (tap_names, taps, files) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files })
     }
 
     /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
@@ -93,7 +108,7 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says.
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -102,7 +117,9 @@ impl Session {
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next
-        let mut found = self.inner.run(values).map_err(|error| failed(at.as_str(), &error))?;
+        let found = self.inner.run(values);
+        self.files.check()?; // which may also be why it failed
+        let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });

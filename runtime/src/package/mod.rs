@@ -10,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
+use pocketmuse_package::{
+    Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry, graph::Writer,
+};
 
 pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
+    engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::prepared::Prepared,
@@ -37,7 +40,8 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads the manifest, checks that every file is there with its size, and starts ONNX Runtime.
+    /// Reads the manifest, checks that every file is there with its size and that no graph of the
+    /// flavour leads out of the package, and starts ONNX Runtime.
     ///
     /// # Errors
     ///
@@ -46,7 +50,7 @@ impl Package {
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?;
+        manifest.flavour(flavour)?; // before its files are looked at
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return Err(Error::new(
                 ErrorKind::BadRequest,
@@ -55,6 +59,8 @@ impl Package {
             ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
+        let mut stages = manifest.flavour(flavour)?.stages.values();
+        stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         Ok(Self {
@@ -114,9 +120,11 @@ impl Package {
         taps: Option<Taps>,
     ) -> Result<Session> {
         let entry = self.entry(stage)?;
+        let files = MappedFiles::open(&self.root, entry)?;
         std::iter::once(&entry.graph)
             .chain(&entry.weights)
             .try_for_each(|file| self.prepared.check(file))?;
+        entry.check_graph(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let profile = profile.as_deref();
         let sharing = self.sharing;
@@ -124,7 +132,8 @@ impl Package {
         let is_plain = taps.is_none() && profile.is_none();
         let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
         self.prepared.save();
-        optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
+        let load = || Session::load(self.runtime, &self.root, entry, settings);
+        optimised.map_or_else(load, Ok)?.loaded_from(files)
     }
 
     /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
@@ -134,7 +143,10 @@ impl Package {
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
-            match load(Settings { form: Form::Optimised(&graph), ..settings }) {
+            let checked = entry.check_model(&graph, Writer::OnnxRuntime);
+            match checked
+                .and_then(|()| load(Settings { form: Form::Optimised(&graph), ..settings }))
+            {
                 Ok(session) => return Some(session),
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }
