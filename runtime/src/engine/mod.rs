@@ -3,6 +3,7 @@
 pub mod library;
 pub(crate) mod loading;
 mod locations;
+pub(crate) mod mapped;
 pub(crate) mod processor;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;

@@ -19,6 +19,7 @@ use self::{
 use crate::{
     engine::{
         locations::{moved, real_file},
+        mapped::MappedFiles,
         runtime::{Runtime, failed},
         stop::Stoppable,
         taps,
@@ -39,6 +40,8 @@ pub struct Session {
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
     taps: BTreeMap<String, Tensor>,
+    /// Where it was loaded from.
+    files: MappedFiles,
     /// What stops its runs.
     cancel: Cancel,
 }
@@ -67,8 +70,19 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        let (taps, cancel) = Default::default();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, cancel })
+        let (taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files, cancel })
+    }
+
+    /// The same, which was loaded from `files`: no result is handed out that may come from bytes
+    /// written there later.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if they changed while it was loaded.
+    pub(crate) fn loaded_from(self, files: MappedFiles) -> Result<Self> {
+        files.check_loaded()?;
+        Ok(Self { files, ..self })
     }
 
     /// Loads a graph that no package describes: the bytes of an ONNX model, its constants inside.
@@ -90,8 +104,8 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps, cancel) = Default::default();
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, cancel })
+        let (tap_names, taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files, cancel })
     }
 
     /// Has `cancel` stop every run from now on.
@@ -105,7 +119,8 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says; `Cancelled` if it was stopped, after which it runs as well as before.
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
+    /// if it was stopped, after which it runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -117,6 +132,7 @@ impl Session {
         self.cancel.check()?;
         let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
         let found = self.inner.run_with_options(values, run.options());
+        self.files.check()?; // which may also be why it failed
         if found.is_err() {
             self.cancel.check()?; // ONNX Runtime has no kind of error for it
         }
