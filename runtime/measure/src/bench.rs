@@ -213,7 +213,8 @@ fn prepared_loads<'a>(
     stages: impl Iterator<Item = &'a Stage>,
 ) -> Result<BTreeMap<Stage, Duration>> {
     let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    let options = Options { prepared: Some(folder.path().to_owned()), ..options.clone() };
+    let prepared = Some(folder.path().to_owned());
+    let options = Options { measure_memory: true, prepared, ..options.clone() };
     let plan = Pipeline::open_with(root, &options)?.plan(request)?;
     let load = |stage: Stage| {
         let package = Package::open(root, &options)?;
