@@ -16,10 +16,14 @@ use self::{
     builder::builder,
     signature::{check_signature, signature},
 };
-use crate::engine::{
-    locations::{moved, real_file},
-    runtime::{Runtime, failed},
-    taps,
+use crate::{
+    engine::{
+        locations::{moved, real_file},
+        runtime::{Runtime, failed},
+        stop::Stoppable,
+        taps,
+    },
+    request::Cancel,
 };
 
 pub use self::{
@@ -35,6 +39,8 @@ pub struct Session {
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
     taps: BTreeMap<String, Tensor>,
+    /// What stops its runs.
+    cancel: Cancel,
 }
 
 impl Session {
@@ -61,7 +67,8 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps: BTreeMap::new() })
+        let (taps, cancel) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, cancel })
     }
 
     /// Loads a graph that no package describes: the bytes of an ONNX model, its constants inside.
@@ -83,8 +90,13 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps })
+        let (tap_names, taps, cancel) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, cancel })
+    }
+
+    /// Has `cancel` stop every run from now on.
+    pub(crate) fn obey(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
@@ -93,7 +105,7 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says.
+    /// says; `Cancelled` if it was stopped, after which it runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -102,7 +114,13 @@ impl Session {
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next
-        let mut found = self.inner.run(values).map_err(|error| failed(at.as_str(), &error))?;
+        self.cancel.check()?;
+        let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
+        let found = self.inner.run_with_options(values, run.options());
+        if found.is_err() {
+            self.cancel.check()?; // ONNX Runtime has no kind of error for it
+        }
+        let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });
