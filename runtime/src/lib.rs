@@ -67,7 +67,7 @@ pub use memory::{
     metrics::{Report, StageReport},
     plan::{Plan, StagePlan},
 };
-pub use package::prepared;
+pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
     Attention, Controlled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
     state as job,
@@ -76,7 +76,7 @@ pub use pipeline::{
 };
 pub use pixels::preview::Preview;
 pub use pocketmuse_package::{
-    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage,
+    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage, Subset, archive,
 };
 pub use request::{
     Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind,

@@ -1,6 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+pub(crate) mod capabilities;
+pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
 pub mod prepared;
@@ -19,7 +21,7 @@ use crate::{
     engine::loading::Loading,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
-    package::prepared::Prepared,
+    package::{capabilities::Capabilities, prepared::Prepared},
     request::{Sharing, control::MAX_THREADS},
 };
 
@@ -44,6 +46,7 @@ impl How {
 pub struct Package {
     root: PathBuf,
     manifest: Manifest,
+    capabilities: Capabilities,
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
@@ -66,7 +69,7 @@ impl Package {
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?;
+        let capabilities = Capabilities::of(&manifest, Some(flavour))?;
         if let Some(threads) =
             options.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
         {
@@ -81,6 +84,7 @@ impl Package {
         let prepared = options.prepared.as_deref();
         Ok(Self {
             root: root.to_path_buf(),
+            capabilities,
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
@@ -101,6 +105,11 @@ impl Package {
     /// Whether the memory that each stage takes is measured.
     pub fn measures_memory(&self) -> bool {
         self.measures_memory
+    }
+
+    /// What the flavour in use can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     /// The flavour in use.

@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     memory::plan::Plan,
-    package::Package,
+    package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
     request::{Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
@@ -104,6 +104,11 @@ impl Pipeline {
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         self.package.manifest()
+    }
+
+    /// What this package can do with these options, before any request.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.package.capabilities()
     }
 
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
