@@ -145,6 +145,7 @@ pub fn bench(
     }
     let manifest = Manifest::read(root)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
+    let options = &Options { measure_memory: true, ..options.clone() };
     let pipeline = Pipeline::open_with(root, options)?;
     pipeline.plan(request)?; // a wrong request fails here
     let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
@@ -213,8 +214,7 @@ fn prepared_loads<'a>(
     stages: impl Iterator<Item = &'a Stage>,
 ) -> Result<BTreeMap<Stage, Duration>> {
     let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    let prepared = Some(folder.path().to_owned());
-    let options = Options { measure_memory: true, prepared, ..options.clone() };
+    let options = Options { prepared: Some(folder.path().to_owned()), ..options.clone() };
     let plan = Pipeline::open_with(root, &options)?.plan(request)?;
     let load = |stage: Stage| {
         let package = Package::open(root, &options)?;
