@@ -1,7 +1,7 @@
 //! Folders in which clients work: beside the library, hidden, removed afterwards. Knows no client.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -51,8 +51,8 @@ impl WorkFolder {
 ///
 /// `NoSpace` if it has less.
 pub(crate) fn check_room(library: &Path, bytes: u64) -> Result<()> {
-    match free_bytes(files::parent(library)) {
-        Ok(free) if free < bytes => Err(no_room(library, bytes, Some(free))),
+    match files::available_bytes(files::parent(library)) {
+        Some(free) if free < bytes => Err(no_room(library, bytes, Some(free))),
         _ => Ok(()),
     }
 }
@@ -71,17 +71,6 @@ pub(crate) fn no_room(library: &Path, needed: u64, free: Option<u64>) -> Error {
         Some(available) => error.with_amounts(Amounts { needed, available }),
         None => error,
     }
-}
-
-#[cfg(unix)]
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let system = rustix::fs::statvfs(folder)?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

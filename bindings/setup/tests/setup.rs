@@ -15,7 +15,9 @@ use std::{
 };
 
 use pocketmuse_package::{Digest, Error, ErrorKind};
-use pocketmuse_setup::{Environment, Event, Library, Pinned, Setup, Source, for_this_machine};
+use pocketmuse_setup::{
+    Environment, Event, Library, Pinned, Setup, Source, WHEEL, for_this_machine,
+};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
@@ -50,6 +52,7 @@ type Variable = (&'static str, OsString);
 fn setup_in(root: &Path, environment: Environment) -> Setup {
     Setup {
         pinned: pinned(),
+        release: WHEEL,
         path: root.join("cache/onnxruntime/libonnxruntime.so"),
         environment: environment.with_system([root.join("system")]),
     }

@@ -10,6 +10,7 @@ pub mod archive;
 mod digest;
 mod error;
 pub mod files;
+pub mod graph;
 pub mod library;
 mod manifest;
 mod names;

@@ -5,6 +5,7 @@ pub mod library;
 mod linked;
 pub(crate) mod loading;
 mod locations;
+pub(crate) mod mapped;
 pub(crate) mod processor;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;

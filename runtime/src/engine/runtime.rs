@@ -172,7 +172,17 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 
 /// What ONNX Runtime fails with, as an error at `at`.
 pub(super) fn failed<R>(at: impl Into<String>, error: &ort::Error<R>) -> Error {
-    Error::new(ErrorKind::EngineFailed, at, error.message())
+    let message = error.message();
+    Error::new(kind_of(message), at, message)
+}
+
+/// ONNX Runtime has no code of its own for memory that the system does not give.
+fn kind_of(message: &str) -> ErrorKind {
+    const NO_MEMORY: [&str; 2] = ["std::bad_alloc", "Failed to allocate memory"];
+    match NO_MEMORY.iter().any(|said| message.contains(said)) {
+        true => ErrorKind::NotEnoughMemory,
+        false => ErrorKind::EngineFailed,
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +202,20 @@ mod tests {
     }
 
     #[cfg(not(feature = "linked"))]
+    #[test]
+    fn memory_that_the_system_does_not_give_is_no_failure_of_a_graph() {
+        for (message, kind) in [
+            ("Exception during initialization: std::bad_alloc", ErrorKind::NotEnoughMemory),
+            (
+                "bfc_arena.cc: Failed to allocate memory for requested buffer of size 9",
+                ErrorKind::NotEnoughMemory,
+            ),
+            ("Load model from x failed: Protobuf parsing failed.", ErrorKind::EngineFailed),
+        ] {
+            assert_eq!(kind_of(message), kind, "{message}");
+        }
+    }
+
     #[test]
     fn says_what_is_wrong_with_a_library() {
         let folder = tempfile::tempdir().expect("a folder");

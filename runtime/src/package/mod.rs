@@ -14,11 +14,13 @@ use std::{
 
 use pocketmuse_package::{
     Error, ErrorKind, FileEntry, Flavour, Manifest, OnRead, Result, Stage, StageEntry,
+    graph::Writer,
 };
 
 pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
+    engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
@@ -60,7 +62,8 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads the manifest, checks that every file is there with its size, and starts ONNX Runtime.
+    /// Reads the manifest, checks that every file is there with its size and that no graph of the
+    /// flavour leads out of the package, and starts ONNX Runtime.
     ///
     /// # Errors
     ///
@@ -80,6 +83,8 @@ impl Package {
             ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
+        let mut stages = manifest.flavour(flavour)?.stages.values();
+        stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         Ok(Self {
@@ -152,11 +157,13 @@ impl Package {
     /// As for [`Self::load`], and what `on_read` stops with.
     pub(crate) fn load_as(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<Session> {
         let entry = self.entry(stage)?;
+        let mapped = MappedFiles::open(&self.root, entry)?;
         let checked = files(entry).try_for_each(|file| self.prepared.check(file, on_read));
         if checked.is_err() {
             self.prepared.save(); // what was found whole until then
         }
         checked?;
+        entry.check_graph(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
         let plain = Settings::new(how.threads, how.loading);
@@ -164,7 +171,8 @@ impl Package {
         let is_plain = taps.is_none() && profile.is_none();
         let optimised = if is_plain { self.load_optimised(entry, settings, on_read) } else { None };
         self.prepared.save();
-        optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
+        let load = || Session::load(self.runtime, &self.root, entry, settings);
+        optimised.map_or_else(load, Ok)?.loaded_from(mapped)
     }
 
     /// How a stage is loaded unless somebody looks inside or wants other threads.
@@ -195,7 +203,10 @@ impl Package {
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
-            match load(Settings { form: Form::Optimised(&graph), ..settings }) {
+            let checked = entry.check_model(&graph, Writer::OnnxRuntime);
+            match checked
+                .and_then(|()| load(Settings { form: Form::Optimised(&graph), ..settings }))
+            {
                 Ok(session) => return Some(session),
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }

@@ -166,7 +166,7 @@ impl<'a> RunningJob<'a> {
         drop(primed); // its memory is the decoder's
         let job = self.steered.job;
         let images = if job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
-        let report = self.steered.finish();
+        let report = self.steered.finish()?;
         Ok(Output { images, report, truncated, request: job.request.clone() })
     }
 

@@ -292,14 +292,19 @@ impl<'a> Steered<'a> {
     }
 
     /// The job has come to its end: tells so, and takes note of what its stages took.
-    pub(super) fn finish(&mut self) -> Report {
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` if the job was to stop before.
+    pub(super) fn finish(&mut self) -> Result<Report> {
+        self.control.canceller().check()?;
         let kind = effort::kind(self.job, self.package, self.plan.threads);
         if self.threads.is_none() {
             self.package.prepared().add_times(&kind, &self.tracker.times());
         }
         let progress = self.tracker.finish();
         self.watch.progress(&progress);
-        std::mem::replace(&mut self.meter, Meter::start(false)).finish()
+        Ok(std::mem::replace(&mut self.meter, Meter::start(false)).finish())
     }
 }
 

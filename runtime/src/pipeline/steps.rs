@@ -104,8 +104,6 @@ impl Predict for Steps<'_, '_> {
     fn begin(&mut self, step: usize) {
         self.counts.step = step;
         self.asked.begin(step);
-        let (step, of) = (self.counts.steps_before + step, self.steered.job.steps());
-        self.steered.begin(Phase::Step { step, of });
     }
 
     fn predict(
@@ -116,6 +114,8 @@ impl Predict for Steps<'_, '_> {
     ) -> Result<&[f32]> {
         let Self { steered, using, asked, .. } = self;
         let predictor = steered.ready(using)?;
+        let (step, of) = (self.counts.steps_before + self.counts.step, steered.job.steps());
+        steered.begin(Phase::Step { step, of });
         let started = Instant::now();
         let logits = asked.predict(predictor, tokens, positions)?;
         steered.ran(Stage::Step, self.counts.runs(image + 1), started);

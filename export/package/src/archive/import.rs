@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     contents::Contents,
-    part::{Part, check_room},
+    part::Part,
     progress::Meter,
     stream::{Checked, PIECE, unwrap},
 };
@@ -64,7 +64,7 @@ impl Import {
         part.keep(!whole.is_empty());
         let whole_bytes = whole.iter().map(|file| file.bytes).sum();
         let missing = contents.total_bytes().saturating_sub(whole_bytes);
-        check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
+        files::check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
         meter.restart(whole_bytes)?;
         Ok(Some(Self { part, target: target.to_owned(), whole }))
     }
@@ -103,6 +103,11 @@ impl Import {
         let at = self.target.display().to_string();
         let failed = |error| Error::io(&at, error);
         let package = self.part.package();
+        let stages = contents.manifest.flavours.values().flat_map(|flavour| &flavour.stages);
+        for (_, stage) in stages {
+            // What is refused is of no use to the next import.
+            stage.check_graph(&package).inspect_err(|_| self.part.keep(false))?;
+        }
         files::write(&package.join(MANIFEST), |out| io::Write::write_all(out, &contents.text))?;
         match fs::rename(&package, &self.target) {
             Ok(()) => {}

@@ -106,37 +106,14 @@ pub(super) fn discard(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the disk of `folder` has room for `bytes` more.
-pub(super) fn check_room(folder: &Path, bytes: u64) -> Result<()> {
-    match available_bytes(folder) {
-        Some(available) if available < bytes => {
-            let detail = format!("expected room for {bytes} bytes, found {available}");
-            Err(Error::new(ErrorKind::NoSpace, folder.display().to_string(), detail)
-                .with_amounts(Amounts { needed: bytes, available }))
-        }
-        _ => Ok(()), // where nobody says, the write will
-    }
-}
-
 /// `error`; of a disk that became full, with what the `needed` bytes of its `folder` lack.
 pub(super) fn with_room(error: Error, folder: &Path, needed: u64) -> Error {
-    match (error.kind(), error.amounts(), available_bytes(folder)) {
+    match (error.kind(), error.amounts(), files::available_bytes(folder)) {
         (ErrorKind::NoSpace, None, Some(available)) => {
             error.with_amounts(Amounts { needed, available })
         }
         _ => error,
     }
-}
-
-#[cfg(unix)]
-fn available_bytes(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn available_bytes(_: &Path) -> Option<u64> {
-    None
 }
 
 /// `.NAME-`
