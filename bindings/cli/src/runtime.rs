@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Options, Runtime, library};
+use pocketmuse::{ErrorKind, Options, Runtime, library};
 use pocketmuse_package::{Measured, Result};
 use pocketmuse_setup::{self as setup, Event};
 
 use crate::{stop, terminal};
+
+/// What brings the library, for messages.
+const SETUP: &str = "\nrun: pocketmuse setup";
 
 /// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where
 /// a user has no home.
@@ -23,11 +26,12 @@ pub fn prepared_folder() -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// `Runtime` if it is not there and cannot or may not be brought, or is too old.
+/// `EngineMissing` if it is not there and cannot or may not be brought, or is too old.
 pub fn start(offline: bool) -> Result<&'static Runtime> {
     let missing = match Runtime::start(None) {
         Ok(runtime) => return Ok(runtime),
-        Err(error) => error,
+        Err(error) if error.kind() == ErrorKind::EngineMissing => error.with_advice(SETUP),
+        Err(error) => return Err(error),
     };
     let named = env::var_os(library::VARIABLE).is_some_and(|path| !path.is_empty());
     if offline || named || setup::is_offline() {

@@ -286,7 +286,7 @@ fn an_error_says_what_was_tried_and_what_it_said() {
     machine.script("bin/npm", "echo 'npm error code E404' >&2; exit 1\n");
     let error = machine.refused();
     let (python, npm) = (machine.at("bin/python3"), machine.at("bin/npm"));
-    assert_eq!(error.kind(), ErrorKind::Runtime);
+    assert_eq!(error.kind(), ErrorKind::EngineMissing);
     let expected = format!(
         "{} install onnxruntime-node@1.30.0: npm error code E404; install pip or npm",
         npm.display()
@@ -334,7 +334,7 @@ fn a_full_disk_is_said_at_once() {
         machine.script("bin/python3", &format!("echo \"ERROR: {said}\" >&2; exit 1\n"));
         machine.script("bin/npm", NPM);
         let error = machine.refused();
-        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.detail().contains("of free disk"), "{error}");
         assert_eq!(
             (machine.read("calls"), machine.cache_names()),

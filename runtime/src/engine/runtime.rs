@@ -28,8 +28,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if
-    /// this process already uses another library than `explicit`.
+    /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
+    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
+    /// not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -149,7 +150,7 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 
 /// What ONNX Runtime fails with, as an error at `at`.
 pub(super) fn failed<R>(at: impl Into<String>, error: &ort::Error<R>) -> Error {
-    Error::new(ErrorKind::Runtime, at, error.message())
+    Error::new(ErrorKind::EngineFailed, at, error.message())
 }
 
 #[cfg(test)]
