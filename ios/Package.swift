@@ -6,6 +6,10 @@ import PackageDescription
 
 #if os(Linux)
 let dependencies: [Package.Dependency] = []
+// `.ci/swift` runs the first, which starts the second: the lines of the README.
+let tests: [Target] = ["Cases", "Readme"].map {
+    .executableTarget(name: $0, dependencies: ["PocketMuse"], path: "Tests/\($0)")
+}
 let native: Target = .systemLibrary(name: "PocketMuseFFI", path: "Sources/PocketMuseFFI")
 let others: [Target.Dependency] = []
 let libraries = Context.packageDirectory + "/lib"
@@ -13,7 +17,10 @@ let link: [LinkerSetting] = [
     .unsafeFlags(["-L", libraries, "-Xlinker", "-rpath", "-Xlinker", libraries]),
     .linkedLibrary("pocketmuse_mobile"),
 ]
+let excluded = ["PrivacyInfo.xcprivacy"]
+let resources: [Resource] = []
 #else
+let tests: [Target] = []
 let dependencies: [Package.Dependency] = [
     .package(
         url: "https://github.com/microsoft/onnxruntime-swift-package-manager", from: "1.24.2")
@@ -23,6 +30,8 @@ let others: [Target.Dependency] = [
     .product(name: "onnxruntime", package: "onnxruntime-swift-package-manager")
 ]
 let link: [LinkerSetting] = [.linkedLibrary("c++")]
+let excluded: [String] = []
+let resources: [Resource] = [.copy("PrivacyInfo.xcprivacy")]
 #endif
 
 let package = Package(
@@ -33,8 +42,8 @@ let package = Package(
     targets: [
         native,
         .target(
-            name: "PocketMuse", dependencies: ["PocketMuseFFI"] + others, linkerSettings: link),
-        .executableTarget(name: "Cases", dependencies: ["PocketMuse"], path: "Tests/Cases"),
-    ],
+            name: "PocketMuse", dependencies: ["PocketMuseFFI"] + others, exclude: excluded,
+            resources: resources, linkerSettings: link),
+    ] + tests,
     swiftLanguageModes: [.v6]
 )

@@ -15,7 +15,7 @@ use pocketmuse::{
     video::Event,
 };
 use pocketmuse_cli::{bundled, runtime};
-use pocketmuse_package::Flavour;
+use pocketmuse_package::{Digest, Flavour, Manifest, Stage};
 use serde_json::{Map, Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
@@ -29,9 +29,10 @@ fn main() -> Result<()> {
     fs::copy(runtime::start(false)?.path(), &library)?;
     let package = bundled::package(folder, Flavour::Int8, |_| ControlFlow::Continue(()))?;
     let pipeline = Pipeline::open(&package)?;
+    faulty_packages(&package, folder)?;
     let mut images = Map::new();
     for case in cases["cases"].as_array().ok_or("expected a list of cases")? {
-        if case.get("work").is_some() {
+        if case.get("work").is_some() && case["kind"] != "error" {
             let name = case["name"].as_str().ok_or("expected a name")?;
             let made = images_of(&pipeline, case, &folder.join(name))?;
             for (index, image) in made.iter().enumerate() {
@@ -48,6 +49,61 @@ fn main() -> Result<()> {
     });
     fs::write(folder.join("expected.json"), serde_json::to_vec_pretty(&found)?)?;
     println!("{} images expected", images.len());
+    Ok(())
+}
+
+/// Packages that are refused, each in its own way: `damaged`, `cut`, `newer`, `failing`.
+fn faulty_packages(package: &Path, folder: &Path) -> Result<()> {
+    let copy = |name: &str| -> Result<PathBuf> {
+        let copy = folder.join(name);
+        if copy.exists() {
+            fs::remove_dir_all(&copy)?;
+        }
+        copy_folder(package, &copy)?;
+        Ok(copy)
+    };
+    let manifest = Manifest::read(package)?;
+    let step = &manifest.flavour(Flavour::Int8)?.stages[&Stage::Step];
+    let weights = manifest.files().max_by_key(|file| file.bytes).ok_or("expected files")?;
+
+    let damaged = copy("damaged")?.join(&weights.path);
+    let mut bytes = fs::read(&damaged)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(damaged, bytes)?;
+
+    let cut = fs::OpenOptions::new().write(true).open(copy("cut")?.join(&weights.path))?;
+    cut.set_len(weights.bytes / 2)?;
+
+    let edit = |folder: &Path, change: &dyn Fn(&mut Value)| -> Result<()> {
+        let path = folder.join("manifest.json");
+        let mut manifest = serde_json::from_slice(&fs::read(&path)?)?;
+        change(&mut manifest);
+        Ok(fs::write(&path, serde_json::to_vec(&manifest)?)?)
+    };
+    edit(&copy("newer")?, &|manifest| manifest["format"] = 99.into())?;
+
+    // Its digest is right, so that only ONNX Runtime notices.
+    let (failing, graph) = (copy("failing")?, b"no graph at all");
+    fs::write(failing.join(&step.graph.path), graph)?;
+    edit(&failing, &|manifest| {
+        let entry = &mut manifest["flavours"]["int8"]["stages"]["step"]["graph"];
+        entry["bytes"] = graph.len().into();
+        entry["sha256"] = Digest::of(graph).to_string().into();
+    })
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().ok_or("expected a name")?);
+        if path.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
+        }
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-use pocketmuse::{Error, ErrorKind};
+use pocketmuse::{Amounts, Error, ErrorKind};
 
 /// Why something failed, as what an app does about it.
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Error)]
@@ -15,16 +15,25 @@ pub enum PocketMuseError {
         /// What was expected and found, for people.
         reason: String,
     },
-    /// The request needs more memory than may be used: ask for a smaller image, or raise the
-    /// budget.
-    NotEnoughMemory {
+    /// The package is of a newer format than this library reads: update the app.
+    PackageTooNew {
         /// What was expected and found, for people.
         reason: String,
     },
+    /// The request needs more memory than may be used: ask for a smaller image, raise the budget,
+    /// or close what else the app holds.
+    NotEnoughMemory {
+        /// What would do, in bytes.
+        needed: u64,
+        /// What may be used, in bytes.
+        available: u64,
+    },
     /// The disk has too little room: ask the user to free some.
     NoSpace {
-        /// What was expected and found, for people.
-        reason: String,
+        /// What would do, in bytes; 0 if a write failed that nobody had asked room for.
+        needed: u64,
+        /// What there is, in bytes; 0 as above.
+        available: u64,
     },
     /// Something that was asked for or handed in is refused: show or correct it.
     BadRequest {
@@ -33,13 +42,24 @@ pub enum PocketMuseError {
         /// What was expected and found, for people.
         reason: String,
     },
+    /// The package lacks what the request needs: offer another package, or not this function.
+    Unsupported {
+        /// What is lacking: a stage or a flavour.
+        what: String,
+    },
     /// The job was stopped because it was asked to.
     Cancelled,
     /// The generator was closed before the call, or while its job ran.
     Closed,
-    /// ONNX Runtime was not found, is too old, or failed.
+    /// There is no ONNX Runtime that can be used: the app was built without it, or with one that is
+    /// too old.
+    EngineMissing {
+        /// What was looked for and found, for people.
+        reason: String,
+    },
+    /// ONNX Runtime failed: try once more, with another flavour or fewer threads; then report it.
     EngineFailed {
-        /// What was expected and found, for people.
+        /// What failed, for people.
         reason: String,
     },
     /// The system refused to read or write: not found, no permission.
@@ -58,13 +78,21 @@ impl fmt::Display for PocketMuseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PackageDamaged { reason }
-            | Self::NotEnoughMemory { reason }
-            | Self::NoSpace { reason }
+            | Self::PackageTooNew { reason }
+            | Self::EngineMissing { reason }
             | Self::EngineFailed { reason }
             | Self::Io { reason }
             | Self::Internal { reason } => f.write_str(reason),
+            Self::NotEnoughMemory { needed, available } => {
+                write!(f, "expected {needed} bytes of memory, found {available}")
+            }
+            Self::NoSpace { needed: 0, .. } => f.write_str("the disk is full"),
+            Self::NoSpace { needed, available } => {
+                write!(f, "expected room for {needed} bytes on disk, found {available}")
+            }
             Self::BadRequest { field, reason } if field.is_empty() => f.write_str(reason),
             Self::BadRequest { field, reason } => write!(f, "{field}: {reason}"),
+            Self::Unsupported { what } => write!(f, "the package has no {what}"),
             Self::Cancelled => f.write_str("the job was stopped"),
             Self::Closed => f.write_str("the generator is closed"),
         }
@@ -76,16 +104,21 @@ impl error::Error for PocketMuseError {}
 impl From<Error> for PocketMuseError {
     fn from(error: Error) -> Self {
         let reason = error.to_string();
+        let Amounts { needed, available } =
+            error.amounts().unwrap_or(Amounts { needed: 0, available: 0 });
         match error.kind() {
             ErrorKind::PackageDamaged => Self::PackageDamaged { reason },
-            ErrorKind::NotEnoughMemory => Self::NotEnoughMemory { reason },
-            ErrorKind::NoSpace => Self::NoSpace { reason },
+            ErrorKind::PackageTooNew => Self::PackageTooNew { reason },
+            ErrorKind::NotEnoughMemory => Self::NotEnoughMemory { needed, available },
+            ErrorKind::NoSpace => Self::NoSpace { needed, available },
             ErrorKind::BadRequest | ErrorKind::BadInput => {
                 Self::BadRequest { field: error.at().to_owned(), reason: error.detail().to_owned() }
             }
+            ErrorKind::Unsupported => Self::Unsupported { what: error.at().to_owned() },
             ErrorKind::Cancelled => Self::Cancelled,
-            ErrorKind::Runtime => Self::EngineFailed { reason },
-            ErrorKind::Io => Self::Io { reason },
+            ErrorKind::EngineMissing => Self::EngineMissing { reason },
+            ErrorKind::EngineFailed => Self::EngineFailed { reason },
+            ErrorKind::Io | ErrorKind::NotFound | ErrorKind::NotAllowed => Self::Io { reason },
             _ => Self::Internal { reason },
         }
     }

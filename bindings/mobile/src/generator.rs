@@ -7,7 +7,7 @@ use pocketmuse::{Pipeline, Plan, library};
 use crate::{
     error::{PocketMuseError, guard},
     job::{self, Job, Running, lock},
-    listener::Listener,
+    listener::{Listener, Previews},
     logging,
     options::Options,
     work::Work,
@@ -55,7 +55,7 @@ impl NativeGenerator {
     pub fn start(
         &self,
         work: Work,
-        previews: bool,
+        previews: Previews,
         listener: Arc<dyn Listener>,
     ) -> Result<Arc<Job>, PocketMuseError> {
         guard(|| {

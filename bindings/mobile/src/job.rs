@@ -11,12 +11,12 @@ use std::{
 };
 
 use image::RgbImage;
-use pocketmuse::{Pipeline, Preview, Step, Watch, job::State};
+use pocketmuse::{Control, Pipeline, Preview, Step, Watch, job::State};
 
 use crate::{
     error::{PocketMuseError, guard},
     image::GeneratedImage,
-    listener::{Listener, Outcome, Progress},
+    listener::{Listener, Outcome, Previews},
     pixels::Pixels,
     work::Work,
 };
@@ -32,9 +32,27 @@ pub struct Job {
 
 #[uniffi::export]
 impl Job {
-    /// Stops the job: it ends with `Cancelled`, unless it has ended already. Returns at once.
+    /// Stops the job: while it waits for its turn, while a network runs, at any time. It ends with
+    /// `Cancelled`, unless it has ended already. Returns at once.
     pub fn cancel(&self) {
-        self.running.cancel();
+        self.running.control.cancel();
+    }
+
+    /// Halts the job before its next step, image or frame. It computes nothing then and keeps its
+    /// turn and its memory.
+    pub fn pause(&self) {
+        self.running.control.pause();
+    }
+
+    /// Lets a job that was halted go on.
+    pub fn go_on(&self) {
+        self.running.control.go_on();
+    }
+
+    /// Computes with so many threads, 1 to 1,024, from the next step, image or frame on. The images
+    /// stay the same. It counts for this job alone.
+    pub fn set_threads(&self, threads: u32) {
+        self.running.control.set_threads(threads as usize);
     }
 
     /// What is needed to go on after the last step that was finished, in another process, too:
@@ -46,7 +64,7 @@ impl Job {
 
 /// A job on its way, as its thread, its [`Job`] and its generator see it.
 pub(crate) struct Running {
-    cancelled: AtomicBool,
+    control: Control,
     closed: AtomicBool,
     /// After the last step that was finished.
     state: Mutex<Option<State>>,
@@ -57,14 +75,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-    }
-
     /// Stops it because its generator is closed.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.cancel();
+        self.control.cancel();
     }
 
     /// Waits until the job's thread is done with everything. Its own thread does not wait for
@@ -86,13 +100,6 @@ impl Running {
         *lock(&self.ended) = true;
         self.changed.notify_all();
     }
-
-    fn flow(&self) -> ControlFlow<()> {
-        match self.cancelled.load(Ordering::SeqCst) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    }
 }
 
 /// A panic elsewhere leaves values that are as good as any.
@@ -104,11 +111,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn start(
     pipeline: Arc<Pipeline>,
     work: Work,
-    wants_previews: bool,
+    previews: Previews,
     listener: Arc<dyn Listener>,
 ) -> Result<(Arc<Job>, Arc<Running>), PocketMuseError> {
     let running = Arc::new(Running {
-        cancelled: AtomicBool::new(false),
+        control: Control::new(),
         closed: AtomicBool::new(false),
         state: Mutex::new(None),
         thread: Mutex::new(None),
@@ -118,7 +125,7 @@ pub(crate) fn start(
     let on_thread = Arc::clone(&running);
     let body = move || {
         *lock(&on_thread.thread) = Some(thread::current().id());
-        attached(|| run(pipeline, work, wants_previews, &on_thread, &*listener));
+        attached(|| run(pipeline, work, previews, &on_thread, &*listener));
         drop(listener);
         on_thread.end();
     };
@@ -144,11 +151,11 @@ fn in_frame<T>(call: impl FnOnce() -> T) -> T {
 fn run(
     pipeline: Arc<Pipeline>,
     work: Work,
-    wants_previews: bool,
+    previews: Previews,
     running: &Running,
     listener: &dyn Listener,
 ) {
-    let outcome = guard(|| execute(&pipeline, work, wants_previews, running, listener));
+    let outcome = guard(|| execute(&pipeline, work, previews, running, listener));
     drop(pipeline);
     let outcome = outcome.unwrap_or_else(|error| Outcome::Failed {
         error: match error {
@@ -168,17 +175,19 @@ fn run(
 fn execute(
     pipeline: &Pipeline,
     work: Work,
-    wants_previews: bool,
+    previews: Previews,
     running: &Running,
     listener: &dyn Listener,
 ) -> Result<Outcome, PocketMuseError> {
-    if running.flow().is_break() {
+    if running.control.canceller().is_cancelled() {
         return Err(PocketMuseError::Cancelled);
     }
     let job = work.job(pipeline)?;
-    let preview = if wants_previews { pipeline.preview()? } else { None };
+    let preview = if previews == Previews::No { None } else { pipeline.preview()? };
     let request = job.request().clone();
-    let mut teller = Teller { pipeline, running, listener, preview, request, failure: None };
+    let is_small = previews == Previews::Small;
+    let mut teller =
+        Teller { pipeline, running, listener, preview, is_small, request, failure: None };
     let output = pipeline.run(&job, &mut teller);
     if let Some(failure) = teller.failure {
         return Err(failure);
@@ -198,19 +207,25 @@ struct Teller<'a> {
     running: &'a Running,
     listener: &'a dyn Listener,
     preview: Option<Preview>,
+    is_small: bool,
     request: pocketmuse::Request,
     failure: Option<PocketMuseError>,
 }
 
 impl Teller<'_> {
+    /// Calls the listener. What it throws stops the job at once.
     fn tell(
         &mut self,
         call: impl FnOnce(&dyn Listener) -> Result<(), PocketMuseError>,
     ) -> ControlFlow<()> {
+        if self.failure.is_some() {
+            return ControlFlow::Break(());
+        }
         match guard(|| in_frame(|| call(self.listener))) {
-            Ok(()) => self.running.flow(),
+            Ok(()) => ControlFlow::Continue(()),
             Err(failure) => {
                 self.failure = Some(failure);
+                self.running.control.cancel();
                 ControlFlow::Break(())
             }
         }
@@ -218,17 +233,23 @@ impl Teller<'_> {
 }
 
 impl Watch for Teller<'_> {
+    fn control(&self) -> Option<&Control> {
+        Some(&self.running.control)
+    }
+
+    fn progress(&mut self, progress: &pocketmuse::Progress) {
+        // Whether to go on is asked after every step; what is thrown here stops it before.
+        let _ = self.tell(|listener| listener.progress(progress.into()));
+    }
+
     fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
         *lock(&self.running.state) = Some(self.pipeline.state(step));
-        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        let progress =
-            Progress::Step { step: number(step.step + 1), of: number(step.num_inference_steps) };
-        self.tell(|listener| listener.progress(progress))?;
-        if let Some(preview) = &self.preview {
-            let pixels = Pixels::of(&preview.image(step, 0));
-            return self.tell(|listener| listener.preview(pixels?));
+        let Some(preview) = &self.preview else { return ControlFlow::Continue(()) };
+        let image = if self.is_small { preview.thumbnail(step, 0) } else { preview.image(step, 0) };
+        match image {
+            Some(image) => self.tell(|listener| listener.preview(Pixels::of(&image)?)),
+            None => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
     }
 
     fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {

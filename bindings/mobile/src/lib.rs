@@ -43,7 +43,7 @@ pub use self::{
     image::{GeneratedImage, ImageFormat},
     job::Job,
     kinds::{Flavour, GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable},
-    listener::{Listener, Outcome, Progress},
+    listener::{Listener, Outcome, Phase, Previews, Progress},
     logging::{LogLevel, LogSink, set_log_sink},
     options::{Options, Sharing},
     pixels::{Alpha, Pixels, decode_image},

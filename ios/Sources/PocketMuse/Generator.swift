@@ -30,7 +30,7 @@ public final class Generator: Sendable {
 
     /// Does any work, and returns what came of it. Otherwise as ``generate(_:)``.
     public func run(_ work: Work) async throws -> Finished {
-        let events = try started(work, previews: false)
+        let events = try started(work, previews: .no)
         while let event = try await events.next() {
             if case .finished(let finished) = event { return finished }
         }
@@ -47,7 +47,7 @@ public final class Generator: Sendable {
     /// is no longer used. Who takes events slowly delays the job, and loses nothing but previews.
     /// The stream throws ``PocketMuseError`` if the job fails, and `CancellationError` if the task
     /// is cancelled.
-    public func events(_ work: Work, previews: Bool = true)
+    public func events(_ work: Work, previews: Previews = .whole)
         -> AsyncThrowingStream<Event, any Error>
     {
         let use = Use(Result { try started(work, previews: previews) })
@@ -57,7 +57,7 @@ public final class Generator: Sendable {
     /// Starts a job without tasks. Everything is told to `listener`, on the job's own thread.
     ///
     /// - Throws: ``PocketMuseError/Closed`` if the generator is closed.
-    public func start(_ work: Work, previews: Bool, listener: any Listener) throws -> Job {
+    public func start(_ work: Work, previews: Previews, listener: any Listener) throws -> Job {
         try native.start(work: work, previews: previews, listener: listener)
     }
 
@@ -79,7 +79,7 @@ public final class Generator: Sendable {
         try await run(work).images[0]
     }
 
-    private func started(_ work: Work, previews: Bool) throws -> JobEvents {
+    private func started(_ work: Work, previews: Previews) throws -> JobEvents {
         let events = JobEvents()
         let job = try native.start(work: work, previews: previews, listener: events)
         events.begin(job)

@@ -47,6 +47,16 @@ struct World: @unchecked Sendable {
         get throws { folder.appendingPathComponent(try string(expected, "library")).path }
     }
 
+    /// The table.
+    func cases() throws -> [JSON] {
+        try some(json(Data(contentsOf: table))["cases"] as? [JSON], "a list of cases")
+    }
+
+    /// The request that stands in a case.
+    func request(_ from: JSON) throws -> Request {
+        try parsed(try some(from["request"] as? JSON, "a request"))
+    }
+
     /// Checks that these are a case's images, byte for byte.
     func check(_ from: JSON, _ images: [GeneratedImage]) throws {
         let name = try string(from, "name")
@@ -64,7 +74,7 @@ struct World: @unchecked Sendable {
     /// The work that stands in a case.
     func work(_ from: JSON) throws -> Work {
         let name = try string(from, "name")
-        let request = try request(try some(from["request"] as? JSON, "a request"))
+        let request = try request(from)
         switch try string(from, "work") {
         case "generate":
             return .generate(request: request)
@@ -83,12 +93,18 @@ struct World: @unchecked Sendable {
         try Data(contentsOf: folder.appendingPathComponent(name))
     }
 
+    /// As many bytes as a case says, or those that were written for it.
+    private func bytes(_ from: JSON, _ file: String) throws -> Data {
+        if let count = from["bytes"] as? NSNumber { return Data(count: count.intValue) }
+        return try self.file(file)
+    }
+
     private func pixels(_ name: String, _ from: JSON) throws -> Pixels {
         let alphas: [String: Alpha] = [
             "straight": .straight, "premultiplied": .premultiplied, "ignored": .ignored,
         ]
         return Pixels(
-            bytes: try file("\(name).rgba"), width: try number(from, "width"),
+            bytes: try bytes(from, "\(name).rgba"), width: try number(from, "width"),
             height: try number(from, "height"), stride: try number(from, "stride"),
             alpha: try some(alphas[try string(from, "alpha")], "alpha"))
     }
@@ -99,7 +115,7 @@ struct World: @unchecked Sendable {
         }
         let mask = try (from["mask"] as? JSON).map {
             Mask(
-                bytes: try file("\(name).mask"), width: try number($0, "width"),
+                bytes: try bytes($0, "\(name).mask"), width: try number($0, "width"),
                 height: try number($0, "height"), stride: try number($0, "stride"))
         }
         return Source(
@@ -134,7 +150,7 @@ func number(_ from: JSON, _ key: String) throws -> UInt32 {
 }
 
 /// A request from its fields as Rust names them; one that is unknown is an error.
-func request(_ from: JSON) throws -> Request {
+func parsed(_ from: JSON) throws -> Request {
     var left = from
     func text(_ key: String) -> String? { left.removeValue(forKey: key) as? String }
     func count(_ key: String) -> UInt32? { (left.removeValue(forKey: key) as? NSNumber)?.uint32Value }

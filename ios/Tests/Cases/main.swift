@@ -15,7 +15,7 @@ if arguments.count > 4 {
     try await child(world, Array(arguments[4...]))
     exit(0)
 }
-let table = try some(json(Data(contentsOf: world.table))["cases"] as? [JSON], "a list of cases")
+let table = try world.cases()
 print("\nrunning \(table.count) tests")
 let begin = Date()
 var failed = 0

@@ -34,7 +34,7 @@ public class Generator private constructor(private val native: NativeGenerator) 
      */
     public suspend fun run(work: Work): Event.Finished {
         lateinit var finished: Event.Finished
-        collect(work, previews = false) { event -> if (event is Event.Finished) finished = event }
+        collect(work, Previews.NO) { event -> if (event is Event.Finished) finished = event }
         return finished
     }
 
@@ -47,7 +47,7 @@ public class Generator private constructor(private val native: NativeGenerator) 
      * stopped when that ends. Who collects slowly delays the job, and loses nothing but previews.
      * The flow throws [PocketMuseException] if the job fails.
      */
-    public fun events(work: Work, previews: Boolean = true): Flow<Event> =
+    public fun events(work: Work, previews: Previews = Previews.WHOLE): Flow<Event> =
         flow { collect(work, previews) { event -> emit(event) } }
 
     /**
@@ -55,7 +55,7 @@ public class Generator private constructor(private val native: NativeGenerator) 
      *
      * @throws PocketMuseException.Closed if the generator is closed.
      */
-    public fun start(work: Work, previews: Boolean, listener: Listener): Job =
+    public fun start(work: Work, previews: Previews, listener: Listener): Job =
         native.start(work, previews, listener)
 
     /**
@@ -74,7 +74,7 @@ public class Generator private constructor(private val native: NativeGenerator) 
     }
 
     /** Runs a job, hands every event on, and returns when the job has ended, however that is. */
-    private suspend fun collect(work: Work, previews: Boolean, emit: suspend (Event) -> Unit) {
+    private suspend fun collect(work: Work, previews: Previews, emit: suspend (Event) -> Unit) {
         val events = JobEvents()
         val job = native.start(work, previews, events)
         val outcome = try {

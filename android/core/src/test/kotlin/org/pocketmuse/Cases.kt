@@ -18,6 +18,10 @@ internal class World(val table: File, val folder: File) {
     val packageFolder: String = File(folder, expected.getString("package")).path
     val library: String = File(folder, expected.getString("library")).path
 
+    /** The table. */
+    fun cases(): List<JSONObject> =
+        JSONObject(table.readText()).getJSONArray("cases").map { it as JSONObject }
+
     /** Checks that these are a case's images, byte for byte. */
     fun check(case: JSONObject, images: List<GeneratedImage>) {
         val name = case.getString("name")
@@ -44,8 +48,12 @@ internal class World(val table: File, val folder: File) {
         }
     }
 
+    /** As many bytes as a case says, or those that were written for it. */
+    private fun bytes(from: JSONObject, file: String): ByteArray =
+        if (from.has("bytes")) ByteArray(from.getInt("bytes")) else File(folder, file).readBytes()
+
     private fun pixels(name: String, from: JSONObject): Pixels = Pixels(
-        File(folder, "$name.rgba").readBytes(),
+        bytes(from, "$name.rgba"),
         from.getInt("width").toUInt(),
         from.getInt("height").toUInt(),
         from.getInt("stride").toUInt(),
@@ -60,7 +68,7 @@ internal class World(val table: File, val folder: File) {
             pixels(name, from),
             mask = from.optJSONObject("mask")?.let {
                 val side = { key: String -> it.getInt(key).toUInt() }
-                val bytes = File(folder, "$name.mask").readBytes()
+                val bytes = bytes(it, "$name.mask")
                 Mask(bytes, side("width"), side("height"), side("stride"))
             },
             area = four("area")?.let { (left, top, width, height) ->
@@ -137,7 +145,7 @@ fun main(arguments: Array<String>) {
         runBlocking { child(world, arguments.drop(3)) }
         return
     }
-    val table = JSONObject(world.table.readText()).getJSONArray("cases").map { it as JSONObject }
+    val table = world.cases()
     var failed = 0
     val begin = System.nanoTime()
     println("\nrunning ${table.size} tests")
