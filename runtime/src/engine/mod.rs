@@ -10,5 +10,6 @@ pub(crate) mod processor;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;
 pub(crate) mod session;
+mod stop;
 mod taps;
 pub(crate) mod threads;
