@@ -73,7 +73,7 @@ pub fn cache_folder() -> Result<PathBuf> {
     cache.map(|cache| cache.join(NAME)).ok_or_else(|| {
         let detail =
             "expected a cache folder of this user, found no home: set XDG_CACHE_HOME to a folder";
-        Error::new(ErrorKind::Io, "cache", detail)
+        Error::new(ErrorKind::NotFound, "cache", detail)
     })
 }
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use pocketmuse::{Flavour, Manifest, Options, Pipeline};
-use pocketmuse_package::{ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, terminal};
 
@@ -69,6 +69,11 @@ pub(crate) fn options(args: &PackageArgs) -> Options {
     }
 }
 
+/// Whether a package of the cache has to be made again: a newer one is of another build.
+pub(crate) fn is_damaged(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PackageDamaged | ErrorKind::PackageTooNew)
+}
+
 /// Does `work` with a package. A damaged one in the cache is this command's own: it is made again,
 /// and `work` is done again.
 pub(crate) fn with_repair<T>(
@@ -77,7 +82,7 @@ pub(crate) fn with_repair<T>(
     mut work: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     match work() {
-        Err(error) if error.kind() == ErrorKind::PackageDamaged && args.folder.is_none() => {
+        Err(error) if is_damaged(&error) && args.folder.is_none() => {
             console.warning(&format!(
                 "the built-in model is made again, since its package is damaged: {error}"
             ))?;

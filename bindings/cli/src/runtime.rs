@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Options, Runtime, library};
-use pocketmuse_package::{Error, ErrorKind, Measured, Result};
+use pocketmuse::{ErrorKind, Options, Runtime, library};
+use pocketmuse_package::{Amounts, Error, Measured, Result};
 use pocketmuse_setup::{self as setup, Event};
 
 use crate::{stop, terminal};
+
+/// What brings the library, for messages.
+const SETUP: &str = "\nrun: pocketmuse setup";
 
 /// Where what is found out about packages is kept: `prepared` in the project's cache; `None` where
 /// a user has no home.
@@ -26,13 +29,14 @@ const LEAST_ADDRESS_SPACE: u64 = 64 << 20;
 ///
 /// # Errors
 ///
-/// `Runtime` if it is not there and cannot or may not be brought, or is too old; `NotEnoughMemory`
-/// if the process' address space is limited to less than it takes.
+/// `EngineMissing` if it is not there and cannot or may not be brought, or is too old;
+/// `NotEnoughMemory` if the process' address space is limited to less than it takes.
 pub fn start(offline: bool) -> Result<&'static Runtime> {
     check_address_space(address_space_left())?;
     let missing = match Runtime::start(None) {
         Ok(runtime) => return Ok(runtime),
-        Err(error) => error,
+        Err(error) if error.kind() == ErrorKind::EngineMissing => error.with_advice(SETUP),
+        Err(error) => return Err(error),
     };
     let named = env::var_os(library::VARIABLE).is_some_and(|path| !path.is_empty());
     if offline || named || setup::is_offline() {
@@ -53,7 +57,8 @@ fn check_address_space(left: Option<u64>) -> Result<()> {
                 LEAST_ADDRESS_SPACE >> 20,
                 left >> 20
             );
-            Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail))
+            let amounts = Amounts { needed: LEAST_ADDRESS_SPACE, available: left };
+            Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail).with_amounts(amounts))
         }
         _ => Ok(()),
     }

@@ -80,12 +80,12 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no library is pinned for this machine, or the user has no cache folder.
+    /// `EngineMissing` if no library is pinned for this machine, or the user has no cache folder.
     pub fn of_this_machine() -> Result<Self> {
         let path = library::cached().ok_or_else(|| {
             let detail = "expected a cache folder of this user, found no home: set \
                           XDG_CACHE_HOME, or name a library of your own with ORT_DYLIB_PATH";
-            Error::new(ErrorKind::Runtime, "setup", detail)
+            Error::new(ErrorKind::EngineMissing, "setup", detail)
         })?;
         let environment = Environment::of_this_process();
         Ok(Self { pinned: *for_this_machine()?, release: WHEEL, path, environment })
@@ -110,8 +110,8 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot
-    /// be written; `NoSpace` if its disk is full; `Cancelled` if `watcher` said to stop.
+    /// `EngineMissing` if no client could bring it, with what each of them said; `Io` if the cache
+    /// cannot be written; `NoSpace` if its disk is full; `Cancelled` if `watcher` said to stop.
     pub fn ensure(
         &self,
         force: bool,
@@ -212,5 +212,5 @@ fn unbrought(release: Release, refusals: &[Refusal]) -> Error {
         release.version,
         said.join("; ")
     );
-    Error::new(ErrorKind::Runtime, "setup", detail)
+    Error::new(ErrorKind::EngineMissing, "setup", detail)
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Error, ErrorKind, Result,
+    Amounts, Error, ErrorKind, Result,
     files::{self, TemporaryFolder},
 };
 
@@ -65,7 +65,12 @@ pub(crate) fn no_room(library: &Path, needed: u64, free: Option<u64>) -> Error {
          XDG_CACHE_HOME to a folder on another disk",
         needed >> 20
     );
-    Error::new(ErrorKind::NoSpace, files::parent(library).display().to_string(), detail)
+    let error =
+        Error::new(ErrorKind::NoSpace, files::parent(library).display().to_string(), detail);
+    match free {
+        Some(available) => error.with_amounts(Amounts { needed, available }),
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -89,10 +94,9 @@ mod tests {
         let library = root.path().join("library.so");
         assert!(check_room(&library, 1).is_ok());
         let error = no_room(&library, 128 << 20, Some(3 << 20));
-        assert_eq!(
-            (error.kind(), error.at()),
-            (ErrorKind::NoSpace, &*root.path().to_string_lossy())
-        );
+        let amounts = Amounts { needed: 128 << 20, available: 3 << 20 };
+        assert_eq!((error.kind(), error.amounts()), (ErrorKind::NoSpace, Some(amounts)));
+        assert_eq!(error.at(), &*root.path().to_string_lossy());
         assert!(error.detail().contains("expected 128 MiB of free disk"), "{error}");
         assert!(error.detail().contains("found 3 MiB"), "{error}");
         if cfg!(unix) {

@@ -289,7 +289,7 @@ fn an_error_says_what_was_tried_and_what_it_said() {
     machine.script("bin/npm", "echo 'npm error code E404' >&2; exit 1\n");
     let error = machine.refused();
     let (python, npm) = (machine.at("bin/python3"), machine.at("bin/npm"));
-    assert_eq!(error.kind(), ErrorKind::Runtime);
+    assert_eq!(error.kind(), ErrorKind::EngineMissing);
     let expected = format!(
         "{} install onnxruntime-node@1.30.0: npm error code E404; install pip or npm",
         npm.display()

@@ -22,7 +22,7 @@ mod subset;
 pub mod wire;
 
 pub use digest::{Digest, DigestWriter};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{
     ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
     MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,

@@ -264,7 +264,7 @@ fn operations(
         let profile = profile(folder, *stage)?;
         found.insert(
             *stage,
-            products.count(&profile).map_err(|detail| wrong(ErrorKind::Runtime, detail))?,
+            products.count(&profile).map_err(|detail| wrong(ErrorKind::EngineFailed, detail))?,
         );
     }
     Ok(found)
@@ -279,7 +279,11 @@ fn profile(folder: &Path, stage: Stage) -> Result<String> {
             return fs::read_to_string(&path).map_err(|error| Error::io(&path, error));
         }
     }
-    Err(Error::new(ErrorKind::Runtime, stage.name(), "expected a profile of its runs, found none"))
+    Err(Error::new(
+        ErrorKind::EngineFailed,
+        stage.name(),
+        "expected a profile of its runs, found none",
+    ))
 }
 
 /// The time that `layers` take one by one, as a speed.

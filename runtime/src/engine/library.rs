@@ -43,9 +43,6 @@ pub unsafe fn disable_telemetry() {
     }
 }
 
-/// The command that brings the library, for messages.
-const SETUP: &str = "run: pocketmuse setup";
-
 /// A place where the library may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -131,15 +128,15 @@ pub(crate) fn is_truncated(path: &Path) -> bool {
     ends_early(path).unwrap_or(false)
 }
 
-/// The error that says what was found at each place, and what brings the library.
+/// The error that says what was found at each place.
 pub(crate) fn not_found(attempts: &[(Place, String)]) -> Error {
     let looked: Vec<_> =
         attempts.iter().map(|(place, found)| format!("\n  {place}: {found}")).collect();
     let detail = format!(
-        "expected version {MINIMUM_VERSION} or newer, found none; looked at{}\n{SETUP}",
+        "expected version {MINIMUM_VERSION} or newer, found none; looked at{}",
         looked.concat()
     );
-    Error::new(ErrorKind::Runtime, "ONNX Runtime", detail)
+    Error::new(ErrorKind::EngineMissing, "ONNX Runtime", detail)
 }
 
 /// The error of a process that already uses another library.
@@ -149,7 +146,7 @@ pub(crate) fn in_use(used: &Path, wanted: &Path) -> Error {
         used.display(),
         wanted.display()
     );
-    Error::new(ErrorKind::Runtime, "ONNX Runtime", detail)
+    Error::new(ErrorKind::EngineMissing, "ONNX Runtime", detail)
 }
 
 #[cfg(test)]
@@ -185,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_every_place_and_the_command() {
+    fn the_error_names_every_place() {
         let error = not_found(&[(Place::File("x.so".into()), "no such file".to_owned())]);
         assert_eq!(
             error.to_string(),
             "ONNX Runtime: expected version 1.21 or newer, found none; looked at\n  x.so: \
-            no such file\nrun: pocketmuse setup"
+            no such file"
         );
     }
 }

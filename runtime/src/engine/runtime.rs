@@ -28,8 +28,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if
-    /// this process already uses another library than `explicit`.
+    /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
+    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
+    /// not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -158,7 +159,7 @@ fn kind_of(message: &str) -> ErrorKind {
     const NO_MEMORY: [&str; 2] = ["std::bad_alloc", "Failed to allocate memory"];
     match NO_MEMORY.iter().any(|said| message.contains(said)) {
         true => ErrorKind::NotEnoughMemory,
-        false => ErrorKind::Runtime,
+        false => ErrorKind::EngineFailed,
     }
 }
 
@@ -186,7 +187,7 @@ mod tests {
                 "bfc_arena.cc: Failed to allocate memory for requested buffer of size 9",
                 ErrorKind::NotEnoughMemory,
             ),
-            ("Load model from x failed: Protobuf parsing failed.", ErrorKind::Runtime),
+            ("Load model from x failed: Protobuf parsing failed.", ErrorKind::EngineFailed),
         ] {
             assert_eq!(kind_of(message), kind, "{message}");
         }

@@ -46,8 +46,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if
-    /// ONNX Runtime refuses.
+    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `EngineFailed`
+    /// if ONNX Runtime refuses.
     pub fn load(
         runtime: &Runtime,
         root: &Path,
@@ -84,7 +84,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime refuses, or an output is no tensor of a type that packages know.
+    /// `EngineFailed` if ONNX Runtime refuses, or an output is no tensor of a type that packages
+    /// know.
     #[cfg(feature = "measure")]
     pub fn of_model(
         runtime: &Runtime,
@@ -106,7 +107,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime fails or returns another shape or type than the manifest says;
+    /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest says;
     /// `PackageDamaged` if somebody wrote into the files that it was loaded from.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
@@ -197,7 +198,7 @@ fn text_of(folder: &Path) -> (String, Option<File>) {
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
     let wrong = |found: String| {
-        Error::new(ErrorKind::Runtime, at, format!("expected {spec}, found {found}"))
+        Error::new(ErrorKind::EngineFailed, at, format!("expected {spec}, found {found}"))
     };
     let value = value.ok_or_else(|| wrong("none".to_owned()))?;
     let (dtype, extents) =
@@ -284,7 +285,7 @@ mod tests {
         drop(session);
         assert_eq!(outputs[0].shaped(&[1, 2]).expect("its shape"), [4.0, 36.0]);
         assert_eq!(again[0].as_f32().expect("f32"), [64.0, 5184.0]);
-        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::Runtime);
+        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::EngineFailed);
         assert!(again[0].as_i64().is_err());
     }
 
@@ -342,16 +343,19 @@ mod tests {
         for (index, input) in cases.into_iter().enumerate() {
             assert_eq!(
                 session.run(&[input]).err().expect("refused").kind(),
-                ErrorKind::Runtime,
+                ErrorKind::EngineFailed,
                 "case {index}"
             );
         }
         assert!(session.run(&[]).is_err());
         fs::write(folder.path().join("doubler.onnx"), b"not a graph").expect("written");
-        assert_eq!(load(&folder, &entry, None).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(
+            load(&folder, &entry, None).err().expect("refused").kind(),
+            ErrorKind::EngineFailed
+        );
         assert_eq!(
             load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(),
-            ErrorKind::Runtime
+            ErrorKind::EngineFailed
         );
     }
 }

@@ -21,7 +21,7 @@ impl Budget {
 
 /// Memory that the system could give this process now: what is free or can be freed, less where a
 /// control group allows less. `None` where the system does not tell.
-fn available() -> Option<u64> {
+pub(crate) fn available() -> Option<u64> {
     let machine = measured::kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     Some(control_groups().into_iter().flatten().fold(machine, u64::min))
 }

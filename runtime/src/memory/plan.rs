@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use pocketmuse_package::{Error, ErrorKind, Manifest, Result, Stage};
+use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
     engine::loading::{Loading, Weights},
@@ -115,8 +115,9 @@ impl Plan {
         let mut plan = Self { budget_bytes, threads, stages, held_bytes };
         plan.predict();
         if plan.peak_rss_bytes() > budget_bytes {
+            let amounts = Amounts { needed: plan.peak_rss_bytes(), available: budget_bytes };
             let [smallest, budget] =
-                [plan.peak_rss_bytes(), budget_bytes].map(|bytes| bytes.div_ceil(1 << 20));
+                [amounts.needed, amounts.available].map(|bytes| bytes.div_ceil(1 << 20));
             let [height, width] = job.size();
             let detail = format!(
                 "expected a budget of at least {smallest}MiB for {width} x {height} pixels, \
@@ -124,7 +125,8 @@ impl Plan {
             );
             match options.memory {
                 Budget::Bytes(_) => {
-                    return Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail));
+                    return Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)
+                        .with_amounts(amounts));
                 }
                 Budget::Auto => log::warn!("memory: {detail}: trying all the same"),
             }

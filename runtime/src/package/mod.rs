@@ -45,8 +45,8 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
-    /// `Runtime` without ONNX Runtime.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
+    /// lacks; `BadRequest` for 0 threads; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
@@ -90,13 +90,14 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if the package was exported without it.
+    /// `Unsupported` if the package was exported without it.
     pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
             let detail = format!(
-                "expected a package with the stage {stage}, found none: take one that has it"
+                "expected a package with this stage, found none in {}: take one that has it",
+                self.root.display()
             );
-            Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
+            Error::new(ErrorKind::Unsupported, stage.name(), detail)
         })
     }
 
@@ -104,8 +105,8 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
-    /// if it does not load.
+    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says;
+    /// `EngineFailed` if it does not load.
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         self.load_tapped(stage, loading, self.taps)
     }
@@ -206,7 +207,7 @@ mod tests {
             Package::open(folder.path(), &options).err().expect("no such package")
         };
         let error = open(Flavour::F32);
-        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found f32");
         assert_ne!(open(Flavour::Int8).at(), "flavour", "that one it has");
     }

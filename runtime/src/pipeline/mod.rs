@@ -7,6 +7,7 @@ mod exclusive;
 pub(crate) mod measured;
 mod meter;
 mod output;
+mod progress;
 mod prompts;
 mod running;
 pub mod state;
@@ -29,13 +30,14 @@ use self::{
 };
 pub use self::{
     output::Output,
-    watch::{Attention, Prediction, Step, Watch},
+    progress::{Phase, Progress},
+    watch::{Attention, Controlled, Prediction, Step, Watch},
 };
 use crate::{
     memory::plan::Plan,
     package::Package,
     pixels::preview::Preview,
-    request::{Job, Options, Request, job::Saved, source::Source, video::Video},
+    request::{Control, Job, Options, Request, job::Saved, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -81,8 +83,9 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
-    /// `Runtime` if ONNX Runtime is not found or too old.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
+    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
+    /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
         let (options, budget_bytes) = (options.clone(), options.memory.bytes());
@@ -170,13 +173,15 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
-    /// within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called
+    /// from within a job of this pipeline.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
-        let mut running = self.start(job)?;
+        let control = watch.control().cloned().unwrap_or_default();
+        let mut running = self.start(job, &control, || watch.progress(&Progress::waiting()))?;
         let mut canvas = running.begin()?; // all masked, from the encoder, or saved
         let conditions = running.prime()?; // tokenizer, text encoder, prologue
         for pass in job.passes() {
+            control.next(0)?;
             running.sample(&conditions, &pass, &mut canvas, watch)?;
             if let Some(frame) = pass.frame() {
                 running.show(frame, &canvas, watch)?;
@@ -186,9 +191,15 @@ impl Pipeline {
     }
 
     /// Waits for its turn, and plans the job.
-    fn start<'a>(&'a self, job: &'a Job) -> Result<RunningJob<'a>> {
-        let warm = self.warm.take()?;
-        Ok(RunningJob::new(job, &self.package, self.plan_of(job)?, warm))
+    fn start<'a>(
+        &'a self,
+        job: &'a Job,
+        control: &'a Control,
+        on_wait: impl FnOnce(),
+    ) -> Result<RunningJob<'a>> {
+        let warm = self.warm.take(control.canceller(), on_wait)?;
+        let plan = self.plan_of(job)?;
+        Ok(RunningJob::new((job, control), &self.package, plan, warm))
     }
 
     /// Makes images from a prompt. `on_step` is called after every step; when it breaks, no further
@@ -210,7 +221,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a package without encoder.
+    /// As for [`Self::generate`]; `Unsupported` too for a package without encoder.
     pub fn edit(
         &self,
         request: &Request,

@@ -86,7 +86,7 @@ impl std::error::Error for BadLogits {}
 impl From<BadLogits> for Error {
     fn from(bad: BadLogits) -> Self {
         Self::new(
-            ErrorKind::Runtime,
+            ErrorKind::EngineFailed,
             format!("logits of image {} at step {}", bad.image, bad.step),
             bad.detail,
         )

@@ -12,7 +12,7 @@ use super::{
     contents::Contents,
     part::Part,
     progress::Meter,
-    stream::{Checked, PIECE, failed, unwrap},
+    stream::{Checked, PIECE, unwrap},
 };
 use crate::{Digest, Error, ErrorKind, FileEntry, MANIFEST, Manifest, Result, files};
 
@@ -38,7 +38,7 @@ impl Import {
         let parent = files::parent(target);
         if !parent.is_dir() {
             let detail = "expected a folder, found none";
-            return Err(Error::new(ErrorKind::Io, parent.display().to_string(), detail));
+            return Err(Error::new(ErrorKind::NotFound, parent.display().to_string(), detail));
         }
         let digest = Digest::of(&contents.text);
         let mut waited = false;
@@ -83,7 +83,7 @@ impl Import {
     ) -> Result<()> {
         let incoming = self.part.incoming();
         let at = self.target.join(&file.path).display().to_string();
-        let failed = |error| failed(&at, error);
+        let failed = |error| Error::io(&at, error);
         let mut out = File::create(&incoming).map_err(failed)?;
         let mut checked = Checked::new(file, from, meter);
         copy(&mut checked, &mut out).map_err(|error| unwrap(&at, error))?;
@@ -101,7 +101,7 @@ impl Import {
     /// Gives the folder its name.
     pub(super) fn finish(mut self, contents: &Contents) -> Result<()> {
         let at = self.target.display().to_string();
-        let failed = |error| failed(&at, error);
+        let failed = |error| Error::io(&at, error);
         let package = self.part.package();
         let stages = contents.manifest.flavours.values().flat_map(|flavour| &flavour.stages);
         for (_, stage) in stages {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::parent;
-use crate::{Error, ErrorKind, Result};
+use crate::{Amounts, Error, ErrorKind, Result};
 
 /// Checks that the disk of `folder` has room for `bytes` more. Where the system does not tell, the
 /// write will.
@@ -15,7 +15,8 @@ pub fn check_room(folder: &Path, bytes: u64) -> Result<()> {
     match available_bytes(folder) {
         Some(available) if available < bytes => {
             let detail = format!("expected room for {bytes} bytes, found {available}");
-            Err(Error::new(ErrorKind::NoSpace, folder.display().to_string(), detail))
+            Err(Error::new(ErrorKind::NoSpace, folder.display().to_string(), detail)
+                .with_amounts(Amounts { needed: bytes, available }))
         }
         _ => Ok(()),
     }

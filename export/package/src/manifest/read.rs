@@ -25,9 +25,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or
-    /// is of a newer format; `BadRequest` if `root` is something else, which the error names: a
-    /// checkpoint, an archive, a part of a hub's cache.
+    /// `Io` if it cannot be read; `BadRequest` if `root` is something else, which the error names: a
+    /// checkpoint, an archive, a part of a hub's cache; otherwise as for [`Self::parse`].
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
         if !path.exists()
@@ -48,7 +47,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if it is not a manifest, contradicts itself or is of a newer format.
+    /// `PackageTooNew` if it is of a newer format; `PackageDamaged` if it is not a manifest or
+    /// contradicts itself.
     pub fn parse(text: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -59,15 +59,12 @@ impl Manifest {
         let UniqueKeys = serde_json::from_slice(text).map_err(json)?;
         let Versioned { format } = serde_json::from_slice(text).map_err(json)?;
         if !(1..=FORMAT_VERSION).contains(&format) {
-            let newer = if format > FORMAT_VERSION {
-                ": written by a newer PocketMuse, update this one"
-            } else {
-                ""
-            };
-            return Err(damaged(
-                "format",
-                format!("expected 1 to {FORMAT_VERSION}, found {format}{newer}"),
-            ));
+            let detail = format!("expected 1 to {FORMAT_VERSION}, found {format}");
+            if format == 0 {
+                return Err(damaged("format", detail));
+            }
+            let detail = format!("{detail}: written by a newer PocketMuse, update this one");
+            return Err(Error::new(ErrorKind::PackageTooNew, "format", detail));
         }
         let manifest: Self = serde_json::from_slice(text).map_err(json)?;
         manifest.validate()?;
@@ -338,7 +335,9 @@ mod tests {
             change(&mut manifest);
             let error = Manifest::parse(manifest.to_json().as_bytes()).expect_err(expected);
             assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
-            assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+            let is_newer = expected.contains("newer");
+            let kind = if is_newer { ErrorKind::PackageTooNew } else { ErrorKind::PackageDamaged };
+            assert_eq!(error.kind(), kind);
         }
     }
 

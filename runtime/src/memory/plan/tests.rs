@@ -137,7 +137,10 @@ fn the_smallest_budget_is_said_and_is_enough() {
         .and_then(|rest| rest.split_once(' '));
     let (smallest, rest) = said.expect("a size");
     assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
-    let plan = plan(512, smallest.parse().expect("a size"), false).expect("enough");
+    let Amounts { needed, available } = error.amounts().expect("both numbers");
+    assert_eq!(available, 512 << 20);
+    assert_eq!(Budget::Bytes(needed.next_multiple_of(1 << 20)), smallest.parse().expect("a size"));
+    let plan = plan(512, Budget::Bytes(needed), false).expect("enough to the byte");
     assert!(plan.to_string().contains("alone"), "{plan}");
 }
 
@@ -186,6 +189,6 @@ fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called(
 fn a_package_without_the_flavour_says_which_it_has() {
     let options = Options { flavour: Some(Flavour::Int4), ..Options::default() };
     let error = Plan::new(&full_size(), &Request::default(), &options).expect_err("int8 alone");
-    assert_eq!(error.kind(), ErrorKind::BadRequest);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found int4");
 }
