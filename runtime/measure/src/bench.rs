@@ -226,7 +226,8 @@ fn prepared_loads<'a>(
     request: &Request,
     stages: impl Iterator<Item = &'a Stage>,
 ) -> Result<BTreeMap<Stage, Duration>> {
-    let options = Options { prepared: Some(folder.join("prepared")), ..options.clone() };
+    let prepared = Some(folder.join("prepared"));
+    let options = Options { measure_memory: true, prepared, ..options.clone() };
     let plan = Pipeline::open_with(root, &options)?.plan(request)?;
     let load = |stage: Stage| {
         let package = Package::open(root, &options)?;

@@ -1,6 +1,8 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
 pub mod library;
+#[cfg(feature = "linked")]
+mod linked;
 pub(crate) mod loading;
 mod locations;
 pub(crate) mod mapped;

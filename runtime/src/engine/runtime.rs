@@ -1,7 +1,8 @@
 //! ONNX Runtime in this process: found, loaded, and told where its messages go. Knows no graph.
 
+#[cfg(not(feature = "linked"))]
+use std::error;
 use std::{
-    error,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -24,7 +25,8 @@ impl Runtime {
     /// Finds and loads ONNX Runtime; the first call in a process decides which, later ones return
     /// the same.
     ///
-    /// `explicit` is a library file; without one the [`library::places`] are tried in order.
+    /// `explicit` is a library file; without one the [`library::places`] are tried in order. See
+    /// [`library::disable_telemetry`] for the usage reports that it makes unless it is told not to.
     ///
     /// # Errors
     ///
@@ -38,6 +40,7 @@ impl Runtime {
         let runtime = match RUNTIME.get() {
             Some(runtime) => runtime,
             None => {
+                library::disable_telemetry_if_alone();
                 let started = Self::first_of(library::places(explicit))?;
                 RUNTIME.get_or_init(|| started)
             }
@@ -104,18 +107,31 @@ impl Runtime {
     }
 }
 
-/// Loads the library at `place`, or says what was found there instead.
+/// Takes what was linked into the program, or says what was found instead.
+#[cfg(feature = "linked")]
 fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
-    if !matches!(place, Place::System(_)) && !place.path().is_file() {
-        return Err("no such file".to_owned());
+    match place {
+        Place::Linked => super::linked::init(),
+        _ => Err("a file, where ONNX Runtime is linked into this program".to_owned()),
     }
-    if library::is_truncated(place.path()) {
-        return Err("a library cut short".to_owned());
+}
+
+/// Loads the library at `place`, or says what was found there instead.
+#[cfg(not(feature = "linked"))]
+fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
+    if !matches!(place, Place::System(_)) {
+        if !place.path().is_file() {
+            return Err("no such file".to_owned());
+        }
+        if library::is_truncated(place.path()) {
+            return Err("a library cut short".to_owned());
+        }
     }
     ort::init_from(place.path()).map_err(found)
 }
 
 /// What was found instead of a library that works.
+#[cfg(not(feature = "linked"))]
 fn found(error: ort::LoadDynamicError) -> String {
     match error {
         ort::LoadDynamicError::Dlopen { error, .. } => match error::Error::source(&error) {
@@ -179,6 +195,7 @@ mod tests {
         assert!(error.to_string().contains("which this process already uses"), "{error}");
     }
 
+    #[cfg(not(feature = "linked"))]
     #[test]
     fn memory_that_the_system_does_not_give_is_no_failure_of_a_graph() {
         for (message, kind) in [

@@ -107,8 +107,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest says;
-    /// `PackageDamaged` if somebody wrote into the files that it was loaded from.
+    /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());

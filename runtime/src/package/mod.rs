@@ -31,6 +31,7 @@ pub struct Package {
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
+    measures_memory: bool,
     runtime: &'static Runtime,
     /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
@@ -68,6 +69,7 @@ impl Package {
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
+            measures_memory: options.measure_memory,
             runtime,
             taps: None,
             profiles: None,
@@ -79,6 +81,11 @@ impl Package {
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether the memory that each stage takes is measured.
+    pub fn measures_memory(&self) -> bool {
+        self.measures_memory
     }
 
     /// The flavour in use.

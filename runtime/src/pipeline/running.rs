@@ -60,7 +60,15 @@ impl<'a> RunningJob<'a> {
         mut warm: Held<'a, Warm>,
     ) -> Self {
         warm.fit(&plan);
-        Self { job, control, package, plan, warm, tapped: Slot::default(), meter: Meter::start() }
+        Self {
+            job,
+            control,
+            package,
+            plan,
+            warm,
+            tapped: Slot::default(),
+            meter: Meter::start(package.measures_memory()),
+        }
     }
 
     /// The canvas before the first step that is left: as it was saved, or with the tokens of an
@@ -197,7 +205,7 @@ impl<'a> RunningJob<'a> {
         let Conditions { primed, truncated, .. } = conditions;
         drop(primed); // its memory is the decoder's
         let images = if self.job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
-        let report = mem::replace(&mut self.meter, Meter::start()).finish();
+        let report = mem::replace(&mut self.meter, Meter::start(false)).finish();
         Ok(Output { images, report, truncated, request: self.job.request.clone() })
     }
 

@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(read_request(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
         assert_eq!(
             read_request(&folder.path().join("none")).expect_err("missing").kind(),
-            ErrorKind::Io
+            ErrorKind::NotFound
         );
     }
 

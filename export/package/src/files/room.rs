@@ -10,7 +10,7 @@ use crate::{Amounts, Error, ErrorKind, Result};
 ///
 /// # Errors
 ///
-/// `NoSpace` if it has less.
+/// `NoSpace` with both numbers if it has less.
 pub fn check_room(folder: &Path, bytes: u64) -> Result<()> {
     match available_bytes(folder) {
         Some(available) if available < bytes => {

@@ -25,8 +25,9 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read; `BadRequest` if `root` is something else, which the error names: a
-    /// checkpoint, an archive, a part of a hub's cache; otherwise as for [`Self::parse`].
+    /// `NotFound`, `NotAllowed` or `Io` if it cannot be read; otherwise as for [`Self::parse`];
+    /// `BadRequest` if `root` is something else, which the error names: a checkpoint, an archive, a
+    /// part of a hub's cache.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
         if !path.exists()
