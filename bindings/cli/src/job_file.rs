@@ -217,6 +217,8 @@ mod tests {
             flavour: Flavour::F32,
             request: Request { seed: 7, ..Request::default() },
             source: None,
+            image: None,
+            video: None,
             next_step: 1,
             tokens: Vec::new(),
             rng: pocketmuse::Rng::new(pocketmuse::RngKind::Own, 7),
