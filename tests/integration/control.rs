@@ -210,7 +210,8 @@ fn stopped_in(pipeline: &Pipeline, job: &Job, stage: &str) -> (Result<Vec<RgbIma
     let (tell, told) = mpsc::channel();
     let mut after = None; // events since then
     let result = thread::scope(|scope| {
-        scope.spawn(|| told.recv().map(|()| control.cancel()));
+        let canceller = control.canceller();
+        scope.spawn(move || told.recv().map(|()| canceller.cancel()));
         let tell = tell; // hung up when the job is over
         run(pipeline, job, &control, |_, event| {
             if let Some(after) = &mut after {
@@ -372,7 +373,8 @@ fn who_halts_is_woken_by_a_cancel() {
         let control = Control::new();
         let (halts, told) = mpsc::channel();
         let result = thread::scope(|scope| {
-            scope.spawn(|| told.recv().map(|()| control.cancel()));
+            let canceller = control.canceller();
+            scope.spawn(move || told.recv().map(|()| canceller.cancel()));
             run(&pipeline, &job, &control, |_, event| {
                 if event == Event::Step(1) || event == Event::Step(2) {
                     control.pause();
@@ -421,7 +423,8 @@ fn a_job_that_halts_lets_go_of_all_its_stages() {
     let control = Control::new();
     let (halts, told) = mpsc::channel();
     let images = thread::scope(|scope| {
-        scope.spawn(|| {
+        let (pipeline, control) = (&pipeline, &control);
+        scope.spawn(move || {
             told.recv().expect("it halts now or soon");
             let before = pipeline.trim();
             while pipeline.trim() > before / 10 {
@@ -429,7 +432,7 @@ fn a_job_that_halts_lets_go_of_all_its_stages() {
             }
             control.go_on();
         });
-        run(&pipeline, &job, &control, |_, event| {
+        run(pipeline, &job, control, |_, event| {
             if event == Event::Step(1) {
                 control.pause();
                 halts.send(()).expect("somebody listens");

@@ -47,13 +47,11 @@ fn main() -> Result<()> {
         ..Options::default()
     };
     let pipeline = Pipeline::open_with(package, &options)?;
-    let source = Source::new(RgbImage::from_fn(512, 512, |x, y| Rgb([x as u8, y as u8, 90])));
     let mut worst = Duration::ZERO;
     println!("| stage | a run | stopped after, mean | worst |\n|---|---|---|---|");
     for stage in [Stage::Encoder, Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder]
     {
-        let edited = (stage == Stage::Encoder).then_some(&source);
-        let found = stops(&pipeline, edited, stage)?;
+        let found = stops(&pipeline, stage)?;
         let most = found.stops.iter().max().copied().unwrap_or_default();
         let mean = found.stops.iter().sum::<Duration>() / (found.stops.len().max(1) as u32);
         println!("| {stage} | {:.0?} | {mean:.0?} | {most:.0?} |", found.run);
@@ -86,20 +84,17 @@ struct Stops {
 }
 
 /// Stops jobs at moments of a stage, each with a prompt or image of its own, so that the stage runs.
-fn stops(pipeline: &Pipeline, source: Option<&Source>, stage: Stage) -> Result<Stops> {
+fn stops(pipeline: &Pipeline, stage: Stage) -> Result<Stops> {
+    let is_edit = stage == Stage::Encoder; // that only edits run
     let job = |number: u32| -> Result<Job> {
         let prompt = format!("a red lighthouse, number {number}");
-        let strength = source.map(|_| 0.1);
-        let request =
-            Request { prompt, strength, num_inference_steps: Some(10), ..Request::default() };
-        let request = match source {
-            Some(_) => request,
-            None => Request { num_inference_steps: Some(1), ..request },
-        };
-        let mut source = source.cloned();
-        if let Some(source) = &mut source {
-            source.image.put_pixel(0, 0, Rgb([number as u8, 0, 0]));
-        }
+        let strength = is_edit.then_some(1.0);
+        let num_inference_steps = Some(1);
+        let request = Request { prompt, strength, num_inference_steps, ..Request::default() };
+        let source = is_edit.then(|| {
+            let blue = number as u8;
+            Source::new(RgbImage::from_fn(512, 512, |x, y| Rgb([x as u8, y as u8, blue])))
+        });
         Ok(pipeline.job(&request, Origin::image(source.as_ref()))?)
     };
     let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
@@ -132,7 +127,8 @@ fn stop(pipeline: &Pipeline, job: &Job, stage: Stage, after: Duration) -> Result
     let (tell, told) = mpsc::channel();
     let mut watch = control.over(Begun { stage, tell: Some(tell), later: 0 });
     let (made, ended, asked) = thread::scope(|scope| {
-        let canceller = scope.spawn(|| {
+        let control = &control;
+        let canceller = scope.spawn(move || {
             let began: Instant = told.recv().ok()?;
             thread::sleep((began + after).saturating_duration_since(Instant::now()));
             let asked = Instant::now();

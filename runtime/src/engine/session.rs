@@ -119,8 +119,8 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says; `Cancelled` if it was stopped, after which it runs as well as before; `PackageDamaged`
-    /// if somebody wrote into the files that it was loaded from.
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
+    /// if it was stopped, after which it runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
