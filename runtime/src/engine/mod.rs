@@ -2,7 +2,7 @@
 
 pub mod library;
 pub(crate) mod loading;
-mod locations;
+pub(crate) mod locations;
 pub(crate) mod processor;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;
