@@ -39,6 +39,8 @@ pub(crate) struct Task {
     /// What keeps it in a file after every step.
     pub(crate) keeper: Option<JobKeeper>,
     outputs: Outputs,
+    /// Whether files tell nothing of the request.
+    private: bool,
     /// The one image that is wanted, from 0; `None` for all.
     only: Option<usize>,
 }
@@ -73,7 +75,8 @@ impl Task {
         let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
         let only = only.filter(|only| *only < images);
         let seed = wish.changes.seed.filter(|_| wish.names_seed);
-        let name = Name { prompt: &request.prompt, line: wish.line, seed };
+        let prompt = if order.private { "" } else { &request.prompt };
+        let name = Name { prompt, line: wish.line, seed };
         let count = if only.is_some() { 1 } else { images.min(MAX_IMAGES as usize) };
         let outputs = Outputs::plan(wish.output.as_deref(), name, count)?;
         let job = JobFile {
@@ -83,6 +86,7 @@ impl Task {
             source,
             files: outputs.files().to_vec(),
             only,
+            private: order.private,
             state: None,
         };
         let task = Self::of_job(order, job, outputs)?;
@@ -97,7 +101,7 @@ impl Task {
     }
 
     fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
-        let mut warnings = Vec::new();
+        let mut warnings = order::warnings(&job.request);
         let open = |files: &SourceFiles| files.open(order.package.run.memory, &mut warnings);
         Ok(Self {
             source: job.source.as_ref().map(open).transpose()?,
@@ -115,6 +119,7 @@ impl Task {
             watch: order.watch.clone(),
             save_tokens: order.save_tokens.clone(),
             outputs,
+            private: order.private || job.private,
             only: job.only,
         })
     }
@@ -163,6 +168,11 @@ impl Task {
         (first..).zip(self.outputs.files().iter().map(PathBuf::as_path))
     }
 
+    /// Whether the images replace files that have their names.
+    pub(crate) fn replaces(&self) -> bool {
+        self.outputs.replaces()
+    }
+
     /// Writes the images; returns their files.
     pub(crate) fn write(&mut self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
         let first = self.only.unwrap_or(0);
@@ -175,7 +185,8 @@ impl Task {
                 flavour: self.package.flavour,
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
-            let write = |path: &Path| image_file::write(image, path, &output.request, &made_by);
+            let told = (!self.private).then_some((&output.request, &made_by));
+            let write = |path: &Path| image_file::write(image, path, told);
             self.outputs.write(file, write)?;
         }
         if let Some(keeper) = &mut self.keeper {
@@ -210,7 +221,7 @@ fn to_vary(base: Request, made_by: Option<&MadeBy>) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{GenerateArgs, RequestArgs, ResumeArgs, RunArgs};
+    use crate::args::{GenerateArgs, RequestArgs, ResumeArgs, RunArgs, WrittenArgs};
 
     #[test]
     fn a_request_comes_from_the_flags_and_the_image() {
@@ -229,7 +240,8 @@ mod tests {
             flavour: None,
             image: 1,
         };
-        image_file::write(&image::RgbImage::new(2, 2), &png, &made, &made_by).expect("written");
+        let told = Some((&made, &made_by));
+        image_file::write(&image::RgbImage::new(2, 2), &png, told).expect("written");
         let task = |change: fn(&mut GenerateArgs)| {
             let mut args = GenerateArgs {
                 from: Some(png.clone()),
@@ -270,7 +282,12 @@ mod tests {
         };
         let begun = Task::new(&Order::generate(&args)).expect("read");
         begun.keeper.as_ref().expect("wanted").save().expect("written");
-        let args = ResumeArgs { job: file, run: RunArgs::default(), watch: WatchArgs::default() };
+        let args = ResumeArgs {
+            job: file,
+            run: RunArgs::default(),
+            written: WrittenArgs::default(),
+            watch: WatchArgs::default(),
+        };
         let resumed = Task::new(&Order::resume(&args)).expect("read");
         assert_eq!(resumed.request, begun.request);
         assert_eq!(resumed.package.flavour, begun.package.flavour);
