@@ -48,7 +48,7 @@ impl Task {
     pub(crate) fn new(order: &Order) -> Result<Self> {
         let task = match &order.begin {
             Begin::Request(wish) => Self::of_wish(order, wish),
-            Begin::Saved(file) => Self::saved(order, file),
+            Begin::Saved(file, force) => Self::saved(order, file, *force),
         }?;
         task.save_tokens.as_deref().map_or(Ok(()), files::check_writable)?;
         task.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
@@ -84,13 +84,17 @@ impl Task {
             files: outputs.files().to_vec(),
             only,
             state: None,
+            written: Vec::new(),
         };
         let task = Self::of_job(order, job, outputs)?;
         Ok(Self { made_by, ..task })
     }
 
-    fn saved(order: &Order, file: &Path) -> Result<Self> {
+    fn saved(order: &Order, file: &Path, force: bool) -> Result<Self> {
         let job = JobFile::read(file)?;
+        if !force {
+            job.check_replaces_its_own()?;
+        }
         job.files.iter().try_for_each(|file| files::check_writable(file))?;
         let outputs = Outputs::given(job.files.clone());
         Self::of_job(order, job, outputs)
@@ -270,7 +274,12 @@ mod tests {
         };
         let begun = Task::new(&Order::generate(&args)).expect("read");
         begun.keeper.as_ref().expect("wanted").save().expect("written");
-        let args = ResumeArgs { job: file, run: RunArgs::default(), watch: WatchArgs::default() };
+        let args = ResumeArgs {
+            job: file,
+            force: false,
+            run: RunArgs::default(),
+            watch: WatchArgs::default(),
+        };
         let resumed = Task::new(&Order::resume(&args)).expect("read");
         assert_eq!(resumed.request, begun.request);
         assert_eq!(resumed.package.flavour, begun.package.flavour);

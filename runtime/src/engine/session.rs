@@ -18,6 +18,7 @@ use self::{
 };
 use crate::engine::{
     locations::{moved, real_file},
+    mapped::MappedFiles,
     runtime::{Runtime, failed},
     taps,
 };
@@ -35,6 +36,8 @@ pub struct Session {
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
     taps: BTreeMap<String, Tensor>,
+    /// Where it was loaded from.
+    files: MappedFiles,
 }
 
 impl Session {
@@ -43,8 +46,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if
-    /// ONNX Runtime refuses.
+    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `EngineFailed`
+    /// if ONNX Runtime refuses.
     pub fn load(
         runtime: &Runtime,
         root: &Path,
@@ -61,7 +64,19 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps: BTreeMap::new() })
+        let (taps, files) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files })
+    }
+
+    /// The same, which was loaded from `files`: no result is handed out that may come from bytes
+    /// written there later.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if they changed while it was loaded.
+    pub(crate) fn loaded_from(self, files: MappedFiles) -> Result<Self> {
+        files.check_loaded()?;
+        Ok(Self { files, ..self })
     }
 
     /// Loads a graph that no package describes: the bytes of an ONNX model, its constants inside.
@@ -69,7 +84,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime refuses, or an output is no tensor of a type that packages know.
+    /// `EngineFailed` if ONNX Runtime refuses, or an output is no tensor of a type that packages
+    /// know.
     #[cfg(feature = "measure")]
     pub fn of_model(
         runtime: &Runtime,
@@ -82,8 +98,8 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps })
+        let (tap_names, taps, files) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files })
     }
 
     /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
@@ -91,7 +107,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime fails or returns another shape or type than the manifest says.
+    /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -100,7 +117,9 @@ impl Session {
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next
-        let mut found = self.inner.run(values).map_err(|error| failed(at.as_str(), &error))?;
+        let found = self.inner.run(values);
+        self.files.check()?; // which may also be why it failed
+        let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });
@@ -179,7 +198,7 @@ fn text_of(folder: &Path) -> (String, Option<File>) {
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
     let wrong = |found: String| {
-        Error::new(ErrorKind::Runtime, at, format!("expected {spec}, found {found}"))
+        Error::new(ErrorKind::EngineFailed, at, format!("expected {spec}, found {found}"))
     };
     let value = value.ok_or_else(|| wrong("none".to_owned()))?;
     let (dtype, extents) =
@@ -266,7 +285,7 @@ mod tests {
         drop(session);
         assert_eq!(outputs[0].shaped(&[1, 2]).expect("its shape"), [4.0, 36.0]);
         assert_eq!(again[0].as_f32().expect("f32"), [64.0, 5184.0]);
-        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::Runtime);
+        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::EngineFailed);
         assert!(again[0].as_i64().is_err());
     }
 
@@ -324,16 +343,19 @@ mod tests {
         for (index, input) in cases.into_iter().enumerate() {
             assert_eq!(
                 session.run(&[input]).err().expect("refused").kind(),
-                ErrorKind::Runtime,
+                ErrorKind::EngineFailed,
                 "case {index}"
             );
         }
         assert!(session.run(&[]).is_err());
         fs::write(folder.path().join("doubler.onnx"), b"not a graph").expect("written");
-        assert_eq!(load(&folder, &entry, None).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(
+            load(&folder, &entry, None).err().expect("refused").kind(),
+            ErrorKind::EngineFailed
+        );
         assert_eq!(
             load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(),
-            ErrorKind::Runtime
+            ErrorKind::EngineFailed
         );
     }
 }

@@ -39,7 +39,7 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime refuses.
+    /// `EngineFailed` if ONNX Runtime refuses.
     pub fn load_model(&self, name: &str, model: &[u8], loading: Loading) -> Result<Session> {
         Session::of_model(self.runtime, name, model, Settings::new(self.threads, loading))
     }

@@ -10,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
+use pocketmuse_package::{
+    Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry, graph::Writer,
+};
 
 pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
+    engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::prepared::Prepared,
@@ -28,6 +31,7 @@ pub struct Package {
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
+    measures_memory: bool,
     runtime: &'static Runtime,
     /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
@@ -37,16 +41,17 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads the manifest, checks that every file is there with its size, and starts ONNX Runtime.
+    /// Reads the manifest, checks that every file is there with its size and that no graph of the
+    /// flavour leads out of the package, and starts ONNX Runtime.
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
-    /// `Runtime` without ONNX Runtime.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
+    /// lacks; `BadRequest` for 0 threads; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?;
+        manifest.flavour(flavour)?; // before its files are looked at
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return Err(Error::new(
                 ErrorKind::BadRequest,
@@ -55,6 +60,8 @@ impl Package {
             ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
+        let mut stages = manifest.flavour(flavour)?.stages.values();
+        stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         Ok(Self {
@@ -62,6 +69,7 @@ impl Package {
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
+            measures_memory: options.measure_memory,
             runtime,
             taps: None,
             profiles: None,
@@ -75,6 +83,11 @@ impl Package {
         &self.manifest
     }
 
+    /// Whether the memory that each stage takes is measured.
+    pub fn measures_memory(&self) -> bool {
+        self.measures_memory
+    }
+
     /// The flavour in use.
     pub fn flavour(&self) -> Flavour {
         self.flavour
@@ -84,13 +97,14 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if the package was exported without it.
+    /// `Unsupported` if the package was exported without it.
     pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
             let detail = format!(
-                "expected a package with the stage {stage}, found none: take one that has it"
+                "expected a package with this stage, found none in {}: take one that has it",
+                self.root.display()
             );
-            Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
+            Error::new(ErrorKind::Unsupported, stage.name(), detail)
         })
     }
 
@@ -98,8 +112,8 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
-    /// if it does not load.
+    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says;
+    /// `EngineFailed` if it does not load.
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
         self.load_tapped(stage, loading, self.taps)
     }
@@ -113,9 +127,11 @@ impl Package {
         taps: Option<Taps>,
     ) -> Result<Session> {
         let entry = self.entry(stage)?;
+        let files = MappedFiles::open(&self.root, entry)?;
         std::iter::once(&entry.graph)
             .chain(&entry.weights)
             .try_for_each(|file| self.prepared.check(file))?;
+        entry.check_graph(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let profile = profile.as_deref();
         let sharing = self.sharing;
@@ -123,7 +139,8 @@ impl Package {
         let is_plain = taps.is_none() && profile.is_none();
         let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
         self.prepared.save();
-        optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
+        let load = || Session::load(self.runtime, &self.root, entry, settings);
+        optimised.map_or_else(load, Ok)?.loaded_from(files)
     }
 
     /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
@@ -133,7 +150,10 @@ impl Package {
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
-            match load(Settings { form: Form::Optimised(&graph), ..settings }) {
+            let checked = entry.check_model(&graph, Writer::OnnxRuntime);
+            match checked
+                .and_then(|()| load(Settings { form: Form::Optimised(&graph), ..settings }))
+            {
                 Ok(session) => return Some(session),
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }
@@ -194,7 +214,7 @@ mod tests {
             Package::open(folder.path(), &options).err().expect("no such package")
         };
         let error = open(Flavour::F32);
-        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found f32");
         assert_ne!(open(Flavour::Int8).at(), "flavour", "that one it has");
     }

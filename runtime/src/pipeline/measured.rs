@@ -8,7 +8,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 use super::Pipeline;
 use crate::{
     package::Package,
-    request::{Job, Request},
+    request::{Control, Job, Request},
     sampler::{Canvas, Predict, Schedule, guidance, sample},
     stages::{Predictor, Primed, Prompted},
 };
@@ -52,7 +52,8 @@ impl Pipeline {
     /// As for [`Self::generate`].
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
-        let mut running = self.start(&job)?;
+        let control = Control::new();
+        let mut running = self.start(&job, &control, || ())?;
         let conditions = running.prime();
         running.drop_all();
         let conditions = conditions?;

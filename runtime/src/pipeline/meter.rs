@@ -18,13 +18,17 @@ use crate::{
 pub(crate) struct Meter {
     stages: Vec<StageReport>,
     started: Instant,
+    /// Whether memory is measured.
+    measures: bool,
     /// The process' peak before the first stage was watched.
     peak_rss_bytes: Option<u64>,
 }
 
 impl Meter {
-    pub(crate) fn start() -> Self {
-        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: measured::peak_rss() }
+    /// `measures` says whether to measure memory besides time.
+    pub(crate) fn start(measures: bool) -> Self {
+        let (stages, started) = (Vec::new(), Instant::now());
+        Self { stages, started, measures, peak_rss_bytes: measured::peak_rss() }
     }
 
     /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says.
@@ -41,7 +45,7 @@ impl Meter {
         run: impl FnOnce(&mut S) -> Result<T>,
     ) -> Result<T> {
         measured::give_back(); // what was dropped since the stage before
-        let watch = measured::Watch::start();
+        let watch = self.watch();
         let started = Instant::now();
         let (mut loaded, load) = match slot.take() {
             Some(loaded) => (loaded, Duration::ZERO),
@@ -51,22 +55,24 @@ impl Meter {
         let run = started.elapsed() - load;
         slot.keep(loaded, plan, &result);
         measured::give_back();
-        self.add(plan.stage, 1, [load, run], watch.stop());
+        self.add(plan.stage, 1, [load, run], peak_of(watch));
         result
     }
 
     /// Reports a stage whose result was there already.
     pub(crate) fn skip(&mut self, stage: Stage) {
-        self.add(stage, 0, [Duration::ZERO; 2], measured::Watch::start().stop());
+        let watch = self.watch();
+        self.add(stage, 0, [Duration::ZERO; 2], peak_of(watch));
+    }
+
+    fn watch(&self) -> Option<measured::Watch> {
+        self.measures.then(measured::Watch::start)
     }
 
     /// A stage that comes again adds to what it was before.
     fn add(&mut self, stage: Stage, runs: usize, [load, run]: [Duration; 2], peak: Peak) {
         let Peak { rss_bytes, anonymous_bytes } = peak;
-        log::debug!(
-            "{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB",
-            rss_bytes.unwrap_or(0) >> 20
-        );
+        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}");
         let at = self.stages.iter().position(|known| known.name == stage.name());
         let at = at.unwrap_or_else(|| {
             self.stages.push(StageReport::new(stage));
@@ -87,6 +93,10 @@ impl Meter {
     }
 }
 
+fn peak_of(watch: Option<measured::Watch>) -> Peak {
+    watch.map_or_else(Peak::default, measured::Watch::stop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +110,7 @@ mod tests {
                 self.0.set(self.0.get() - 1);
             }
         }
-        let mut meter = Meter::start();
+        let mut meter = Meter::start(false);
         for stage in [Stage::Step, Stage::Decoder] {
             let load = |_| {
                 assert_eq!(alive.get(), 0);
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_stage_that_comes_again_adds_up() {
-        let mut meter = Meter::start();
+        let mut meter = Meter::start(false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
             let plan = StagePlan::alone(stage);
             meter.stage(&plan, &mut Slot::default(), |_| Ok(()), |()| Ok(())).expect("no failure");

@@ -7,10 +7,13 @@ mod exclusive;
 pub(crate) mod measured;
 mod meter;
 mod output;
+mod progress;
 mod prompts;
+mod rest;
 mod running;
 pub mod state;
 mod state_bytes;
+mod state_image;
 pub mod trace;
 pub mod video;
 pub(crate) mod warm;
@@ -29,13 +32,14 @@ use self::{
 };
 pub use self::{
     output::Output,
-    watch::{Attention, Prediction, Step, Watch},
+    progress::{Phase, Progress},
+    watch::{Attention, Controlled, Prediction, Step, Watch},
 };
 use crate::{
     memory::plan::Plan,
     package::Package,
     pixels::preview::Preview,
-    request::{Job, Options, Request, job::Saved, source::Source, video::Video},
+    request::{Control, Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -55,7 +59,7 @@ pub enum Origin<'a> {
     Nothing,
     /// An image to edit.
     Image(&'a Source),
-    /// What was saved after a step, and of an edit its source again.
+    /// What was saved after a step, and the source of an edit again unless it was saved, too.
     Saved(&'a State, Option<&'a Source>),
 }
 
@@ -81,8 +85,9 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
-    /// `Runtime` if ONNX Runtime is not found or too old.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
+    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
+    /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
         let (options, budget_bytes) = (options.clone(), options.memory.bytes());
@@ -137,16 +142,14 @@ impl Pipeline {
             Origin::Saved(state, source) => {
                 let job = |request: &Request| match source {
                     Some(source) => edit::edit_job(request, source, self.manifest()),
-                    None => Job::new(request, self.manifest()),
+                    None => state.job(request, self.manifest()),
                 };
                 let saved = job(&state.request)?;
                 state.check(&saved, (self.manifest().digest(), self.package.flavour()))?;
                 if *request != state.request {
                     State::check_request(&job(request)?, &saved)?;
                 }
-                let State { next_step, ref tokens, ref rng, .. } = *state;
-                let (tokens, drawn) = (tokens.clone(), rng.drawn());
-                Ok(Job { saved: Some(Saved { next_step, tokens, drawn }), ..saved })
+                Ok(Job { saved: Some(state.saved()), ..saved })
             }
         }
     }
@@ -170,13 +173,15 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
-    /// within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called
+    /// from within a job of this pipeline.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
-        let mut running = self.start(job)?;
+        let control = watch.control().cloned().unwrap_or_default();
+        let mut running = self.start(job, &control, || watch.progress(&Progress::waiting()))?;
         let mut canvas = running.begin()?; // all masked, from the encoder, or saved
         let conditions = running.prime()?; // tokenizer, text encoder, prologue
         for pass in job.passes() {
+            control.next(0)?;
             running.sample(&conditions, &pass, &mut canvas, watch)?;
             if let Some(frame) = pass.frame() {
                 running.show(frame, &canvas, watch)?;
@@ -186,9 +191,15 @@ impl Pipeline {
     }
 
     /// Waits for its turn, and plans the job.
-    fn start<'a>(&'a self, job: &'a Job) -> Result<RunningJob<'a>> {
-        let warm = self.warm.take()?;
-        Ok(RunningJob::new(job, &self.package, self.plan_of(job)?, warm))
+    fn start<'a>(
+        &'a self,
+        job: &'a Job,
+        control: &'a Control,
+        on_wait: impl FnOnce(),
+    ) -> Result<RunningJob<'a>> {
+        let warm = self.warm.take(control.canceller(), on_wait)?;
+        let plan = self.plan_of(job)?;
+        Ok(RunningJob::new((job, control), &self.package, plan, warm))
     }
 
     /// Makes images from a prompt. `on_step` is called after every step; when it breaks, no further
@@ -210,7 +221,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a package without encoder.
+    /// As for [`Self::generate`]; `Unsupported` too for a package without encoder.
     pub fn edit(
         &self,
         request: &Request,
@@ -221,17 +232,19 @@ impl Pipeline {
     }
 
     /// Goes on after the step at which `state` was taken: the images are those of a job that was
-    /// never stopped. An edit needs its `source` again.
+    /// never stopped. An edit needs its `source` again if the state does not hold it: see
+    /// [`State::to_bytes`].
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`].
+    /// As for [`Self::generate`]; `BadRequest` too for a video.
     pub fn resume(
         &self,
         state: &State,
         source: Option<&Source>,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        state.check_is_no_video()?;
         self.run(&self.job(&state.request, Origin::Saved(state, source))?, &mut on_step)
     }
 
@@ -248,7 +261,23 @@ impl Pipeline {
         video: &Video,
         on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
-        self.run(&self.video_job(request, video)?, &mut video::Film::new(on_event))
+        self.run(&self.video_job(request, video)?, &mut video::Film::new(0, on_event))
+    }
+
+    /// Goes on with a video after the step at which `state` was taken. `on_event` is given the
+    /// frame of that step and those after it; they are those of a video that was never stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::video`]; `BadInput` if `state` is of no video.
+    pub fn resume_video(
+        &self,
+        state: &State,
+        on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
+        let frame = state.frame()?;
+        let job = self.job(&state.request, Origin::Saved(state, None))?;
+        self.run(&job, &mut video::Film::new(frame, on_event))
     }
 
     /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The
@@ -304,16 +333,9 @@ impl Pipeline {
         Tracer::new(job, tokenizer.words(&prompt.text)?, &self.manifest().model)
     }
 
-    /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
+    /// What [`Self::resume`] and [`Self::resume_video`] need to go on after `step`, which this
+    /// pipeline has just finished.
     pub fn state(&self, step: &Step<'_>) -> State {
-        State {
-            package: self.manifest().digest(),
-            flavour: self.package.flavour(),
-            request: step.request.clone(),
-            source: step.source,
-            next_step: step.step + 1,
-            tokens: step.tokens.to_vec(),
-            rng: step.rng.clone(),
-        }
+        State::after(step, (self.manifest().digest(), self.package.flavour()))
     }
 }

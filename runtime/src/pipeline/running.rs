@@ -25,7 +25,7 @@ use crate::{
     },
     package::Package,
     pixels,
-    request::{Job, job::Pass},
+    request::{Control, Job, job::Pass},
     sampler::{Canvas, Predict, guidance, margin::Margin, pass},
     stages::{Decoder, Encoder, Predictor, Primed, Prologue, Prompted, Text, TextEncoder},
     text::tokenizer::Tokenizer,
@@ -34,6 +34,7 @@ use crate::{
 /// A job that runs: nothing else of its pipeline does, until this is dropped.
 pub(super) struct RunningJob<'a> {
     job: &'a Job,
+    control: &'a Control,
     package: &'a Package,
     plan: Plan,
     warm: Held<'a, Warm>,
@@ -53,13 +54,21 @@ pub(super) struct Conditions {
 impl<'a> RunningJob<'a> {
     /// Drops the stages that are in the way of `plan`.
     pub(super) fn new(
-        job: &'a Job,
+        (job, control): (&'a Job, &'a Control),
         package: &'a Package,
         plan: Plan,
         mut warm: Held<'a, Warm>,
     ) -> Self {
         warm.fit(&plan);
-        Self { job, package, plan, warm, tapped: Slot::default(), meter: Meter::start() }
+        Self {
+            job,
+            control,
+            package,
+            plan,
+            warm,
+            tapped: Slot::default(),
+            meter: Meter::start(package.measures_memory()),
+        }
     }
 
     /// The canvas before the first step that is left: as it was saved, or with the tokens of an
@@ -142,7 +151,7 @@ impl<'a> RunningJob<'a> {
     ///
     /// # Errors
     ///
-    /// `Cancelled` if `watch` breaks; `Runtime` if the graph fails.
+    /// `Cancelled` if `watch` breaks; `EngineFailed` if the graph fails.
     pub(super) fn sample(
         &mut self,
         conditions: &Conditions,
@@ -150,7 +159,8 @@ impl<'a> RunningJob<'a> {
         canvas: &mut Canvas,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let (job, package, is_tapped) = (self.job, self.package, watch.wants_predictions());
+        let (job, control, package) = (self.job, self.control, self.package);
+        let is_tapped = watch.wants_predictions();
         let plan = StagePlan { warm: true, ..self.plan.stage(Stage::Step) };
         let slot = if is_tapped { &mut self.tapped } else { &mut self.warm.step };
         let load = |loading| match is_tapped {
@@ -164,7 +174,12 @@ impl<'a> RunningJob<'a> {
             let attending = job.outer_grid().map(|side| side / multiple).iter().product();
             let mut model = Watched { model, watch, is_tapped, attending };
             let flow = pass::run(&mut model, (job, pass), canvas, |model, progress| {
-                model.watch.step(&Step::new(job, progress))
+                model.watch.step(&Step::new(job, progress))?;
+                if control.next(0).is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             })?;
             go_on(flow)
         })
@@ -190,7 +205,7 @@ impl<'a> RunningJob<'a> {
         let Conditions { primed, truncated, .. } = conditions;
         drop(primed); // its memory is the decoder's
         let images = if self.job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
-        let report = mem::replace(&mut self.meter, Meter::start()).finish();
+        let report = mem::replace(&mut self.meter, Meter::start(false)).finish();
         Ok(Output { images, report, truncated, request: self.job.request.clone() })
     }
 

@@ -99,7 +99,7 @@ impl Texts {
     ///
     /// # Errors
     ///
-    /// `Runtime` if they are of different sizes.
+    /// `EngineFailed` if they are of different sizes.
     pub(crate) fn join(&self, prompts: &[&[u32]]) -> Result<Text> {
         let text =
             |ids: &&[u32]| self.kept.iter().find(|(kept, _)| kept == ids).map(|(_, text)| text);
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(kept(true, Ok(())), Some(7));
         assert_eq!(kept(false, Ok(())), None);
         assert_eq!(kept(true, failed(ErrorKind::Cancelled)), Some(7));
-        assert_eq!(kept(true, failed(ErrorKind::Runtime)), None);
+        assert_eq!(kept(true, failed(ErrorKind::EngineFailed)), None);
     }
 
     #[test]

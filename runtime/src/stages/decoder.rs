@@ -39,7 +39,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails or returns a number that is not finite.
+    /// `EngineFailed` if the graph fails or returns a number that is not finite.
     pub fn decode(&mut self, tokens: &[i64], [height, width]: [usize; 2]) -> Result<Pixels> {
         let outputs = self.session.run(&[("tokens", Input::I64(&[1, height, width], tokens))])?;
         let tensor = one("decoder", outputs)?;
@@ -47,7 +47,7 @@ impl Decoder {
         let values = tensor.shaped(&[1, 3, height, width])?;
         if let Some(found) = values.iter().find(|value| !value.is_finite()) {
             let detail = format!("expected finite pixels, found {found}");
-            return Err(Error::new(ErrorKind::Runtime, "decoder", detail));
+            return Err(Error::new(ErrorKind::EngineFailed, "decoder", detail));
         }
         Ok(Pixels { tensor, height, width })
     }

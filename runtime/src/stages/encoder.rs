@@ -39,7 +39,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails or returns anything but as many tokens as the image has.
+    /// `EngineFailed` if the graph fails or returns anything but as many tokens as the image has.
     pub fn tokens(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
@@ -54,7 +54,7 @@ impl Encoder {
                     "expected {rows} x {columns} tokens below {}, found others",
                     self.codebook_size
                 );
-                Err(Error::new(ErrorKind::Runtime, "encoder", detail))
+                Err(Error::new(ErrorKind::EngineFailed, "encoder", detail))
             }
         }
     }
@@ -64,7 +64,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn encode(&mut self, pixels: &[f32], [height, width]: [usize; 2]) -> Result<Tensor> {
         one("encoder", self.session.run(&[("pixels", Input::F32(&[1, 3, height, width], pixels))])?)
     }

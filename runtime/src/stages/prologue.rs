@@ -45,7 +45,7 @@ impl Prologue {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn prime(&mut self, text: &Text, micro_conds: [f32; 5]) -> Result<Primed> {
         let branches = text.hidden.shape().first().copied().unwrap_or(0);
         let micro_conds = micro_conds.repeat(branches);
@@ -58,7 +58,7 @@ impl Prologue {
             outputs.iter().find(|output| output.shape().first() != Some(&branches))
         {
             let detail = format!("expected {branches} branches, found {:?}", output.shape());
-            return Err(Error::new(ErrorKind::Runtime, "prologue", detail));
+            return Err(Error::new(ErrorKind::EngineFailed, "prologue", detail));
         }
         Ok(Primed { values: self.names.iter().cloned().zip(outputs).collect(), branches })
     }

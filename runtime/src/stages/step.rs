@@ -100,9 +100,9 @@ impl Prompted<'_> {
     ///
     /// # Errors
     ///
-    /// `Runtime` if there was none.
+    /// `Internal` if there was none.
     pub fn logits(&self) -> Result<&[f32]> {
-        let none = || Error::new(ErrorKind::Runtime, "step", "expected a prediction, found none");
+        let none = || Error::new(ErrorKind::Internal, "step", "expected a prediction, found none");
         self.logits.as_ref().ok_or_else(none)?.as_f32()
     }
 

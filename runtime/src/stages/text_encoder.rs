@@ -24,7 +24,7 @@ impl Text {
     ///
     /// # Errors
     ///
-    /// `Runtime` if they are of different sizes.
+    /// `EngineFailed` if they are of different sizes.
     pub fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
         let join = |name: &str, of: fn(&Self) -> &Tensor| {
             let mut values = Vec::new();
@@ -62,7 +62,7 @@ impl TextEncoder {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn encode(&mut self, prompts: &[Vec<u32>]) -> Result<Text> {
         let length = prompts.first().map_or(0, Vec::len);
         if length == 0 || prompts.iter().any(|prompt| prompt.len() != length) {

@@ -77,8 +77,8 @@ impl Previewer {
     pub(crate) fn show(&mut self, step: &Step<'_>) -> Result<Vec<PathBuf>> {
         match &mut self.place {
             Place::Terminal(canvas) => {
-                let images: Vec<_> =
-                    (0..step.images).map(|image| self.preview.image(step, image)).collect();
+                let images = (0..step.images).filter_map(|image| self.preview.image(step, image));
+                let images: Vec<_> = images.collect();
                 let text = canvas.draw(&side_by_side(&images));
                 let mut stderr = io::stderr().lock();
                 // A terminal that went away is no failure.
@@ -87,9 +87,10 @@ impl Previewer {
             }
             Place::Files(files) => files
                 .iter()
+                .filter_map(|(image, file)| Some((self.preview.image(step, *image)?, file)))
                 .map(|(image, file)| {
                     let path = beside(file, step.step + 1);
-                    write_png(&self.preview.image(step, *image), &path)?;
+                    write_png(&image, &path)?;
                     Ok(path)
                 })
                 .collect(),

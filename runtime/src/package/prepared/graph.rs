@@ -35,10 +35,10 @@ pub(super) struct Model {
 ///
 /// # Errors
 ///
-/// `Io` if weights cannot be read; `Runtime` if either is no graph.
+/// `Io` if weights cannot be read; `EngineFailed` if either is no graph.
 pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<Vec<u8>>> {
     let damaged = |what: &str| {
-        Error::new(ErrorKind::Runtime, what, "expected an ONNX graph, found something else")
+        Error::new(ErrorKind::EngineFailed, what, "expected an ONNX graph, found something else")
     };
     let mut known = BTreeMap::new();
     let collect = &mut |tensor: &[u8]| {
