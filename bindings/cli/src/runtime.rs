@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Options, Runtime, library};
-use pocketmuse_package::{Error, ErrorKind, Measured, Result};
+use pocketmuse::{ErrorKind, Options, Runtime, library};
+use pocketmuse_package::{Amounts, Error, Measured, Result};
 use pocketmuse_setup::{self as setup, Event};
 
 use crate::{stop, terminal};
@@ -57,7 +57,8 @@ fn check_address_space(left: Option<u64>) -> Result<()> {
                 LEAST_ADDRESS_SPACE >> 20,
                 left >> 20
             );
-            Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail))
+            let amounts = Amounts { needed: LEAST_ADDRESS_SPACE, available: left };
+            Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail).with_amounts(amounts))
         }
         _ => Ok(()),
     }

@@ -46,6 +46,11 @@ pub struct Options {
     /// let it stay: right for a process that makes one image. Not by default.
     #[uniffi(default = false)]
     pub staged: bool,
+    /// Whether the report says how much memory each stage took: then a thread samples it every
+    /// 5 ms, and on Android the peak that the system keeps of the process starts again with each
+    /// stage. Not by default.
+    #[uniffi(default = false)]
+    pub measure_memory: bool,
     /// Cache folder for what was checked and prepared of a package, created if missing: only the
     /// first process then hashes the package. None by default.
     #[uniffi(default = None)]
@@ -71,7 +76,16 @@ impl TryFrom<Options> for pocketmuse::Options {
     type Error = PocketMuseError;
 
     fn try_from(options: Options) -> Result<Self, PocketMuseError> {
-        let Options { flavour, threads, sharing, library, memory, staged, prepared } = options;
+        let Options {
+            flavour,
+            threads,
+            sharing,
+            library,
+            memory,
+            staged,
+            measure_memory,
+            prepared,
+        } = options;
         let budget = memory.map(pocketmuse::Budget::Bytes);
         Ok(Self {
             flavour: flavour.map(Into::into),
@@ -80,6 +94,7 @@ impl TryFrom<Options> for pocketmuse::Options {
             library: library.map(Into::into),
             memory: budget.unwrap_or_default(),
             staged,
+            measure_memory,
             prepared: prepared.map(Into::into),
         })
     }

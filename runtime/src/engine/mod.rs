@@ -4,7 +4,7 @@ pub mod library;
 #[cfg(feature = "linked")]
 mod linked;
 pub(crate) mod loading;
-mod locations;
+pub(crate) mod locations;
 pub(crate) mod mapped;
 pub(crate) mod processor;
 pub(crate) mod rewrite;

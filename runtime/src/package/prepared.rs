@@ -9,7 +9,7 @@
 //! holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
 
 mod folder;
-mod graph;
+pub(crate) mod graph;
 mod record;
 mod times;
 

@@ -29,10 +29,10 @@ impl Meter {
     /// Reports a stage whose result was there already.
     pub(crate) fn skip(&mut self, stage: Stage) {
         let watch = self.watch();
-        self.add(stage, 0, [Duration::ZERO; 2], peak_of(watch));
+        self.add(stage, 0, [Duration::ZERO; 2], watch);
     }
 
-    /// Watches the memory of a stage, if that is measured.
+    /// What watches a stage's memory, if that is measured.
     pub(crate) fn watch(&self) -> Option<measured::Watch> {
         self.measures.then(measured::Watch::start)
     }
@@ -43,9 +43,9 @@ impl Meter {
         stage: Stage,
         runs: usize,
         [load, run]: [Duration; 2],
-        peak: Peak,
+        watch: Option<measured::Watch>,
     ) {
-        let Peak { rss_bytes, anonymous_bytes } = peak;
+        let Peak { rss_bytes, anonymous_bytes } = peak_of(watch);
         log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}");
         let report = self.report(stage);
         report.runs += runs;
@@ -71,8 +71,7 @@ impl Meter {
     }
 }
 
-/// What was seen; nothing if nobody watched.
-pub(super) fn peak_of(watch: Option<measured::Watch>) -> Peak {
+fn peak_of(watch: Option<measured::Watch>) -> Peak {
     watch.map_or_else(Peak::default, measured::Watch::stop)
 }
 
@@ -84,7 +83,7 @@ mod tests {
     fn a_stage_that_comes_again_adds_up() {
         let mut meter = Meter::start(false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
-            meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], Peak::default());
+            meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], None);
         }
         meter.skip(Stage::TextEncoder);
         let report = meter.finish();

@@ -8,7 +8,7 @@ use pocketmuse_package::{Result, Stage};
 
 use super::{
     effort,
-    meter::{self, Meter},
+    meter::Meter,
     planner::Planner,
     progress::Phase,
     tracker::Tracker,
@@ -135,7 +135,7 @@ impl<'a> Steered<'a> {
         }
         self.turn.tell_held(0);
         measured::give_back();
-        self.meter.add(S::STAGE, 1, [using.load, run], meter::peak_of(watch));
+        self.meter.add(S::STAGE, 1, [using.load, run], watch);
         result
     }
 
