@@ -226,8 +226,6 @@ mod tests {
             next_step: 1,
             tokens: Vec::new(),
             rng: pocketmuse::Rng::new(pocketmuse::RngKind::Own, 7),
-            video: None,
-            image: None,
         };
         let made_by = image_file::MadeBy {
             version: "1".to_owned(),
