@@ -20,6 +20,10 @@
 //! println!("{width} x {height} pixels in {:.1?}", output.report.total);
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
+//!
+//! Features: `load-dynamic`, the default, opens ONNX Runtime's library at run time; `linked` is for
+//! iOS, without the default: the app's linker brings ONNX Runtime and nothing is opened. `measure`
+//! is for the project's own benches.
 
 #![cfg_attr(
     not(feature = "measure"),

@@ -34,8 +34,10 @@ pub use encode::to_bytes;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
 pub(crate) use paste::{REPAINT, paste, paste_inside};
-pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
-pub use rgba::{Alpha, Rgba, write_rgba};
+pub use read::{
+    Image, Mask, from_bytes, mask_from_bytes, read, read_mask, read_mask_within, read_within,
+};
+pub use rgba::{Alpha, Rgba, gray, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
 use self::ending::{ending, other_ending};
