@@ -26,6 +26,9 @@ pub(crate) struct JobFile {
     pub(crate) files: Vec<PathBuf>,
     /// The one image to write of those that the request makes; `None` for all.
     pub(crate) only: Option<usize>,
+    /// Whether the images' files tell nothing of the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) private: bool,
     /// `None` before the first step.
     pub(crate) state: Option<State>,
     /// What stands for the images that were written.
@@ -177,6 +180,7 @@ mod tests {
             source: None,
             files: vec![folder.join("a.png")],
             only: None,
+            private: false,
             state: None,
             written: Vec::new(),
         }

@@ -13,6 +13,9 @@ use crate::args::{
     VideoArgs, WatchArgs,
 };
 
+/// How other programs' prompts name a file that changes the model.
+const NOTATIONS: [&str; 3] = ["<lora:", "<lyco:", "<hypernet:"];
+
 /// What `generate`, `edit` or `resume` is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -28,6 +31,8 @@ pub(crate) struct Order {
     pub(crate) save_tokens: Option<PathBuf>,
     /// Where the job is kept after every step.
     pub(crate) job: Option<PathBuf>,
+    /// Whether files and their names tell nothing of the request.
+    pub(crate) private: bool,
     /// A file with a prompt on each line.
     pub(crate) prompts: Option<PathBuf>,
     /// The seeds that each prompt is made with.
@@ -83,6 +88,7 @@ impl Order {
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
             job: args.job.clone(),
+            private: args.written.private,
             prompts: args.prompts.clone(),
             seeds: args.seeds.clone(),
         }
@@ -108,6 +114,7 @@ impl Order {
             explain: false,
             save_tokens: None,
             job: Some(args.job.clone()),
+            private: args.written.private,
             prompts: None,
             seeds: Vec::new(),
         }
@@ -164,6 +171,19 @@ pub(crate) fn new_request() -> Request {
     Request { seed: random_seed(), ..Request::default() }
 }
 
+/// What people should know of a request: notations of other programs that are text here.
+pub(crate) fn warnings(request: &Request) -> Vec<String> {
+    let prompts = [("prompt", &request.prompt), ("negative_prompt", &request.negative_prompt)];
+    let found = prompts.into_iter().flat_map(|(field, prompt)| {
+        let lower = prompt.to_lowercase();
+        let used = NOTATIONS.into_iter().filter(move |notation| lower.contains(notation));
+        used.map(move |notation| {
+            format!("{field}: {notation}...> is text: a prompt does not change the model")
+        })
+    });
+    found.collect()
+}
+
 /// A seed short enough to be typed again.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
@@ -205,6 +225,29 @@ mod tests {
         assert!(wish.source.is_some());
         let base = Request { strength: Some(0.3), ..Request::default() };
         assert_eq!(Wish::default().request(base.clone()), base);
+    }
+
+    #[test]
+    fn notations_of_other_programs_are_told() {
+        let warnings = |prompt: &str, negative_prompt: &str| {
+            warnings(&Request {
+                prompt: prompt.to_owned(),
+                negative_prompt: negative_prompt.to_owned(),
+                ..Request::default()
+            })
+        };
+        for text in ["a lora: a tree", "a < lora:b>", "a <b:1>", "(lora:1.3)", ""] {
+            assert_eq!(warnings(text, text), [""; 0], "{text}");
+        }
+        let found = warnings("a tree <LoRA:oil:0.8>, <lora:b:1>", "<hypernet:x:1> <lora:y:1>");
+        assert_eq!(
+            found,
+            [
+                "prompt: <lora:...> is text: a prompt does not change the model",
+                "negative_prompt: <lora:...> is text: a prompt does not change the model",
+                "negative_prompt: <hypernet:...> is text: a prompt does not change the model",
+            ]
+        );
     }
 
     #[test]

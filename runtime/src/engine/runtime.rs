@@ -13,7 +13,10 @@ use ort::{
 };
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use crate::engine::library::{self, Place};
+use crate::engine::{
+    library::{self, Place},
+    stop,
+};
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -152,9 +155,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     canonical(a) == canonical(b)
 }
 
-/// Passes ONNX Runtime's messages to `log`, each a level lower: what fails also becomes an error,
+/// Passes ONNX Runtime's messages to `log`, but for those of a run that was stopped; each a level lower: what fails also becomes an error,
 /// and whoever gets it decides how loud it is.
 fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    if stop::is_stopped() {
+        return;
+    }
     let level = match level {
         LogLevel::Fatal | LogLevel::Error => log::Level::Warn,
         LogLevel::Warning => log::Level::Info,
