@@ -301,7 +301,7 @@ fn too_little_address_space_is_said() {
         command.env("XDG_CACHE_HOME", case.at("cache")).env(library::VARIABLE, &case.library);
         let output = command.output().expect("a shell");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{kibibytes}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "{kibibytes}: {stderr}");
         assert!(stderr.contains("MiB of address space for ONNX Runtime"), "{kibibytes}: {stderr}");
         assert_eq!(case.names(), [""; 0], "{kibibytes}");
     }
