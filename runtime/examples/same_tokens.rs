@@ -13,7 +13,7 @@
 use std::{env, error::Error, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Flavour, Options, Pipeline, Request, Rng, Step,
+    Options, Pipeline, Request, Rng,
     job::{self, State},
 };
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,7 @@ fn main() -> Result<()> {
     };
     match arguments[..] {
         ["write", package, flavour, file] => {
-            let flavour = flavour.parse()?;
-            let reference = write(&open(package, flavour, None)?, flavour)?;
+            let reference = write(&open(package, flavour.parse()?, None)?)?;
             Ok(job::save(&reference, file.as_ref())?)
         }
         ["compare", package, file, share, ref threads @ ..] if threads.len() < 2 => {
@@ -69,7 +68,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn write(pipeline: &Pipeline, flavour: Flavour) -> Result<Reference> {
+fn write(pipeline: &Pipeline) -> Result<Reference> {
     let prompt = "a red lighthouse by the sea at sunset".to_owned();
     let request =
         Request { prompt, seed: 7, num_inference_steps: Some(STEPS), ..Request::default() };
@@ -80,27 +79,14 @@ fn write(pipeline: &Pipeline, flavour: Flavour) -> Result<Reference> {
             next_step: 0,
             tokens: vec![None; step.tokens.len()],
             rng: Rng::new(step.request.rng, step.request.seed),
-            ..after(pipeline, flavour, step)
+            ..pipeline.state(step)
         });
         steps.push(Drawn { before, guess: step.guess.to_vec() });
-        next = Some(after(pipeline, flavour, step));
+        next = Some(pipeline.state(step));
         ControlFlow::Continue(())
     })?;
     let end = next.ok_or("expected steps, found none")?;
     Ok(Reference { steps, end, pixels: output.images[0].as_raw().clone() })
-}
-
-/// What goes on after a step.
-fn after(pipeline: &Pipeline, flavour: Flavour, step: &Step<'_>) -> State {
-    State {
-        package: pipeline.manifest().digest(),
-        flavour,
-        request: step.request.clone(),
-        source: None,
-        next_step: step.step + 1,
-        tokens: step.tokens.to_vec(),
-        rng: step.rng.clone(),
-    }
 }
 
 fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<()> {

@@ -237,7 +237,7 @@ mod tests {
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };
         let write = |request: &Request, package| {
             let made_by = image_file::MadeBy { package, ..made_by.clone() };
-            image_file::write(&image::RgbImage::new(4, 4), &path, request, &made_by)
+            image_file::write(&image::RgbImage::new(4, 4), &path, Some((request, &made_by)))
                 .expect("written");
         };
         job.check_replaces_its_own().expect("nothing is there");
