@@ -28,8 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
             let twice = moved(&once, "elsewhere.data").expect("a graph as before");
             assert_eq!(once, twice);
         }
-        let merged =
-            with_weights_of(&model(package, &WEIGHTS[0]), &model(saved, &WEIGHTS[1]));
+        let merged = with_weights_of(&model(package, &WEIGHTS[0]), &model(saved, &WEIGHTS[1]));
         if let Ok(Some(merged)) = merged {
             assert!(moved(&merged, "elsewhere.data").is_some(), "a graph");
         }

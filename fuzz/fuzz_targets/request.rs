@@ -59,8 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// Eight numbers, as far as there are such.
 fn numbers_of(bytes: &[u8]) -> [[u32; 4]; 2] {
-    let mut numbers = bytes.chunks_exact(4).map(|four| {
-        u32::from_le_bytes([four[0], four[1], four[2], four[3]])
-    });
+    let mut numbers =
+        bytes.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
     [(); 2].map(|()| [(); 4].map(|()| numbers.next().unwrap_or(0)))
 }

@@ -2,7 +2,10 @@
 
 #![no_main]
 
-use std::{path::PathBuf, sync::{Arc, LazyLock}};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use libfuzzer_sys::fuzz_target;
 use pocketmuse_export::checkpoint::Checkpoint;

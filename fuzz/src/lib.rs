@@ -52,9 +52,8 @@ pub fn parts<const N: usize>(mut bytes: &[u8]) -> [&[u8]; N] {
     let mut parts = [&[][..]; N];
     for part in &mut parts {
         let end = bytes.windows(BETWEEN.len()).position(|window| window == BETWEEN);
-        let (found, rest) = end.map_or((bytes, &[][..]), |end| {
-            (&bytes[..end], &bytes[end + BETWEEN.len()..])
-        });
+        let (found, rest) =
+            end.map_or((bytes, &[][..]), |end| (&bytes[..end], &bytes[end + BETWEEN.len()..]));
         (*part, bytes) = (found, rest);
     }
     parts
