@@ -97,7 +97,8 @@ pub struct Summary {
 /// # Errors
 ///
 /// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture,
-/// `BadRequest` if `package` exists already, `Io` if a file cannot be read or written, `Cancelled`
+/// `BadRequest` if `package` exists already, `NoSpace` if its disk has too little room, which is
+/// checked first, `Io` if a file cannot be read or written, `Cancelled`
 /// if `on_progress` broke; what `calibrate` fails with, and `BadInput` if its ranges are not those
 /// of the draft's taps.
 pub fn export(

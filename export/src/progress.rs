@@ -29,6 +29,13 @@ pub(crate) struct Counter<F> {
     on_progress: F,
 }
 
+impl<F> Counter<F> {
+    /// Bytes of weights in all, as far as is known.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+}
+
 impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> Counter<F> {
     pub(crate) fn new(graphs: &[(Flavour, Graphs)], on_progress: F) -> Self {
         let stages = graphs.iter().flat_map(|(_, stages)| stages);

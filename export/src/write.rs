@@ -10,7 +10,8 @@ use std::{
 };
 
 use pocketmuse_package::{
-    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry, files::NewFolder,
+    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry,
+    files::{self, NewFolder},
 };
 
 use crate::{
@@ -44,7 +45,7 @@ pub(crate) struct PackageWriter<F> {
 
 impl<F> PackageWriter<F> {
     /// Starts a package at `target`, which must not exist unless it is to be overwritten. Its
-    /// parent must. `progress` is told of every constant before it is read.
+    /// parent must, and have room. `progress` is told of every constant before it is read.
     pub(crate) fn create(target: &Path, overwrite: bool, progress: Counter<F>) -> Result<Self> {
         let request =
             |detail: &str| Error::new(ErrorKind::BadRequest, target.display().to_string(), detail);
@@ -57,6 +58,7 @@ impl<F> PackageWriter<F> {
             })?;
         }
         let folder = NewFolder::begin(target, overwrite)?;
+        files::check_room(folder.path(), progress.total_bytes())?;
         Ok(Self { target: target.to_owned(), folder, progress })
     }
 

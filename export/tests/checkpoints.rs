@@ -108,12 +108,9 @@ fn a_snapshot_of_links_is_exported_and_called_after_its_repository() {
     let summary = export(&snapshot, &package).expect("links are followed");
     assert_eq!(summary.manifest.model.name, "tiny-one");
 
-    for (root, expected) in [
-        (&repository, "found the hub's folder of a repository: give "),
-        (&folder.path().to_owned(), "found the hub's cache: give for instance "),
-    ] {
-        let error = export(root, &folder.path().join("other")).map(drop).expect_err(expected);
-        let expected = format!("{expected}{}", snapshot.display());
+    for root in [&repository, folder.path()] {
+        let error = export(root, &folder.path().join("other")).map(drop).expect_err("no snapshot");
+        let expected = format!("found a folder of the hub's cache: give {}", snapshot.display());
         assert!(error.to_string().ends_with(&expected), "{error}");
     }
     let error = export(&package, &folder.path().join("other")).map(drop).expect_err("a package");
@@ -173,11 +170,22 @@ fn what_is_no_file_is_named() {
 
 #[test]
 fn a_pickled_network_is_named() {
-    let error = refused(|copy| {
-        let path = copy.join(TRANSFORMER);
-        fs::rename(&path, path.with_extension("bin")).expect("renamed");
-    });
-    assert!(error.to_string().contains("found only diffusion_pytorch_model.bin"), "{error}");
+    for name in [
+        "diffusion_pytorch_model.bin",
+        "diffusion_pytorch_model.fp16.bin",
+        "pytorch_model-00001-of-00002.bin",
+        "model.ckpt",
+        "weights.PT",
+        "tf_model.h5",
+        "flax_model.msgpack",
+    ] {
+        let error = refused(|copy| {
+            let path = copy.join(TRANSFORMER);
+            fs::rename(&path, path.with_file_name(name)).expect("renamed");
+        });
+        let expected = format!("expected tensors as safetensors, found only {name}: ");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
 }
 
 #[test]

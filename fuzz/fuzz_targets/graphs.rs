@@ -28,7 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
             let twice = moved(&once, "elsewhere.data").expect("a graph as before");
             assert_eq!(once, twice);
         }
-        let merged = with_weights_of(&model(package, &WEIGHTS[0]), &model(saved, &WEIGHTS[1]));
+        let (package, saved) = (model(package, &WEIGHTS[0]), model(saved, &WEIGHTS[1]));
+        let merged = with_weights_of(&package, &saved, &mut |_| Ok(()));
         if let Ok(Some(merged)) = merged {
             assert!(moved(&merged, "elsewhere.data").is_some(), "a graph");
         }

@@ -22,7 +22,9 @@ pub use crate::{
         rng::{Mt19937, Philox, Purpose},
         sample,
     },
-    stages::{Decoder, Encoder, Pixels, Predictor, Primed, Prologue, Prompted, Text, TextEncoder},
+    stages::{
+        Decoder, Encoder, Network, Pixels, Predictor, Primed, Prologue, Prompted, Text, TextEncoder,
+    },
     text::tokenizer::{Encoded, Tokenizer},
 };
 

@@ -69,14 +69,17 @@ pub use memory::{
 };
 pub use package::prepared;
 pub use pipeline::{
-    Attention, Origin, Output, Pipeline, Prediction, Step, Watch, state as job,
+    Attention, Controlled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
+    state as job,
     trace::{self, Trace, Tracer},
     video::{self, Video},
 };
 pub use pixels::preview::Preview;
-pub use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage};
+pub use pocketmuse_package::{
+    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage,
+};
 pub use request::{
-    Budget, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind, Sampler, Sharing,
-    Temperature, Tileable, source::Source,
+    Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind,
+    Sampler, Sharing, Temperature, Tileable, source::Source,
 };
 pub use sampler::rng::Rng;

@@ -22,7 +22,7 @@ fn refused(expected: &[&str], change: impl FnOnce(&Path)) {
     for part in expected {
         assert!(error.to_string().contains(part), "expected {part:?}, found {error}");
     }
-    assert!(matches!(error.kind(), ErrorKind::BadCheckpoint | ErrorKind::Io), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::BadCheckpoint | ErrorKind::NotFound), "{error}");
     assert_eq!(names(folder.path()), ["checkpoint"], "nothing half-written stays: {error}");
 }
 
@@ -196,7 +196,7 @@ fn output_folders() {
     let target = folder.path().join("package");
     let error =
         export(&copy, &folder.path().join("no/such/package")).map(|_| ()).expect_err("no parent");
-    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     export_flavours(&copy, &target, &[Flavour::F32]).unwrap_or_else(|error| panic!("{error}"));
     let before = fs::read(target.join("manifest.json")).expect("a manifest");
     let error = export(&copy, &target).map(|_| ()).expect_err("there already");

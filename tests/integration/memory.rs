@@ -277,3 +277,19 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
         assert_eq!(left(), 0);
     }
 }
+
+#[test]
+fn memory_is_measured_where_it_was_asked_for() {
+    support::runtime();
+    for measure_memory in [false, true] {
+        let options = Options { measure_memory, threads: Some(1), ..Options::default() };
+        let pipeline = Pipeline::open_with(package("tiny-256"), &options);
+        let output = generate(&pipeline.unwrap_or_else(|error| panic!("{error}")), &request(1));
+        let peaks = output.report.stages.iter().flat_map(|stage| {
+            [stage.peak_rss_bytes, stage.peak_anonymous_bytes].map(|peak| peak.is_some())
+        });
+        let expected = measure_memory && cfg!(target_os = "linux");
+        assert!(peaks.into_iter().all(|is_told| is_told == expected), "{:?}", output.report);
+        assert_eq!(output.report.peak_rss_bytes.is_some(), cfg!(target_os = "linux"));
+    }
+}

@@ -65,7 +65,7 @@ fn distances(package: &Path) -> (Vec<f64>, f64) {
                 .zip(step.guess)
                 .all(|(token, guess)| token.is_none() || token == guess);
             assert!(kept, "what is fixed is what was guessed");
-            previews.push(preview.image(step, 0));
+            previews.push(preview.image(step, 0).expect("the first"));
             ControlFlow::Continue(())
         });
         let image = &output.unwrap_or_else(|error| panic!("{error}")).images[0];

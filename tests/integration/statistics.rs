@@ -46,6 +46,7 @@ fn a_mean_knows_how_sure_it_is() {
     // python3 -c "from statistics import *; v = [1, 2, 4, 9]; print(mean(v), stdev(v) / 2)"
     let mean = Mean::of(&[1.0, 2.0, 4.0, 9.0]);
     assert_eq!((mean.value, format!("{:.4}", mean.error)), (4.0, "1.7795".to_owned()));
+    // 4 - 3.09 * 1.7795 and 4 + 3.09 * 1.7795
     assert!(mean.least() < -1.4 && mean.most() > 9.4);
     let sure = Mean::of(&[0.5; 9]);
     assert_eq!((sure.least(), sure.most()), (0.5, 0.5));

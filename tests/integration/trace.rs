@@ -86,6 +86,7 @@ fn check(trace: &Trace, codes: f32) {
                 .map(|map| map.iter().sum::<f32>() / map.len() as f32)
                 .sum::<f32>();
             let whole = words + step.rest.begin + step.rest.end + step.rest.padding;
+            // Means of softmaxes over 77 tokens in f32: a thousand roundings of 6e-8 at most.
             assert!((whole - 1.0).abs() < 1e-4, "attention sums to 1: {whole}");
             assert!(
                 step.words
@@ -95,6 +96,7 @@ fn check(trace: &Trace, codes: f32) {
         }
         assert_eq!(trace.fixed(image).len(), cells);
         let mean = (0..trace.words.len()).filter_map(|word| trace.share(image, word)).sum::<f32>();
+        // Ten times as loose: a share is divided by its mean.
         assert!((mean - trace.words.len() as f32).abs() < 1e-3, "shares are 1 on average: {mean}");
     }
 }

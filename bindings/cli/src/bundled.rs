@@ -73,7 +73,7 @@ pub fn cache_folder() -> Result<PathBuf> {
     cache.map(|cache| cache.join(NAME)).ok_or_else(|| {
         let detail =
             "expected a cache folder of this user, found no home: set XDG_CACHE_HOME to a folder";
-        Error::new(ErrorKind::Io, "cache", detail)
+        Error::new(ErrorKind::NotFound, "cache", detail)
     })
 }
 
@@ -106,10 +106,7 @@ pub fn package(
 pub fn discard(cache: &Path, flavour: Flavour) -> Result<()> {
     let Some(package) = cached(cache, flavour) else { return Ok(()) };
     let _lock = lock(cache)?;
-    match fs::remove_dir_all(&package) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&package, error)),
-        _ => Ok(()),
-    }
+    remove(&package)
 }
 
 /// The package that is there. Where there is no ONNX Runtime nobody can say which one measured a
@@ -153,7 +150,8 @@ fn package_named(
     if is_whole(&package) {
         return Ok(package);
     }
-    remove_leftovers(cache)?;
+    remove_leftovers(cache);
+    remove(&package)?; // whatever has its name
     let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
     write_checkpoint(checkpoint.path())?;
     let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
@@ -183,24 +181,33 @@ fn is_whole(package: &Path) -> bool {
 }
 
 /// Removes what a killed export left: everything with a temporary name, which nobody else can have
-/// while this process holds the lock, and a package that is not whole.
-fn remove_leftovers(cache: &Path) -> Result<()> {
-    let at = |error| Error::io(cache, error);
-    for entry in fs::read_dir(cache).map_err(at)? {
-        let path = entry.map_err(at)?.path();
+/// while this process holds the lock, and packages that are not whole. What cannot be removed is in
+/// nobody's way.
+fn remove_leftovers(cache: &Path) {
+    let Ok(entries) = fs::read_dir(cache) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
         let temporary = path.extension().is_some_and(|ending| ending == "part");
         let torn = path.is_dir()
             && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SOURCES));
-        if temporary || (torn && !is_whole(&path)) {
-            let removed = if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
-            removed.map_err(|error| Error::io(&path, error))?;
+        if (temporary || (torn && !is_whole(&path)))
+            && let Err(error) = remove(&path)
+        {
+            log::debug!("{error}");
         }
     }
-    Ok(())
+}
+
+/// Removes a file, a link or a folder, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -235,12 +242,37 @@ mod tests {
         fs::create_dir(cache.path().join(".killed.part")).expect("made");
         fs::write(cache.path().join("stray.part"), "").expect("written");
         fs::write(path.join("tokenizer.json"), "").expect("written");
+        assert_eq!(exports(cache.path()), (path.clone(), true));
+        let count = || fs::read_dir(cache.path()).expect("readable").count();
+        assert_eq!(count(), 2, "the package and the lock");
+        // Something else has the package's name.
+        fs::remove_dir_all(&path).expect("removed");
+        fs::write(&path, "a file").expect("written");
         assert_eq!(exports(cache.path()), (path, true));
-        assert_eq!(
-            fs::read_dir(cache.path()).expect("readable").count(),
-            2,
-            "the package and the lock"
-        );
+        assert_eq!(count(), 2, "the package and the lock");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_and_odd_leftovers_are_in_nobodys_way() {
+        use std::os::unix::fs::symlink;
+        let (cache, elsewhere) = [(); 2].map(|()| tempfile::tempdir().expect("a folder")).into();
+        let at = |name: &str| cache.path().join(name);
+        fs::write(elsewhere.path().join("mine"), "kept").expect("written");
+        for (target, name) in [
+            (elsewhere.path(), "folder.part"),
+            ("nowhere".as_ref(), "broken.part"),
+            ("circle.part".as_ref(), "circle.part"),
+            (elsewhere.path(), &format!("{SOURCES}-00000000-int4")),
+        ] {
+            symlink(target, at(name)).expect("linked");
+        }
+        fs::create_dir_all(at("deep.part/x.part/y")).expect("made");
+        fs::write(at("deep.part/x.part/y/z"), "").expect("written");
+        let made = package(cache.path(), Flavour::F32, |_| ControlFlow::Continue(()));
+        assert!(is_whole(&made.unwrap_or_else(|error| panic!("{error}"))));
+        assert!(elsewhere.path().join("mine").exists(), "links are removed, not what they name");
+        assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 2);
     }
 
     #[test]

@@ -211,14 +211,20 @@ pub(crate) fn line(value: &Value) -> String {
 fn kind_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Io => "io",
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::NotAllowed => "not_allowed",
         ErrorKind::NoSpace => "no_space",
         ErrorKind::BadCheckpoint => "bad_checkpoint",
         ErrorKind::PackageDamaged => "package_damaged",
+        ErrorKind::PackageTooNew => "package_too_new",
         ErrorKind::BadRequest => "bad_request",
+        ErrorKind::Unsupported => "unsupported",
         ErrorKind::NotEnoughMemory => "not_enough_memory",
         ErrorKind::BadInput => "bad_input",
-        ErrorKind::Runtime => "runtime",
+        ErrorKind::EngineMissing => "engine_missing",
+        ErrorKind::EngineFailed => "engine_failed",
         ErrorKind::Cancelled => "cancelled",
+        ErrorKind::Internal => "internal",
         _ => "other",
     }
 }
@@ -303,13 +309,20 @@ pub(crate) mod tests {
         let (_, row) = DOCUMENT.split_once("| `kind` | text | `io`").expect("of errors");
         let row = row.lines().next().unwrap_or_default();
         for kind in [
+            ErrorKind::NotFound,
+            ErrorKind::NotAllowed,
+            ErrorKind::NoSpace,
             ErrorKind::BadCheckpoint,
             ErrorKind::PackageDamaged,
+            ErrorKind::PackageTooNew,
             ErrorKind::BadRequest,
+            ErrorKind::Unsupported,
             ErrorKind::NotEnoughMemory,
             ErrorKind::BadInput,
-            ErrorKind::Runtime,
+            ErrorKind::EngineMissing,
+            ErrorKind::EngineFailed,
             ErrorKind::Cancelled,
+            ErrorKind::Internal,
         ] {
             assert!(row.contains(&format!("`{}`", kind_name(kind))), "{kind:?}");
         }

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use pocketmuse::{
     Flavour, Request,
     job::{self, State},
+    pixels::Format,
 };
-use pocketmuse_package::{Error, ErrorKind, Result, files};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
-use crate::source::{SourceFiles, absolute};
+use crate::{
+    image_file,
+    source::{SourceFiles, absolute},
+};
 
 /// What the file holds. All paths are absolute and of UTF-8 text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub(crate) struct JobFile {
     pub(crate) private: bool,
     /// `None` before the first step.
     pub(crate) state: Option<State>,
+    /// What stands for the images that were written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) written: Vec<Digest>,
 }
 
 /// Keeps a job in its file.
@@ -48,12 +55,43 @@ impl JobFile {
         Ok(job)
     }
 
-    /// Checks that every image to write has a file, which a job written by hand may lack.
+    /// Checks that going on replaces no file but images that this job made: the file may come from
+    /// elsewhere, and names what it likes.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if something else has the name of an image.
+    pub(crate) fn check_replaces_its_own(&self) -> Result<()> {
+        let is_foreign = |path: &&PathBuf| path.exists() && !self.has_made(path);
+        let Some(path) = self.files.iter().find(is_foreign) else { return Ok(()) };
+        let detail = "expected nothing there, or an image that this job made, found something \
+                      else: move it away, or give --force to replace it";
+        Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
+    }
+
+    /// Whether this job made the file: it was noted, or the job was stopped before that and the
+    /// image itself says so.
+    fn has_made(&self, path: &Path) -> bool {
+        if !path.is_file() {
+            return false;
+        }
+        if Digest::of_file(path).is_ok_and(|digest| self.written.contains(&digest)) {
+            return true;
+        }
+        let (Some(state), Ok((request, Some(made_by)))) = (&self.state, image_file::read(path))
+        else {
+            return false;
+        };
+        request == state.request && made_by.package == state.package
+    }
+
+    /// Checks that every image to write has a file, which a job written by hand may lack, and that
+    /// each is called as an image is.
     fn check(&self) -> Result<()> {
         let images = self.request.num_images_per_prompt as usize;
         let wanted = if self.only.is_some() { 1 } else { images };
         if self.files.len() == wanted && self.only.is_none_or(|only| only < images) {
-            return Ok(());
+            return self.files.iter().try_for_each(|file| Format::of(file).map(drop));
         }
         let only = self.only.map(|only| format!(" for image {only}")).unwrap_or_default();
         let found = self.files.len();
@@ -114,17 +152,14 @@ impl JobKeeper {
         self.save()
     }
 
-    /// Writes where the images went.
+    /// Writes where the images went, and what stands for them.
     ///
     /// # Errors
     ///
-    /// As for [`Self::save`].
+    /// As for [`Self::save`]; `Io` if an image cannot be read again.
     pub(crate) fn save_files(&mut self, files: &[PathBuf]) -> Result<()> {
-        let files = absolutes(files)?;
-        if files == self.job.files {
-            return Ok(());
-        }
-        self.job.files = files;
+        self.job.files = absolutes(files)?;
+        self.job.written = files.iter().map(|file| Digest::of_file(file)).collect::<Result<_>>()?;
         self.save()
     }
 }
@@ -147,6 +182,7 @@ mod tests {
             only: None,
             private: false,
             state: None,
+            written: Vec::new(),
         }
     }
 
@@ -158,7 +194,8 @@ mod tests {
         assert_eq!(JobFile::read(&path).expect("read"), job);
 
         type Change = fn(&mut JobFile);
-        let changes: [(Change, &str); 3] = [
+        let changes: [(Change, &str); 4] = [
+            (|job| job.files = vec!["/home/me/.profile".into()], "found \".profile\""),
             (|job| job.files.clear(), "job: expected 1 files of 1 images, found 0"),
             (
                 |job| job.request.num_images_per_prompt = 7,
@@ -172,6 +209,61 @@ mod tests {
             job::save(&job, &path).expect("written");
             let error = JobFile::read(&path).expect_err("nothing to write to");
             assert!(error.to_string().ends_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_replaces_is_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        let state = State {
+            package: Digest::of(b"package"),
+            flavour: Flavour::F32,
+            request: Request { seed: 7, ..Request::default() },
+            source: None,
+            image: None,
+            video: None,
+            next_step: 1,
+            tokens: Vec::new(),
+            rng: pocketmuse::Rng::new(pocketmuse::RngKind::Own, 7),
+        };
+        let made_by = image_file::MadeBy {
+            version: "1".to_owned(),
+            model: "tiny".to_owned(),
+            package: state.package,
+            flavour: None,
+            image: 0,
+        };
+        let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };
+        let write = |request: &Request, package| {
+            let made_by = image_file::MadeBy { package, ..made_by.clone() };
+            image_file::write(&image::RgbImage::new(4, 4), &path, Some((request, &made_by)))
+                .expect("written");
+        };
+        job.check_replaces_its_own().expect("nothing is there");
+        write(&state.request, state.package);
+        job.check_replaces_its_own().expect("an image of this request and package");
+        let foreign = |job: &JobFile| {
+            let error = job.check_replaces_its_own().expect_err("not its own");
+            assert_eq!(error.kind(), ErrorKind::BadRequest);
+            assert!(error.detail().ends_with("give --force to replace it"), "{error}");
+        };
+        write(&Request { seed: 8, ..state.request.clone() }, state.package);
+        foreign(&job);
+        write(&state.request, Digest::of(b"another package"));
+        foreign(&job);
+        std::fs::write(&path, "a letter").expect("written");
+        foreign(&job);
+        job.written = vec![Digest::of(b"another"), Digest::of(b"a letter")];
+        job.check_replaces_its_own().expect("noted");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        foreign(&job);
+        std::fs::remove_dir(&path).expect("removed");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/dev/zero", &path).expect("linked");
+            foreign(&job);
         }
     }
 

@@ -44,8 +44,8 @@ pub(crate) struct Order {
 pub(crate) enum Begin {
     /// A request, new or read from an image.
     Request(Box<Wish>),
-    /// The file of a job that was stopped.
-    Saved(PathBuf),
+    /// The file of a job that was stopped, and whether its images may replace any file.
+    Saved(PathBuf, bool),
 }
 
 /// A request that is not known yet: what it is read from, and what changes in it.
@@ -108,7 +108,7 @@ impl Order {
     /// What `resume` means.
     pub(crate) fn resume(args: &ResumeArgs) -> Self {
         Self {
-            begin: Begin::Saved(args.job.clone()),
+            begin: Begin::Saved(args.job.clone(), args.force),
             package: PackageArgs { run: args.run.clone(), ..PackageArgs::default() },
             watch: args.watch.clone(),
             explain: false,

@@ -331,7 +331,7 @@ mod tests {
         fs::write(folder.path().join("file"), "").expect("written");
         let cases = [
             ("a.gif", ErrorKind::BadRequest),
-            ("none/a.png", ErrorKind::Io),
+            ("none/a.png", ErrorKind::NotFound),
             ("file/a.png", ErrorKind::Io),
         ];
         for (name, kind) in cases {

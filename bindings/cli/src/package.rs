@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use pocketmuse::{Flavour, Manifest, Options, Pipeline};
-use pocketmuse_package::{ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, terminal};
 
@@ -64,9 +64,15 @@ pub(crate) fn options(args: &PackageArgs) -> Options {
         flavour: args.flavour,
         threads: args.run.threads,
         memory: args.run.memory.unwrap_or_default(),
+        measure_memory: true,
         prepared: runtime::prepared_folder(),
         ..Options::default()
     }
+}
+
+/// Whether a package of the cache has to be made again: a newer one is of another build.
+pub(crate) fn is_damaged(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PackageDamaged | ErrorKind::PackageTooNew)
 }
 
 /// Does `work` with a package. A damaged one in the cache is this command's own: it is made again,
@@ -77,7 +83,7 @@ pub(crate) fn with_repair<T>(
     mut work: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     match work() {
-        Err(error) if error.kind() == ErrorKind::PackageDamaged && args.folder.is_none() => {
+        Err(error) if is_damaged(&error) && args.folder.is_none() => {
             console.warning(&format!(
                 "the built-in model is made again, since its package is damaged: {error}"
             ))?;

@@ -50,7 +50,7 @@ impl Task {
     pub(crate) fn new(order: &Order) -> Result<Self> {
         let task = match &order.begin {
             Begin::Request(wish) => Self::of_wish(order, wish),
-            Begin::Saved(file) => Self::saved(order, file),
+            Begin::Saved(file, force) => Self::saved(order, file, *force),
         }?;
         task.save_tokens.as_deref().map_or(Ok(()), files::check_writable)?;
         task.watch.trace.as_deref().map_or(Ok(()), trace::check)?;
@@ -88,13 +88,17 @@ impl Task {
             only,
             private: order.private,
             state: None,
+            written: Vec::new(),
         };
         let task = Self::of_job(order, job, outputs)?;
         Ok(Self { made_by, ..task })
     }
 
-    fn saved(order: &Order, file: &Path) -> Result<Self> {
+    fn saved(order: &Order, file: &Path, force: bool) -> Result<Self> {
         let job = JobFile::read(file)?;
+        if !force {
+            job.check_replaces_its_own()?;
+        }
         job.files.iter().try_for_each(|file| files::check_writable(file))?;
         let outputs = Outputs::given(job.files.clone());
         Self::of_job(order, job, outputs)
@@ -284,6 +288,7 @@ mod tests {
         begun.keeper.as_ref().expect("wanted").save().expect("written");
         let args = ResumeArgs {
             job: file,
+            force: false,
             run: RunArgs::default(),
             written: WrittenArgs::default(),
             watch: WatchArgs::default(),

@@ -70,7 +70,8 @@ fn write_line(mut out: impl Write, line: &[u8]) -> Result<()> {
 pub(crate) fn printed(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(ErrorKind::Io, STDOUT, error.kind().to_string()).with_source(error))
+            let kind = error.kind();
+            Err(Error::new(kind.into(), STDOUT, kind.to_string()).with_source(error))
         }
         _ => Ok(()),
     }
@@ -164,7 +165,7 @@ pub(crate) fn usage_line(text: &str) -> String {
 /// The exit code of a failure: 2 for a request that nobody could serve, 130 for Ctrl-C, else 1.
 pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::BadRequest | ErrorKind::NotEnoughMemory => 2,
+        ErrorKind::BadRequest | ErrorKind::Unsupported | ErrorKind::NotEnoughMemory => 2,
         ErrorKind::Cancelled => stop::EXIT_CODE,
         _ => 1,
     }
@@ -222,7 +223,8 @@ mod tests {
             (ErrorKind::BadRequest, 2),
             (ErrorKind::Cancelled, 130),
             (ErrorKind::Io, 1),
-            (ErrorKind::Runtime, 1),
+            (ErrorKind::Unsupported, 2),
+            (ErrorKind::EngineMissing, 1),
         ];
         for (kind, code) in cases {
             assert_eq!(exit_code(kind), code);
@@ -258,7 +260,7 @@ mod tests {
         }
         write_line(Broken(io::ErrorKind::BrokenPipe), b"a").expect("a reader that went away");
         let error = write_line(Broken(io::ErrorKind::StorageFull), b"a").expect_err("a full disk");
-        assert_eq!((error.kind(), error.at()), (ErrorKind::Io, STDOUT));
+        assert_eq!((error.kind(), error.at()), (ErrorKind::NoSpace, STDOUT));
     }
 
     proptest::proptest! {

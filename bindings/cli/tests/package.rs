@@ -49,7 +49,7 @@ fn a_part_travels_as_one_file_and_makes_the_same_image() {
     let edit = run(root.path(), &["edit", "part.png", "a boat", "--package", "part"]);
     let said = String::from_utf8_lossy(&edit.stderr).into_owned();
     assert_eq!(edit.status.code(), Some(2), "{said}");
-    assert!(said.contains("expected a package with the stage encoder, found none"), "{said}");
+    assert!(said.contains("encoder: expected a package with this stage, found none"), "{said}");
 }
 
 #[test]

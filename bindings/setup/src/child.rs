@@ -40,7 +40,8 @@ pub(crate) fn run(mut command: Command, watcher: Watch<'_>) -> Result<Result<(),
         Ok(started) => started,
         Err(error) => return Ok(Err(Failure { text: error.to_string() })),
     };
-    let said = thread::spawn(move || last_bytes(output));
+    // Where no thread can be started nobody listens, and what is said is lost.
+    let said = thread::Builder::new().spawn(move || last_bytes(output));
     let status = match wait(&mut child, watcher)? {
         Ok(status) => status,
         Err(error) => return Ok(Err(Failure { text: error.to_string() })),
@@ -48,7 +49,7 @@ pub(crate) fn run(mut command: Command, watcher: Watch<'_>) -> Result<Result<(),
     if status.success() {
         return Ok(Ok(()));
     }
-    let said = said.join().unwrap_or_default();
+    let said = said.ok().and_then(|said| said.join().ok()).unwrap_or_default();
     let text = String::from_utf8_lossy(&said).trim().to_owned();
     Ok(Err(Failure { text: if text.is_empty() { status.to_string() } else { text } }))
 }

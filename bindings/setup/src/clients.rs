@@ -13,7 +13,7 @@ use crate::{
     child,
     environment::Environment,
     event::{Event, Watch, watch},
-    pinned::{NPM_PACKAGE, Pinned, Release, WHEEL},
+    pinned::{NPM_PACKAGE, Release},
     work::{self, WorkFolder},
 };
 
@@ -107,19 +107,20 @@ pub(crate) struct Clients<'a> {
 }
 
 impl Clients<'_> {
-    /// Has pip download the pinned wheel. Returns it.
+    /// Has pip download the wheel of a release for the platform `tag`. Returns it.
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what the pip that came furthest said.
     pub(crate) fn pip(
         &self,
-        pinned: &Pinned,
+        release: Release,
+        tag: &str,
         watcher: Watch<'_>,
     ) -> Result<Result<Brought, Refusal>> {
         work::check_room(self.library, PIP_BYTES)?;
         let work = WorkFolder::beside(self.library)?;
-        let package = requirement(WHEEL, "==");
+        let package = requirement(release, "==");
         for pip in PIPS {
             let Some(program) = self.environment.find(pip[0]) else { continue };
             let mut command = self.command(&program, &work);
@@ -132,7 +133,7 @@ impl Clients<'_> {
                 "--quiet",
             ]);
             command.args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]);
-            command.args(["--platform", pinned.tag, "--dest"]).arg(work.brought());
+            command.args(["--platform", tag, "--dest"]).arg(work.brought());
             let words = [&pip[1..], &["download", &package]].concat().join(" ");
             let tried = printable(&format!("{} {words}", program.display()));
             match self.run(command, &tried, PIP_BYTES, watcher)? {
@@ -154,7 +155,7 @@ impl Clients<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what npm said.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what npm said.
     pub(crate) fn npm(&self, member: &str, watcher: Watch<'_>) -> Result<Result<Brought, Refusal>> {
         let Some(program) = self.environment.find(NPM) else {
             return Ok(Err(Refusal::NotFound("npm")));
@@ -190,7 +191,7 @@ impl Clients<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` for a full disk, `Cancelled`; as a refusal, what apt said, or that it is not there.
+    /// `NoSpace` for a full disk, `Cancelled`; as a refusal, what apt said, or that it is not there.
     pub(crate) fn apt(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
         let Some(apt) = self.environment.find_system("apt-get") else {
             return Ok(Err(Refusal::NotFound("apt-get")));

@@ -67,6 +67,8 @@ pub fn ensure(force: bool, watcher: impl FnMut(Event<'_>) -> ControlFlow<()>) ->
 pub struct Setup {
     /// The library and how it is known.
     pub pinned: Pinned,
+    /// The release that pip is asked for.
+    pub release: Release,
     /// The file that it becomes.
     pub path: PathBuf,
     /// What package clients get.
@@ -78,15 +80,15 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no library is pinned for this machine, or the user has no cache folder.
+    /// `EngineMissing` if no library is pinned for this machine, or the user has no cache folder.
     pub fn of_this_machine() -> Result<Self> {
         let path = library::cached().ok_or_else(|| {
             let detail = "expected a cache folder of this user, found no home: set \
                           XDG_CACHE_HOME, or name a library of your own with ORT_DYLIB_PATH";
-            Error::new(ErrorKind::Runtime, "setup", detail)
+            Error::new(ErrorKind::EngineMissing, "setup", detail)
         })?;
         let environment = Environment::of_this_process();
-        Ok(Self { pinned: *for_this_machine()?, path, environment })
+        Ok(Self { pinned: *for_this_machine()?, release: WHEEL, path, environment })
     }
 
     /// The library in the cache, if it is there and one of the pinned ones, byte for byte.
@@ -95,7 +97,7 @@ impl Setup {
             return None; // a pipe would never end
         }
         let found = Digest::of_file(&self.path).ok()?;
-        let wheel = (self.pinned.wheel, WHEEL.version);
+        let wheel = (self.pinned.wheel, self.release.version);
         let npm = self.pinned.npm.map(|npm| (npm, NPM_PACKAGE.version));
         let mut known = std::iter::once(wheel).chain(npm);
         let (_, version) = known.find(|(source, _)| source.digest() == found)?;
@@ -108,8 +110,8 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// `Runtime` if no client could bring it, with what each of them said; `Io` if the cache cannot
-    /// be written or its disk is full; `Cancelled` if `watcher` said to stop.
+    /// `EngineMissing` if no client could bring it, with what each of them said; `Io` if the cache
+    /// cannot be written; `NoSpace` if its disk is full; `Cancelled` if `watcher` said to stop.
     pub fn ensure(
         &self,
         force: bool,
@@ -131,10 +133,11 @@ impl Setup {
     }
 
     fn bring(&self, watcher: Watch<'_>) -> Result<&'static str> {
-        let note = format!("bringing ONNX Runtime {} (pinned) through pip, once", WHEEL.version);
+        let version = self.release.version;
+        let note = format!("bringing ONNX Runtime {version} (pinned) through pip, once");
         watch(watcher, Event::Note(&note))?;
         let mut refusals = match self.by_pip(watcher)? {
-            Ok(()) => return Ok(WHEEL.version),
+            Ok(()) => return Ok(self.release.version),
             Err(refusal) => vec![refusal],
         };
         if let Some(library) = &self.pinned.npm {
@@ -155,18 +158,19 @@ impl Setup {
                 Err(refusal) => Err(refusal),
             };
             match brought {
-                Ok(()) => return Ok(WHEEL.version),
+                Ok(()) => return Ok(self.release.version),
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        Err(unbrought(&refusals))
+        Err(unbrought(self.release, &refusals))
     }
 
     fn by_pip(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
         let wheel = &self.pinned.wheel;
-        Ok(match self.clients().pip(&self.pinned, watcher)? {
-            Ok(brought) => brought
-                .place(|file| from_wheel(file, &wheel.member(WHEEL), wheel.digest(), &self.path))?,
+        Ok(match self.clients().pip(self.release, self.pinned.tag, watcher)? {
+            Ok(brought) => brought.place(|file| {
+                from_wheel(file, &wheel.member(self.release), wheel.digest(), &self.path)
+            })?,
             Err(refusal) => Err(refusal),
         })
     }
@@ -200,13 +204,13 @@ fn lock(folder: &Path, watcher: Watch<'_>) -> Result<File> {
 }
 
 /// The error that says what each client said, and what to do.
-fn unbrought(refusals: &[Refusal]) -> Error {
+fn unbrought(release: Release, refusals: &[Refusal]) -> Error {
     let said: Vec<_> = refusals.iter().map(Refusal::to_string).collect();
     let detail = format!(
         "no package client could bring ONNX Runtime {}; {}; install pip or npm and run: \
          pocketmuse setup, or name a library of your own with ORT_DYLIB_PATH",
-        WHEEL.version,
+        release.version,
         said.join("; ")
     );
-    Error::new(ErrorKind::Runtime, "setup", detail)
+    Error::new(ErrorKind::EngineMissing, "setup", detail)
 }

@@ -128,7 +128,7 @@ pub const PINNED: &[Pinned] = &[
 ///
 /// # Errors
 ///
-/// `Runtime` if no build is pinned for it.
+/// `EngineMissing` if no build is pinned for it.
 pub fn for_this_machine() -> Result<&'static Pinned> {
     let (os, arch) = (env::consts::OS, env::consts::ARCH);
     PINNED.iter().find(|pinned| (pinned.os, pinned.arch) == (os, arch)).ok_or_else(|| {
@@ -139,7 +139,7 @@ pub fn for_this_machine() -> Result<&'static Pinned> {
              with ORT_DYLIB_PATH",
             known.join(", ")
         );
-        Error::new(ErrorKind::Runtime, "setup", detail)
+        Error::new(ErrorKind::EngineMissing, "setup", detail)
     })
 }
 

@@ -1,12 +1,12 @@
 //! Folders in which clients work: beside the library, hidden, removed afterwards. Knows no client.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use pocketmuse_package::{
-    Error, ErrorKind, Result,
+    Amounts, Error, ErrorKind, Result,
     files::{self, TemporaryFolder},
 };
 
@@ -49,10 +49,10 @@ impl WorkFolder {
 ///
 /// # Errors
 ///
-/// `Io` if it has less.
+/// `NoSpace` if it has less.
 pub(crate) fn check_room(library: &Path, bytes: u64) -> Result<()> {
-    match free_bytes(files::parent(library)) {
-        Ok(free) if free < bytes => Err(no_room(library, bytes, Some(free))),
+    match files::available_bytes(files::parent(library)) {
+        Some(free) if free < bytes => Err(no_room(library, bytes, Some(free))),
         _ => Ok(()),
     }
 }
@@ -65,18 +65,12 @@ pub(crate) fn no_room(library: &Path, needed: u64, free: Option<u64>) -> Error {
          XDG_CACHE_HOME to a folder on another disk",
         needed >> 20
     );
-    Error::new(ErrorKind::Io, files::parent(library).display().to_string(), detail)
-}
-
-#[cfg(unix)]
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let system = rustix::fs::statvfs(folder)?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
+    let error =
+        Error::new(ErrorKind::NoSpace, files::parent(library).display().to_string(), detail);
+    match free {
+        Some(available) => error.with_amounts(Amounts { needed, available }),
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +94,9 @@ mod tests {
         let library = root.path().join("library.so");
         assert!(check_room(&library, 1).is_ok());
         let error = no_room(&library, 128 << 20, Some(3 << 20));
-        assert_eq!((error.kind(), error.at()), (ErrorKind::Io, &*root.path().to_string_lossy()));
+        let amounts = Amounts { needed: 128 << 20, available: 3 << 20 };
+        assert_eq!((error.kind(), error.amounts()), (ErrorKind::NoSpace, Some(amounts)));
+        assert_eq!(error.at(), &*root.path().to_string_lossy());
         assert!(error.detail().contains("expected 128 MiB of free disk"), "{error}");
         assert!(error.detail().contains("found 3 MiB"), "{error}");
         if cfg!(unix) {

@@ -15,7 +15,9 @@ use std::{
 };
 
 use pocketmuse_package::{Digest, Error, ErrorKind};
-use pocketmuse_setup::{Environment, Event, Library, Pinned, Setup, Source, for_this_machine};
+use pocketmuse_setup::{
+    Environment, Event, Library, Pinned, Setup, Source, WHEEL, for_this_machine,
+};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
@@ -50,6 +52,7 @@ type Variable = (&'static str, OsString);
 fn setup_in(root: &Path, environment: Environment) -> Setup {
     Setup {
         pinned: pinned(),
+        release: WHEEL,
         path: root.join("cache/onnxruntime/libonnxruntime.so"),
         environment: environment.with_system([root.join("system")]),
     }
@@ -286,7 +289,7 @@ fn an_error_says_what_was_tried_and_what_it_said() {
     machine.script("bin/npm", "echo 'npm error code E404' >&2; exit 1\n");
     let error = machine.refused();
     let (python, npm) = (machine.at("bin/python3"), machine.at("bin/npm"));
-    assert_eq!(error.kind(), ErrorKind::Runtime);
+    assert_eq!(error.kind(), ErrorKind::EngineMissing);
     let expected = format!(
         "{} install onnxruntime-node@1.30.0: npm error code E404; install pip or npm",
         npm.display()
@@ -334,7 +337,7 @@ fn a_full_disk_is_said_at_once() {
         machine.script("bin/python3", &format!("echo \"ERROR: {said}\" >&2; exit 1\n"));
         machine.script("bin/npm", NPM);
         let error = machine.refused();
-        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.detail().contains("of free disk"), "{error}");
         assert_eq!(
             (machine.read("calls"), machine.cache_names()),

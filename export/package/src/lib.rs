@@ -10,6 +10,7 @@ pub mod archive;
 mod digest;
 mod error;
 pub mod files;
+pub mod graph;
 pub mod library;
 mod manifest;
 mod names;
@@ -20,8 +21,8 @@ mod shape;
 mod subset;
 pub mod wire;
 
-pub use digest::{Digest, DigestWriter};
-pub use error::{Error, ErrorKind, Result};
+pub use digest::{Digest, DigestWriter, OnRead};
+pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{
     ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
     MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,

@@ -26,15 +26,41 @@ messages! {
         PRODUCER_VERSION = 3,
         GRAPH = 7,
         OPSET_IMPORT = 8,
+        TRAINING = 20,
+        FUNCTION = 25,
     }
     /// `OperatorSetIdProto`: a version of the operators of a domain.
     opset { DOMAIN = 1, VERSION = 2 }
     /// `GraphProto`: operators, constants, inputs and outputs.
-    graph { NODE = 1, NAME = 2, INITIALIZER = 5, INPUT = 11, OUTPUT = 12 }
+    graph {
+        NODE = 1,
+        NAME = 2,
+        INITIALIZER = 5,
+        INPUT = 11,
+        OUTPUT = 12,
+        SPARSE_INITIALIZER = 15,
+    }
+    /// `TrainingInfoProto`: graphs that are run only to train.
+    training { INITIALIZATION = 1, ALGORITHM = 2 }
+    /// `FunctionProto`: an operator made of others.
+    function { NODE = 7, ATTRIBUTE = 11 }
     /// `NodeProto`: an operator.
     node { INPUT = 1, OUTPUT = 2, NAME = 3, OP_TYPE = 4, ATTRIBUTE = 5, DOMAIN = 7 }
     /// `AttributeProto`: a parameter of an operator.
-    attribute { NAME = 1, F = 2, I = 3, S = 4, G = 6, INTS = 8, TYPE = 20 }
+    attribute {
+        NAME = 1,
+        F = 2,
+        I = 3,
+        S = 4,
+        T = 5,
+        G = 6,
+        INTS = 8,
+        TENSORS = 10,
+        GRAPHS = 11,
+        TYPE = 20,
+        SPARSE_TENSOR = 22,
+        SPARSE_TENSORS = 23,
+    }
     /// `AttributeProto.AttributeType`: which field of an attribute has its value.
     attribute_type { FLOAT = 1, INT = 2, STRING = 3, GRAPH = 5, INTS = 7 }
     /// `TensorProto`: a constant.
@@ -46,6 +72,8 @@ messages! {
         EXTERNAL_DATA = 13,
         DATA_LOCATION = 14,
     }
+    /// `SparseTensorProto`: a constant that is mostly zero.
+    sparse { VALUES = 1, INDICES = 2 }
     /// `TensorProto.DataLocation`: where a constant's values are.
     data_location { EXTERNAL = 1 }
     /// `StringStringEntryProto`: a part of `tensor::EXTERNAL_DATA`. The keys are
@@ -71,6 +99,9 @@ pub const OFFSET: &str = "offset";
 
 /// Key of [`entry`]: bytes of a constant.
 pub const LENGTH: &str = "length";
+
+/// Key of [`entry`]: a digest of a constant, which nobody reads.
+pub const CHECKSUM: &str = "checksum";
 
 impl Dtype {
     /// Its number in ONNX, `TensorProto.DataType`.
@@ -106,4 +137,19 @@ pub fn element_name(number: u64) -> Option<&'static str> {
             .find(|dtype| dtype.onnx().cast_unsigned() == number)
             .map(Dtype::name),
     }
+}
+
+/// The bits of an element by its type's number, `TensorProto.DataType`; `None` for texts and for
+/// types of later versions.
+pub fn element_bits(number: u64) -> Option<u64> {
+    Some(match number {
+        25 | 26 => 2,                  // u2, i2
+        21..=23 => 4,                  // u4, i4, f4e2m1
+        2 | 3 | 9 | 17..=20 | 24 => 8, // u8, i8, bool, f8 in five forms
+        4 | 5 | 10 | 16 => 16,         // u16, i16, f16, bf16
+        1 | 6 | 12 => 32,              // f32, i32, u32
+        7 | 11 | 13 | 14 => 64,        // i64, f64, u64, complex64
+        15 => 128,                     // complex128
+        _ => return None,
+    })
 }

@@ -91,7 +91,8 @@ pub fn for_each<'a>(
     mut visit: impl FnMut(u64, Field<'a>) -> Option<()>,
 ) -> Option<()> {
     while !message.is_empty() {
-        let key = varint(&mut message)?;
+        // Other readers take a key's low 32 bits, and would see another field.
+        let key = u64::from(u32::try_from(varint(&mut message)?).ok()?);
         let field = match key & 7 {
             0 => Field::Number(varint(&mut message)?),
             1 => take(&mut message, 8).map(|_| Field::Fixed)?,

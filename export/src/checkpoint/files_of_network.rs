@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -16,13 +17,9 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 /// Full precision first: where both are there, the better one is read.
 const VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
 
-/// What tensors are called that Python's pickle wrote, which is code and is never read.
-const PICKLED: [&str; 4] = [
-    "diffusion_pytorch_model.bin",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.bin.index.json",
-    "pytorch_model.bin.index.json",
-];
+/// How the names of other files of tensors end. Most are written by Python's pickle, which is code
+/// and is never read.
+const OTHERS: [&str; 8] = ["bin", "pt", "pth", "ckpt", "pkl", "h5", "msgpack", "gguf"];
 
 #[derive(Deserialize)]
 struct Index {
@@ -49,9 +46,9 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    if let Some(pickled) = PICKLED.into_iter().find(|name| folder.join(name).exists()) {
+    if let Some(other) = other_tensors(folder) {
         let detail = format!(
-            "expected tensors as safetensors, found only {pickled}: fetch the repository's \
+            "expected tensors as safetensors, found only {other}: fetch the repository's \
              .safetensors files, or save the model again with safe_serialization=True"
         );
         return Err(bad_checkpoint(folder.display().to_string(), detail));
@@ -61,6 +58,17 @@ pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
         STEMS.join(" or ")
     );
     Err(bad_checkpoint(folder.display().to_string(), detail))
+}
+
+/// The name of a file of tensors in another format, the first by name.
+fn other_tensors(folder: &Path) -> Option<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| PathBuf::from(entry.file_name()));
+    let is_other = |name: &PathBuf| {
+        let ending = name.extension().unwrap_or_default();
+        OTHERS.iter().any(|other| ending.eq_ignore_ascii_case(other))
+    };
+    names.filter(is_other).min().map(|name| name.display().to_string())
 }
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {

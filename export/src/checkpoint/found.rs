@@ -1,39 +1,29 @@
 //! What people hand in instead of a checkpoint or its files: each is named for what it is, with
 //! what to do.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use pocketmuse_package::MANIFEST;
+use pocketmuse_package::{MANIFEST, files};
 
 use crate::error::{Result, bad_checkpoint};
-
-/// How a pointer of Git LFS begins, which lies where the file itself should.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// How the hub's cache names a repository's folder.
 const REPOSITORY: &str = "models--";
 
 /// Refuses a link to something that is not there.
 pub(super) fn no_broken_link(path: &Path) -> Result<()> {
-    match fs::read_link(path) {
-        Ok(target) if !path.exists() => {
-            let detail = format!(
-                "expected a file or folder, found a link to {}, which is not there: \
-                 fetch the checkpoint again",
-                target.display()
-            );
-            Err(bad_checkpoint(path.display().to_string(), detail))
-        }
-        _ => Ok(()),
-    }
+    let Some(target) = files::broken_link(path) else { return Ok(()) };
+    let detail = format!(
+        "expected a file or folder, found a link to {}, which is not there: \
+         fetch the checkpoint again",
+        target.display()
+    );
+    Err(bad_checkpoint(path.display().to_string(), detail))
 }
 
 /// Refuses a file that only says which one Git LFS would fetch.
 pub(super) fn no_pointer(path: &Path, contents: &[u8]) -> Result<()> {
-    if !contents.starts_with(POINTER) {
+    if !files::is_pointer(contents) {
         return Ok(());
     }
     let detail = "expected the file itself, found a pointer of Git LFS: \
@@ -47,24 +37,11 @@ pub(super) fn no_other_folder(root: &Path) -> Result<()> {
     if root.join(MANIFEST).is_file() {
         return wrong("expected a checkpoint, found a package: it is exported already".to_owned());
     }
-    let snapshots = folders(&root.join("snapshots"));
-    if let Some(snapshot) = snapshots.first() {
-        return wrong(format!(
-            "expected a snapshot, found the hub's folder of a repository: give {}",
+    match files::snapshot_of(root) {
+        Some(snapshot) => wrong(format!(
+            "expected a snapshot, found a folder of the hub's cache: give {}",
             snapshot.display()
-        ));
-    }
-    let is_repository = |path: &PathBuf| name_of(path).is_some_and(|n| n.starts_with(REPOSITORY));
-    let hubs = [root.to_owned(), root.join("hub")];
-    let mut repositories = hubs.iter().flat_map(|hub| folders(hub)).filter(is_repository);
-    match repositories.next() {
-        Some(repository) => {
-            let snapshots = folders(&repository.join("snapshots"));
-            wrong(format!(
-                "expected a snapshot, found the hub's cache: give for instance {}",
-                snapshots.first().unwrap_or(&repository).display()
-            ))
-        }
+        )),
         None => Ok(()),
     }
 }
@@ -80,15 +57,6 @@ pub(crate) fn repository_of(snapshot: &Path) -> Option<&str> {
 
 fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
-}
-
-/// The folders in a folder, by name.
-fn folders(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut folders: Vec<_> =
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    folders
 }
 
 #[cfg(test)]

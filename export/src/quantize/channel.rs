@@ -133,6 +133,7 @@ mod tests {
                 prop_assert!(255 * of(1) <= 32767 && 255 * of(-1) <= 32768, "{pair:?}");
             }
             for (weight, value) in weight.iter().zip(&values) {
+                // To the nearest, and what dividing by the scale in f32 rounds.
                 prop_assert!((weight - f32::from(*value) * scales[0]).abs() <= 0.5001 * scales[0]);
             }
         }

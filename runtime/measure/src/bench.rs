@@ -22,7 +22,7 @@ use pocketmuse::{
     Options, Output, Pipeline, Report, Request, StageReport,
     internals::{Input, Package},
 };
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage};
+use pocketmuse_package::{Error, ErrorKind, Flavour, FlavourEntry, Manifest, Result, Stage, files};
 
 use self::{
     layer::{Precision, linear_layer},
@@ -131,7 +131,8 @@ pub enum Part {
 /// # Errors
 ///
 /// As for [`Pipeline::open_with`] and [`Pipeline::generate`]; `BadRequest` if `runs` is not 1 to
-/// [`MAX_RUNS`].
+/// [`MAX_RUNS`]; `NoSpace` if the system's folder for temporary files has too little room for the
+/// largest stage, which is checked first.
 pub fn bench(
     root: &Path,
     options: &Options,
@@ -147,6 +148,8 @@ pub fn bench(
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
     let pipeline = Pipeline::open_with(root, options)?;
     pipeline.plan(request)?; // a wrong request fails here
+    let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
+    files::check_room(folder.path(), room(manifest.flavour(pipeline.package().flavour())?))?;
     let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
     let of = (runs + 2) * steps as usize;
     let mut done = 0;
@@ -162,8 +165,9 @@ pub fn bench(
     // encoder again.
     let again = (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?)?.report));
     let later = again.collect::<Result<Vec<_>>>()?;
-    let operations = operations(root, options, |pipeline| Ok(make(pipeline)?.report))?;
-    let prepared = prepared_loads(root, options, request, operations.keys())?;
+    let folder = folder.path();
+    let operations = operations((root, folder), options, |pipeline| Ok(make(pipeline)?.report))?;
+    let prepared = prepared_loads((root, folder), options, request, operations.keys())?;
     let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
     Ok(Bench {
         machine: Machine::this(),
@@ -205,15 +209,25 @@ fn stages(
     first.stages.iter().enumerate().map(stage).collect()
 }
 
-/// Median time to load each of `stages` in a process that finds the files checked.
+/// What is written at most at once: a stage's weights as ONNX Runtime saves them, and profiles.
+fn room(flavour: &FlavourEntry) -> u64 {
+    const PROFILES: u64 = 32 << 20;
+    let bytes = flavour.stages.values().map(|stage| {
+        stage.graph.bytes.saturating_add(stage.weights.as_ref().map_or(0, |weights| weights.bytes))
+    });
+    bytes.max().unwrap_or_default().saturating_add(PROFILES)
+}
+
+/// Median time to load each of `stages` of the package at `root` in a process that finds the files
+/// checked, which `folder` says.
 fn prepared_loads<'a>(
-    root: &Path,
+    (root, folder): (&Path, &Path),
     options: &Options,
     request: &Request,
     stages: impl Iterator<Item = &'a Stage>,
 ) -> Result<BTreeMap<Stage, Duration>> {
-    let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    let options = Options { prepared: Some(folder.path().to_owned()), ..options.clone() };
+    let prepared = Some(folder.join("prepared"));
+    let options = Options { measure_memory: true, prepared, ..options.clone() };
     let plan = Pipeline::open_with(root, &options)?.plan(request)?;
     let load = |stage: Stage| {
         let package = Package::open(root, &options)?;
@@ -229,14 +243,14 @@ fn prepared_loads<'a>(
     stages.map(median_of).collect()
 }
 
-/// The operations of every stage, from the profiles of one more image that `make` makes.
+/// The operations of every stage of the package at `root`, from the profiles of one more image that
+/// `make` makes, in `folder`.
 fn operations(
-    root: &Path,
+    (root, folder): (&Path, &Path),
     options: &Options,
     make: impl FnOnce(&Pipeline) -> Result<Report>,
 ) -> Result<BTreeMap<Stage, Operations>> {
-    let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    let pipeline = Pipeline::open_with(root, options)?.with_profiles(folder.path());
+    let pipeline = Pipeline::open_with(root, options)?.with_profiles(folder);
     let report = make(&pipeline)?;
     let ran = |stage: &&Stage| report.stages.iter().any(|report| report.name == stage.name());
     let graph = |stage: &Stage| Ok((*stage, pipeline.package().graph(*stage)?));
@@ -248,10 +262,10 @@ fn operations(
         let damaged =
             || wrong(ErrorKind::PackageDamaged, "expected a graph, found none".to_owned());
         let products = Products::of(graph).ok_or_else(damaged)?;
-        let profile = profile(folder.path(), *stage)?;
+        let profile = profile(folder, *stage)?;
         found.insert(
             *stage,
-            products.count(&profile).map_err(|detail| wrong(ErrorKind::Runtime, detail))?,
+            products.count(&profile).map_err(|detail| wrong(ErrorKind::EngineFailed, detail))?,
         );
     }
     Ok(found)
@@ -266,7 +280,11 @@ fn profile(folder: &Path, stage: Stage) -> Result<String> {
             return fs::read_to_string(&path).map_err(|error| Error::io(&path, error));
         }
     }
-    Err(Error::new(ErrorKind::Runtime, stage.name(), "expected a profile of its runs, found none"))
+    Err(Error::new(
+        ErrorKind::EngineFailed,
+        stage.name(),
+        "expected a profile of its runs, found none",
+    ))
 }
 
 /// The time that `layers` take one by one, as a speed.

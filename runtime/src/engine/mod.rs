@@ -1,11 +1,15 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
 pub mod library;
+#[cfg(feature = "linked")]
+mod linked;
 pub(crate) mod loading;
 pub(crate) mod locations;
+pub(crate) mod mapped;
 pub(crate) mod processor;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;
 pub(crate) mod session;
+mod stop;
 mod taps;
 pub(crate) mod threads;

@@ -1,7 +1,8 @@
 //! ONNX Runtime in this process: found, loaded, and told where its messages go. Knows no graph.
 
+#[cfg(not(feature = "linked"))]
+use std::error;
 use std::{
-    error,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -12,7 +13,10 @@ use ort::{
 };
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use crate::engine::library::{self, Place};
+use crate::engine::{
+    library::{self, Place},
+    stop,
+};
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -24,12 +28,14 @@ impl Runtime {
     /// Finds and loads ONNX Runtime; the first call in a process decides which, later ones return
     /// the same.
     ///
-    /// `explicit` is a library file; without one the [`library::places`] are tried in order.
+    /// `explicit` is a library file; without one the [`library::places`] are tried in order. See
+    /// [`library::disable_telemetry`] for the usage reports that it makes unless it is told not to.
     ///
     /// # Errors
     ///
-    /// `Runtime` if no place has a library of version [`library::MINIMUM_VERSION`] or newer, or if
-    /// this process already uses another library than `explicit`.
+    /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
+    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
+    /// not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -37,6 +43,7 @@ impl Runtime {
         let runtime = match RUNTIME.get() {
             Some(runtime) => runtime,
             None => {
+                library::disable_telemetry_if_alone();
                 let started = Self::first_of(library::places(explicit))?;
                 RUNTIME.get_or_init(|| started)
             }
@@ -103,18 +110,31 @@ impl Runtime {
     }
 }
 
-/// Loads the library at `place`, or says what was found there instead.
+/// Takes what was linked into the program, or says what was found instead.
+#[cfg(feature = "linked")]
 fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
-    if !matches!(place, Place::System(_)) && !place.path().is_file() {
-        return Err("no such file".to_owned());
+    match place {
+        Place::Linked => super::linked::init(),
+        _ => Err("a file, where ONNX Runtime is linked into this program".to_owned()),
     }
-    if library::is_truncated(place.path()) {
-        return Err("a library cut short".to_owned());
+}
+
+/// Loads the library at `place`, or says what was found there instead.
+#[cfg(not(feature = "linked"))]
+fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
+    if !matches!(place, Place::System(_)) {
+        if !place.path().is_file() {
+            return Err("no such file".to_owned());
+        }
+        if library::is_truncated(place.path()) {
+            return Err("a library cut short".to_owned());
+        }
     }
     ort::init_from(place.path()).map_err(found)
 }
 
 /// What was found instead of a library that works.
+#[cfg(not(feature = "linked"))]
 fn found(error: ort::LoadDynamicError) -> String {
     match error {
         ort::LoadDynamicError::Dlopen { error, .. } => match error::Error::source(&error) {
@@ -135,9 +155,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     canonical(a) == canonical(b)
 }
 
-/// Passes ONNX Runtime's messages to `log`, each a level lower: what fails also becomes an error,
+/// Passes ONNX Runtime's messages to `log`, but for those of a run that was stopped; each a level lower: what fails also becomes an error,
 /// and whoever gets it decides how loud it is.
 fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    if stop::is_stopped() {
+        return;
+    }
     let level = match level {
         LogLevel::Fatal | LogLevel::Error => log::Level::Warn,
         LogLevel::Warning => log::Level::Info,
@@ -149,7 +172,17 @@ fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message
 
 /// What ONNX Runtime fails with, as an error at `at`.
 pub(super) fn failed<R>(at: impl Into<String>, error: &ort::Error<R>) -> Error {
-    Error::new(ErrorKind::Runtime, at, error.message())
+    let message = error.message();
+    Error::new(kind_of(message), at, message)
+}
+
+/// ONNX Runtime has no code of its own for memory that the system does not give.
+fn kind_of(message: &str) -> ErrorKind {
+    const NO_MEMORY: [&str; 2] = ["std::bad_alloc", "Failed to allocate memory"];
+    match NO_MEMORY.iter().any(|said| message.contains(said)) {
+        true => ErrorKind::NotEnoughMemory,
+        false => ErrorKind::EngineFailed,
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +199,21 @@ mod tests {
         let error =
             Runtime::start(Some("/another/libonnxruntime.so".as_ref())).err().expect("another");
         assert!(error.to_string().contains("which this process already uses"), "{error}");
+    }
+
+    #[cfg(not(feature = "linked"))]
+    #[test]
+    fn memory_that_the_system_does_not_give_is_no_failure_of_a_graph() {
+        for (message, kind) in [
+            ("Exception during initialization: std::bad_alloc", ErrorKind::NotEnoughMemory),
+            (
+                "bfc_arena.cc: Failed to allocate memory for requested buffer of size 9",
+                ErrorKind::NotEnoughMemory,
+            ),
+            ("Load model from x failed: Protobuf parsing failed.", ErrorKind::EngineFailed),
+        ] {
+            assert_eq!(kind_of(message), kind, "{message}");
+        }
     }
 
     #[test]

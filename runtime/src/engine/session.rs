@@ -16,10 +16,15 @@ use self::{
     builder::builder,
     signature::{check_signature, signature},
 };
-use crate::engine::{
-    locations::{moved, real_file},
-    runtime::{Runtime, failed},
-    taps,
+use crate::{
+    engine::{
+        locations::{moved, real_file},
+        mapped::MappedFiles,
+        runtime::{Runtime, failed},
+        stop::Stoppable,
+        taps,
+    },
+    request::Cancel,
 };
 
 pub use self::{
@@ -35,6 +40,10 @@ pub struct Session {
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
     taps: BTreeMap<String, Tensor>,
+    /// Where it was loaded from.
+    files: MappedFiles,
+    /// What stops its runs.
+    cancel: Cancel,
 }
 
 impl Session {
@@ -43,8 +52,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `Runtime` if
-    /// ONNX Runtime refuses.
+    /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `EngineFailed`
+    /// if ONNX Runtime refuses.
     pub fn load(
         runtime: &Runtime,
         root: &Path,
@@ -61,7 +70,19 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps: BTreeMap::new() })
+        let (taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files, cancel })
+    }
+
+    /// The same, which was loaded from `files`: no result is handed out that may come from bytes
+    /// written there later.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if they changed while it was loaded.
+    pub(crate) fn loaded_from(self, files: MappedFiles) -> Result<Self> {
+        files.check_loaded()?;
+        Ok(Self { files, ..self })
     }
 
     /// Loads a graph that no package describes: the bytes of an ONNX model, its constants inside.
@@ -69,7 +90,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime refuses, or an output is no tensor of a type that packages know.
+    /// `EngineFailed` if ONNX Runtime refuses, or an output is no tensor of a type that packages
+    /// know.
     #[cfg(feature = "measure")]
     pub fn of_model(
         runtime: &Runtime,
@@ -82,8 +104,13 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps })
+        let (tap_names, taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files, cancel })
+    }
+
+    /// Has `cancel` stop every run from now on.
+    pub(crate) fn obey(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
@@ -91,7 +118,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Runtime` if ONNX Runtime fails or returns another shape or type than the manifest says.
+    /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
+    /// if it was stopped, after which it runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -100,7 +129,14 @@ impl Session {
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next
-        let mut found = self.inner.run(values).map_err(|error| failed(at.as_str(), &error))?;
+        self.cancel.check()?;
+        let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
+        let found = self.inner.run_with_options(values, run.options());
+        self.files.check()?; // which may also be why it failed
+        if found.is_err() {
+            self.cancel.check()?; // ONNX Runtime has no kind of error for it
+        }
+        let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });
@@ -179,7 +215,7 @@ fn text_of(folder: &Path) -> (String, Option<File>) {
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
     let wrong = |found: String| {
-        Error::new(ErrorKind::Runtime, at, format!("expected {spec}, found {found}"))
+        Error::new(ErrorKind::EngineFailed, at, format!("expected {spec}, found {found}"))
     };
     let value = value.ok_or_else(|| wrong("none".to_owned()))?;
     let (dtype, extents) =
@@ -225,6 +261,25 @@ mod tests {
         }
     }
 
+    // f = [make_tensor_value_info(n, 1, ["n", 2]) for n in ("v", "w")]
+    // i = make_tensor_value_info("i", 7, [])
+    // c = [make_tensor_value_info(n, 9, []) for n in "cd"]
+    // b = make_graph([make_node("Identity", ["c"], ["d"]), make_node("Cos", ["v"], ["w"])], "b",
+    // [i, c[0], f[0]], [c[1], f[1]])
+    // g = make_graph([make_node("Loop", ["k", "", "x"], ["z"], body=b)], "g",
+    // [make_tensor_value_info("x", 1, ["n", 2]), make_tensor_value_info("k", 7, [1])],
+    // [make_tensor_value_info("z", 1, ["n", 2])]); print(make_model(g,
+    // opset_imports=[make_opsetid("", 17)], ir_version=9).SerializeToString().hex())
+    const LOOP: &str = "\
+        08093ad7010a94010a016b0a000a017812017a22044c6f6f702a80010a04626f\
+        647932750a100a016312016422084964656e746974790a0b0a01761201772203\
+        436f731201625a0b0a016912060a04080712005a0b0a016312060a0408091200\
+        5a140a0176120f0a0d080112090a0312016e0a020802620b0a016412060a0408\
+        09120062140a0177120f0a0d080112090a0312016e0a020802a001051201675a\
+        140a0178120f0a0d080112090a0312016e0a0208025a0f0a016b120a0a080807\
+        12040a0208016214\
+        0a017a120f0a0d080112090a0312016e0a02080242040a001011";
+
     fn spec(name: &str, dtype: Dtype, shape: &[Dim]) -> TensorSpec {
         TensorSpec { name: name.to_owned(), dtype, shape: shape.iter().cloned().collect() }
     }
@@ -233,12 +288,15 @@ mod tests {
         ["n".into(), 2.into()]
     }
 
+    fn decoded(hexadecimal: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("hexadecimal");
+        (0..hexadecimal.len()).step_by(2).map(byte).collect()
+    }
+
     /// A package folder with one graph, and the entry that describes it.
     fn doubler() -> (tempfile::TempDir, StageEntry) {
         let folder = tempfile::tempdir().expect("a folder");
-        let byte = |at| u8::from_str_radix(&MODEL[at..at + 2], 16).expect("hexadecimal");
-        let model: Vec<u8> = (0..MODEL.len()).step_by(2).map(byte).collect();
-        fs::write(folder.path().join("doubler.onnx"), model).expect("written");
+        fs::write(folder.path().join("doubler.onnx"), decoded(MODEL)).expect("written");
         let entry = StageEntry {
             graph: FileEntry::describe(folder.path(), "doubler.onnx").expect("described"),
             weights: None,
@@ -266,8 +324,39 @@ mod tests {
         drop(session);
         assert_eq!(outputs[0].shaped(&[1, 2]).expect("its shape"), [4.0, 36.0]);
         assert_eq!(again[0].as_f32().expect("f32"), [64.0, 5184.0]);
-        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::Runtime);
+        assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::EngineFailed);
         assert!(again[0].as_i64().is_err());
+    }
+
+    #[test]
+    fn a_run_that_would_take_for_ever_is_stopped_and_the_next_is_as_any() {
+        let (folder, doubler) = doubler();
+        fs::write(folder.path().join("loop.onnx"), decoded(LOOP)).expect("written");
+        let graph = FileEntry::describe(folder.path(), "loop.onnx").expect("described");
+        let trips = spec("k", Dtype::I64, &[1.into()]);
+        let inputs = vec![doubler.inputs[0].clone(), trips];
+        let entry = StageEntry { graph, inputs, taps: BTreeMap::new(), ..doubler };
+        let mut session = load(&folder, &entry, None).expect("a graph");
+        let mut run = |trips, cancel: &Cancel| {
+            session.obey(cancel);
+            let inputs =
+                [("x", Input::F32(&[1, 2], &[1.0, 0.0])), ("k", Input::I64(&[1], &[trips]))];
+            session.run(&inputs).map(|outputs| outputs[0].as_f32().expect("f32").to_vec())
+        };
+        for _ in 0..3 {
+            let cancel = Cancel::new();
+            let error = std::thread::scope(|scope| {
+                scope.spawn(|| cancel.cancel()); // before or while it runs
+                run(i64::MAX, &cancel).expect_err("it would run for ever")
+            });
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+            assert_eq!(run(2, &cancel).expect_err("still").kind(), ErrorKind::Cancelled);
+            let found = run(2, &Cancel::new()).expect("it runs");
+            // print(cos(cos(1)), cos(cos(0))): to f32's precision
+            for (found, expected) in found.iter().zip([0.857_553_2, 0.540_302_3]) {
+                assert!((found - expected).abs() < 1e-6, "{found}");
+            }
+        }
     }
 
     #[test]
@@ -324,16 +413,19 @@ mod tests {
         for (index, input) in cases.into_iter().enumerate() {
             assert_eq!(
                 session.run(&[input]).err().expect("refused").kind(),
-                ErrorKind::Runtime,
+                ErrorKind::EngineFailed,
                 "case {index}"
             );
         }
         assert!(session.run(&[]).is_err());
         fs::write(folder.path().join("doubler.onnx"), b"not a graph").expect("written");
-        assert_eq!(load(&folder, &entry, None).err().expect("refused").kind(), ErrorKind::Runtime);
+        assert_eq!(
+            load(&folder, &entry, None).err().expect("refused").kind(),
+            ErrorKind::EngineFailed
+        );
         assert_eq!(
             load(&folder, &entry, Some(|_| true)).err().expect("refused").kind(),
-            ErrorKind::Runtime
+            ErrorKind::EngineFailed
         );
     }
 }

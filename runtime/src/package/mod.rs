@@ -10,16 +10,37 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse_package::{Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry};
+use pocketmuse_package::{
+    Error, ErrorKind, FileEntry, Flavour, Manifest, OnRead, Result, Stage, StageEntry,
+    graph::Writer,
+};
 
 pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
+    engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::prepared::Prepared,
-    request::Sharing,
+    request::{Sharing, control::MAX_THREADS},
 };
+
+/// How a stage is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) loading: Loading,
+    /// Threads that share one operator's work.
+    pub(crate) threads: usize,
+    /// The tapped values that are wanted among the outputs.
+    pub(crate) taps: Option<Taps>,
+}
+
+impl How {
+    /// Whether it is this, whatever the taps.
+    pub(crate) fn is(&self, loading: Loading, threads: usize) -> bool {
+        (self.loading, self.threads) == (loading, threads)
+    }
+}
 
 /// An opened package. Files are checked when they are first used.
 pub struct Package {
@@ -28,6 +49,7 @@ pub struct Package {
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
+    measures_memory: bool,
     runtime: &'static Runtime,
     /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
@@ -37,24 +59,29 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads the manifest, checks that every file is there with its size, and starts ONNX Runtime.
+    /// Reads the manifest, checks that every file is there with its size and that no graph of the
+    /// flavour leads out of the package, and starts ONNX Runtime.
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package; `BadRequest` for a flavour it lacks or 0 threads;
-    /// `Runtime` without ONNX Runtime.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
+    /// lacks; `BadRequest` for 0 threads; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?;
-        if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
+        manifest.flavour(flavour)?; // before its files are looked at
+        if let Some(threads) =
+            options.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
+        {
             return Err(Error::new(
                 ErrorKind::BadRequest,
                 "threads",
-                format!("expected 1 to 1024, found {threads}"),
+                format!("expected 1 to {MAX_THREADS}, found {threads}"),
             ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
+        let mut stages = manifest.flavour(flavour)?.stages.values();
+        stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         Ok(Self {
@@ -62,6 +89,7 @@ impl Package {
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
+            measures_memory: options.measure_memory,
             runtime,
             taps: None,
             profiles: None,
@@ -75,6 +103,11 @@ impl Package {
         &self.manifest
     }
 
+    /// Whether the memory that each stage takes is measured.
+    pub fn measures_memory(&self) -> bool {
+        self.measures_memory
+    }
+
     /// The flavour in use.
     pub fn flavour(&self) -> Flavour {
         self.flavour
@@ -84,63 +117,94 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if the package was exported without it.
+    /// `Unsupported` if the package was exported without it.
     pub fn entry(&self, stage: Stage) -> Result<&StageEntry> {
         self.manifest.flavour(self.flavour)?.stages.get(&stage).ok_or_else(|| {
             let detail = format!(
-                "expected a package with the stage {stage}, found none: take one that has it"
+                "expected a package with this stage, found none in {}: take one that has it",
+                self.root.display()
             );
-            Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
+            Error::new(ErrorKind::Unsupported, stage.name(), detail)
         })
     }
 
-    /// Checks the files of `stage` and loads it.
+    /// Checks the files of `stage` and loads it, as the package was opened.
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says; `Runtime`
-    /// if it does not load.
+    /// `PackageDamaged` if a file was changed or its graph is not as the manifest says;
+    /// `EngineFailed` if it does not load.
+    #[cfg(feature = "measure")]
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
-        self.load_tapped(stage, loading, self.taps)
+        let how = How { loading, threads: self.threads, taps: self.taps };
+        self.load_as(stage, how, &mut |_| Ok(()))
     }
 
-    /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the
-    /// package's own say.
-    pub fn load_tapped(
-        &self,
-        stage: Stage,
-        loading: Loading,
-        taps: Option<Taps>,
-    ) -> Result<Session> {
+    /// Checks the files of `stage` and loads it; `on_read` is told of every piece of a file that is
+    /// read to check or compare it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::load`], and what `on_read` stops with.
+    pub(crate) fn load_as(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<Session> {
         let entry = self.entry(stage)?;
-        std::iter::once(&entry.graph)
-            .chain(&entry.weights)
-            .try_for_each(|file| self.prepared.check(file))?;
+        let mapped = MappedFiles::open(&self.root, entry)?;
+        let checked = files(entry).try_for_each(|file| self.prepared.check(file, on_read));
+        if checked.is_err() {
+            self.prepared.save(); // what was found whole until then
+        }
+        checked?;
+        entry.check_graph(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let profile = profile.as_deref();
-        let sharing = self.sharing;
-        let settings = Settings { sharing, taps, profile, ..Settings::new(self.threads, loading) };
+        let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
+        let plain = Settings::new(how.threads, how.loading);
+        let settings = Settings { sharing, taps, profile, ..plain };
         let is_plain = taps.is_none() && profile.is_none();
-        let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
+        let optimised = if is_plain { self.load_optimised(entry, settings, on_read) } else { None };
         self.prepared.save();
-        optimised.map_or_else(|| Session::load(self.runtime, &self.root, entry, settings), Ok)
+        let load = || Session::load(self.runtime, &self.root, entry, settings);
+        optimised.map_or_else(load, Ok)?.loaded_from(mapped)
+    }
+
+    /// How a stage is loaded unless somebody looks inside or wants other threads.
+    pub(crate) fn how(&self, loading: Loading) -> How {
+        How { loading, threads: self.threads, taps: self.taps }
+    }
+
+    /// What is known of this package's files and stages.
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Bytes that loading `stage` will read to check them, since that was not done yet.
+    pub(crate) fn unchecked_bytes(&self, stage: Stage) -> u64 {
+        let files = self.entry(stage).into_iter().flat_map(files);
+        files.filter(|file| !self.prepared.is_checked(file)).map(|file| file.bytes).sum()
     }
 
     /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
     /// `None` if neither can be done: then it is loaded as it was exported, which also says what is
     /// wrong with it.
-    fn load_optimised(&self, entry: &StageEntry, settings: Settings<'_>) -> Option<Session> {
+    fn load_optimised(
+        &self,
+        entry: &StageEntry,
+        settings: Settings<'_>,
+        on_read: OnRead<'_>,
+    ) -> Option<Session> {
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
-            match load(Settings { form: Form::Optimised(&graph), ..settings }) {
+            let checked = entry.check_model(&graph, Writer::OnnxRuntime);
+            match checked
+                .and_then(|()| load(Settings { form: Form::Optimised(&graph), ..settings }))
+            {
                 Ok(session) => return Some(session),
                 Err(error) => log::debug!("{}: optimised anew: {error}", entry.graph.path),
             }
         }
         let workspace = self.prepared.workspace(entry)?;
         let session = load(Settings { form: Form::Saved(workspace.saved()), ..settings });
-        self.prepared.keep(entry, session.as_ref().map(|_| workspace));
+        self.prepared.keep(entry, session.as_ref().map(|_| workspace), on_read);
         session.ok()
     }
 
@@ -151,7 +215,7 @@ impl Package {
     /// `PackageDamaged` if the file was changed.
     pub fn preview(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
-        self.prepared.check(file)?;
+        self.prepared.check(file, &mut |_| Ok(()))?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
         Ok(Some((path, bytes)))
@@ -163,9 +227,14 @@ impl Package {
     ///
     /// `PackageDamaged` if the tokenizer was changed.
     pub fn tokenizer_folder(&self) -> Result<&Path> {
-        self.prepared.check(&self.manifest.tokenizer.file)?;
+        self.prepared.check(&self.manifest.tokenizer.file, &mut |_| Ok(()))?;
         Ok(&self.root)
     }
+}
+
+/// The files of a stage.
+fn files(entry: &StageEntry) -> impl Iterator<Item = &FileEntry> {
+    std::iter::once(&entry.graph).chain(&entry.weights)
 }
 
 #[cfg(test)]
@@ -194,7 +263,7 @@ mod tests {
             Package::open(folder.path(), &options).err().expect("no such package")
         };
         let error = open(Flavour::F32);
-        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert_eq!(error.to_string(), "flavour: expected one of this package (int8), found f32");
         assert_ne!(open(Flavour::Int8).at(), "flavour", "that one it has");
     }

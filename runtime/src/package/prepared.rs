@@ -10,6 +10,7 @@
 mod folder;
 pub(crate) mod graph;
 mod record;
+mod times;
 
 use std::{
     fs,
@@ -20,7 +21,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Digest, Error, ErrorKind, FileEntry, Result, StageEntry,
+    Digest, Error, ErrorKind, FileEntry, OnRead, Result, StageEntry,
     files::{self, TemporaryFolder},
 };
 
@@ -28,6 +29,7 @@ use self::record::{CheckedFile, Record, Stamp};
 use crate::engine::{processor, session::SavedGraph};
 
 pub use self::folder::{Entry, clean, list};
+pub(crate) use self::times::{StageTime, StageTimes};
 
 /// A graph larger than this is not one of ours: its weights are elsewhere.
 const MAX_GRAPH_BYTES: u64 = 64 << 20;
@@ -92,27 +94,56 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the file is missing or not the one that was exported.
-    pub(crate) fn check(&self, file: &FileEntry) -> Result<()> {
-        let mut state = self.state();
+    /// `PackageDamaged` if the file is missing or not the one that was exported, and what `on_read`
+    /// stops with.
+    pub(crate) fn check(&self, file: &FileEntry, on_read: OnRead<'_>) -> Result<()> {
         let started = (Instant::now(), (self.clock)());
         let path = file.locate(&self.root);
-        let stamp = fs::metadata(&path).ok().map(|metadata| Stamp::of(&metadata));
-        let known = state.record.files.get(&file.path);
-        if known.is_some_and(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp) {
+        let stamp = self.stamp(file);
+        if self.is_known(file, stamp) {
             return Ok(());
         }
-        file.check(&self.root)?;
+        file.check_in_pieces(&self.root, on_read)?; // others may read other files meanwhile
         log::debug!("{}: {} bytes checked in {:.1?}", file.path, file.bytes, started.0.elapsed());
         let stamp =
             stamp.filter(|stamp| fs::metadata(&path).is_ok_and(|now| Stamp::of(&now) == *stamp));
         if let Some(stamp) = stamp {
             let settled = stamp.is_settled(started.1);
+            let mut state = self.state();
             state.is_new |= settled;
             let checked = CheckedFile { sha256: file.sha256, stamp, settled };
             state.record.files.insert(file.path.clone(), checked);
         }
         Ok(())
+    }
+
+    /// Whether a file was checked before and is as it was.
+    pub(crate) fn is_checked(&self, file: &FileEntry) -> bool {
+        self.is_known(file, self.stamp(file))
+    }
+
+    fn is_known(&self, file: &FileEntry, stamp: Option<Stamp>) -> bool {
+        let state = self.state();
+        let known = state.record.files.get(&file.path);
+        known.is_some_and(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp)
+    }
+
+    fn stamp(&self, file: &FileEntry) -> Option<Stamp> {
+        fs::metadata(file.locate(&self.root)).ok().map(|metadata| Stamp::of(&metadata))
+    }
+
+    /// What jobs called `kind` took before.
+    pub(crate) fn times(&self, kind: &str) -> StageTimes {
+        self.state().record.times.of(kind)
+    }
+
+    /// Takes note of what a job called `kind` took.
+    pub(crate) fn add_times(&self, kind: &str, times: &StageTimes) {
+        let mut state = self.state();
+        let is_worth_it = state.record.times.add(kind, times);
+        state.is_new |= is_worth_it;
+        drop(state);
+        self.save();
     }
 
     /// Writes the record if there is anything new in it. Where that fails the package works as
@@ -155,12 +186,17 @@ impl Prepared {
     }
 
     /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that
-    /// graphs are optimised whenever they are loaded.
-    pub(crate) fn keep(&self, stage: &StageEntry, saved: Result<Workspace, &Error>) {
+    /// graphs are optimised whenever they are loaded. Nor is it kept if `on_read` stops.
+    pub(crate) fn keep(
+        &self,
+        stage: &StageEntry,
+        saved: Result<Workspace, &Error>,
+        on_read: OnRead<'_>,
+    ) {
         let Some(path) = &self.path else { return };
-        let kept =
-            saved.map(|saved| self.write_graph(&graph_path(path, stage), stage, saved.saved()));
+        let kept = saved.map(|saved| self.write_graph(path, stage, (saved.saved(), on_read)));
         match kept {
+            Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => {}
             Ok(Ok(sha256)) => {
                 let mut state = self.state();
                 state.record.graphs.insert(stage.graph.path.clone(), sha256);
@@ -183,9 +219,9 @@ impl Prepared {
 
     fn write_graph(
         &self,
-        path: &Path,
+        record: &Path,
         stage: &StageEntry,
-        saved: &SavedGraph,
+        (saved, on_read): (&SavedGraph, OnRead<'_>),
     ) -> Result<Option<Digest>> {
         let read = |path: &Path| fs::read(path).map_err(|error| Error::io(path, error));
         let exported = graph::Model {
@@ -196,8 +232,10 @@ impl Prepared {
             graph: read(&saved.graph())?,
             weights: Some(saved.weights()).filter(|weights| weights.exists()),
         };
-        let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
-        files::write(path, |out| out.write_all(&bytes))?;
+        let Some(bytes) = graph::with_weights_of(&exported, &saved, on_read)? else {
+            return Ok(None);
+        };
+        files::write(&graph_path(record, stage), |out| out.write_all(&bytes))?;
         Ok(Some(Digest::of(&bytes)))
     }
 }

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::Pipeline;
+use super::{Pipeline, watch::Step};
 use crate::{
     package::Package,
     request::{Job, Request},
@@ -52,7 +52,8 @@ impl Pipeline {
     /// As for [`Self::generate`].
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
-        let mut running = self.start(&job)?;
+        let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
+        let mut running = self.start(&job, &mut nobody)?;
         let conditions = running.prime();
         running.drop_all();
         let conditions = conditions?;

@@ -2,16 +2,26 @@
 
 mod attention;
 mod edit;
+mod effort;
 mod exclusive;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
 mod meter;
 mod output;
+mod panics;
+mod planner;
+mod progress;
 mod prompts;
+mod rest;
 mod running;
 pub mod state;
 mod state_bytes;
+mod state_image;
+mod steered;
+mod steps;
 pub mod trace;
+mod tracker;
+mod turns;
 pub mod video;
 pub(crate) mod warm;
 mod watch;
@@ -20,22 +30,25 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse_package::{Manifest, Result};
 
-use self::{
-    exclusive::Exclusive,
-    running::RunningJob,
-    state::State,
-    trace::{Trace, Tracer},
-    warm::Warm,
-};
 pub use self::{
     output::Output,
-    watch::{Attention, Prediction, Step, Watch},
+    progress::{Phase, Progress},
+    watch::{Attention, Controlled, Prediction, Step, Watch},
+};
+use self::{
+    panics::caught,
+    planner::Planner,
+    running::RunningJob,
+    state::State,
+    steered::{Means, Steered},
+    trace::{Trace, Tracer},
+    turns::Turns,
 };
 use crate::{
     memory::plan::Plan,
     package::Package,
     pixels::preview::Preview,
-    request::{Job, Options, Request, job::Saved, source::Source, video::Video},
+    request::{Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -43,9 +56,8 @@ use crate::{
 /// in use is that of one.
 pub struct Pipeline {
     package: Package,
-    options: Options,
-    budget_bytes: u64,
-    warm: Exclusive<Warm>,
+    planner: Planner,
+    turns: Turns,
 }
 
 /// What a job starts from.
@@ -55,7 +67,7 @@ pub enum Origin<'a> {
     Nothing,
     /// An image to edit.
     Image(&'a Source),
-    /// What was saved after a step, and of an edit its source again.
+    /// What was saved after a step, and the source of an edit again unless it was saved, too.
     Saved(&'a State, Option<&'a Source>),
 }
 
@@ -81,12 +93,12 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// `Io` or `PackageDamaged` for the package, `BadRequest` for options that do not suit it,
-    /// `Runtime` if ONNX Runtime is not found or too old.
+    /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
+    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
+    /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
-        let (options, budget_bytes) = (options.clone(), options.memory.bytes());
-        Ok(Self { package, options, budget_bytes, warm: Exclusive::default() })
+        Ok(Self { package, planner: Planner::new(options), turns: Turns::default() })
     }
 
     /// What the package says about itself.
@@ -112,11 +124,7 @@ impl Pipeline {
     ///
     /// `BadRequest` or `NotEnoughMemory`, as [`Self::run`].
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        self.plan_of(&Job::new(request, self.manifest())?)
-    }
-
-    fn plan_of(&self, job: &Job) -> Result<Plan> {
-        Plan::within(self.manifest(), job, &self.options, self.budget_bytes)
+        self.planner.plan(self.manifest(), &Job::new(request, self.manifest())?)
     }
 
     /// Checks a request and fills in every default. An edit's source is brought to the size of the
@@ -137,16 +145,14 @@ impl Pipeline {
             Origin::Saved(state, source) => {
                 let job = |request: &Request| match source {
                     Some(source) => edit::edit_job(request, source, self.manifest()),
-                    None => Job::new(request, self.manifest()),
+                    None => state.job(request, self.manifest()),
                 };
                 let saved = job(&state.request)?;
                 state.check(&saved, (self.manifest().digest(), self.package.flavour()))?;
                 if *request != state.request {
                     State::check_request(&job(request)?, &saved)?;
                 }
-                let State { next_step, ref tokens, ref rng, .. } = *state;
-                let (tokens, drawn) = (tokens.clone(), rng.drawn());
-                Ok(Job { saved: Some(Saved { next_step, tokens, drawn }), ..saved })
+                Ok(Job { saved: Some(state.saved()), ..saved })
             }
         }
     }
@@ -165,30 +171,45 @@ impl Pipeline {
     /// Runs a job. A stage is loaded, used and dropped before the next one is loaded, or stays for
     /// the next job where the budget allows it (see [`Self::plan`]).
     ///
-    /// Jobs of other threads wait until this one is done.
+    /// Jobs of other threads wait until this one is done, and are served in their order.
+    /// [`Control::over`](crate::Control::over) makes a watch that stops, halts and steers the job
+    /// from any thread, also while it waits.
     ///
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `Runtime` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called from
-    /// within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or its control says so;
+    /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
+    /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
-        let mut running = self.start(job)?;
-        let mut canvas = running.begin()?; // all masked, from the encoder, or saved
-        let conditions = running.prime()?; // tokenizer, text encoder, prologue
-        for pass in job.passes() {
-            running.sample(&conditions, &pass, &mut canvas, watch)?;
-            if let Some(frame) = pass.frame() {
-                running.show(frame, &canvas, watch)?;
+        caught(|| {
+            let mut running = self.start(job, watch)?;
+            let mut canvas = running.begin()?; // all masked, from the encoder, or saved
+            let conditions = running.prime()?; // tokenizer, text encoder, prologue
+            for pass in job.passes() {
+                running.sample(&conditions, &pass, &mut canvas)?;
+                if let Some(frame) = pass.frame() {
+                    running.show(frame, &canvas)?;
+                }
             }
-        }
-        running.finish(conditions, &canvas) // decoder
+            running.finish(conditions, &canvas) // decoder
+        })
     }
 
     /// Waits for its turn, and plans the job.
-    fn start<'a>(&'a self, job: &'a Job) -> Result<RunningJob<'a>> {
-        let warm = self.warm.take()?;
-        Ok(RunningJob::new(job, &self.package, self.plan_of(job)?, warm))
+    fn start<'a>(&'a self, job: &'a Job, watch: &'a mut dyn Watch) -> Result<RunningJob<'a>> {
+        let control = watch.control().cloned().unwrap_or_default();
+        let turn = self.turns.take(&control, || watch.progress(&Progress::waiting()))?;
+        let means = Means { package: &self.package, planner: &self.planner };
+        Steered::new(job, means, (control, watch), turn).map(RunningJob::new)
+    }
+
+    /// Drops all that stays loaded for the next job: at once if no job runs, else as soon as the
+    /// running job has finished its step or image; the rest of that job loads every stage alone.
+    /// Returns the bytes that were held, as [`Self::plan`] counts them. The next job loads what it
+    /// needs again.
+    pub fn trim(&self) -> u64 {
+        self.turns.trim()
     }
 
     /// Makes images from a prompt. `on_step` is called after every step; when it breaks, no further
@@ -210,7 +231,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`]; `BadRequest` too for a package without encoder.
+    /// As for [`Self::generate`]; `Unsupported` too for a package without encoder.
     pub fn edit(
         &self,
         request: &Request,
@@ -221,17 +242,19 @@ impl Pipeline {
     }
 
     /// Goes on after the step at which `state` was taken: the images are those of a job that was
-    /// never stopped. An edit needs its `source` again.
+    /// never stopped. An edit needs its `source` again if the state does not hold it: see
+    /// [`State::to_bytes`].
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`].
+    /// As for [`Self::generate`]; `BadRequest` too for a video.
     pub fn resume(
         &self,
         state: &State,
         source: Option<&Source>,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        state.check_is_no_video()?;
         self.run(&self.job(&state.request, Origin::Saved(state, source))?, &mut on_step)
     }
 
@@ -248,7 +271,23 @@ impl Pipeline {
         video: &Video,
         on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
-        self.run(&self.video_job(request, video)?, &mut video::Film::new(on_event))
+        self.run(&self.video_job(request, video)?, &mut video::Film::new(0, on_event))
+    }
+
+    /// Goes on with a video after the step at which `state` was taken. `on_event` is given the
+    /// frame of that step and those after it; they are those of a video that was never stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::video`]; `BadInput` if `state` is of no video.
+    pub fn resume_video(
+        &self,
+        state: &State,
+        on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
+        let frame = state.frame()?;
+        let job = self.job(&state.request, Origin::Saved(state, None))?;
+        self.run(&job, &mut video::Film::new(frame, on_event))
     }
 
     /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The
@@ -304,16 +343,9 @@ impl Pipeline {
         Tracer::new(job, tokenizer.words(&prompt.text)?, &self.manifest().model)
     }
 
-    /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
+    /// What [`Self::resume`] and [`Self::resume_video`] need to go on after `step`, which this
+    /// pipeline has just finished.
     pub fn state(&self, step: &Step<'_>) -> State {
-        State {
-            package: self.manifest().digest(),
-            flavour: self.package.flavour(),
-            request: step.request.clone(),
-            source: step.source,
-            next_step: step.step + 1,
-            tokens: step.tokens.to_vec(),
-            rng: step.rng.clone(),
-        }
+        State::after(step, (self.manifest().digest(), self.package.flavour()))
     }
 }

@@ -68,7 +68,7 @@ impl Prompts {
     ///
     /// # Errors
     ///
-    /// `Runtime` if one is missing or of another size.
+    /// `EngineFailed` if one is missing or of another size.
     pub(crate) fn text(&self, texts: &Texts) -> Result<Text> {
         let all =
             texts.join(&self.branches.iter().map(|branch| &branch.ids[..]).collect::<Vec<_>>())?;

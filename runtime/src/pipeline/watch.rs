@@ -1,14 +1,14 @@
 //! What happens while a job runs, for whoever watches. Knows no stage.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use image::RgbImage;
-use pocketmuse_package::Digest;
 
+use super::progress::Progress;
 use crate::{
     pixels::preview::Preview,
-    request::{Job, Request},
-    sampler::{Progress, rng::Rng},
+    request::{Control, Job, Request, fitted::FittedSource, job::SavedFrame, video::Video},
+    sampler::{self, rng::Rng},
 };
 
 /// Somebody who watches a job. Implement the methods that you want; each does nothing by itself.
@@ -30,6 +30,15 @@ use crate::{
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
 pub trait Watch {
+    /// What steers the job; asked once, before the job waits for its turn. [`Control::over`] makes
+    /// a watch that has one.
+    fn control(&self) -> Option<&Control> {
+        None
+    }
+
+    /// Told how far the job is, often.
+    fn progress(&mut self, _progress: &Progress) {}
+
     /// Whether [`Self::prediction`] is wanted. The step graph is then loaded for this job alone
     /// and, in a full-size model, takes 75 MiB more.
     fn wants_predictions(&self) -> bool {
@@ -57,8 +66,18 @@ impl<F: FnMut(&Step<'_>) -> ControlFlow<()>> Watch for F {
     }
 }
 
-/// Two who watch. Both are told of everything; it breaks if one does.
+/// Two who watch. Both are told of everything; it breaks if one does. The first that has a control
+/// steers.
 impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
+    fn control(&self) -> Option<&Control> {
+        self.0.control().or(self.1.control())
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.0.progress(progress);
+        self.1.progress(progress);
+    }
+
     fn wants_predictions(&self) -> bool {
         self.0.wants_predictions() || self.1.wants_predictions()
     }
@@ -79,6 +98,53 @@ impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
 
 fn either([first, second]: [ControlFlow<()>; 2]) -> ControlFlow<()> {
     if first.is_break() { first } else { second }
+}
+
+impl Control {
+    /// `watch`, and this steers the job that it watches.
+    pub fn over<W: Watch>(&self, watch: W) -> Controlled<W> {
+        Controlled { control: self.clone(), watch }
+    }
+}
+
+/// A watch with a control of its own: see [`Control::over`].
+#[derive(Debug)]
+pub struct Controlled<W> {
+    control: Control,
+    watch: W,
+}
+
+impl<W> Controlled<W> {
+    /// The watch again, with all that it has seen.
+    pub fn into_watch(self) -> W {
+        self.watch
+    }
+}
+
+impl<W: Watch> Watch for Controlled<W> {
+    fn control(&self) -> Option<&Control> {
+        Some(&self.control)
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.watch.progress(progress);
+    }
+
+    fn wants_predictions(&self) -> bool {
+        self.watch.wants_predictions()
+    }
+
+    fn prediction(&mut self, prediction: &Prediction<'_>) {
+        self.watch.prediction(prediction);
+    }
+
+    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
+        self.watch.step(step)
+    }
+
+    fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
+        self.watch.frame(frame, image)
+    }
 }
 
 /// A step that was just finished.
@@ -107,15 +173,17 @@ pub struct Step<'a> {
     pub rng: &'a Rng,
     /// The request with every default filled in.
     pub request: &'a Request,
-    /// What stands for the image and the mask of an edit.
-    pub source: Option<Digest>,
+    /// The image and the mask of an edit.
+    pub source: Option<&'a Arc<FittedSource>>,
+    /// Of a video: how it moves, and the frame in the making.
+    pub video: Option<(&'a Video, &'a SavedFrame)>,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(job: &'a Job, progress: &Progress<'a>) -> Self {
-        let Progress { step, tokens, guess, probabilities, rng } = *progress;
+    pub(super) fn new(job: &'a Job, progress: &sampler::Progress<'a>) -> Self {
+        let sampler::Progress { step, tokens, guess, probabilities, rng, frame } = *progress;
         let ([height, width], num_inference_steps) = (job.grid, job.steps());
-        let (images, request, source) = (job.images(), &job.request, job.source_digest());
+        let (images, request, source) = (job.images(), &job.request, job.source.as_ref());
         Self {
             step,
             num_inference_steps,
@@ -128,27 +196,21 @@ impl<'a> Step<'a> {
             rng,
             request,
             source,
+            video: job.video.as_ref().zip(frame),
         }
     }
 
-    /// The part of [`Self::guess`] that is of one image, from 0.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such image.
-    pub fn guess_of(&self, image: usize) -> &'a [Option<u32>] {
-        let tokens = self.height * self.width;
-        &self.guess[image * tokens..][..tokens]
+    /// The part of [`Self::guess`] that is of one image, from 0; `None` if there is no such image.
+    pub fn guess_of(&self, image: usize) -> Option<&'a [Option<u32>]> {
+        self.guess
+            .chunks(self.height.checked_mul(self.width).filter(|tokens| *tokens > 0)?)
+            .nth(image)
     }
 }
 
 impl Preview {
     /// What an image of a step, from 0, would be if it were finished now, in its own size: see
-    /// [`Step::guess`]. Grey where there is no guess yet.
-    ///
-    /// # Panics
-    ///
-    /// If the step has no such image.
+    /// [`Step::guess`]. Grey where there is no guess yet. `None` if the step has no such image.
     ///
     /// # Example
     ///
@@ -158,15 +220,21 @@ impl Preview {
     /// let pipeline = Pipeline::open("tiny-world-package")?;
     /// let preview = pipeline.preview()?;
     /// pipeline.generate(&Request::default(), |step| {
-    ///     if let Some(preview) = &preview {
-    ///         println!("{:?}", preview.image(step, 0).dimensions());
+    ///     if let Some(image) = preview.as_ref().and_then(|preview| preview.image(step, 0)) {
+    ///         println!("{:?}", image.dimensions());
     ///     }
     ///     ControlFlow::Continue(())
     /// })?;
     /// # Ok::<(), pocketmuse::Error>(())
     /// ```
-    pub fn image(&self, step: &Step<'_>, image: usize) -> RgbImage {
-        self.draw(step.guess_of(image), step.width)
+    pub fn image(&self, step: &Step<'_>, image: usize) -> Option<RgbImage> {
+        self.draw(step.guess_of(image)?, step.width)
+    }
+
+    /// As [`Self::image`], small: 4 x 4 pixels for each token, as many as this knows of it. An
+    /// image of 512 x 512 pixels is 128 x 128 of them: 48 KiB instead of 768.
+    pub fn thumbnail(&self, step: &Step<'_>, image: usize) -> Option<RgbImage> {
+        self.draw_small(step.guess_of(image)?, step.width)
     }
 }
 

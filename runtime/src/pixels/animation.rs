@@ -260,8 +260,8 @@ mod tests {
                 ErrorKind::BadRequest,
                 "expected a file ending in .gif, .webp or .png, found none",
             ),
-            ("none/a.gif", ErrorKind::Io, "expected a folder, found none"),
-            ("none/a.png", ErrorKind::Io, "expected a folder, found none"),
+            ("none/a.gif", ErrorKind::NotFound, "expected a folder, found none"),
+            ("none/a.png", ErrorKind::NotFound, "expected a folder, found none"),
         ] {
             let error = write(&folder.path().join(name)).expect_err(name);
             assert_eq!((error.kind(), error.detail()), (kind, expected), "{name}");

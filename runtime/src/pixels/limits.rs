@@ -3,7 +3,9 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Amounts, Error, ErrorKind, Result};
+
+use crate::memory::budget::available;
 
 /// The most bytes of an image file.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -101,16 +103,17 @@ impl Claim {
 /// Checks that `needed` bytes are within `most`, and that the system has them.
 fn within(needed: u64, most: u64, what: &str) -> Result<()> {
     let [needed_mib, most_mib] = [needed.div_ceil(1 << 20), most >> 20];
-    let wrong = |found: String| {
+    let wrong = |found: String, available| {
         let detail = format!("expected {needed_mib}MiB for {what}, found {found}");
-        Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail))
+        Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)
+            .with_amounts(Amounts { needed, available }))
     };
     if needed > most {
-        return wrong(format!("{most_mib}MiB of the budget"));
+        return wrong(format!("{most_mib}MiB of the budget"), most);
     }
     let reserved = usize::try_from(needed)
         .is_ok_and(|needed| Vec::<u8>::new().try_reserve_exact(needed).is_ok());
-    if reserved { Ok(()) } else { wrong("less".to_owned()) }
+    if reserved { Ok(()) } else { wrong("less".to_owned(), available().unwrap_or(0)) }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Format {
 ///
 /// # Errors
 ///
-/// `Runtime` if there are too few or too many pixels or one is NaN.
+/// `EngineFailed` if there are too few or too many pixels or one is NaN.
 ///
 /// # Example
 ///
@@ -90,7 +90,7 @@ impl Format {
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
 pub fn to_image(pixels: &[f32], height: usize, width: usize) -> Result<RgbImage> {
-    let wrong = |detail| Error::new(ErrorKind::Runtime, "pixels", detail);
+    let wrong = |detail| Error::new(ErrorKind::EngineFailed, "pixels", detail);
     let plane = height
         .checked_mul(width)
         .filter(|plane| *plane > 0 && plane.checked_mul(3) == Some(pixels.len()));
@@ -124,12 +124,12 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     let format = Format::of(path)?;
     let folder = files::parent(path);
     if !folder.is_dir() {
-        let detail = if folder.exists() {
-            "expected a folder, found a file"
+        let (kind, detail) = if folder.exists() {
+            (ErrorKind::Io, "expected a folder, found a file")
         } else {
-            "the folder does not exist"
+            (ErrorKind::NotFound, "the folder does not exist")
         };
-        return Err(Error::new(ErrorKind::Io, folder.display().to_string(), detail));
+        return Err(Error::new(kind, folder.display().to_string(), detail));
     }
     Ok(format)
 }
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(read_request(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
         assert_eq!(
             read_request(&folder.path().join("none")).expect_err("missing").kind(),
-            ErrorKind::Io
+            ErrorKind::NotFound
         );
     }
 
@@ -361,7 +361,7 @@ mod tests {
                 ErrorKind::BadRequest,
                 "expected a file ending in .png, .jpg, .jpeg or .webp, found none",
             ),
-            ("none/a.png", ErrorKind::Io, "the folder does not exist"),
+            ("none/a.png", ErrorKind::NotFound, "the folder does not exist"),
             ("file/a.png", ErrorKind::Io, "expected a folder, found a file"),
         ] {
             let error =

@@ -36,15 +36,24 @@ impl Preview {
         })
     }
 
-    /// The image of row-major tokens, `columns` in a row.
-    ///
-    /// # Panics
-    ///
-    /// If the tokens are no whole rows.
-    pub fn draw(&self, tokens: &[Option<u32>], columns: usize) -> RgbImage {
-        let rows = tokens.len() / columns;
-        assert_eq!(rows * columns, tokens.len(), "whole rows");
-        let side = self.pixels_per_token;
+    /// The image of row-major tokens, `columns` in a row; `None` if they are no whole rows, or more
+    /// than an image has room for.
+    pub fn draw(&self, tokens: &[Option<u32>], columns: usize) -> Option<RgbImage> {
+        self.of_side(self.pixels_per_token, tokens, columns)
+    }
+
+    /// As [`Self::draw`], with [`PATCH`] pixels along a token's side.
+    pub fn draw_small(&self, tokens: &[Option<u32>], columns: usize) -> Option<RgbImage> {
+        self.of_side(PATCH, tokens, columns)
+    }
+
+    /// The image with `side` pixels along a token's side.
+    fn of_side(&self, side: usize, tokens: &[Option<u32>], columns: usize) -> Option<RgbImage> {
+        if columns == 0 || side == 0 || !tokens.len().is_multiple_of(columns) {
+            return None;
+        }
+        let pixels = |tokens: usize| u32::try_from(tokens.checked_mul(side)?).ok();
+        let (width, height) = (pixels(columns)?, pixels(tokens.len() / columns)?);
         let mut bytes = Vec::with_capacity(3 * tokens.len() * side * side);
         for tokens in tokens.chunks_exact(columns) {
             let mut line = 0..0;
@@ -52,23 +61,21 @@ impl Preview {
                 let row = y * PATCH / side;
                 if y == 0 || row != (y - 1) * PATCH / side {
                     let start = bytes.len();
-                    tokens.iter().for_each(|token| self.line(*token, row, &mut bytes));
+                    tokens.iter().for_each(|token| self.line(*token, [row, side], &mut bytes));
                     line = start..bytes.len();
                 } else {
                     bytes.extend_from_within(line.clone());
                 }
             }
         }
-        let [width, height] = [columns, rows].map(|tokens| (tokens * side) as u32);
-        RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel")
+        RgbImage::from_raw(width, height, bytes)
     }
 
-    /// Adds one line of pixels: the row `row` of a token's patch.
-    fn line(&self, token: Option<u32>, row: usize, bytes: &mut Vec<u8>) {
+    /// Adds one line of `side` pixels: the row `row` of a token's patch.
+    fn line(&self, token: Option<u32>, [row, side]: [usize; 2], bytes: &mut Vec<u8>) {
         let patch = token.and_then(|token| self.patches.get(token as usize)).unwrap_or(&MASKED);
         let pixels: &[[u8; 3]] = patch[3 * PATCH * row..][..3 * PATCH].as_chunks().0;
-        (0..self.pixels_per_token)
-            .for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / self.pixels_per_token]));
+        (0..side).for_each(|x| bytes.extend_from_slice(&pixels[x * PATCH / side]));
     }
 }
 
@@ -84,7 +91,10 @@ mod tests {
     #[test]
     fn a_token_is_its_patch_and_a_masked_one_grey() {
         for side in [1, 3, 4, 8, 16] {
-            let image = preview(side).draw(&[Some(0), None, Some(1), Some(7)], 2);
+            let tokens = [Some(0), None, Some(1), Some(7)];
+            let image = preview(side).draw(&tokens, 2).expect("two rows");
+            let small = preview(side).draw_small(&tokens, 2);
+            assert_eq!(small, preview(PATCH).draw(&tokens, 2), "a patch has no more to show");
             assert_eq!(image.dimensions(), (2 * side as u32, 2 * side as u32));
             for (x, y, pixel) in image.enumerate_pixels() {
                 let [x, y] = [x as usize, y as usize];
@@ -99,5 +109,16 @@ mod tests {
                 assert_eq!(pixel.0, expected, "{side} pixels a token, at {x}, {y}");
             }
         }
+    }
+    #[test]
+    fn what_is_no_grid_is_no_image() {
+        let preview = preview(8);
+        for (tokens, columns) in [(&[Some(0); 3][..], 2), (&[Some(0)], 0), (&[Some(0)], usize::MAX)]
+        {
+            assert_eq!(preview.draw(tokens, columns), None, "{columns} columns");
+            assert_eq!(preview.draw_small(tokens, columns), None, "{columns} columns");
+        }
+        let nothing = preview.draw(&[], 1).expect("no row");
+        assert_eq!(nothing.dimensions(), (8, 0));
     }
 }

@@ -427,7 +427,10 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(read(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
-        assert_eq!(read(&folder.path().join("none")).expect_err("missing").kind(), ErrorKind::Io);
+        assert_eq!(
+            read(&folder.path().join("none")).expect_err("missing").kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

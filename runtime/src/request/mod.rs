@@ -2,6 +2,8 @@
 //! no network.
 
 mod budget;
+pub(crate) mod cancel;
+pub(crate) mod control;
 pub(crate) mod extension;
 mod fields;
 pub(crate) mod fitted;
@@ -15,6 +17,8 @@ pub(crate) mod weights;
 
 pub use self::{
     budget::{Budget, FALLBACK_BYTES},
+    cancel::Cancel,
+    control::Control,
     fields::{MAX_IMAGES, MAX_PROMPT_BYTES, MAX_SIDE, MAX_STEPS, Request},
     job::Job,
     kinds::{GuidanceSchedule, RngKind, Sampler, Temperature, Tileable},

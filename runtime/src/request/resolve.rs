@@ -1,9 +1,12 @@
 //! Requests, edits and videos become jobs, as far as that needs no pixels. Knows no network.
 
-use pocketmuse_package::{Manifest, MaskingSchedule, Result};
+use std::sync::Arc;
+
+use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 
 use super::{
     fields::Request,
+    fitted::FittedSource,
     job::Job,
     kinds::bad,
     source::Source,
@@ -63,6 +66,26 @@ impl Source {
             [job.request.width, job.request.height] = size.map(Some);
         }
         Ok(job)
+    }
+}
+
+impl FittedSource {
+    /// The job of an edit, of which this is saved.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::resolve`]; `BadInput` if it is not of this request.
+    pub(crate) fn job(self: &Arc<Self>, request: &Request, manifest: &Manifest) -> Result<Job> {
+        let (width, height) = self.image.dimensions();
+        let asked = [request.width.unwrap_or(width), request.height.unwrap_or(height)];
+        let whole = Request { width: Some(width), height: Some(height), ..request.clone() };
+        let mut job = Job::new(&whole, manifest)?;
+        if !self.suits(&job, asked) {
+            let detail = "expected the image and mask of the saved request, found others";
+            return Err(Error::new(ErrorKind::BadInput, "job", detail));
+        }
+        [job.request.width, job.request.height] = asked.map(Some);
+        Ok(Job { source: Some(self.clone()), held_bytes: self.held_bytes(), ..job })
     }
 }
 

@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::outputs::one;
+use super::{Network, outputs::one};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -18,28 +15,27 @@ pub struct Encoder {
     codebook_size: u32,
 }
 
-impl Encoder {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
+impl Network for Encoder {
+    const STAGE: Stage = Stage::Encoder;
+
+    fn of(package: &Package, session: Session) -> Result<Self> {
         let model = &package.manifest().model;
         let (pixels_per_token, codebook_size) =
             (model.pixels_per_token as usize, model.codebook_size);
-        Ok(Self {
-            session: package.load(Stage::Encoder, loading)?,
-            pixels_per_token,
-            codebook_size,
-        })
+        Ok(Self { session, pixels_per_token, codebook_size })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Encoder {
     /// The tokens of one image, as [`Self::encode`] takes it, row-major.
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails or returns anything but as many tokens as the image has.
+    /// `EngineFailed` if the graph fails or returns anything but as many tokens as the image has.
     pub fn tokens(&mut self, pixels: &[f32], size: [usize; 2]) -> Result<Vec<u32>> {
         let tokens = self.encode(pixels, size)?;
         let [rows, columns] = size.map(|side| side / self.pixels_per_token);
@@ -54,7 +50,7 @@ impl Encoder {
                     "expected {rows} x {columns} tokens below {}, found others",
                     self.codebook_size
                 );
-                Err(Error::new(ErrorKind::Runtime, "encoder", detail))
+                Err(Error::new(ErrorKind::EngineFailed, "encoder", detail))
             }
         }
     }
@@ -64,7 +60,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn encode(&mut self, pixels: &[f32], [height, width]: [usize; 2]) -> Result<Tensor> {
         one("encoder", self.session.run(&[("pixels", Input::F32(&[1, 3, height, width], pixels))])?)
     }

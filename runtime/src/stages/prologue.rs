@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::text_encoder::Text;
+use super::{Network, text_encoder::Text};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -26,18 +23,20 @@ pub struct Primed {
     pub branches: usize,
 }
 
-impl Prologue {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
-        let names =
-            package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
-        Ok(Self { session: package.load(Stage::Prologue, loading)?, names })
+impl Network for Prologue {
+    const STAGE: Stage = Stage::Prologue;
+
+    fn of(package: &Package, session: Session) -> Result<Self> {
+        let outputs = &package.entry(Self::STAGE)?.outputs;
+        Ok(Self { session, names: outputs.iter().map(|spec| spec.name.clone()).collect() })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Prologue {
     /// Primes one guidance branch for each row of `text`.
     ///
     /// `micro_conds` are width, height, the two crop coordinates and the aesthetic score, the same
@@ -45,7 +44,7 @@ impl Prologue {
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn prime(&mut self, text: &Text, micro_conds: [f32; 5]) -> Result<Primed> {
         let branches = text.hidden.shape().first().copied().unwrap_or(0);
         let micro_conds = micro_conds.repeat(branches);
@@ -58,7 +57,7 @@ impl Prologue {
             outputs.iter().find(|output| output.shape().first() != Some(&branches))
         {
             let detail = format!("expected {branches} branches, found {:?}", output.shape());
-            return Err(Error::new(ErrorKind::Runtime, "prologue", detail));
+            return Err(Error::new(ErrorKind::EngineFailed, "prologue", detail));
         }
         Ok(Primed { values: self.names.iter().cloned().zip(outputs).collect(), branches })
     }

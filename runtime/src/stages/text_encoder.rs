@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::outputs::exactly;
+use super::{Network, outputs::exactly};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -24,7 +21,7 @@ impl Text {
     ///
     /// # Errors
     ///
-    /// `Runtime` if they are of different sizes.
+    /// `EngineFailed` if they are of different sizes.
     pub fn join<'a>(texts: impl Iterator<Item = &'a Self> + Clone) -> Result<Self> {
         let join = |name: &str, of: fn(&Self) -> &Tensor| {
             let mut values = Vec::new();
@@ -48,21 +45,24 @@ pub struct TextEncoder {
     session: Session,
 }
 
-impl TextEncoder {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::TextEncoder, loading)? })
+impl Network for TextEncoder {
+    const STAGE: Stage = Stage::TextEncoder;
+
+    fn of(_package: &Package, session: Session) -> Result<Self> {
+        Ok(Self { session })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl TextEncoder {
     /// Encodes prompts, each as many ids as the others, in one run.
     ///
     /// # Errors
     ///
-    /// `Runtime` if the graph fails.
+    /// `EngineFailed` if the graph fails.
     pub fn encode(&mut self, prompts: &[Vec<u32>]) -> Result<Text> {
         let length = prompts.first().map_or(0, Vec::len);
         if length == 0 || prompts.iter().any(|prompt| prompt.len() != length) {

@@ -8,7 +8,8 @@ use super::{package::RunArgs, watch::WatchArgs, written::WrittenArgs};
 
 const RESUME_HELP: &str = "\
 The images are those of a job that was never stopped, byte for byte, and go where the job was to \
-put them. An image to edit and its mask must still be there, unchanged. The file stays until you \
+put them: to names that nothing has, or in place of images that the same job made, or of whatever \
+is there with --force. An image to edit and its mask must still be there, unchanged. The file stays until you \
 remove it; with nothing left to do its images are decoded once more. A file that was changed by \
 hand is refused, and so is one of another package.
 
@@ -26,6 +27,9 @@ pub struct ResumeArgs {
     /// The job's file
     #[arg(value_name = "FILE.json")]
     pub job: PathBuf,
+    /// Replace files that have the images' names, whatever they are
+    #[arg(long)]
+    pub force: bool,
     /// How it is run
     #[command(flatten)]
     pub run: RunArgs,

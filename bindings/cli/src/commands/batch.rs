@@ -94,8 +94,7 @@ impl Batch<'_> {
             let made = task
                 .check(&opened.manifest)
                 .and_then(|_| make::make(&mut task, &opened, self.console));
-            let is_damaged =
-                made.as_ref().is_err_and(|error| error.kind() == ErrorKind::PackageDamaged);
+            let is_damaged = made.as_ref().is_err_and(package::is_damaged);
             if !is_damaged {
                 self.opened = Some(opened);
             }

@@ -82,8 +82,8 @@ impl Previewer {
     pub(crate) fn show(&mut self, step: &Step<'_>) -> Result<Vec<PathBuf>> {
         match &mut self.place {
             Place::Terminal(canvas) => {
-                let images: Vec<_> =
-                    (0..step.images).map(|image| self.preview.image(step, image)).collect();
+                let images = (0..step.images).filter_map(|image| self.preview.image(step, image));
+                let images: Vec<_> = images.collect();
                 let text = canvas.draw(&side_by_side(&images));
                 let mut stderr = io::stderr().lock();
                 // A terminal that went away is no failure.
@@ -92,10 +92,8 @@ impl Previewer {
             }
             Place::Files(files) => files
                 .iter()
-                .map(|beside| {
-                    let image = self.preview.image(step, beside.image);
-                    beside.write(step.step + 1, &png::encode(&image))
-                })
+                .filter_map(|beside| Some((self.preview.image(step, beside.image)?, beside)))
+                .map(|(image, beside)| beside.write(step.step + 1, &png::encode(&image)))
                 .collect(),
         }
     }

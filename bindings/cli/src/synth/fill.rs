@@ -126,6 +126,7 @@ mod tests {
         let std = (values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
             / values.len() as f64)
             .sqrt();
+        // Five standard errors of the mean of a million; 68% of a bell is within one deviation.
         assert!(mean.abs() < 1e-4 && (std - 0.02).abs() < 1e-4, "mean {mean}, std {std}");
         let inside =
             values.iter().filter(|value| value.abs() < 0.02).count() as f64 / values.len() as f64;

@@ -151,7 +151,8 @@ fn tiny() -> Networks {
 ///
 /// `BadRequest` if `folder` exists and may not be replaced, or holds anything else; `Io` if it
 /// cannot be written;
-/// `Cancelled` if `on_progress` breaks. Nothing is left behind.
+/// `NoSpace` if the disk has too little room; `Cancelled` if `on_progress` breaks. Nothing is left
+/// behind.
 pub fn write(
     folder: &Path,
     options: &Options,
@@ -164,10 +165,11 @@ pub fn write(
     let around = files::parent(folder);
     fs::create_dir_all(around).map_err(|error| Error::io(around, error))?;
     let new = NewFolder::begin(folder, options.overwrite)?;
-    write_small_files(new.path(), options, &networks)?;
     let plans = [networks.text_encoder.plan(), networks.transformer.plan(), networks.vqvae.plan()];
     let total_bytes =
         plans.iter().map(|plan| (plan.parameters() * options.dtype.bytes()) as u64).sum();
+    files::check_room(new.path(), total_bytes)?;
+    write_small_files(new.path(), options, &networks)?;
     let mut written_bytes = 0;
     for (file, plan) in WEIGHTS.iter().zip(&plans) {
         let path = new.path().join(file);

@@ -133,7 +133,7 @@ mod tests {
         check(&path).expect_err("a trace and something that would be lost");
         assert_eq!(
             check(&folder.path().join("none/trace")).expect_err("no folder").kind(),
-            ErrorKind::Io
+            ErrorKind::NotFound
         );
     }
 }

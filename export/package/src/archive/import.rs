@@ -10,9 +10,9 @@ use std::{
 
 use super::{
     contents::Contents,
-    part::{Part, check_room},
+    part::Part,
     progress::Meter,
-    stream::{Checked, PIECE, failed, unwrap},
+    stream::{Checked, PIECE, unwrap},
 };
 use crate::{Digest, Error, ErrorKind, FileEntry, MANIFEST, Manifest, Result, files};
 
@@ -38,7 +38,7 @@ impl Import {
         let parent = files::parent(target);
         if !parent.is_dir() {
             let detail = "expected a folder, found none";
-            return Err(Error::new(ErrorKind::Io, parent.display().to_string(), detail));
+            return Err(Error::new(ErrorKind::NotFound, parent.display().to_string(), detail));
         }
         let digest = Digest::of(&contents.text);
         let mut waited = false;
@@ -64,7 +64,7 @@ impl Import {
         part.keep(!whole.is_empty());
         let whole_bytes = whole.iter().map(|file| file.bytes).sum();
         let missing = contents.total_bytes().saturating_sub(whole_bytes);
-        check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
+        files::check_room(parent, missing.saturating_add(contents.text.len() as u64))?;
         meter.restart(whole_bytes)?;
         Ok(Some(Self { part, target: target.to_owned(), whole }))
     }
@@ -83,7 +83,7 @@ impl Import {
     ) -> Result<()> {
         let incoming = self.part.incoming();
         let at = self.target.join(&file.path).display().to_string();
-        let failed = |error| failed(&at, error);
+        let failed = |error| Error::io(&at, error);
         let mut out = File::create(&incoming).map_err(failed)?;
         let mut checked = Checked::new(file, from, meter);
         copy(&mut checked, &mut out).map_err(|error| unwrap(&at, error))?;
@@ -101,8 +101,13 @@ impl Import {
     /// Gives the folder its name.
     pub(super) fn finish(mut self, contents: &Contents) -> Result<()> {
         let at = self.target.display().to_string();
-        let failed = |error| failed(&at, error);
+        let failed = |error| Error::io(&at, error);
         let package = self.part.package();
+        let stages = contents.manifest.flavours.values().flat_map(|flavour| &flavour.stages);
+        for (_, stage) in stages {
+            // What is refused is of no use to the next import.
+            stage.check_graph(&package).inspect_err(|_| self.part.keep(false))?;
+        }
         files::write(&package.join(MANIFEST), |out| io::Write::write_all(out, &contents.text))?;
         match fs::rename(&package, &self.target) {
             Ok(()) => {}

@@ -186,7 +186,9 @@ fn to_folder(
     };
     for file in &contents.files {
         if contents.wants(file) && !import.has(file) {
-            import.receive(file, source.open(file)?, &mut meter)?;
+            let received = import.receive(file, source.open(file)?, &mut meter);
+            let folder = files::parent(target);
+            received.map_err(|error| part::with_room(error, folder, meter.left()))?;
         } else {
             source.skip(file, &mut meter)?;
         }

@@ -15,8 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::stream::failed;
-use crate::{Digest, Error, ErrorKind, Result, files};
+use crate::{Amounts, Digest, Error, ErrorKind, Result, files};
 
 /// How the folder's name ends.
 const ENDING: &str = ".import";
@@ -42,16 +41,16 @@ impl Part {
         let digest = digest.to_string();
         let name = format!("{}{}{ENDING}", prefix(target)?, &digest[..DIGITS]);
         let root = files::parent(target).join(name);
-        fs::create_dir_all(root.join("package")).map_err(|error| io(&root, error))?;
+        fs::create_dir_all(root.join("package")).map_err(|error| Error::io(&root, error))?;
         let path = root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = match lock {
             Ok(lock) => lock,
             // It was just removed with its folder.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io(&path, error)),
+            Err(error) => return Err(Error::io(&path, error)),
         };
-        if !try_lock(&lock).map_err(|error| io(&path, error))? || !is_at(&lock, &path) {
+        if !try_lock(&lock).map_err(|error| Error::io(&path, error))? || !is_at(&lock, &path) {
             return Ok(None);
         }
         Ok(Some(Self { root, _lock: lock, kept: true }))
@@ -88,7 +87,7 @@ impl Drop for Part {
 pub(super) fn discard(target: &Path) -> Result<()> {
     let prefix = prefix(target)?;
     let folder = files::parent(target);
-    let entries = fs::read_dir(folder).map_err(|error| io(folder, error))?;
+    let entries = fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(ENDING));
@@ -102,35 +101,19 @@ pub(super) fn discard(target: &Path) -> Result<()> {
         if lock.is_ok_and(|lock| try_lock(&lock).is_ok_and(|locked| !locked)) {
             continue;
         }
-        fs::remove_dir_all(&path).map_err(|error| io(&path, error))?;
+        fs::remove_dir_all(&path).map_err(|error| Error::io(&path, error))?;
     }
     Ok(())
 }
 
-/// Checks that the disk of `folder` has room for `bytes` more.
-pub(super) fn check_room(folder: &Path, bytes: u64) -> Result<()> {
-    match available_bytes(folder) {
-        Some(available) if available < bytes => {
-            let detail = format!("expected room for {bytes} bytes, found {available}");
-            Err(Error::new(ErrorKind::NoSpace, folder.display().to_string(), detail))
+/// `error`; of a disk that became full, with what the `needed` bytes of its `folder` lack.
+pub(super) fn with_room(error: Error, folder: &Path, needed: u64) -> Error {
+    match (error.kind(), error.amounts(), files::available_bytes(folder)) {
+        (ErrorKind::NoSpace, None, Some(available)) => {
+            error.with_amounts(Amounts { needed, available })
         }
-        _ => Ok(()), // where nobody says, the write will
+        _ => error,
     }
-}
-
-#[cfg(unix)]
-fn available_bytes(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn available_bytes(_: &Path) -> Option<u64> {
-    None
-}
-
-fn io(path: &Path, error: std::io::Error) -> Error {
-    failed(&path.display().to_string(), error)
 }
 
 /// `.NAME-`

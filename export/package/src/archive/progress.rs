@@ -40,6 +40,11 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// Bytes of files that are not in place yet.
+    pub(super) fn left(&self) -> u64 {
+        self.progress.total_bytes.saturating_sub(self.progress.done_bytes)
+    }
+
     /// Begins at `bytes` again.
     pub(super) fn restart(&mut self, bytes: u64) -> Result<()> {
         self.progress.done_bytes = 0;

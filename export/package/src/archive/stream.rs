@@ -76,15 +76,6 @@ impl<R: Read> Read for Checked<'_, '_, R> {
     }
 }
 
-/// A failed read or write at a place that may be no path.
-pub(super) fn failed(at: &str, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        _ => ErrorKind::Io,
-    };
-    Error::new(kind, at, error.to_string()).with_source(error)
-}
-
 /// A reader whose own errors are [`Error`]s inside of [`io::Error`]s: [`unwrap`] tells them from
 /// what an archive's format does not allow.
 pub(super) struct Marked<R> {
@@ -98,7 +89,7 @@ impl<R> Marked<R> {
     }
 
     fn mark(&self, error: io::Error) -> io::Error {
-        io::Error::new(error.kind(), failed(&self.at, error))
+        io::Error::new(error.kind(), Error::io(&self.at, error))
     }
 }
 
@@ -118,6 +109,6 @@ impl<R: Seek> Seek for Marked<R> {
 pub(super) fn unwrap(at: &str, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => failed(at, error),
+        Err(error) => Error::io(at, error),
     }
 }

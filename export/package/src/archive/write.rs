@@ -7,7 +7,6 @@ use std::{
 
 use super::{
     contents::Contents,
-    part::check_room,
     progress::Meter,
     stream::{Checked, PIECE, unwrap},
 };
@@ -26,7 +25,7 @@ impl ArchiveFile {
     pub(super) fn create(path: &Path, contents: &Contents) -> Result<Self> {
         let frames = FRAME_BYTES * (contents.wanted.len() as u64 + 2);
         let bytes = contents.total_bytes().saturating_add(contents.text.len() as u64 + frames);
-        check_room(files::parent(path), bytes)?;
+        files::check_room(files::parent(path), bytes)?;
         let mut builder = tar::Builder::new(NewFile::create(path)?);
         let header = header(MANIFEST, contents.text.len() as u64)?;
         builder

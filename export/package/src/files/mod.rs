@@ -3,14 +3,16 @@
 //! Reading is bounded and takes regular files only: [`read_bounded`], [`read_text`],
 //! [`open_bounded`]. Writing goes to a temporary neighbour that takes its name when it is complete,
 //! so that a reader sees the old file or folder or the new one and never a half: [`write()`],
-//! [`NewFile`], [`NewFolder`].
+//! [`NewFile`], [`NewFolder`]. Whoever writes much asks for room first: [`check_room`].
 //!
 //! Temporary names follow one rule, `.NAME-pocketmuse-XXXXXX.part`. What a killed process leaves is
 //! told by that name, and a folder by a marker inside, too; [`sweep`] removes it when it is old.
 
+mod found;
 mod new_file;
 mod new_folder;
 mod read;
+mod room;
 mod sweep;
 mod temporary;
 
@@ -21,9 +23,11 @@ use std::{
 };
 
 pub use self::{
+    found::{broken_link, is_pointer, is_pointer_file, snapshot_of},
     new_file::{NewFile, WholeFile, check_writable, write},
     new_folder::NewFolder,
     read::{open, open_bounded, read_bounded, read_stream, read_text},
+    room::{available_bytes, check_room},
     sweep::sweep,
     temporary::{TemporaryFolder, is_temporary},
 };

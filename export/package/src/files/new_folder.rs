@@ -90,7 +90,7 @@ impl NewFolder {
                     let kept = self.temporary.keep().join(OLD);
                     let detail = format!("{error}: what was there is now {}", kept.display());
                     return Err(Error::new(
-                        ErrorKind::Io,
+                        error.kind().into(),
                         self.target.display().to_string(),
                         detail,
                     )

@@ -107,9 +107,7 @@ pub fn read_stream(
 ) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = stream.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|error: io::Error| {
-        Error::new(ErrorKind::Io, at, error.to_string()).with_source(error)
-    })?;
+    read.map_err(|error: io::Error| Error::io(at, error))?;
     if bytes.len() as u64 > most_bytes {
         return Err(Error::new(wrong, at, unexpected(most_bytes, "more")));
     }
@@ -165,7 +163,7 @@ mod tests {
         assert_eq!(error(&path, 2), "expected a file of at most 2 bytes, found 3 bytes");
         assert_eq!(error(root.path(), 2), "expected a file of at most 2 bytes, found a folder");
         let missing = read_bounded(&root.path().join("b"), 2, ErrorKind::BadInput);
-        assert_eq!(missing.expect_err("missing").kind(), ErrorKind::Io);
+        assert_eq!(missing.expect_err("missing").kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn unwritable(folder: &Path, error: std::io::Error) -> Error {
     } else {
         "expected a folder, found none".to_owned()
     };
-    Error::new(ErrorKind::Io, folder.display().to_string(), detail).with_source(error)
+    Error::new(error.kind().into(), folder.display().to_string(), detail).with_source(error)
 }
 
 /// A temporary folder beside `path`. Dropped, it is removed.

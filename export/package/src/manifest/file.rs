@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, ErrorKind, Result};
+use crate::{Digest, Error, ErrorKind, OnRead, Result, files};
 
 /// A file of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,23 +44,31 @@ impl FileEntry {
     /// `PackageDamaged` if it is missing, no file or of another size.
     pub fn check_size(&self, root: &Path) -> Result<()> {
         let file = self.locate(root);
-        let damaged =
-            |detail| Error::new(ErrorKind::PackageDamaged, file.display().to_string(), detail);
+        let damaged = |found: String| {
+            let detail = format!("expected a file of {} bytes, found {found}", self.bytes);
+            Err(Error::new(ErrorKind::PackageDamaged, file.display().to_string(), detail))
+        };
         let metadata = match fs::metadata(&file) {
             Ok(metadata) => metadata,
             Err(error) => {
-                return Err(damaged(format!(
-                    "expected a file of {} bytes, found: {error}",
-                    self.bytes
-                )));
+                return damaged(match files::broken_link(&file) {
+                    Some(target) => format!(
+                        "a link to {}, which is not there: fetch the package again",
+                        target.display()
+                    ),
+                    None => format!("none: {error}"),
+                });
             }
         };
-        if !metadata.is_file() || metadata.len() != self.bytes {
-            return Err(damaged(format!(
-                "expected a file of {} bytes, found {} bytes",
-                self.bytes,
-                metadata.len()
-            )));
+        if !metadata.is_file() {
+            return damaged("no file".to_owned());
+        }
+        if metadata.len() != self.bytes {
+            return damaged(if files::is_pointer_file(&file) {
+                "a pointer of Git LFS: run git lfs pull in the repository".to_owned()
+            } else {
+                format!("{} bytes", metadata.len())
+            });
         }
         Ok(())
     }
@@ -71,8 +79,18 @@ impl FileEntry {
     ///
     /// `PackageDamaged` if the file is missing or not the one that was exported.
     pub fn check(&self, root: &Path) -> Result<()> {
+        self.check_in_pieces(root, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::check`]; `on_read` is told of the bytes of every piece that was read, 1 MiB at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::check`], and what `on_read` stops with.
+    pub fn check_in_pieces(&self, root: &Path, on_read: OnRead<'_>) -> Result<()> {
         self.check_size(root)?;
-        let found = Digest::of_file(&self.locate(root))?;
+        let found = Digest::of_file_in_pieces(&self.locate(root), on_read)?;
         if found != self.sha256 {
             let detail =
                 format!("expected SHA-256 {}, found {found}: the file was changed", self.sha256);
@@ -104,5 +122,43 @@ mod tests {
         );
         fs::remove_file(root.join("a")).expect("removed");
         assert_eq!(entry.check_size(root).expect_err("gone").kind(), ErrorKind::PackageDamaged);
+    }
+    #[test]
+    fn what_lies_in_a_files_place_is_named() {
+        type Place = fn(&Path);
+        let cases: [(&str, Place); 4] = [
+            ("found none: ", |path| fs::remove_file(path).expect("removed")),
+            ("found a pointer of Git LFS: run git lfs pull in the repository", |path| {
+                let text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n";
+                fs::write(path, text).expect("written");
+            }),
+            ("found no file", |path| {
+                fs::remove_file(path).and_then(|()| fs::create_dir(path)).expect("made");
+            }),
+            ("found 4 bytes", |path| fs::write(path, "abcd").expect("written")),
+        ];
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let place = |put: &dyn Fn(&Path)| {
+            let _ = fs::remove_dir(&path);
+            fs::write(&path, "abc").expect("written");
+            let entry = FileEntry::describe(folder.path(), "a").expect("described");
+            put(&path);
+            let error = entry.check_size(folder.path()).expect_err("something else");
+            assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+            error.to_string()
+        };
+        for (expected, put) in cases {
+            let error = place(&put);
+            assert!(error.contains(&format!("expected a file of 3 bytes, {expected}")), "{error}");
+        }
+        #[cfg(unix)]
+        {
+            let error = place(&|path| {
+                fs::remove_file(path).expect("removed");
+                std::os::unix::fs::symlink("../blobs/gone", path).expect("a link");
+            });
+            assert!(error.contains("found a link to ../blobs/gone, which is not there"), "{error}");
+        }
     }
 }

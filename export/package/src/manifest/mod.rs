@@ -175,13 +175,13 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if this package was exported without it.
+    /// `Unsupported` if this package was exported without it.
     pub fn flavour(&self, flavour: Flavour) -> Result<&FlavourEntry> {
         self.flavours.get(&flavour).ok_or_else(|| {
             let found: Vec<_> = self.flavours.keys().map(|flavour| flavour.name()).collect();
             let detail =
                 format!("expected one of this package ({}), found {flavour}", found.join(", "));
-            Error::new(ErrorKind::BadRequest, "flavour", detail)
+            Error::new(ErrorKind::Unsupported, "flavour", detail)
         })
     }
 

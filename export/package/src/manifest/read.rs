@@ -25,15 +25,22 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read; `PackageDamaged` if it is not a manifest, contradicts itself or
-    /// is of a newer format; `BadRequest` if `root` is a checkpoint.
+    /// `NotFound`, `NotAllowed` or `Io` if it cannot be read; otherwise as for [`Self::parse`];
+    /// `BadRequest` if `root` is something else, which the error names: a checkpoint, an archive, a
+    /// part of a hub's cache.
     pub fn read(root: &Path) -> Result<Self> {
         let path = root.join(MANIFEST);
-        if root.join(CHECKPOINT).is_file() && !path.exists() {
-            let detail = "expected a package, found a checkpoint: make a package of it with export";
-            return Err(Error::new(ErrorKind::BadRequest, root.display().to_string(), detail));
+        if !path.exists()
+            && let Some(error) = no_package(root, &path)
+        {
+            return Err(error);
         }
         let text = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
+        if files::is_pointer(&text) {
+            let detail = "expected the file itself, found a pointer of Git LFS: run git lfs pull \
+                          in the repository";
+            return Err(damaged(path.display().to_string(), detail));
+        }
         Self::parse(&text).map_err(|error| error.within(path.display()))
     }
 
@@ -41,7 +48,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if it is not a manifest, contradicts itself or is of a newer format.
+    /// `PackageTooNew` if it is of a newer format; `PackageDamaged` if it is not a manifest or
+    /// contradicts itself.
     pub fn parse(text: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -52,15 +60,12 @@ impl Manifest {
         let UniqueKeys = serde_json::from_slice(text).map_err(json)?;
         let Versioned { format } = serde_json::from_slice(text).map_err(json)?;
         if !(1..=FORMAT_VERSION).contains(&format) {
-            let newer = if format > FORMAT_VERSION {
-                ": written by a newer PocketMuse, update this one"
-            } else {
-                ""
-            };
-            return Err(damaged(
-                "format",
-                format!("expected 1 to {FORMAT_VERSION}, found {format}{newer}"),
-            ));
+            let detail = format!("expected 1 to {FORMAT_VERSION}, found {format}");
+            if format == 0 {
+                return Err(damaged("format", detail));
+            }
+            let detail = format!("{detail}: written by a newer PocketMuse, update this one");
+            return Err(Error::new(ErrorKind::PackageTooNew, "format", detail));
         }
         let manifest: Self = serde_json::from_slice(text).map_err(json)?;
         manifest.validate()?;
@@ -94,6 +99,30 @@ impl Manifest {
         }
         self.files().try_for_each(check_path)
     }
+}
+
+/// What people hand in instead of a package: what it is, and what to do.
+fn no_package(root: &Path, manifest: &Path) -> Option<Error> {
+    for path in [root, manifest] {
+        if let Some(target) = files::broken_link(path) {
+            let target = target.display();
+            let detail = format!(
+                "expected a package, found a link to {target}, which is not there: fetch the \
+                 package again"
+            );
+            return Some(damaged(path.display().to_string(), detail));
+        }
+    }
+    let found = if root.join(CHECKPOINT).is_file() {
+        "a checkpoint: make a package of it with export".to_owned()
+    } else if root.is_file() {
+        "a file: make a folder of a package's archive with package".to_owned()
+    } else {
+        let snapshot = files::snapshot_of(root)?;
+        format!("a folder of a hub's cache: give {}", snapshot.display())
+    };
+    let detail = format!("expected a package, found {found}");
+    Some(Error::new(ErrorKind::BadRequest, root.display().to_string(), detail))
 }
 
 /// JSON in which no object has a key twice: two readers could see different values.
@@ -307,7 +336,9 @@ mod tests {
             change(&mut manifest);
             let error = Manifest::parse(manifest.to_json().as_bytes()).expect_err(expected);
             assert!(error.to_string().starts_with(expected), "expected {expected}, found {error}");
-            assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+            let is_newer = expected.contains("newer");
+            let kind = if is_newer { ErrorKind::PackageTooNew } else { ErrorKind::PackageDamaged };
+            assert_eq!(error.kind(), kind);
         }
     }
 
@@ -347,6 +378,45 @@ mod tests {
         let error =
             Manifest::parse(manifest.to_json().as_bytes()).expect_err("no bits").to_string();
         assert_eq!(error, "flavours.f32.step: linear_bits: expected 1 to 32, found 0");
+    }
+
+    #[test]
+    fn what_is_no_package_is_named() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        let repository = at("hub/models--made-up--tiny");
+        for snapshot in ["0123", "4567"] {
+            std::fs::create_dir_all(repository.join("snapshots").join(snapshot)).expect("made");
+        }
+        std::fs::create_dir(repository.join("refs")).expect("made");
+        std::fs::write(repository.join("refs/main"), "4567\n").expect("written");
+        std::fs::write(at("archive.pocketmuse"), "").expect("written");
+        std::fs::create_dir(at("empty")).expect("made");
+        std::fs::create_dir(at("pointer")).expect("made");
+        let pointer = "version https://git-lfs.github.com/spec/v1\n";
+        std::fs::write(at("pointer/manifest.json"), pointer).expect("written");
+        let snapshot = repository.join("snapshots/4567").display().to_string();
+        let cases = [
+            ("archive.pocketmuse", "found a file: make a folder of a package's archive"),
+            ("hub/models--made-up--tiny", &snapshot),
+            ("hub", &snapshot),
+            ("", &snapshot),
+            ("pointer", "found a pointer of Git LFS: run git lfs pull in the repository"),
+            ("empty", "manifest.json: "),
+            ("gone", "manifest.json: "),
+        ];
+        for (name, expected) in cases {
+            let error = Manifest::read(&at(name)).expect_err(name).to_string();
+            assert!(error.contains(expected), "{name}: expected {expected:?}, found {error}");
+        }
+        #[cfg(unix)]
+        for name in ["link", "empty/manifest.json"] {
+            std::os::unix::fs::symlink("gone", at(name)).expect("linked");
+            let root = at(name.split('/').next().expect("a name"));
+            let error = Manifest::read(&root).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+            assert!(error.to_string().contains("found a link to gone, which is not"), "{error}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) enum Precision {
 ///
 /// # Errors
 ///
-/// `Runtime` if ONNX Runtime refuses.
+/// `EngineFailed` if ONNX Runtime refuses.
 pub(super) fn linear_layer(
     package: &Package,
     [rows, inner, columns]: [usize; 3],

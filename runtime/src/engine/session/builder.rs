@@ -31,7 +31,9 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         .with_prepacking(weights == Weights::Packed)?
         // A pattern holds for one shape of all inputs, and the positions asked for change from run
         // to run.
-        .with_memory_pattern(false)?;
+        .with_memory_pattern(false)?
+        // Bytes that are checked as ONNX are read as ONNX, not as a format that they may be too.
+        .with_config_entry("session.load_model_format", "ONNX")?;
     let builder = match settings.sharing.dynamic_block_base {
         Some(base) => builder.with_dynamic_block_base(base.get().into())?,
         None => builder,

@@ -55,7 +55,7 @@ pub(super) fn signature(value: &ValueType) -> Option<(Dtype, &[i64])> {
 pub(super) fn spec_of(outlet: &Outlet) -> Result<TensorSpec> {
     let (dtype, extents) = signature(outlet.dtype()).ok_or_else(|| {
         let detail = format!("expected a tensor as output, found {}", outlet.dtype());
-        Error::new(ErrorKind::Runtime, outlet.name(), detail)
+        Error::new(ErrorKind::EngineFailed, outlet.name(), detail)
     })?;
     let dim = |(axis, &extent): (usize, &i64)| {
         usize::try_from(extent).map_or_else(|_| Dim::Named(format!("axis{axis}")), Dim::Fixed)

@@ -40,7 +40,7 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// `Runtime` if `data` does not fill `shape`.
+    /// `EngineFailed` if `data` does not fill `shape`.
     pub fn f32(name: &str, shape: &[usize], data: Vec<f32>) -> Result<Self> {
         let value =
             ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
@@ -57,7 +57,7 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// `Runtime` if it holds no f32.
+    /// `EngineFailed` if it holds no f32.
     pub fn as_f32(&self) -> Result<&[f32]> {
         Ok(self
             .value
@@ -70,7 +70,7 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// `Runtime` if it holds no i64.
+    /// `EngineFailed` if it holds no i64.
     pub fn as_i64(&self) -> Result<&[i64]> {
         Ok(self
             .value
@@ -83,12 +83,12 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// `Runtime` if it is another, or no f32.
+    /// `EngineFailed` if it is another, or no f32.
     pub fn shaped(&self, shape: &[usize]) -> Result<&[f32]> {
         let found = self.shape();
         if found != shape {
             let detail = format!("expected f32 {shape:?}, found {found:?}");
-            return Err(Error::new(ErrorKind::Runtime, self.at.as_str(), detail));
+            return Err(Error::new(ErrorKind::EngineFailed, self.at.as_str(), detail));
         }
         self.as_f32()
     }

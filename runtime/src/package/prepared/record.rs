@@ -12,6 +12,8 @@ use std::{
 use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
+use super::times::Times;
+
 /// A file that was changed less than this before it was read might be changed again without a new
 /// time: the coarsest clock of a file system ticks every two seconds. It is read again in the next
 /// process.
@@ -34,6 +36,9 @@ pub(super) struct Record {
     /// weights are others than the package's.
     #[serde(default)]
     pub(super) graphs: BTreeMap<String, Option<Digest>>,
+    /// What jobs took.
+    #[serde(default, skip_serializing_if = "Times::is_empty")]
+    pub(super) times: Times,
 }
 
 /// A file that passed its digest check.

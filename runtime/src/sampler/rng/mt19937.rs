@@ -206,6 +206,7 @@ mod tests {
         // e.astype('f4').astype('f8').sum()
         assert_eq!(numbers.iter().fold(0, |all, number| all ^ number.to_bits()), 0x787f_b380);
         let sum: f64 = numbers.iter().map(|number| f64::from(*number)).sum();
+        // Both sum in f64, in another order.
         assert!((sum - 99_936.578_563_726_74).abs() < 1e-6, "{sum}");
     }
 

@@ -172,6 +172,7 @@ mod tests {
         let numbers: Vec<_> =
             (0..100_000).map(|position| rng.uniform(Purpose::Token, 0, 0, position)).collect();
         let mean = numbers.iter().sum::<f64>() / 1e5;
+        // The seed is fixed, so neither tips: four standard errors of the mean and of a count.
         assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 1e5).sqrt(), "{mean}");
         for bin in 0..10 {
             let count = numbers.iter().filter(|number| (**number * 10.0) as usize == bin).count();

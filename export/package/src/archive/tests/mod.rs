@@ -12,15 +12,22 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Defaults, Digest, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, MANIFEST, MaskingSchedule,
-    Model, Stage, StageEntry, Tokenizer,
+    Model, Stage, StageEntry, Tokenizer, onnx, wire::Message,
 };
 
 const GO_ON: fn(Progress) -> ControlFlow<()> = |_| ControlFlow::Continue(());
 
-/// The contents of a file, told by its name; `large` ones take several pieces.
+/// The contents of a file, told by its name; `large` ones take several pieces. A graph is a model
+/// without operators.
 fn contents(path: &str) -> Vec<u8> {
     let length = if path.ends_with("step.data") { 700_000 } else { 40 * path.len() };
-    path.bytes().cycle().take(length).collect()
+    let bytes: Vec<u8> = path.bytes().cycle().take(length).collect();
+    if !path.ends_with(".onnx") {
+        return bytes;
+    }
+    let mut model = Message::default();
+    model.bytes(onnx::model::PRODUCER_NAME, &bytes);
+    model.into_bytes()
 }
 
 fn entry(path: &str) -> FileEntry {

@@ -137,3 +137,42 @@ fn room_is_checked_first() {
     assert!(error.to_string().contains(": expected room for 922337203"), "{error}");
     assert!(names(root.path()).is_empty());
 }
+
+/// Every size and digest is right: only the graph itself tells.
+#[test]
+fn a_graph_that_leads_out_of_the_package_is_not_imported() {
+    let mut operator = Message::default();
+    operator.text(onnx::node::DOMAIN, "org.example");
+    let (mut entry_of, mut constant) = (Message::default(), Message::default());
+    entry_of.text(onnx::entry::KEY, onnx::LOCATION).text(onnx::entry::VALUE, "../../secret");
+    constant.message(onnx::tensor::EXTERNAL_DATA, &entry_of);
+    for (field, inner, expected) in [
+        (onnx::graph::NODE, operator, "found \"org.example\""),
+        (onnx::graph::INITIALIZER, constant, "found \"../../secret\""),
+    ] {
+        let (mut graph, mut model) = (Message::default(), Message::default());
+        graph.message(field, &inner);
+        model.message(onnx::model::GRAPH, &graph);
+        let bytes = model.into_bytes();
+        let mut hostile = both();
+        let stages = &mut hostile.flavours.get_mut(&Flavour::F32).expect("there").stages;
+        let stage = stages.get_mut(&Stage::Encoder).expect("there");
+        (stage.graph.bytes, stage.graph.sha256) = (bytes.len() as u64, Digest::of(&bytes));
+        let path = stage.graph.path.clone();
+        let text = hostile.to_json();
+        let files = hostile.files().map(|file| {
+            let bytes = if file.path == path { bytes.clone() } else { contents(&file.path) };
+            (file.path.as_str(), bytes)
+        });
+        let files: Vec<_> = files.collect();
+        let manifest = std::iter::once((MANIFEST, text.as_bytes()));
+        let files = files.iter().map(|(name, bytes)| (*name, bytes.as_slice()));
+        let (root, target) = place();
+        let archive = archive_of(&manifest.chain(files).collect::<Vec<_>>());
+        let error = import_bytes(&archive, &target).expect_err(expected);
+        assert_eq!(error.kind(), ErrorKind::PackageDamaged);
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+        assert!(error.to_string().contains("encoder.onnx: "), "{error}");
+        assert!(names(root.path()).is_empty(), "{expected}: {:?}", names(root.path()));
+    }
+}

@@ -96,7 +96,7 @@ fn what_is_there_already_is_left_as_it_is() {
     let error = import_bytes(&other, &target).expect_err("another package");
     assert_eq!(error.kind(), ErrorKind::BadRequest);
     assert!(error.to_string().ends_with("found another package: remove it first"), "{error}");
-    fs::write(target.join("int8/step.onnx"), contents("int8/step_onnx")).expect("written");
+    fs::write(target.join("int8/step.onnx"), contents("int8/stop.onnx")).expect("written");
     let error = import_bytes(&whole, &target).expect_err("damaged");
     assert_eq!(error.kind(), ErrorKind::BadRequest);
     assert!(error.to_string().contains("step.onnx: expected SHA-256"), "{error}");

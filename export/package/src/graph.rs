@@ -1,0 +1,371 @@
+//! What a graph of a package may hold, checked before ONNX Runtime sees it: constants that lie in
+//! the graph itself or in the stage's own weights file, and operators that a runtime without
+//! plug-ins has. Knows where ONNX keeps constants and operators, not what they compute.
+//!
+//! Versions of ONNX Runtime differ in what they read: some follow a constant's file out of the
+//! package, and all read files that the manifest does not list, so that its digest does not cover
+//! them.
+
+use std::{borrow::Cow, path::Path};
+
+use crate::{
+    Error, ErrorKind, Result, StageEntry, files,
+    onnx::{
+        self, attribute, data_location, function, graph, model, node, sparse, tensor, training,
+    },
+    wire::{self, Field},
+};
+
+/// A larger graph is refused before it is read: weights lie in a file of their own.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// Graphs inside each other, at most.
+const MAX_DEPTH: usize = 16;
+
+/// Characters of a name that an error repeats.
+const SHOWN_CHARACTERS: usize = 80;
+
+/// Who wrote a graph, which decides what operators it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// An exporter: operators of ONNX and of ONNX Runtime.
+    Exporter,
+    /// ONNX Runtime, when it optimised a graph for this machine: its layouts of convolutions too.
+    OnnxRuntime,
+}
+
+impl Writer {
+    /// The domains of the operators. ONNX's own has two names.
+    fn domains(self) -> &'static [&'static str] {
+        const ALL: [&str; 5] =
+            ["", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"];
+        match self {
+            Self::Exporter => &ALL[..3],
+            Self::OnnxRuntime => &ALL,
+        }
+    }
+}
+
+/// The file of a stage's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights<'a> {
+    /// Its path from the graph's folder, parts separated by `/`.
+    pub name: &'a str,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Checks the graph of a stage, the bytes of an ONNX model. `weights` is the one file that its
+/// constants may lie in.
+///
+/// # Errors
+///
+/// `PackageDamaged` if it is no model, if a constant lies in another file, or beyond the end of
+/// this one, or is of another size than its shape says, if an operator is of a domain that a
+/// package cannot have, or if graphs are nested too deeply.
+///
+/// # Example
+///
+/// ```
+/// use pocketmuse_package::{graph::{Writer, check}, onnx, wire::Message};
+///
+/// let [mut node, mut graph, mut model] = [(); 3].map(|()| Message::default());
+/// node.text(onnx::node::OP_TYPE, "Run").text(onnx::node::DOMAIN, "org.example");
+/// graph.message(onnx::graph::NODE, &node);
+/// model.message(onnx::model::GRAPH, &graph);
+/// let error = check(&model.into_bytes(), None, Writer::Exporter).expect_err("another domain");
+/// assert!(error.to_string().starts_with("operator \"Run\": expected one of the domains"));
+/// ```
+pub fn check(model: &[u8], weights: Option<Weights<'_>>, writer: Writer) -> Result<()> {
+    let mut check = Check { weights, domains: writer.domains(), fault: None };
+    match (check.model(model), check.fault) {
+        (_, Some(fault)) => Err(fault),
+        (Some(()), None) => Ok(()),
+        (None, None) => Err(damaged("", "expected an ONNX graph, found something else")),
+    }
+}
+
+impl StageEntry {
+    /// Checks the graph's file in the package at `root`: see [`check`]. Its contents may differ
+    /// from what was exported: that is [`FileEntry::check`](crate::FileEntry::check)'s to say.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`]; `Io` if the file cannot be read. A file that was changed says so.
+    pub fn check_graph(&self, root: &Path) -> Result<()> {
+        let path = self.graph.locate(root);
+        let model = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
+        self.check_model(&model, Writer::Exporter).map_err(|fault| {
+            let changed = self.graph.check(root).err();
+            changed.unwrap_or_else(|| fault.within(path.display()))
+        })
+    }
+
+    /// Checks a graph of this stage that is in memory: see [`check`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`].
+    pub fn check_model(&self, model: &[u8], writer: Writer) -> Result<()> {
+        if self.graph.path.to_ascii_lowercase().ends_with(".ort") {
+            return Err(damaged("", "expected an ONNX graph, found the name of another format"));
+        }
+        let weights = self.weights.as_ref().map(|weights| {
+            let folder = self.graph.path.rfind('/').map_or(0, |slash| slash + 1);
+            let name = weights.path.strip_prefix(&self.graph.path[..folder]);
+            name.map(|name| Weights { name, bytes: weights.bytes }).ok_or_else(|| {
+                let detail = format!("expected weights beside {:?}", self.graph.path);
+                damaged(shown(weights.path.as_bytes()), detail)
+            })
+        });
+        check(model, weights.transpose()?, writer)
+    }
+}
+
+/// A walk through a model. Its steps return `None` to stop: at a fault, or at bytes that are no
+/// message.
+struct Check<'a> {
+    weights: Option<Weights<'a>>,
+    domains: &'static [&'static str],
+    fault: Option<Error>,
+}
+
+impl Check<'_> {
+    fn model(&mut self, bytes: &[u8]) -> Option<()> {
+        wire::for_each(bytes, |number, field| match (number, field) {
+            (model::GRAPH, Field::Bytes(inner)) => self.graph(inner, MAX_DEPTH),
+            (model::TRAINING, Field::Bytes(inner)) => {
+                wire::for_each(inner, |number, field| match (number, field) {
+                    (training::INITIALIZATION | training::ALGORITHM, Field::Bytes(inner)) => {
+                        self.graph(inner, MAX_DEPTH)
+                    }
+                    _ => Some(()),
+                })
+            }
+            (model::FUNCTION, Field::Bytes(inner)) => {
+                wire::for_each(inner, |number, field| match (number, field) {
+                    (function::NODE, Field::Bytes(inner)) => self.node(inner, MAX_DEPTH),
+                    (function::ATTRIBUTE, Field::Bytes(inner)) => self.attribute(inner, MAX_DEPTH),
+                    _ => Some(()),
+                })
+            }
+            _ => Some(()),
+        })
+    }
+
+    fn graph(&mut self, bytes: &[u8], depth: usize) -> Option<()> {
+        let Some(depth) = depth.checked_sub(1) else {
+            let detail = format!("expected at most {MAX_DEPTH} graphs inside each other");
+            return self.refuse(damaged("", detail));
+        };
+        wire::for_each(bytes, |number, field| match (number, field) {
+            (graph::NODE, Field::Bytes(inner)) => self.node(inner, depth),
+            (graph::INITIALIZER, Field::Bytes(inner)) => self.initializer(inner),
+            (graph::SPARSE_INITIALIZER, Field::Bytes(inner)) => self.sparse(inner),
+            _ => Some(()),
+        })
+    }
+
+    fn node(&mut self, bytes: &[u8], depth: usize) -> Option<()> {
+        let (mut op, mut foreign) = (&b""[..], None);
+        wire::for_each(bytes, |number, field| match (number, field) {
+            (node::OP_TYPE, Field::Bytes(name)) => {
+                op = name;
+                Some(())
+            }
+            (node::DOMAIN, Field::Bytes(domain)) => {
+                if !self.domains.iter().any(|known| known.as_bytes() == domain) {
+                    foreign = Some(domain);
+                }
+                Some(())
+            }
+            (node::ATTRIBUTE, Field::Bytes(inner)) => self.attribute(inner, depth),
+            _ => Some(()),
+        })?;
+        let Some(domain) = foreign else { return Some(()) };
+        let known: Vec<_> = self.domains.iter().filter(|name| !name.is_empty()).copied().collect();
+        let (known, found) = (known.join(", "), shown(domain));
+        let detail = format!("expected one of the domains {known}, found {found}");
+        self.refuse(damaged(format!("operator {}", shown(op)), detail))
+    }
+
+    fn attribute(&mut self, bytes: &[u8], depth: usize) -> Option<()> {
+        wire::for_each(bytes, |number, field| match (number, field) {
+            (attribute::G | attribute::GRAPHS, Field::Bytes(inner)) => self.graph(inner, depth),
+            (attribute::T | attribute::TENSORS, Field::Bytes(inner)) => self.inside(inner),
+            (attribute::SPARSE_TENSOR | attribute::SPARSE_TENSORS, Field::Bytes(inner)) => {
+                self.sparse(inner)
+            }
+            _ => Some(()),
+        })
+    }
+
+    fn sparse(&mut self, bytes: &[u8]) -> Option<()> {
+        wire::for_each(bytes, |number, field| match (number, field) {
+            (sparse::VALUES | sparse::INDICES, Field::Bytes(inner)) => self.inside(inner),
+            _ => Some(()),
+        })
+    }
+
+    /// A constant whose values must be in the graph itself: any but an initializer. Protobuf merges
+    /// those that come in pieces, and no piece may lead out.
+    fn inside(&mut self, bytes: &[u8]) -> Option<()> {
+        let constant = Constant::of(bytes)?;
+        if !constant.is_outside {
+            return Some(());
+        }
+        let detail = "expected its values inside the graph, found a file named";
+        self.refuse(damaged(constant.place(), detail))
+    }
+
+    fn initializer(&mut self, bytes: &[u8]) -> Option<()> {
+        let constant = Constant::of(bytes)?;
+        if !constant.is_outside {
+            return Some(());
+        }
+        match constant.fault(self.weights) {
+            Some(detail) => self.refuse(damaged(constant.place(), detail)),
+            None => Some(()),
+        }
+    }
+
+    fn refuse(&mut self, fault: Error) -> Option<()> {
+        self.fault = Some(fault);
+        None
+    }
+}
+
+/// A constant, as far as it says where its values are.
+#[derive(Default)]
+struct Constant<'a> {
+    name: &'a [u8],
+    dims: Vec<u64>,
+    element: u64,
+    /// Whether anything says that the values are in a file.
+    is_outside: bool,
+    /// Key and value, in their order.
+    entries: Vec<[&'a [u8]; 2]>,
+}
+
+impl<'a> Constant<'a> {
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let mut found = Self::default();
+        wire::for_each(bytes, |number, field| {
+            match (number, field) {
+                (tensor::NAME, Field::Bytes(name)) => found.name = name,
+                (tensor::DIMS, extents) => wire::numbers(extents, &mut found.dims)?,
+                (tensor::DATA_TYPE, Field::Number(element)) => found.element = element,
+                (tensor::EXTERNAL_DATA, Field::Bytes(entry)) => {
+                    found.is_outside = true;
+                    found.entries.push(entry_of(entry)?);
+                }
+                (tensor::DATA_LOCATION, Field::Number(place)) => {
+                    found.is_outside |= place == data_location::EXTERNAL;
+                }
+                _ => {}
+            }
+            Some(())
+        })?;
+        Some(found)
+    }
+
+    fn place(&self) -> String {
+        format!("constant {}", shown(self.name))
+    }
+
+    /// What is wrong with where the values are.
+    fn fault(&self, weights: Option<Weights<'_>>) -> Option<String> {
+        let (mut location, mut offset, mut length) = (None, 0, None);
+        for [key, value] in &self.entries {
+            match std::str::from_utf8(key).unwrap_or_default() {
+                onnx::LOCATION => {
+                    let expected = weights.map(|weights| weights.name);
+                    if expected.is_none_or(|name| name.as_bytes() != *value) {
+                        let expected =
+                            expected.map_or(Cow::Borrowed("no file of values"), |name| {
+                                Cow::Owned(format!(
+                                    "its values in {name:?}, which the manifest lists"
+                                ))
+                            });
+                        return Some(format!("expected {expected}, found {}", shown(value)));
+                    }
+                    location = Some(());
+                }
+                onnx::OFFSET | onnx::LENGTH => {
+                    let Some(number) = number(value) else {
+                        let (key, value) = (shown(key), shown(value));
+                        return Some(format!("expected a number of bytes as {key}, found {value}"));
+                    };
+                    if *key == onnx::OFFSET.as_bytes() {
+                        offset = number;
+                    } else {
+                        length = Some(number);
+                    }
+                }
+                onnx::CHECKSUM => {}
+                _ => {
+                    let key = shown(key);
+                    return Some(format!("expected location, offset and length, found {key}"));
+                }
+            }
+        }
+        let (Some(()), Some(weights)) = (location, weights) else {
+            return Some("expected the name of the file of its values, found none".to_owned());
+        };
+        let Some(bytes) = self.bytes() else {
+            let (element, dims) = (self.element, &self.dims);
+            return Some(format!("expected a size, found elements of type {element}, {dims:?}"));
+        };
+        // A length of 0 counts as none.
+        if let Some(length) = length.filter(|length| *length != 0 && *length != bytes) {
+            return Some(format!("expected {bytes} bytes, as its shape says, found {length}"));
+        }
+        if offset.checked_add(bytes).is_none_or(|end| end > weights.bytes) {
+            let Weights { name, bytes: size } = weights;
+            return Some(format!(
+                "expected its {bytes} bytes within the {size} of {name:?}, found them at {offset}"
+            ));
+        }
+        None
+    }
+
+    /// The bytes of the values, as shape and type say.
+    fn bytes(&self) -> Option<u64> {
+        let count = self.dims.iter().copied().try_fold(1u64, u64::checked_mul)?;
+        Some(count.checked_mul(onnx::element_bits(self.element)?)?.div_ceil(8))
+    }
+}
+
+/// Key and value of an entry that says where a constant is.
+fn entry_of(entry: &[u8]) -> Option<[&[u8]; 2]> {
+    let mut found = [&b""[..]; 2];
+    wire::for_each(entry, |number, field| {
+        match (number, field) {
+            (onnx::entry::KEY, Field::Bytes(bytes)) => found[0] = bytes,
+            (onnx::entry::VALUE, Field::Bytes(bytes)) => found[1] = bytes,
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some(found)
+}
+
+/// A number of digits alone.
+fn number(text: &[u8]) -> Option<u64> {
+    let is_plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    is_plain.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
+/// A name as errors show it: quoted, escaped, bounded.
+fn shown(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(&name[..name.len().min(4 * SHOWN_CHARACTERS)]);
+    let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
+    format!("{shown:?}")
+}
+
+fn damaged(at: impl Into<String>, detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::PackageDamaged, at, detail)
+}
+
+#[cfg(test)]
+mod tests;
