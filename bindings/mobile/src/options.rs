@@ -50,6 +50,10 @@ pub struct Options {
     /// first process then hashes the package. None by default.
     #[uniffi(default = None)]
     pub prepared: Option<String>,
+    /// Whether memory is measured while a job runs, for who looks for what takes it: a thread then
+    /// samples it every 5 ms. Not by default.
+    #[uniffi(default = false)]
+    pub measure_memory: bool,
 }
 
 impl TryFrom<Sharing> for pocketmuse::Sharing {
@@ -71,7 +75,16 @@ impl TryFrom<Options> for pocketmuse::Options {
     type Error = PocketMuseError;
 
     fn try_from(options: Options) -> Result<Self, PocketMuseError> {
-        let Options { flavour, threads, sharing, library, memory, staged, prepared } = options;
+        let Options {
+            flavour,
+            threads,
+            sharing,
+            library,
+            memory,
+            staged,
+            prepared,
+            measure_memory,
+        } = options;
         let budget = memory.map(pocketmuse::Budget::Bytes);
         Ok(Self {
             flavour: flavour.map(Into::into),
@@ -81,6 +94,7 @@ impl TryFrom<Options> for pocketmuse::Options {
             memory: budget.unwrap_or_default(),
             staged,
             prepared: prepared.map(Into::into),
+            measure_memory,
         })
     }
 }

@@ -20,9 +20,10 @@ fn structure(file: &str, name: &str) -> ItemStruct {
 /// The fields of a struct: name and attributes.
 fn fields(structure: &ItemStruct) -> Vec<(String, Vec<Attribute>)> {
     let Fields::Named(fields) = &structure.fields else { panic!("expected named fields") };
-    let named = fields.named.iter().map(|field| {
-        (field.ident.as_ref().expect("a name").to_string(), field.attrs.clone())
-    });
+    let named = fields
+        .named
+        .iter()
+        .map(|field| (field.ident.as_ref().expect("a name").to_string(), field.attrs.clone()));
     named.collect()
 }
 
@@ -70,8 +71,10 @@ fn every_field_that_may_be_left_out_says_what_it_is_then() {
         ("source.rs", "Sides"),
         ("video.rs", "Video"),
     ] {
-        for (field, attributes) in fields(&structure(&format!("bindings/mobile/src/{file}"), name)) {
-            let is_optional = attributes.iter().any(|attribute| attribute.path().is_ident("uniffi"));
+        for (field, attributes) in fields(&structure(&format!("bindings/mobile/src/{file}"), name))
+        {
+            let is_optional =
+                attributes.iter().any(|attribute| attribute.path().is_ident("uniffi"));
             let comment = comment(&attributes);
             assert!(!comment.is_empty(), "{name}.{field}: expected a comment");
             if is_optional {
