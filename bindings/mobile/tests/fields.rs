@@ -75,7 +75,7 @@ fn every_field_that_may_be_left_out_says_what_it_is_then() {
         {
             let is_optional =
                 attributes.iter().any(|attribute| attribute.path().is_ident("uniffi"));
-            let comment = comment(&attributes);
+            let comment = comment(attributes);
             assert!(!comment.is_empty(), "{name}.{field}: expected a comment");
             if is_optional {
                 // The width says that it is as the height.
