@@ -55,7 +55,8 @@ const UNNAMED: &str = "the archive";
 /// `PackageDamaged` if the archive is cut, altered, in another order or holds anything else;
 /// `PackageTooNew` if it is of a newer format; `NoSpace` if the disk has too little room, which is
 /// checked first; `BadRequest` if something else is at `target`; `Unsupported` for a flavour that
-/// the archive lacks; `Cancelled`; `Io`. Nothing is at `target` then. Files that were whole stay beside it, for the next import; see [`discard`].
+/// the archive lacks; `Cancelled`; `Io`. Nothing is at `target` then. Files that were whole stay
+/// beside it, for the next import; see [`discard`].
 ///
 /// # Example
 ///
