@@ -7,7 +7,7 @@ set -euo pipefail
 
 targets=$(realpath "$1") seconds=$2 jobs=$3
 shift 3
-all=(configs graphs image_bytes job manifest merges prompt_weights request safetensors tokenizer)
+all=(archive configs graphs image_bytes job manifest merges prompt_weights request safetensors tokenizer)
 [ $# -gt 0 ] && all=("$@")
 
 logs=$(mktemp -d)
@@ -17,7 +17,7 @@ one() {
     local target=$3
     mkdir -p "corpus/$target" "artifacts/$target"
     "$1/$target" "corpus/$target" -max_total_time="$2" -dict="dictionaries/$target" \
-        -artifact_prefix="artifacts/$target/" -timeout=20 -rss_limit_mb=1024 -max_len=32768 \
+        -artifact_prefix="artifacts/$target/" -timeout=20 -rss_limit_mb=1024 -max_len=65536 \
         -print_final_stats=1 >"$4/$target" 2>&1 || echo "failed: $?" >>"$4/$target"
 }
 export -f one

@@ -14,12 +14,13 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use pocketmuse::{
-    Flavour, Request, Rng, RngKind, Temperature,
+    Flavour, Manifest, Request, Rng, RngKind, Temperature,
     job::{self, State},
 };
 use pocketmuse_export::{Measured, Options, export};
-use pocketmuse_fuzz::{BETWEEN, MANIFEST, checkpoint, scratch};
-use pocketmuse_package::Digest;
+use pocketmuse_fuzz::{BETWEEN, MANIFEST, checkpoint, scratch, write};
+use pocketmuse_package::{Digest, Subset, archive};
+use serde_json::Value;
 
 /// Images of at most so many bytes: small ones are gone through faster.
 const MOST_IMAGE: u64 = 24 << 10;
@@ -27,13 +28,12 @@ const MOST_IMAGE: u64 = 24 << 10;
 const MOST_GRAPH: usize = 16 << 10;
 const MOST_WORDS: usize = 400;
 
-fuzz_target!(
-    init: {
-        fill().expect("the corpus is written");
-        process::exit(0);
-    },
-    |_bytes: &[u8]| {}
-);
+fuzz_target!(init: fill_and_end(), |_bytes: &[u8]| {});
+
+fn fill_and_end() {
+    fill().expect("the corpus is written");
+    process::exit(0)
+}
 
 fn fill() -> io::Result<()> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
@@ -163,6 +163,7 @@ fn made(package: &Path) -> io::Result<()> {
     }
 
     add("manifest", "seed", &[MANIFEST])?;
+    small_archive()?;
     let options = Options { flavours: vec![Flavour::F32], ..Options::default() };
     let measured = |_: &Path| Ok(Measured::default());
     export(&checkpoint(), package, &options, measured, |_| ControlFlow::Continue(()))
@@ -176,6 +177,40 @@ fn made(package: &Path) -> io::Result<()> {
         add("graphs", &name_of(path, package), &[&graph, weights, &graph, weights])?;
     }
     Ok(())
+}
+
+/// An archive of a package all of whose files are three bytes long.
+fn small_archive() -> io::Result<()> {
+    let contents = b"abc";
+    let mut json: Value = serde_json::from_slice(MANIFEST)?;
+    shrink(&mut json, &Digest::of(contents).to_string());
+    let root = scratch().join("small");
+    fs::create_dir_all(&root)?;
+    fs::write(root.join("manifest.json"), serde_json::to_vec(&json)?)?;
+    let manifest = Manifest::read(&root).map_err(io::Error::other)?;
+    for file in manifest.files() {
+        write(&file.locate(&root), contents);
+    }
+    let archive = scratch().join("small.tar");
+    archive::copy(&root, &Subset::default(), &archive, |_| ControlFlow::Continue(()))
+        .map_err(io::Error::other)?;
+    add("archive", "small", &[&fs::read(&archive)?])
+}
+
+/// Lets each file that a manifest names have three bytes and this digest, and no stage taps.
+fn shrink(json: &mut Value, sha256: &str) {
+    match json {
+        Value::Object(fields) if fields.contains_key("sha256") => {
+            fields.insert("sha256".to_owned(), sha256.into());
+            fields.insert("bytes".to_owned(), 3.into());
+        }
+        Value::Object(fields) => {
+            fields.remove("taps");
+            fields.values_mut().for_each(|value| shrink(value, sha256));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| shrink(value, sha256)),
+        _ => {}
+    }
 }
 
 /// The words in quotes of a target's inputs, and what stands between parts.

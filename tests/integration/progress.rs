@@ -81,7 +81,7 @@ fn check(name: &str, told: &[Progress]) {
 fn jobs(pipeline: &Pipeline) -> Vec<(&'static str, Job)> {
     let image = RgbImage::from_fn(64, 64, |x, y| Rgb([(4 * x) as u8, (4 * y) as u8, 90]));
     let source = Source::new(image.clone());
-    let mask = Source::new(image.clone()).with_box([10, 20, 50, 60]).expect("inside");
+    let mask = Source::new(image.clone()).with_box([10, 20, 40, 36]).expect("inside");
     let moving = Video { frames: 4, motion: [16.0, 0.0], end: Some(image), ..Video::default() };
     let still = Video { frames: 3, motion: [0.0; 2], remask: 0.0, ..Video::default() };
     let job = |request: Request| pipeline.job(&request, Origin::Nothing);

@@ -177,6 +177,7 @@ mod not_utf8 {
                 ],
                 true,
             ),
+            (&[os("generate"), os("--from"), &image, os("-o=e.png")], true),
             (&[os("generate"), os("a"), steps, os("--job=job.json"), os("-o"), &image], false),
             (&[os("generate"), os("a"), steps, os("--job"), &job, os("-o=b.png")], true),
             (&[os("edit"), &image, os("a"), steps, os("--job=job.json"), os("-o=c.png")], false),
@@ -202,7 +203,6 @@ mod not_utf8 {
             ),
             (&[os("package"), &package, os("-o"), &archive], true),
             (&[os("package"), &archive, os("--json"), os("-o"), &part], true),
-            (&[os("generate"), os("--from"), &image, os("-o=e.png")], true),
             (
                 &[
                     os("edit"),

@@ -1,11 +1,13 @@
 //! What the tests of both languages compare with, made by the runtime itself on the same machine:
 //! `expected CASES FOLDER` writes a package, the images that cases hand in, those that should come
-//! out as RGBA bytes, and `FOLDER/expected.json`.
+//! out as RGBA bytes, and `FOLDER/expected.json`. `expected CASES FOLDER measure` times an image, as
+//! the tests do with the argument `child measure`.
 
 use std::{
     env, error, fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use image::{GrayImage, RgbImage};
@@ -22,13 +24,18 @@ type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(Into::into).collect();
-    let [cases, folder] = &arguments[..] else { return Err("usage: expected CASES FOLDER".into()) };
+    let [cases, folder, rest @ ..] = &arguments[..] else {
+        return Err("usage: expected CASES FOLDER [measure]".into());
+    };
     let cases: Value = serde_json::from_slice(&fs::read(cases)?)?;
     fs::create_dir_all(folder)?;
     let library = folder.join(pocketmuse::library::file_name());
     fs::copy(runtime::start(false)?.path(), &library)?;
     let package = bundled::package(folder, Flavour::Int8, |_| ControlFlow::Continue(()))?;
     let pipeline = Pipeline::open(&package)?;
+    if !rest.is_empty() {
+        return measure(&pipeline);
+    }
     faulty_packages(&package, folder)?;
     let mut images = Map::new();
     for case in cases["cases"].as_array().ok_or("expected a list of cases")? {
@@ -49,6 +56,21 @@ fn main() -> Result<()> {
     });
     fs::write(folder.join("expected.json"), serde_json::to_vec_pretty(&found)?)?;
     println!("{} images expected", images.len());
+    Ok(())
+}
+
+/// Prints the median time of an image, in milliseconds, once all is loaded.
+fn measure(pipeline: &Pipeline) -> Result<()> {
+    let request = Request { prompt: "a red lighthouse".to_owned(), ..Request::default() };
+    let mut times = Vec::new();
+    for _ in 0..13 {
+        let begin = Instant::now();
+        pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    times.drain(..2);
+    times.sort_by(f64::total_cmp);
+    println!("Rust: {:.1} ms at best, {:.1} ms in the middle", times[0], times[times.len() / 2]);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! A package that is open, and the jobs that run with it.
 
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 
-use pocketmuse::{Pipeline, Plan, library};
+use pocketmuse::{Pipeline, Plan};
 
 use crate::{
     error::{PocketMuseError, guard},
@@ -10,6 +10,7 @@ use crate::{
     listener::{Listener, Previews},
     logging,
     options::Options,
+    telemetry,
     work::Work,
 };
 
@@ -36,7 +37,7 @@ impl NativeGenerator {
     pub fn open(package: String, options: Options) -> Result<Arc<Self>, PocketMuseError> {
         guard(|| {
             logging::start();
-            disable_telemetry();
+            telemetry::switch_off();
             let pipeline = Arc::new(Pipeline::open_with(package, &options.try_into()?)?);
             let open = Open { pipeline, jobs: Vec::new() };
             Ok(Arc::new(Self { open: Mutex::new(Some(open)) }))
@@ -97,13 +98,4 @@ impl Drop for NativeGenerator {
             open.jobs.iter().for_each(|job| job.close());
         }
     }
-}
-
-/// Switches off ONNX Runtime's usage reports, once, before it is loaded.
-#[expect(unsafe_code, reason = "the environment is the only switch that comes early enough")]
-fn disable_telemetry() {
-    static DONE: Once = Once::new();
-    // SAFETY: the systems' own `setenv` may run beside `getenv` (bionic, Apple, glibc from 2.41);
-    // with an older glibc, which only tests use, nothing else changes the environment here.
-    DONE.call_once(|| unsafe { library::disable_telemetry() });
 }

@@ -9,11 +9,14 @@ use jni::{
     sys::{self, JNI_ERR, JNI_VERSION_1_6, jint},
 };
 
+use crate::telemetry;
+
 /// Local references that a callback may have; more are made room for.
 const REFERENCES: usize = 16;
 
 /// Called by Java when it loads the library: keeps the virtual machine.
 #[unsafe(no_mangle)]
+#[expect(unreachable_pub, reason = "Java is who reaches it")]
 #[expect(unsafe_code, reason = "Java finds this function by its name, and hands over a pointer")]
 pub extern "system" fn JNI_OnLoad(vm: *mut sys::JavaVM, _reserved: *mut c_void) -> jint {
     if vm.is_null() {
@@ -21,6 +24,7 @@ pub extern "system" fn JNI_OnLoad(vm: *mut sys::JavaVM, _reserved: *mut c_void) 
     }
     // SAFETY: Java calls this with the virtual machine that loads the library.
     unsafe { JavaVM::from_raw(vm) };
+    telemetry::switch_off();
     JNI_VERSION_1_6
 }
 

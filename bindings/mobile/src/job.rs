@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
+    time::Instant,
 };
 
 use image::RgbImage;
@@ -56,7 +57,8 @@ impl Job {
     }
 
     /// What is needed to go on after the last step that was finished, in another process, too:
-    /// `null` before the first. A few thousand bytes.
+    /// `null` before the first. A few thousand bytes, and of an edit 3 or 4 for each pixel besides.
+    /// They hold the prompt and the image.
     pub fn state(&self) -> Result<Option<Vec<u8>>, PocketMuseError> {
         guard(|| Ok(lock(&self.running.state).as_ref().map(State::to_bytes)))
     }
@@ -245,11 +247,12 @@ impl Watch for Teller<'_> {
     fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
         *lock(&self.running.state) = Some(self.pipeline.state(step));
         let Some(preview) = &self.preview else { return ControlFlow::Continue(()) };
+        let begin = Instant::now();
         let image = if self.is_small { preview.thumbnail(step, 0) } else { preview.image(step, 0) };
-        match image {
-            Some(image) => self.tell(|listener| listener.preview(Pixels::of(&image)?)),
-            None => ControlFlow::Continue(()),
-        }
+        let Some(image) = image else { return ControlFlow::Continue(()) };
+        let flow = self.tell(|listener| listener.preview(Pixels::of(&image)?));
+        log::trace!("a preview was drawn and taken in {} us", begin.elapsed().as_micros());
+        flow
     }
 
     fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {

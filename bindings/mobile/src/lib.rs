@@ -26,6 +26,8 @@ mod image;
 
 mod listener;
 
+mod telemetry;
+
 #[cfg(not(target_vendor = "apple"))]
 mod jni;
 
@@ -43,11 +45,11 @@ pub use self::{
     image::{GeneratedImage, ImageFormat},
     job::Job,
     kinds::{Flavour, GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable},
-    listener::{Listener, Outcome, Phase, Previews, Progress},
+    listener::{JobProgress, Listener, Outcome, Phase, Previews},
     logging::{LogLevel, LogSink, set_log_sink},
     options::{Options, Sharing},
     pixels::{Alpha, Pixels, decode_image},
-    request::{Point, Request},
+    request::{Corner, Request},
     source::{Area, Mask, Sides, Source},
     video::{Motion, Video},
     work::Work,

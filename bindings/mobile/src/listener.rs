@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{error::PocketMuseError, image::GeneratedImage, pixels::Pixels, request::Request};
 
+// Not `Progress`, which is a name of Apple's Foundation.
 /// How far a job is.
 #[derive(Clone, Copy, Debug, PartialEq, uniffi::Record)]
-pub struct Progress {
+pub struct JobProgress {
     /// What is done now.
     pub phase: Phase,
     /// The share of the work that is done, 0 to 1. It never falls; the last, of a job that comes to
@@ -76,7 +77,7 @@ impl From<pocketmuse::Phase> for Phase {
     }
 }
 
-impl From<&pocketmuse::Progress> for Progress {
+impl From<&pocketmuse::Progress> for JobProgress {
     fn from(progress: &pocketmuse::Progress) -> Self {
         let pocketmuse::Progress { phase, share, time_left } = *progress;
         let milliseconds = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -102,7 +103,7 @@ pub enum Previews {
 #[uniffi::export(foreign)]
 pub trait Listener: Send + Sync {
     /// Told how far the job is, often.
-    fn progress(&self, progress: Progress) -> Result<(), PocketMuseError>;
+    fn progress(&self, progress: JobProgress) -> Result<(), PocketMuseError>;
 
     /// Given what the first image would be if it were finished now, if previews are wanted and the
     /// package has them.

@@ -46,15 +46,14 @@ pub struct Options {
     /// let it stay: right for a process that makes one image. Not by default.
     #[uniffi(default = false)]
     pub staged: bool,
-    /// Whether the report says how much memory each stage took: then a thread samples it every
-    /// 5 ms, and on Android the peak that the system keeps of the process starts again with each
-    /// stage. Not by default.
-    #[uniffi(default = false)]
-    pub measure_memory: bool,
     /// Cache folder for what was checked and prepared of a package, created if missing: only the
     /// first process then hashes the package. None by default.
     #[uniffi(default = None)]
     pub prepared: Option<String>,
+    /// Whether memory is measured while a job runs, for who looks for what takes it: a thread then
+    /// samples it every 5 ms. Not by default.
+    #[uniffi(default = false)]
+    pub measure_memory: bool,
 }
 
 impl TryFrom<Sharing> for pocketmuse::Sharing {
@@ -83,8 +82,8 @@ impl TryFrom<Options> for pocketmuse::Options {
             library,
             memory,
             staged,
-            measure_memory,
             prepared,
+            measure_memory,
         } = options;
         let budget = memory.map(pocketmuse::Budget::Bytes);
         Ok(Self {
@@ -94,8 +93,8 @@ impl TryFrom<Options> for pocketmuse::Options {
             library: library.map(Into::into),
             memory: budget.unwrap_or_default(),
             staged,
-            measure_memory,
             prepared: prepared.map(Into::into),
+            measure_memory,
         })
     }
 }

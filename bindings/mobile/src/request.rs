@@ -2,9 +2,9 @@
 
 use crate::kinds::{GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable};
 
-/// A place in an image, in pixels from its left and its top.
+/// A corner in an image, in pixels from its left and its top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
-pub struct Point {
+pub struct Corner {
     /// Pixels from the left.
     pub left: u32,
     /// Pixels from the top.
@@ -57,7 +57,7 @@ pub struct Request {
     /// The corner in pixels that the model is told its image was cropped at. Left 0, top 0 by
     /// default.
     #[uniffi(default = None)]
-    pub crop_coordinates: Option<Point>,
+    pub crop_coordinates: Option<Corner>,
     /// Which tokens are chosen in a step. `Confidence` by default.
     #[uniffi(default = None)]
     pub sampler: Option<Sampler>,
@@ -128,7 +128,7 @@ impl From<Request> for pocketmuse::Request {
             seed,
             rng: rng.map(Into::into).unwrap_or_default(),
             aesthetic_score,
-            crop_coordinates: crop_coordinates.map_or([0; 2], |point| [point.left, point.top]),
+            crop_coordinates: crop_coordinates.map_or([0; 2], |corner| [corner.left, corner.top]),
             sampler: sampler.map(Into::into).unwrap_or_default(),
             guidance_schedule: guidance_schedule.map(Into::into).unwrap_or_default(),
             masking_schedule: masking_schedule.map(Into::into),
@@ -179,7 +179,7 @@ impl From<pocketmuse::Request> for Request {
             seed,
             rng: Some(rng.into()),
             aesthetic_score,
-            crop_coordinates: Some(Point { left, top }),
+            crop_coordinates: Some(Corner { left, top }),
             sampler: Some(sampler.into()),
             guidance_schedule: Some(guidance_schedule.into()),
             masking_schedule: masking_schedule.map(Into::into),

@@ -27,12 +27,10 @@ pub enum Work {
         video: Video,
     },
     /// Goes on after the step at which a state was taken: the images are those of a job that was
-    /// never stopped.
+    /// never stopped. Of a video the frame of that step and those after it are handed over.
     Resume {
         /// What `Job.state` returned.
         state: Vec<u8>,
-        /// Of an edit its source again.
-        source: Option<Source>,
     },
 }
 
@@ -47,10 +45,9 @@ impl Work {
             Self::Video { request, video } => {
                 pipeline.video_job(&request.into(), &video.try_into()?)?
             }
-            Self::Resume { state, source } => {
+            Self::Resume { state } => {
                 let state = State::from_bytes(&state)?;
-                let source = source.map(TryInto::try_into).transpose()?;
-                pipeline.job(&state.request, Origin::Saved(&state, source.as_ref()))?
+                pipeline.job(&state.request, Origin::Saved(&state, None))?
             }
         })
     }

@@ -18,12 +18,12 @@ fn structure(file: &str, name: &str) -> ItemStruct {
 }
 
 /// The fields of a struct: name and attributes.
-fn fields(structure: &ItemStruct) -> Vec<(String, Vec<Attribute>)> {
+fn fields(structure: &ItemStruct) -> Vec<(String, &[Attribute])> {
     let Fields::Named(fields) = &structure.fields else { panic!("expected named fields") };
     let named = fields
         .named
         .iter()
-        .map(|field| (field.ident.as_ref().expect("a name").to_string(), field.attrs.clone()));
+        .map(|field| (field.ident.as_ref().expect("a name").to_string(), &field.attrs[..]));
     named.collect()
 }
 
@@ -75,7 +75,7 @@ fn every_field_that_may_be_left_out_says_what_it_is_then() {
         {
             let is_optional =
                 attributes.iter().any(|attribute| attribute.path().is_ident("uniffi"));
-            let comment = comment(&attributes);
+            let comment = comment(attributes);
             assert!(!comment.is_empty(), "{name}.{field}: expected a comment");
             if is_optional {
                 // The width says that it is as the height.

@@ -4,7 +4,7 @@ public enum Event: Sendable {
     case started(Job)
 
     /// The job went on. Every one is delivered.
-    case progress(Progress)
+    case progress(JobProgress)
 
     /// What the first image would be if it were finished now. Who takes events slowly gets the
     /// newest and not those before it.

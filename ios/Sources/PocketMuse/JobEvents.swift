@@ -89,7 +89,7 @@ final class JobEvents: Listener, @unchecked Sendable {
         taker?.resume(returning: event)
     }
 
-    func progress(progress: Progress) throws {
+    func progress(progress: JobProgress) throws {
         send(.progress(progress))
     }
 

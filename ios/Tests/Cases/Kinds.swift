@@ -99,17 +99,17 @@ final class Ear: Listener {
     let outcome = Later<Outcome>()
     let threads = Shared<Set<UInt>>([])
     private let onPreview: @Sendable (Pixels) throws -> Void
-    private let onProgress: @Sendable (Progress) throws -> Void
+    private let onProgress: @Sendable (JobProgress) throws -> Void
 
     init(
         onPreview: @escaping @Sendable (Pixels) throws -> Void = { _ in },
-        onProgress: @escaping @Sendable (Progress) throws -> Void = { _ in }
+        onProgress: @escaping @Sendable (JobProgress) throws -> Void = { _ in }
     ) {
         self.onPreview = onPreview
         self.onProgress = onProgress
     }
 
-    func progress(progress: Progress) throws {
+    func progress(progress: JobProgress) throws {
         here()
         try onProgress(progress)
     }
@@ -156,7 +156,7 @@ func expectThrown(_ expected: PocketMuseError, _ run: () async throws -> Void) a
     try expect(expected, try await thrown(PocketMuseError.self, run))
 }
 
-extension Progress {
+extension JobProgress {
     var step: UInt32? {
         if case .step(let step, _) = phase { step } else { nil }
     }
@@ -193,7 +193,7 @@ extension Event {
 @Sendable private func progress(_ world: World, _ from: JSON) async throws {
     let generator = try world.generator()
     defer { try? generator.close() }
-    let seen = Shared<[Progress]>([])
+    let seen = Shared<[JobProgress]>([])
     let ear = Ear(onProgress: { progress in seen.change { $0.append(progress) } })
     _ = try generator.start(
         .generate(request: try world.request(from)), previews: .no, listener: ear)
@@ -381,7 +381,7 @@ private final class Lines: LogSink {
     let name = try from["package"] as? String ?? world.package.lastPathComponent
     let work: Work =
         switch from["work"] as? String {
-        case "resume": .resume(state: Data([1, 2, 3]), source: nil)
+        case "resume": .resume(state: Data([1, 2, 3]))
         case "edit": try world.work(from)
         default: .generate(request: try world.request(from))
         }
@@ -517,24 +517,36 @@ private func stateFile(_ world: World, _ name: String) -> URL {
     let generator = try world.generator()
     defer { try? generator.close() }
     let state = try Data(contentsOf: stateFile(world, name))
-    let finished = try await generator.run(.resume(state: state, source: nil))
-    try world.check(from, finished.images)
+    var frames = 0
+    for try await event in generator.events(.resume(state: state)) {
+        switch event {
+        case .frame(let frame, let image):
+            try world.check(from, frame, image)
+            frames += 1
+        case .finished(let finished): if frames == 0 { try world.check(from, finished.images) }
+        default: break
+        }
+    }
 }
 
 /// A job of its own process: writes its state after a step, and is killed while it runs.
 func child(_ world: World, _ arguments: [String]) async throws {
     let name = arguments[0]
+    if name == "measure" { return try await measure(world) }
     let from = try some(world.cases().first { $0["name"] as? String == name }, "a case")
     let after = try number(from, "after")
     let generator = try world.generator()
-    var job: Job?
+    var (job, steps, last): (Job?, UInt32, UInt32?) = (nil, 0, nil)
     for try await event in generator.events(try world.work(from)) {
         if case .started(let started) = event { job = started }
-        if case .step(after, _) = event.phase {
+        guard case .step(let step, _) = event.phase, step != last else { continue }
+        last = step
+        if steps == after {
             let state = try some(try job?.state(), "a state")
             try state.write(to: stateFile(world, name))
             kill(getpid(), SIGKILL)
         }
+        steps += 1
     }
 }
 
@@ -582,4 +594,19 @@ func child(_ world: World, _ arguments: [String]) async throws {
     try check(program.terminationStatus == 0 && said.contains("100 %"), "it ends well: \(said)")
     let png = try Data(contentsOf: folder.appendingPathComponent("storm.png"))
     try expect(128, decodeImage(bytes: png).width)
+}
+
+/// Prints the time of an image as the example `expected` does.
+private func measure(_ world: World) async throws {
+    let generator = try world.generator()
+    defer { try? generator.close() }
+    var times: [Double] = []
+    for _ in 0..<13 {
+        let begin = Date()
+        _ = try await generator.generate(Request(prompt: "a red lighthouse")).rgba()
+        times.append(1e3 * Date().timeIntervalSince(begin))
+    }
+    times = times.dropFirst(2).sorted()
+    let (best, middle) = (times[0], times[times.count / 2])
+    print(String(format: "Swift: %.1f ms at best, %.1f ms in the middle", best, middle))
 }

@@ -14,6 +14,7 @@ use ort::{
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::engine::{
+    address_space,
     library::{self, Place},
     stop,
 };
@@ -34,8 +35,8 @@ impl Runtime {
     /// # Errors
     ///
     /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
-    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
-    /// not start.
+    /// or if this process already uses another library than `explicit`; `NotEnoughMemory` if its
+    /// address space is limited to less than that takes; `EngineFailed` if it does not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -44,6 +45,7 @@ impl Runtime {
             Some(runtime) => runtime,
             None => {
                 library::disable_telemetry_if_alone();
+                address_space::check()?;
                 let started = Self::first_of(library::places(explicit))?;
                 RUNTIME.get_or_init(|| started)
             }

@@ -11,7 +11,7 @@ public sealed interface Event {
     /** The job went on. Every one is delivered. */
     public class Progress(
         /** How far the job is. */
-        public val progress: org.pocketmuse.Progress,
+        public val progress: JobProgress,
     ) : Event
 
     /**

@@ -31,7 +31,7 @@ internal class JobEvents : Listener {
         waiting.cancel()
     }
 
-    override fun progress(progress: Progress) {
+    override fun progress(progress: JobProgress) {
         send(Waiting.Whole(Event.Progress(progress)))
     }
 

@@ -24,13 +24,15 @@ internal class World(val table: File, val folder: File) {
 
     /** Checks that these are a case's images, byte for byte. */
     fun check(case: JSONObject, images: List<GeneratedImage>) {
-        val name = case.getString("name")
-        expect(expected.getJSONObject("images").getInt(name), images.size)
-        images.forEachIndexed { index, image ->
-            val bytes = File(folder, "$name.$index.expected").readBytes()
-            expect(bytes.size, 4 * image.width().toInt() * image.height().toInt())
-            check(bytes.contentEquals(image.rgba())) { "image $index differs from Rust's" }
-        }
+        expect(expected.getJSONObject("images").getInt(case.getString("name")), images.size)
+        images.forEachIndexed { index, image -> check(case, index, image) }
+    }
+
+    /** Checks that this is one of a case's images, byte for byte. */
+    fun check(case: JSONObject, index: Int, image: GeneratedImage) {
+        val bytes = File(folder, "${case.getString("name")}.$index.expected").readBytes()
+        expect(bytes.size, 4 * image.width().toInt() * image.height().toInt())
+        check(bytes.contentEquals(image.rgba())) { "image $index differs from Rust's" }
     }
 
     /** The request that stands in a case. */
@@ -113,7 +115,7 @@ private fun request(from: JSONObject): Request {
             "aesthetic_score" -> request.copy(aestheticScore = from.getFloat(key))
             "crop_coordinates" -> {
                 val (left, top) = from.getJSONArray(key).map { (it as Int).toUInt() }
-                request.copy(cropCoordinates = Point(left, top))
+                request.copy(cropCoordinates = Corner(left, top))
             }
             "sampler" -> request.copy(sampler = Sampler.valueOf(kind()))
             "guidance_schedule" ->

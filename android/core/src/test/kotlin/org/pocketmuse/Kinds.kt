@@ -46,7 +46,7 @@ internal fun World.generator(): Generator =
 /** A listener that does what it is given to do. */
 internal class Ear(
     private val onPreview: (Pixels) -> Unit = {},
-    private val onProgress: (Progress) -> Unit = {},
+    private val onProgress: (JobProgress) -> Unit = {},
 ) : Listener {
     /** How the job ended. */
     val outcome = CompletableDeferred<Outcome>()
@@ -54,7 +54,7 @@ internal class Ear(
     /** The threads that it was called on. */
     val threads: MutableSet<Thread> = mutableSetOf()
 
-    override fun progress(progress: Progress) = here { onProgress(progress) }
+    override fun progress(progress: JobProgress) = here { onProgress(progress) }
 
     override fun preview(image: Pixels) = here { onPreview(image) }
 
@@ -83,7 +83,7 @@ private suspend inline fun <reified E : Throwable> expectThrown(run: () -> Unit)
     throw IllegalStateException("expected ${E::class}, found no error")
 }
 
-private fun Progress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
+private fun JobProgress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
 
 private suspend fun open(world: World, case: JSONObject) {
     world.generator().use { generator -> check(generator.plan(Request()) > 1_000_000) }
@@ -105,7 +105,7 @@ private suspend fun pixels(world: World, case: JSONObject) {
 
 private suspend fun progress(world: World, case: JSONObject) {
     world.generator().use { generator ->
-        val seen = mutableListOf<Progress>()
+        val seen = mutableListOf<JobProgress>()
         val ear = Ear(onProgress = seen::add)
         generator.start(Work.Generate(world.request(case)), Previews.NO, ear)
         ear.images()
@@ -292,7 +292,7 @@ private suspend fun error(world: World, case: JSONObject) {
     )
     val folder = case.optString("package", File(world.packageFolder).name)
     val work = when (case.optString("work", "generate")) {
-        "resume" -> Work.Resume(byteArrayOf(1, 2, 3), null)
+        "resume" -> Work.Resume(byteArrayOf(1, 2, 3))
         "edit" -> world.work(case)
         else -> Work.Generate(world.request(case))
     }
@@ -414,7 +414,14 @@ private suspend fun resume(world: World, case: JSONObject) {
     val child = java("org.pocketmuse.CasesKt", arguments).inheritIO().start()
     expect(KILLED, child.waitFor())
     world.generator().use { generator ->
-        world.check(case, generator.run(Work.Resume(file.readBytes(), null)).images)
+        var frames = 0
+        generator.events(Work.Resume(file.readBytes())).collect { event ->
+            when (event) {
+                is Event.Frame -> world.check(case, event.frame, event.image).also { frames += 1 }
+                is Event.Finished -> if (frames == 0) world.check(case, event.images)
+                else -> {}
+            }
+        }
     }
 }
 
@@ -433,13 +440,17 @@ private const val KILLED = 137
 /** A job of its own process: writes its state after a step, and is killed while it runs. */
 internal suspend fun child(world: World, arguments: List<String>) {
     val name = arguments.single()
+    if (name == "measure") return measure(world)
     val case = world.cases().single { it.getString("name") == name }
-    val after = case.getInt("after").toUInt()
     world.generator().use { generator ->
         lateinit var job: Job
+        var (steps, last) = 0 to -1
         generator.events(world.work(case)).collect { event ->
             if (event is Event.Started) job = event.job
-            if ((event as? Event.Progress)?.progress?.isStep(after) == true) {
+            val step = ((event as? Event.Progress)?.progress?.phase as? Phase.Step)?.step?.toInt()
+            if (step == null || step == last) return@collect
+            last = step
+            if (steps++ == case.getInt("after")) {
                 File(world.folder, "$name.state").writeBytes(checkNotNull(job.state()))
                 Runtime.getRuntime().halt(KILLED) // nothing is closed, no hook runs
             }
@@ -484,5 +495,30 @@ private suspend fun readme(world: World, case: JSONObject) {
         expect(128u, decodeImage(File(folder, "storm.png").readBytes()).width)
     } finally {
         folder.deleteRecursively()
+    }
+}
+
+/** Prints the time of an image as the example `expected` does, and that of a preview. */
+private suspend fun measure(world: World) {
+    val microseconds = mutableListOf<Long>()
+    val sink = object : LogSink {
+        override fun log(level: LogLevel, target: String, line: String) {
+            val taken = Regex("a preview was drawn and taken in (\\d+) us").find(line) ?: return
+            microseconds.add(taken.groupValues[1].toLong())
+        }
+    }
+    world.generator().use { generator ->
+        val request = Request("a red lighthouse")
+        val times = List(13) {
+            val begin = System.nanoTime()
+            generator.generate(request).rgba()
+            (System.nanoTime() - begin) / 1e6
+        }.drop(2).sorted()
+        println("Kotlin: %.1f ms at best, %.1f ms in the middle".format(times[0], times[times.size / 2]))
+        setLogSink(sink, LogLevel.TRACE)
+        val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 12u)
+        generator.events(Work.Generate(large)).collect {}
+        microseconds.sort()
+        println("preview of 512 px: ${microseconds[microseconds.size / 2]} us in the middle")
     }
 }
