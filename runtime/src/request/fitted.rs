@@ -4,7 +4,7 @@
 use image::{GrayImage, RgbImage};
 use pocketmuse_package::Digest;
 
-use super::{extension::Extension, job::Job};
+use super::extension::Extension;
 
 /// A source brought to the size of a job's images: an image, what of it is repainted, and where it
 /// lies if pixels were added around it. A job that goes on needs nothing else of its source.
@@ -39,27 +39,6 @@ impl FittedSource {
             bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
         }
         Self { digest: Digest::of(&bytes), image, mask, extension: None, crop: None }
-    }
-
-    /// Whether it is the source of `job`, an edit whose images are cropped to `asked`, width and
-    /// height.
-    pub(super) fn suits(&self, job: &Job, asked: [u32; 2]) -> bool {
-        let size: [u32; 2] = self.image.dimensions().into();
-        let is_inside = |corner: [u32; 2]| {
-            let ends = [0, 1].map(|axis| corner[axis].checked_add(asked[axis]));
-            asked.iter().all(|side| *side > 0)
-                && ends.iter().zip(size).all(|(end, side)| end.is_some_and(|end| end <= side))
-        };
-        let has_size = |pixels: &GrayImage| pixels.dimensions() == self.image.dimensions();
-        self.crop.map_or(asked == size, is_inside)
-            && job.request.strength.is_some()
-            && self.extension.is_none_or(|extension| extension.size() == size)
-            && self.mask.as_ref().is_none_or(|mask| {
-                mask.tokens.len() == job.tokens_per_image()
-                    && mask.masked() > 0
-                    && mask.feather == job.pixels_per_token
-                    && mask.pixels.as_ref().is_none_or(has_size)
-            })
     }
 
     /// The bytes of memory that it takes.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use image::GrayImage;
 use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 
 use super::{
@@ -86,6 +87,27 @@ impl FittedSource {
         }
         [job.request.width, job.request.height] = asked.map(Some);
         Ok(Job { source: Some(self.clone()), held_bytes: self.held_bytes(), ..job })
+    }
+
+    /// Whether it is the source of `job`, an edit whose images are cropped to `asked`, width and
+    /// height.
+    fn suits(&self, job: &Job, asked: [u32; 2]) -> bool {
+        let size: [u32; 2] = self.image.dimensions().into();
+        let is_inside = |corner: [u32; 2]| {
+            let ends = [0, 1].map(|axis| corner[axis].checked_add(asked[axis]));
+            asked.iter().all(|side| *side > 0)
+                && ends.iter().zip(size).all(|(end, side)| end.is_some_and(|end| end <= side))
+        };
+        let has_size = |pixels: &GrayImage| pixels.dimensions() == self.image.dimensions();
+        self.crop.map_or(asked == size, is_inside)
+            && job.request.strength.is_some()
+            && self.extension.is_none_or(|extension| extension.size() == size)
+            && self.mask.as_ref().is_none_or(|mask| {
+                mask.tokens.len() == job.tokens_per_image()
+                    && mask.masked() > 0
+                    && mask.feather == job.pixels_per_token
+                    && mask.pixels.as_ref().is_none_or(has_size)
+            })
     }
 }
 
