@@ -7,8 +7,9 @@
 //! same_tokens compare PACKAGE FILE SHARE [THREADS]
 //! ```
 //!
-//! Fails if a step draws fewer than `SHARE` (0 to 1) of its tokens alike. With a share of 1 it is
-//! shown nothing but its own tokens in effect, and the pixels may differ by one at most.
+//! Fails if fewer than `SHARE` (0 to 1) of an image's tokens are the same after a step that was shown
+//! the same tokens, masked or not. With a share of 1 all that were drawn must be the same too, those
+//! that were masked again included, and the pixels of the end may differ by one at most.
 
 use std::{env, error::Error, ops::ControlFlow, path::Path};
 
@@ -90,19 +91,23 @@ fn write(pipeline: &Pipeline) -> Result<Reference> {
 }
 
 fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<()> {
+    let afters = reference.steps.iter().skip(1).map(|next| &next.before).chain([&reference.end]);
     let mut least = f32::INFINITY;
-    for (at, Drawn { before, guess }) in reference.steps.iter().enumerate() {
-        let mut found = Vec::new();
+    for (at, (Drawn { before, guess }, after)) in reference.steps.iter().zip(afters).enumerate() {
+        let mut found = None;
         let stopped = pipeline.resume(before, None, |step| {
-            found = step.guess.to_vec();
+            found = Some((step.tokens.to_vec(), step.guess.to_vec()));
             ControlFlow::Break(())
         });
-        if found.is_empty() {
-            stopped?; // it failed before it drew anything
-        }
-        let (same, all) = alike(before, guess, &found);
-        println!("step {} of {}: {same} of {all} tokens", at + 1, reference.steps.len());
-        least = least.min(same as f32 / all as f32);
+        let Some((tokens, draws)) = found else {
+            stopped?;
+            return Err("expected a step, found none".into());
+        };
+        let is_new: Vec<_> = before.tokens.iter().map(Option::is_none).collect();
+        let drawn = share(guess, &draws, &is_new);
+        let kept = share(&after.tokens, &tokens, &vec![true; tokens.len()]);
+        println!("step {}: {kept:.4} of all tokens, {drawn:.4} of those drawn", at + 1);
+        least = least.min(if expected < 1.0 { kept } else { kept.min(drawn) });
     }
     if least < expected {
         return Err(format!("expected {expected} of a step's tokens, found {least}").into());
@@ -120,9 +125,9 @@ fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<
     Ok(())
 }
 
-/// How many of the tokens that were drawn are the same, and how many were drawn.
-fn alike(before: &State, guess: &[Option<u32>], found: &[Option<u32>]) -> (usize, usize) {
-    let drawn =
-        || before.tokens.iter().zip(guess.iter().zip(found)).filter(|(old, _)| old.is_none());
-    (drawn().filter(|(_, (guess, found))| guess == found).count(), drawn().count())
+/// The share, 0 to 1, of the tokens that count at which two are the same.
+fn share(expected: &[Option<u32>], found: &[Option<u32>], counts: &[bool]) -> f32 {
+    let pairs = || expected.iter().zip(found).zip(counts).filter(|(_, counts)| **counts);
+    pairs().filter(|((expected, found), _)| expected == found).count() as f32
+        / pairs().count() as f32
 }
