@@ -7,11 +7,12 @@
 //! same_tokens compare PACKAGE FILE SHARE [THREADS]
 //! ```
 //!
-//! Fails if fewer than `SHARE` (0 to 1) of an image's tokens are the same after a step that was shown
-//! the same tokens, masked or not. With a share of 1 all that were drawn must be the same too, those
-//! that were masked again included, and the pixels of the end may differ by one at most.
+//! Fails if fewer than `SHARE` (0 to 1) of an image's tokens, masked or not, are the same after steps
+//! that were shown the same tokens; all steps count together. With a share of 1 all that were drawn
+//! must be the same too, those that were masked again included, and the pixels of the end may differ
+//! by one at most.
 
-use std::{env, error::Error, ops::ControlFlow, path::Path};
+use std::{env, error::Error, fmt, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
     Options, Pipeline, Request, Rng,
@@ -92,7 +93,7 @@ fn write(pipeline: &Pipeline) -> Result<Reference> {
 
 fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<()> {
     let afters = reference.steps.iter().skip(1).map(|next| &next.before).chain([&reference.end]);
-    let mut least = f32::INFINITY;
+    let (mut all, mut all_drawn) = (Share::default(), Share::default());
     for (at, (Drawn { before, guess }, after)) in reference.steps.iter().zip(afters).enumerate() {
         let mut found = None;
         let stopped = pipeline.resume(before, None, |step| {
@@ -106,11 +107,13 @@ fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<
         let is_new: Vec<_> = before.tokens.iter().map(Option::is_none).collect();
         let drawn = share(guess, &draws, &is_new);
         let kept = share(&after.tokens, &tokens, &vec![true; tokens.len()]);
-        println!("step {}: {kept:.4} of all tokens, {drawn:.4} of those drawn", at + 1);
-        least = least.min(if expected < 1.0 { kept } else { kept.min(drawn) });
+        println!("step {}: all tokens {kept}, those drawn {drawn}", at + 1);
+        (all, all_drawn) = (all.and(kept), all_drawn.and(drawn));
     }
-    if least < expected {
-        return Err(format!("expected {expected} of a step's tokens, found {least}").into());
+    println!("all steps: all tokens {all}, those drawn {all_drawn}");
+    let exact = expected < 1.0 || all_drawn.value() == 1.0;
+    if all.value() < expected || !exact {
+        return Err(format!("expected {expected} of the tokens, found {all}").into());
     }
     if expected < 1.0 {
         return Ok(());
@@ -125,9 +128,34 @@ fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<
     Ok(())
 }
 
-/// The share, 0 to 1, of the tokens that count at which two are the same.
-fn share(expected: &[Option<u32>], found: &[Option<u32>], counts: &[bool]) -> f32 {
-    let pairs = || expected.iter().zip(found).zip(counts).filter(|(_, counts)| **counts);
-    pairs().filter(|((expected, found), _)| expected == found).count() as f32
-        / pairs().count() as f32
+/// How many tokens are the same, of how many.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    same: usize,
+    of: usize,
+}
+
+impl Share {
+    fn and(self, other: Self) -> Self {
+        Self { same: self.same + other.same, of: self.of + other.of }
+    }
+
+    /// 0 to 1.
+    fn value(self) -> f32 {
+        self.same as f32 / self.of as f32
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ({:.1} %)", self.same, self.of, 100.0 * self.value())
+    }
+}
+
+/// Compares the tokens that count.
+fn share(expected: &[Option<u32>], found: &[Option<u32>], counts: &[bool]) -> Share {
+    let pairs = expected.iter().zip(found).zip(counts).filter(|(_, counts)| **counts);
+    pairs.fold(Share::default(), |sum, ((expected, found), _)| {
+        sum.and(Share { same: usize::from(expected == found), of: 1 })
+    })
 }
