@@ -7,10 +7,12 @@
 //! same_tokens compare PACKAGE FILE SHARE [THREADS]
 //! ```
 //!
-//! Fails if a step draws fewer than `SHARE` (0 to 1) of its tokens alike. With a share of 1 it is
-//! shown nothing but its own tokens in effect, and the pixels may differ by one at most.
+//! Fails if fewer than `SHARE` (0 to 1) of an image's tokens, masked or not, are the same after steps
+//! that were shown the same tokens; all steps count together. With a share of 1 all that were drawn
+//! must be the same too, those that were masked again included, and the pixels of the end may differ
+//! by one at most.
 
-use std::{env, error::Error, ops::ControlFlow, path::Path};
+use std::{env, error::Error, fmt, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
     Options, Pipeline, Request, Rng,
@@ -90,22 +92,28 @@ fn write(pipeline: &Pipeline) -> Result<Reference> {
 }
 
 fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<()> {
-    let mut least = f32::INFINITY;
-    for (at, Drawn { before, guess }) in reference.steps.iter().enumerate() {
-        let mut found = Vec::new();
+    let afters = reference.steps.iter().skip(1).map(|next| &next.before).chain([&reference.end]);
+    let (mut all, mut all_drawn) = (Share::default(), Share::default());
+    for (at, (Drawn { before, guess }, after)) in reference.steps.iter().zip(afters).enumerate() {
+        let mut found = None;
         let stopped = pipeline.resume(before, None, |step| {
-            found = step.guess.to_vec();
+            found = Some((step.tokens.to_vec(), step.guess.to_vec()));
             ControlFlow::Break(())
         });
-        if found.is_empty() {
-            stopped?; // it failed before it drew anything
-        }
-        let (same, all) = alike(before, guess, &found);
-        println!("step {} of {}: {same} of {all} tokens", at + 1, reference.steps.len());
-        least = least.min(same as f32 / all as f32);
+        let Some((tokens, draws)) = found else {
+            stopped?;
+            return Err("expected a step, found none".into());
+        };
+        let is_new: Vec<_> = before.tokens.iter().map(Option::is_none).collect();
+        let drawn = share(guess, &draws, &is_new);
+        let kept = share(&after.tokens, &tokens, &vec![true; tokens.len()]);
+        println!("step {}: all tokens {kept}, those drawn {drawn}", at + 1);
+        (all, all_drawn) = (all.and(kept), all_drawn.and(drawn));
     }
-    if least < expected {
-        return Err(format!("expected {expected} of a step's tokens, found {least}").into());
+    println!("all steps: all tokens {all}, those drawn {all_drawn}");
+    let exact = expected < 1.0 || all_drawn.value() == 1.0;
+    if all.value() < expected || !exact {
+        return Err(format!("expected {expected} of the tokens, found {all}").into());
     }
     if expected < 1.0 {
         return Ok(());
@@ -120,9 +128,34 @@ fn compare(pipeline: &Pipeline, reference: &Reference, expected: f32) -> Result<
     Ok(())
 }
 
-/// How many of the tokens that were drawn are the same, and how many were drawn.
-fn alike(before: &State, guess: &[Option<u32>], found: &[Option<u32>]) -> (usize, usize) {
-    let drawn =
-        || before.tokens.iter().zip(guess.iter().zip(found)).filter(|(old, _)| old.is_none());
-    (drawn().filter(|(_, (guess, found))| guess == found).count(), drawn().count())
+/// How many tokens are the same, of how many.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    same: usize,
+    of: usize,
+}
+
+impl Share {
+    fn and(self, other: Self) -> Self {
+        Self { same: self.same + other.same, of: self.of + other.of }
+    }
+
+    /// 0 to 1.
+    fn value(self) -> f32 {
+        self.same as f32 / self.of as f32
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ({:.1} %)", self.same, self.of, 100.0 * self.value())
+    }
+}
+
+/// Compares the tokens that count.
+fn share(expected: &[Option<u32>], found: &[Option<u32>], counts: &[bool]) -> Share {
+    let pairs = expected.iter().zip(found).zip(counts).filter(|(_, counts)| **counts);
+    pairs.fold(Share::default(), |sum, ((expected, found), _)| {
+        sum.and(Share { same: usize::from(expected == found), of: 1 })
+    })
 }
