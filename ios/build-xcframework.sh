@@ -20,11 +20,13 @@ framework=$folder/PocketMuseFFI.xcframework
 
 build() { # TARGET
     if [ "$(uname)" = Darwin ]; then
-        cargo rustc --release -p pocketmuse-mobile --lib --crate-type staticlib --target "$1"
+        cargo rustc --release -p pocketmuse-mobile --lib \
+            --crate-type staticlib --target "$1"
     else
         env PATH=/usr/bin:/bin RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
             CARGO_TARGET_DIR="$target/apple" /usr/bin/cargo rustc --release \
-            -p pocketmuse-mobile --lib --crate-type staticlib --target "$1" \
+            -p pocketmuse-mobile --lib \
+            --crate-type staticlib --target "$1" \
             -Zbuild-std=std,panic_unwind
     fi >&2
 }

@@ -5,7 +5,7 @@ use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
 
 use pocketmuse::{
     Flavour, Loading, Options, Pipeline, Request, Runtime, Stage,
-    internals::{Decoder, Input, Package, Session, Settings},
+    internals::{Decoder, Input, Network as _, Package, Session, Settings},
 };
 use pocketmuse_measure::agreement as agreement_of;
 use serde_json::Value;

@@ -1,5 +1,6 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks to stop at the next good place, a second that comes
-//! later ends the process. The one thing in this crate that is global, because a signal is.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks to stop, which a job does at once and everything else
+//! at the next good place; a second that comes later ends the process. The one thing in this crate
+//! that is global, because a signal is.
 
 use std::{
     ops::ControlFlow,
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocketmuse::Control;
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 /// The exit code of a command that was asked to stop: 128 and the number of Ctrl-C's signal.
@@ -24,6 +26,7 @@ pub(crate) fn listen() {
     let listening = hangup::but_ignored(|| {
         ctrlc::set_handler(|| {
             let now = Instant::now();
+            control().cancel();
             if is_second(*ASKED.get_or_init(|| now), now) {
                 process::exit(i32::from(EXIT_CODE));
             }
@@ -69,6 +72,12 @@ mod hangup {
     }
 }
 
+/// What a signal stops, for the jobs that this process runs.
+pub(crate) fn control() -> &'static Control {
+    static CONTROL: OnceLock<Control> = OnceLock::new();
+    CONTROL.get_or_init(Control::new)
+}
+
 /// Whether a signal is a second wish after the one that came first.
 fn is_second(first: Instant, now: Instant) -> bool {
     now.duration_since(first) > ONE_WISH
@@ -76,7 +85,11 @@ fn is_second(first: Instant, now: Instant) -> bool {
 
 /// Whether to go on, for callbacks.
 pub(crate) fn flow() -> ControlFlow<()> {
-    if ASKED.get().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if control().canceller().is_cancelled() {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
 }
 
 /// Whether to go on, for everything else.

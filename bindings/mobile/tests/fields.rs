@@ -18,12 +18,12 @@ fn structure(file: &str, name: &str) -> ItemStruct {
 }
 
 /// The fields of a struct: name and attributes.
-fn fields(structure: &ItemStruct) -> Vec<(String, Vec<Attribute>)> {
+fn fields(structure: &ItemStruct) -> Vec<(String, &[Attribute])> {
     let Fields::Named(fields) = &structure.fields else { panic!("expected named fields") };
     let named = fields
         .named
         .iter()
-        .map(|field| (field.ident.as_ref().expect("a name").to_string(), field.attrs.clone()));
+        .map(|field| (field.ident.as_ref().expect("a name").to_string(), &field.attrs[..]));
     named.collect()
 }
 

@@ -13,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
 
+/// Told of the bytes of every piece of a file that was read; its error ends the reading.
+pub type OnRead<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+
 /// A SHA-256 digest; prints as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -30,13 +33,25 @@ impl Digest {
     ///
     /// If the file cannot be read.
     pub fn of_file(path: &Path) -> Result<Self> {
+        Self::of_file_in_pieces(path, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::of_file`]; `on_read` is told of the bytes of every piece that was read.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, and what `on_read` stops with.
+    pub fn of_file_in_pieces(path: &Path, on_read: OnRead<'_>) -> Result<Self> {
         let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
         let mut writer = DigestWriter::new(io::sink());
         let mut piece = vec![0; 1 << 20];
         loop {
             match file.read(&mut piece) {
                 Ok(0) => return Ok(writer.finish().1),
-                Ok(count) => writer.state.update(&piece[..count]),
+                Ok(count) => {
+                    writer.state.update(&piece[..count]);
+                    on_read(count as u64)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::io(path, error)),
             }
@@ -121,6 +136,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::ErrorKind;
 
     // printf abc | sha256sum
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -132,6 +148,27 @@ mod tests {
         writer.write_all(b"ab").expect("memory");
         writer.write_all(b"c").expect("memory");
         assert_eq!(writer.finish(), (b"abc".to_vec(), ABC.parse().expect("a digest")));
+    }
+
+    #[test]
+    fn a_file_is_read_in_pieces_until_somebody_stops() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        std::fs::write(&path, vec![7; (5 << 20) / 2]).expect("written");
+        let mut pieces = Vec::new();
+        let whole = Digest::of_file_in_pieces(&path, &mut |bytes| {
+            pieces.push(bytes);
+            Ok(())
+        });
+        assert_eq!(whole.expect("read"), Digest::of_file(&path).expect("read"));
+        assert_eq!(pieces, [1 << 20, 1 << 20, 1 << 19]);
+        let mut left = 2;
+        let stopped = Digest::of_file_in_pieces(&path, &mut |_| {
+            left -= 1;
+            if left > 0 { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "", "stopped")) }
+        });
+        assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
+        assert_eq!(left, 0, "nothing is read after that");
     }
 
     #[test]

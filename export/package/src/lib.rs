@@ -21,7 +21,7 @@ mod shape;
 mod subset;
 pub mod wire;
 
-pub use digest::{Digest, DigestWriter};
+pub use digest::{Digest, DigestWriter, OnRead};
 pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{
     ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use pocketmuse::{
     Loading, Pipeline, Request,
-    internals::{Predict, Predictor},
+    internals::{Network as _, Predict, Predictor},
 };
 use pocketmuse_package::{Error, Result, Stage};
 

@@ -146,6 +146,7 @@ pub fn bench(
     }
     let manifest = Manifest::read(root)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
+    let options = &Options { measure_memory: true, ..options.clone() };
     let pipeline = Pipeline::open_with(root, options)?;
     pipeline.plan(request)?; // a wrong request fails here
     let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
@@ -226,8 +227,7 @@ fn prepared_loads<'a>(
     request: &Request,
     stages: impl Iterator<Item = &'a Stage>,
 ) -> Result<BTreeMap<Stage, Duration>> {
-    let prepared = Some(folder.join("prepared"));
-    let options = Options { measure_memory: true, prepared, ..options.clone() };
+    let options = Options { prepared: Some(folder.join("prepared")), ..options.clone() };
     let plan = Pipeline::open_with(root, &options)?.plan(request)?;
     let load = |stage: Stage| {
         let package = Package::open(root, &options)?;

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
     Loading, Options, Pipeline, Request, Weights,
-    internals::{Decoder, Package, Philox, Predictor, Purpose},
+    internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose},
 };
 use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Ranges, Result, Stage};
 

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use pocketmuse::{
     Loading, Options,
     internals::{
-        Decoder, Encoder, Package, Predict as _, Predictor, Primed, Prologue, Tensor, Text,
-        TextEncoder,
+        Decoder, Encoder, Network as _, Package, Predict as _, Predictor, Primed, Prologue, Tensor,
+        Text, TextEncoder,
     },
 };
 use pocketmuse_package::{ATTENTION, Result, Stage};

@@ -13,7 +13,11 @@ use ort::{
 };
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use crate::engine::library::{self, Place};
+use crate::engine::{
+    address_space,
+    library::{self, Place},
+    stop,
+};
 
 /// ONNX Runtime, loaded into this process. There is at most one.
 pub struct Runtime {
@@ -31,8 +35,8 @@ impl Runtime {
     /// # Errors
     ///
     /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
-    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
-    /// not start.
+    /// or if this process already uses another library than `explicit`; `NotEnoughMemory` if its
+    /// address space is limited to less than that takes; `EngineFailed` if it does not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -41,6 +45,7 @@ impl Runtime {
             Some(runtime) => runtime,
             None => {
                 library::disable_telemetry_if_alone();
+                address_space::check()?;
                 let started = Self::first_of(library::places(explicit))?;
                 RUNTIME.get_or_init(|| started)
             }
@@ -152,9 +157,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     canonical(a) == canonical(b)
 }
 
-/// Passes ONNX Runtime's messages to `log`, each a level lower: what fails also becomes an error,
+/// Passes ONNX Runtime's messages to `log`, but for those of a run that was stopped; each a level lower: what fails also becomes an error,
 /// and whoever gets it decides how loud it is.
 fn forward(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    if stop::is_stopped() {
+        return;
+    }
     let level = match level {
         LogLevel::Fatal | LogLevel::Error => log::Level::Warn,
         LogLevel::Warning => log::Level::Info,

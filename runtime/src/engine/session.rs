@@ -16,11 +16,15 @@ use self::{
     builder::builder,
     signature::{check_signature, signature},
 };
-use crate::engine::{
-    locations::{moved, real_file},
-    mapped::MappedFiles,
-    runtime::{Runtime, failed},
-    taps,
+use crate::{
+    engine::{
+        locations::{moved, real_file},
+        mapped::MappedFiles,
+        runtime::{Runtime, failed},
+        stop::Stoppable,
+        taps,
+    },
+    request::Cancel,
 };
 
 pub use self::{
@@ -38,6 +42,8 @@ pub struct Session {
     taps: BTreeMap<String, Tensor>,
     /// Where it was loaded from.
     files: MappedFiles,
+    /// What stops its runs.
+    cancel: Cancel,
 }
 
 impl Session {
@@ -64,8 +70,8 @@ impl Session {
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let outputs = entry.outputs.clone();
-        let (taps, files) = Default::default();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files })
+        let (taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files, cancel })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -98,8 +104,13 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps, files) = Default::default();
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files })
+        let (tap_names, taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files, cancel })
+    }
+
+    /// Has `cancel` stop every run from now on.
+    pub(crate) fn obey(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// Runs the graph. Returns the outputs in the manifest's order; taps are kept until the next
@@ -108,7 +119,8 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from.
+    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
+    /// if it was stopped, after which it runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
@@ -117,8 +129,13 @@ impl Session {
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next
-        let found = self.inner.run(values);
+        self.cancel.check()?;
+        let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
+        let found = self.inner.run_with_options(values, run.options());
         self.files.check()?; // which may also be why it failed
+        if found.is_err() {
+            self.cancel.check()?; // ONNX Runtime has no kind of error for it
+        }
         let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
@@ -244,6 +261,25 @@ mod tests {
         }
     }
 
+    // f = [make_tensor_value_info(n, 1, ["n", 2]) for n in ("v", "w")]
+    // i = make_tensor_value_info("i", 7, [])
+    // c = [make_tensor_value_info(n, 9, []) for n in "cd"]
+    // b = make_graph([make_node("Identity", ["c"], ["d"]), make_node("Cos", ["v"], ["w"])], "b",
+    // [i, c[0], f[0]], [c[1], f[1]])
+    // g = make_graph([make_node("Loop", ["k", "", "x"], ["z"], body=b)], "g",
+    // [make_tensor_value_info("x", 1, ["n", 2]), make_tensor_value_info("k", 7, [1])],
+    // [make_tensor_value_info("z", 1, ["n", 2])]); print(make_model(g,
+    // opset_imports=[make_opsetid("", 17)], ir_version=9).SerializeToString().hex())
+    const LOOP: &str = "\
+        08093ad7010a94010a016b0a000a017812017a22044c6f6f702a80010a04626f\
+        647932750a100a016312016422084964656e746974790a0b0a01761201772203\
+        436f731201625a0b0a016912060a04080712005a0b0a016312060a0408091200\
+        5a140a0176120f0a0d080112090a0312016e0a020802620b0a016412060a0408\
+        09120062140a0177120f0a0d080112090a0312016e0a020802a001051201675a\
+        140a0178120f0a0d080112090a0312016e0a0208025a0f0a016b120a0a080807\
+        12040a0208016214\
+        0a017a120f0a0d080112090a0312016e0a02080242040a001011";
+
     fn spec(name: &str, dtype: Dtype, shape: &[Dim]) -> TensorSpec {
         TensorSpec { name: name.to_owned(), dtype, shape: shape.iter().cloned().collect() }
     }
@@ -252,12 +288,15 @@ mod tests {
         ["n".into(), 2.into()]
     }
 
+    fn decoded(hexadecimal: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("hexadecimal");
+        (0..hexadecimal.len()).step_by(2).map(byte).collect()
+    }
+
     /// A package folder with one graph, and the entry that describes it.
     fn doubler() -> (tempfile::TempDir, StageEntry) {
         let folder = tempfile::tempdir().expect("a folder");
-        let byte = |at| u8::from_str_radix(&MODEL[at..at + 2], 16).expect("hexadecimal");
-        let model: Vec<u8> = (0..MODEL.len()).step_by(2).map(byte).collect();
-        fs::write(folder.path().join("doubler.onnx"), model).expect("written");
+        fs::write(folder.path().join("doubler.onnx"), decoded(MODEL)).expect("written");
         let entry = StageEntry {
             graph: FileEntry::describe(folder.path(), "doubler.onnx").expect("described"),
             weights: None,
@@ -287,6 +326,37 @@ mod tests {
         assert_eq!(again[0].as_f32().expect("f32"), [64.0, 5184.0]);
         assert_eq!(again[0].shaped(&[2, 1]).expect_err("another").kind(), ErrorKind::EngineFailed);
         assert!(again[0].as_i64().is_err());
+    }
+
+    #[test]
+    fn a_run_that_would_take_for_ever_is_stopped_and_the_next_is_as_any() {
+        let (folder, doubler) = doubler();
+        fs::write(folder.path().join("loop.onnx"), decoded(LOOP)).expect("written");
+        let graph = FileEntry::describe(folder.path(), "loop.onnx").expect("described");
+        let trips = spec("k", Dtype::I64, &[1.into()]);
+        let inputs = vec![doubler.inputs[0].clone(), trips];
+        let entry = StageEntry { graph, inputs, taps: BTreeMap::new(), ..doubler };
+        let mut session = load(&folder, &entry, None).expect("a graph");
+        let mut run = |trips, cancel: &Cancel| {
+            session.obey(cancel);
+            let inputs =
+                [("x", Input::F32(&[1, 2], &[1.0, 0.0])), ("k", Input::I64(&[1], &[trips]))];
+            session.run(&inputs).map(|outputs| outputs[0].as_f32().expect("f32").to_vec())
+        };
+        for _ in 0..3 {
+            let cancel = Cancel::new();
+            let error = std::thread::scope(|scope| {
+                scope.spawn(|| cancel.cancel()); // before or while it runs
+                run(i64::MAX, &cancel).expect_err("it would run for ever")
+            });
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+            assert_eq!(run(2, &cancel).expect_err("still").kind(), ErrorKind::Cancelled);
+            let found = run(2, &Cancel::new()).expect("it runs");
+            // print(cos(cos(1)), cos(cos(0))): to f32's precision
+            for (found, expected) in found.iter().zip([0.857_553_2, 0.540_302_3]) {
+                assert!((found - expected).abs() < 1e-6, "{found}");
+            }
+        }
     }
 
     #[test]

@@ -149,6 +149,13 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same with every stage dropped before the next one is loaded.
+    pub(crate) fn alone(mut self) -> Self {
+        self.stages.iter_mut().for_each(|stage| stage.warm = false);
+        self.predict();
+        self
+    }
+
     /// How `stage` is loaded: alone, if it is not planned.
     pub fn stage(&self, stage: Stage) -> StagePlan {
         let planned = self.stages.iter().find(|planned| planned.stage == stage);
@@ -252,6 +259,11 @@ impl StagePlan {
     fn loaded(&self) -> [u64; 2] {
         let anonymous = if self.is_packed() { self.weights_bytes } else { 0 };
         [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
+    }
+
+    /// Resident bytes that are held as long as it stays loaded.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept()[0]
     }
 
     /// What of it stays while it waits for the next image. An arena keeps what it was for.

@@ -1,6 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+pub(crate) mod capabilities;
+pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
 pub mod prepared;
@@ -11,7 +13,8 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Error, ErrorKind, Flavour, Manifest, Result, Stage, StageEntry, graph::Writer,
+    Error, ErrorKind, FileEntry, Flavour, Manifest, OnRead, Result, Stage, StageEntry,
+    graph::Writer,
 };
 
 pub(crate) use crate::request::Options;
@@ -20,14 +23,32 @@ use crate::{
     engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
-    package::prepared::Prepared,
-    request::Sharing,
+    package::{capabilities::Capabilities, prepared::Prepared},
+    request::{Sharing, control::MAX_THREADS},
 };
+
+/// How a stage is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) loading: Loading,
+    /// Threads that share one operator's work.
+    pub(crate) threads: usize,
+    /// The tapped values that are wanted among the outputs.
+    pub(crate) taps: Option<Taps>,
+}
+
+impl How {
+    /// Whether it is this, whatever the taps.
+    pub(crate) fn is(&self, loading: Loading, threads: usize) -> bool {
+        (self.loading, self.threads) == (loading, threads)
+    }
+}
 
 /// An opened package. Files are checked when they are first used.
 pub struct Package {
     root: PathBuf,
     manifest: Manifest,
+    capabilities: Capabilities,
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
@@ -51,12 +72,14 @@ impl Package {
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?; // before its files are looked at
-        if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
+        let capabilities = Capabilities::of(&manifest, Some(flavour))?;
+        if let Some(threads) =
+            options.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
+        {
             return Err(Error::new(
                 ErrorKind::BadRequest,
                 "threads",
-                format!("expected 1 to 1024, found {threads}"),
+                format!("expected 1 to {MAX_THREADS}, found {threads}"),
             ));
         }
         manifest.files().try_for_each(|file| file.check_size(root))?;
@@ -66,6 +89,7 @@ impl Package {
         let prepared = options.prepared.as_deref();
         Ok(Self {
             root: root.to_path_buf(),
+            capabilities,
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
@@ -88,6 +112,11 @@ impl Package {
         self.measures_memory
     }
 
+    /// What the flavour in use can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     /// The flavour in use.
     pub fn flavour(&self) -> Flavour {
         self.flavour
@@ -108,45 +137,69 @@ impl Package {
         })
     }
 
-    /// Checks the files of `stage` and loads it.
+    /// Checks the files of `stage` and loads it, as the package was opened.
     ///
     /// # Errors
     ///
     /// `PackageDamaged` if a file was changed or its graph is not as the manifest says;
     /// `EngineFailed` if it does not load.
+    #[cfg(feature = "measure")]
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
-        self.load_tapped(stage, loading, self.taps)
+        let how = How { loading, threads: self.threads, taps: self.taps };
+        self.load_as(stage, how, &mut |_| Ok(()))
     }
 
-    /// As [`Self::load`], with the tapped values that `taps` wants among the outputs, whatever the
-    /// package's own say.
-    pub fn load_tapped(
-        &self,
-        stage: Stage,
-        loading: Loading,
-        taps: Option<Taps>,
-    ) -> Result<Session> {
+    /// Checks the files of `stage` and loads it; `on_read` is told of every piece of a file that is
+    /// read to check or compare it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::load`], and what `on_read` stops with.
+    pub(crate) fn load_as(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<Session> {
         let entry = self.entry(stage)?;
-        let files = MappedFiles::open(&self.root, entry)?;
-        std::iter::once(&entry.graph)
-            .chain(&entry.weights)
-            .try_for_each(|file| self.prepared.check(file))?;
+        let mapped = MappedFiles::open(&self.root, entry)?;
+        let checked = files(entry).try_for_each(|file| self.prepared.check(file, on_read));
+        if checked.is_err() {
+            self.prepared.save(); // what was found whole until then
+        }
+        checked?;
         entry.check_graph(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
-        let profile = profile.as_deref();
-        let sharing = self.sharing;
-        let settings = Settings { sharing, taps, profile, ..Settings::new(self.threads, loading) };
+        let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
+        let plain = Settings::new(how.threads, how.loading);
+        let settings = Settings { sharing, taps, profile, ..plain };
         let is_plain = taps.is_none() && profile.is_none();
-        let optimised = if is_plain { self.load_optimised(entry, settings) } else { None };
+        let optimised = if is_plain { self.load_optimised(entry, settings, on_read) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);
-        optimised.map_or_else(load, Ok)?.loaded_from(files)
+        optimised.map_or_else(load, Ok)?.loaded_from(mapped)
+    }
+
+    /// How a stage is loaded unless somebody looks inside or wants other threads.
+    pub(crate) fn how(&self, loading: Loading) -> How {
+        How { loading, threads: self.threads, taps: self.taps }
+    }
+
+    /// What is known of this package's files and stages.
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Bytes that loading `stage` will read to check them, since that was not done yet.
+    pub(crate) fn unchecked_bytes(&self, stage: Stage) -> u64 {
+        let files = self.entry(stage).into_iter().flat_map(files);
+        files.filter(|file| !self.prepared.is_checked(file)).map(|file| file.bytes).sum()
     }
 
     /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
     /// `None` if neither can be done: then it is loaded as it was exported, which also says what is
     /// wrong with it.
-    fn load_optimised(&self, entry: &StageEntry, settings: Settings<'_>) -> Option<Session> {
+    fn load_optimised(
+        &self,
+        entry: &StageEntry,
+        settings: Settings<'_>,
+        on_read: OnRead<'_>,
+    ) -> Option<Session> {
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
@@ -160,7 +213,7 @@ impl Package {
         }
         let workspace = self.prepared.workspace(entry)?;
         let session = load(Settings { form: Form::Saved(workspace.saved()), ..settings });
-        self.prepared.keep(entry, session.as_ref().map(|_| workspace));
+        self.prepared.keep(entry, session.as_ref().map(|_| workspace), on_read);
         session.ok()
     }
 
@@ -171,7 +224,7 @@ impl Package {
     /// `PackageDamaged` if the file was changed.
     pub fn preview(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(file) = &self.manifest.preview else { return Ok(None) };
-        self.prepared.check(file)?;
+        self.prepared.check(file, &mut |_| Ok(()))?;
         let path = file.locate(&self.root);
         let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
         Ok(Some((path, bytes)))
@@ -183,9 +236,14 @@ impl Package {
     ///
     /// `PackageDamaged` if the tokenizer was changed.
     pub fn tokenizer_folder(&self) -> Result<&Path> {
-        self.prepared.check(&self.manifest.tokenizer.file)?;
+        self.prepared.check(&self.manifest.tokenizer.file, &mut |_| Ok(()))?;
         Ok(&self.root)
     }
+}
+
+/// The files of a stage.
+fn files(entry: &StageEntry) -> impl Iterator<Item = &FileEntry> {
+    std::iter::once(&entry.graph).chain(&entry.weights)
 }
 
 #[cfg(test)]

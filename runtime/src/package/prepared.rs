@@ -2,14 +2,16 @@
 //! optimisation. The next process then reads no gigabytes and optimises no graph again. Knows
 //! files, not what is in a graph.
 //!
-//! It lies in a folder of the caller's choice: a small JSON record for each package folder, with a
-//! small file for each graph beside it; the weights stay in the package. All are written to a
+//! It lies in a folder of the caller's choice: a small JSON record for each package, by the digest
+//! of its manifest, with a small file for each graph beside it; the weights stay in the package.
+//! Wherever the package is moved, its record is found, and copies share it. All are written to a
 //! temporary neighbour and renamed, so two processes at once leave one of two good files. A record
 //! holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
 
 mod folder;
-mod graph;
+pub(crate) mod graph;
 mod record;
+mod times;
 
 use std::{
     fs,
@@ -20,7 +22,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Digest, Error, ErrorKind, FileEntry, Result, StageEntry,
+    Digest, Error, ErrorKind, FileEntry, Manifest, OnRead, Result, StageEntry,
     files::{self, TemporaryFolder},
 };
 
@@ -28,6 +30,7 @@ use self::record::{CheckedFile, Record, Stamp};
 use crate::engine::{processor, session::SavedGraph};
 
 pub use self::folder::{Entry, clean, list};
+pub(crate) use self::times::{StageTime, StageTimes};
 
 /// A graph larger than this is not one of ours: its weights are elsewhere.
 const MAX_GRAPH_BYTES: u64 = 64 << 20;
@@ -69,19 +72,50 @@ impl Prepared {
     ///
     /// `digest` is the manifest's, `runtime` says which ONNX Runtime this is.
     pub(crate) fn open(folder: Option<&Path>, root: &Path, digest: Digest, runtime: &str) -> Self {
-        let package = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        // JSON cannot hold a path that is no text: such a package is prepared anew each time.
-        let folder = folder.filter(|_| package.to_str().is_some());
-        let path = folder.map(|folder| folder.join(format!("{}.json", name(&package))));
-        let made_for = made_for(runtime);
-        let empty = Record { package, digest: digest.to_string(), made_for, ..Record::default() };
-        let kept = path.as_deref().and_then(record::read).filter(|kept| {
-            (&kept.package, &kept.digest, &kept.made_for)
-                == (&empty.package, &empty.digest, &empty.made_for)
-        });
-        let state =
-            State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
+        let path = folder.map(|folder| record_path(folder, digest));
+        let kept = path.as_deref().and_then(|path| kept(path, digest));
+        if kept.is_some() {
+            path.iter().for_each(|path| folder::touch(path, SystemTime::now()));
+        }
+        let (mut record, made_for) = (kept.unwrap_or_else(|| empty(digest)), made_for(runtime));
+        if record.made_for != made_for {
+            record = Record {
+                made_for,
+                graphs: Default::default(),
+                times: Default::default(),
+                ..record
+            };
+        }
+        let is_new = record.add_folder(&real(root)) && !record.files.is_empty();
+        let state = State { record, is_new, keeps_graphs: path.is_some() };
         Self { root: root.to_path_buf(), path, state: Mutex::new(state), clock: SystemTime::now }
+    }
+
+    /// Takes note in `folder` that the package at `root` was just imported, so that all its files
+    /// were checked: the first process that opens it reads none of them for that, but those that
+    /// came last before `now`, which might be changed unseen.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the record cannot be written.
+    pub(crate) fn keep_imported(
+        folder: &Path,
+        root: &Path,
+        manifest: &Manifest,
+        now: SystemTime,
+    ) -> Result<()> {
+        let digest = manifest.digest();
+        let path = record_path(folder, digest);
+        let mut record = kept(&path, digest).unwrap_or_else(|| empty(digest));
+        record.add_folder(&real(root));
+        for file in manifest.files() {
+            let path = file.locate(root);
+            let metadata = fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
+            let stamp = Stamp::of(&metadata);
+            let settled = stamp.is_settled(now);
+            record.add(&file.path, CheckedFile { sha256: file.sha256, stamp, settled });
+        }
+        record::write(&path, record.merged(None))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,27 +126,54 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// `PackageDamaged` if the file is missing or not the one that was exported.
-    pub(crate) fn check(&self, file: &FileEntry) -> Result<()> {
-        let mut state = self.state();
+    /// `PackageDamaged` if the file is missing or not the one that was exported, and what `on_read`
+    /// stops with.
+    pub(crate) fn check(&self, file: &FileEntry, on_read: OnRead<'_>) -> Result<()> {
         let started = (Instant::now(), (self.clock)());
         let path = file.locate(&self.root);
-        let stamp = fs::metadata(&path).ok().map(|metadata| Stamp::of(&metadata));
-        let known = state.record.files.get(&file.path);
-        if known.is_some_and(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp) {
+        let stamp = self.stamp(file);
+        if self.is_known(file, stamp) {
             return Ok(());
         }
-        file.check(&self.root)?;
+        file.check_in_pieces(&self.root, on_read)?; // others may read other files meanwhile
         log::debug!("{}: {} bytes checked in {:.1?}", file.path, file.bytes, started.0.elapsed());
         let stamp =
             stamp.filter(|stamp| fs::metadata(&path).is_ok_and(|now| Stamp::of(&now) == *stamp));
         if let Some(stamp) = stamp {
             let settled = stamp.is_settled(started.1);
+            let mut state = self.state();
             state.is_new |= settled;
             let checked = CheckedFile { sha256: file.sha256, stamp, settled };
-            state.record.files.insert(file.path.clone(), checked);
+            state.record.add(&file.path, checked);
         }
         Ok(())
+    }
+
+    /// Whether a file was checked before and is as it was.
+    pub(crate) fn is_checked(&self, file: &FileEntry) -> bool {
+        self.is_known(file, self.stamp(file))
+    }
+
+    fn is_known(&self, file: &FileEntry, stamp: Option<Stamp>) -> bool {
+        self.state().record.knows(file, stamp)
+    }
+
+    fn stamp(&self, file: &FileEntry) -> Option<Stamp> {
+        fs::metadata(file.locate(&self.root)).ok().map(|metadata| Stamp::of(&metadata))
+    }
+
+    /// What jobs called `kind` took before.
+    pub(crate) fn times(&self, kind: &str) -> StageTimes {
+        self.state().record.times.of(kind)
+    }
+
+    /// Takes note of what a job called `kind` took.
+    pub(crate) fn add_times(&self, kind: &str, times: &StageTimes) {
+        let mut state = self.state();
+        let is_worth_it = state.record.times.add(kind, times);
+        state.is_new |= is_worth_it;
+        drop(state);
+        self.save();
     }
 
     /// Writes the record if there is anything new in it. Where that fails the package works as
@@ -121,10 +182,9 @@ impl Prepared {
         let mut state = self.state();
         let Some(path) = self.path.as_deref().filter(|_| state.is_new) else { return };
         state.is_new = false;
-        let files = state.record.files.iter().filter(|(_, file)| file.settled);
-        let files = files.map(|(name, file)| (name.clone(), file.clone())).collect();
-        let written = record::write(path, Record { files, ..state.record.clone() });
-        if let Err(error) = written.and_then(|()| folder::forget_the_gone(files::parent(path))) {
+        let written = record::write(path, state.record.merged(record::read(path)));
+        let forget = |()| folder::forget_the_gone(files::parent(path), (self.clock)());
+        if let Err(error) = written.and_then(forget) {
             log::warn!(
                 "the package is checked again the next time, since that it is whole cannot be \
                 kept: {error}"
@@ -155,12 +215,17 @@ impl Prepared {
     }
 
     /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that
-    /// graphs are optimised whenever they are loaded.
-    pub(crate) fn keep(&self, stage: &StageEntry, saved: Result<Workspace, &Error>) {
+    /// graphs are optimised whenever they are loaded. Nor is it kept if `on_read` stops.
+    pub(crate) fn keep(
+        &self,
+        stage: &StageEntry,
+        saved: Result<Workspace, &Error>,
+        on_read: OnRead<'_>,
+    ) {
         let Some(path) = &self.path else { return };
-        let kept =
-            saved.map(|saved| self.write_graph(&graph_path(path, stage), stage, saved.saved()));
+        let kept = saved.map(|saved| self.write_graph(path, stage, (saved.saved(), on_read)));
         match kept {
+            Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => {}
             Ok(Ok(sha256)) => {
                 let mut state = self.state();
                 state.record.graphs.insert(stage.graph.path.clone(), sha256);
@@ -183,9 +248,9 @@ impl Prepared {
 
     fn write_graph(
         &self,
-        path: &Path,
+        record: &Path,
         stage: &StageEntry,
-        saved: &SavedGraph,
+        (saved, on_read): (&SavedGraph, OnRead<'_>),
     ) -> Result<Option<Digest>> {
         let read = |path: &Path| fs::read(path).map_err(|error| Error::io(path, error));
         let exported = graph::Model {
@@ -196,8 +261,10 @@ impl Prepared {
             graph: read(&saved.graph())?,
             weights: Some(saved.weights()).filter(|weights| weights.exists()),
         };
-        let Some(bytes) = graph::with_weights_of(&exported, &saved)? else { return Ok(None) };
-        files::write(path, |out| out.write_all(&bytes))?;
+        let Some(bytes) = graph::with_weights_of(&exported, &saved, on_read)? else {
+            return Ok(None);
+        };
+        files::write(&graph_path(record, stage), |out| out.write_all(&bytes))?;
         Ok(Some(Digest::of(&bytes)))
     }
 }
@@ -216,12 +283,26 @@ fn graph_path(path: &Path, stage: &StageEntry) -> PathBuf {
     path.with_file_name(format!("{record}-{}", stage.graph.path.replace(['/', '\\'], "-")))
 }
 
-/// A record's name: of the package's folder, so that there is one for each.
-fn name(package: &Path) -> Digest {
-    Digest::of(package.as_os_str().as_encoded_bytes())
+/// Where the record of the package with this digest lies.
+fn record_path(folder: &Path, digest: Digest) -> PathBuf {
+    folder.join(format!("{digest}.json"))
 }
 
-/// What a record depends on besides the package: the versions of this library and of ONNX Runtime,
+/// The record at `path`, if there is one of this package.
+fn kept(path: &Path, digest: Digest) -> Option<Record> {
+    record::read(path).filter(|kept| kept.digest == digest.to_string())
+}
+
+/// A record that knows nothing yet.
+fn empty(digest: Digest) -> Record {
+    Record { digest: digest.to_string(), ..Record::default() }
+}
+
+fn real(root: &Path) -> PathBuf {
+    root.canonicalize().unwrap_or_else(|_| root.to_path_buf())
+}
+
+/// What graphs and times depend on besides the package: the versions of this library and of ONNX Runtime,
 /// and what the processor can do.
 fn made_for(runtime: &str) -> String {
     let mut processor = vec![std::env::consts::ARCH];

@@ -5,10 +5,10 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::Pipeline;
+use super::{Pipeline, watch::Step};
 use crate::{
     package::Package,
-    request::{Control, Job, Request},
+    request::{Job, Request},
     sampler::{Canvas, Predict, Schedule, guidance, sample},
     stages::{Predictor, Primed, Prompted},
 };
@@ -52,8 +52,8 @@ impl Pipeline {
     /// As for [`Self::generate`].
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
-        let control = Control::new();
-        let mut running = self.start(&job, &control, || ())?;
+        let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
+        let mut running = self.start(&job, &mut nobody)?;
         let conditions = running.prime();
         running.drop_all();
         let conditions = conditions?;

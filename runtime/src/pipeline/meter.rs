@@ -2,16 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pocketmuse_package::{Result, Stage};
+use pocketmuse_package::Stage;
 
-use super::warm::Slot;
-use crate::{
-    engine::loading::Loading,
-    memory::{
-        measured::{self, Peak},
-        metrics::{Report, StageReport},
-        plan::StagePlan,
-    },
+use crate::memory::{
+    measured::{self, Peak},
+    metrics::{Report, StageReport},
 };
 
 /// Collects a [`Report`].
@@ -31,59 +26,42 @@ impl Meter {
         Self { stages, started, measures, peak_rss_bytes: measured::peak_rss() }
     }
 
-    /// Loads a stage unless `slot` has it, runs it, and keeps it there or drops it as `plan` says.
-    /// What is dropped is given back to the system before this returns.
-    ///
-    /// # Errors
-    ///
-    /// What `load` or `run` returns.
-    pub(crate) fn stage<S, T>(
-        &mut self,
-        plan: &StagePlan,
-        slot: &mut Slot<S>,
-        load: impl FnOnce(Loading) -> Result<S>,
-        run: impl FnOnce(&mut S) -> Result<T>,
-    ) -> Result<T> {
-        measured::give_back(); // what was dropped since the stage before
-        let watch = self.watch();
-        let started = Instant::now();
-        let (mut loaded, load) = match slot.take() {
-            Some(loaded) => (loaded, Duration::ZERO),
-            None => (load(plan.loading)?, started.elapsed()),
-        };
-        let result = run(&mut loaded);
-        let run = started.elapsed() - load;
-        slot.keep(loaded, plan, &result);
-        measured::give_back();
-        self.add(plan.stage, 1, [load, run], peak_of(watch));
-        result
-    }
-
     /// Reports a stage whose result was there already.
     pub(crate) fn skip(&mut self, stage: Stage) {
         let watch = self.watch();
-        self.add(stage, 0, [Duration::ZERO; 2], peak_of(watch));
+        self.add(stage, 0, [Duration::ZERO; 2], watch);
     }
 
-    fn watch(&self) -> Option<measured::Watch> {
+    /// What watches a stage's memory, if that is measured.
+    pub(crate) fn watch(&self) -> Option<measured::Watch> {
         self.measures.then(measured::Watch::start)
     }
 
-    /// A stage that comes again adds to what it was before.
-    fn add(&mut self, stage: Stage, runs: usize, [load, run]: [Duration; 2], peak: Peak) {
-        let Peak { rss_bytes, anonymous_bytes } = peak;
+    /// Reports runs of a stage, and what they took. One that comes again adds to what it was before.
+    pub(crate) fn add(
+        &mut self,
+        stage: Stage,
+        runs: usize,
+        [load, run]: [Duration; 2],
+        watch: Option<measured::Watch>,
+    ) {
+        let Peak { rss_bytes, anonymous_bytes } = peak_of(watch);
         log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}");
-        let at = self.stages.iter().position(|known| known.name == stage.name());
-        let at = at.unwrap_or_else(|| {
-            self.stages.push(StageReport::new(stage));
-            self.stages.len() - 1
-        });
-        let report = &mut self.stages[at];
+        let report = self.report(stage);
         report.runs += runs;
         report.load += load;
         report.run += run;
         report.peak_rss_bytes = report.peak_rss_bytes.max(rss_bytes);
         report.peak_anonymous_bytes = report.peak_anonymous_bytes.max(anonymous_bytes);
+    }
+
+    fn report(&mut self, stage: Stage) -> &mut StageReport {
+        let at = self.stages.iter().position(|known| known.name == stage.name());
+        let at = at.unwrap_or_else(|| {
+            self.stages.push(StageReport::new(stage));
+            self.stages.len() - 1
+        });
+        &mut self.stages[at]
     }
 
     pub(crate) fn finish(self) -> Report {
@@ -102,40 +80,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_is_dropped_before_the_next_one_loads() {
-        let alive = std::cell::Cell::new(0);
-        struct Loaded<'a>(&'a std::cell::Cell<u32>);
-        impl Drop for Loaded<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get() - 1);
-            }
-        }
-        let mut meter = Meter::start(false);
-        for stage in [Stage::Step, Stage::Decoder] {
-            let load = |_| {
-                assert_eq!(alive.get(), 0);
-                alive.set(1);
-                Ok(Loaded(&alive))
-            };
-            let plan = StagePlan::alone(stage);
-            meter
-                .stage(&plan, &mut Slot::default(), load, |_loaded| Ok(()))
-                .expect("nothing fails");
-        }
-        let names: Vec<_> = meter.finish().stages.iter().map(|stage| stage.name).collect();
-        assert_eq!(names, ["step", "decoder"]);
-    }
-
-    #[test]
     fn a_stage_that_comes_again_adds_up() {
         let mut meter = Meter::start(false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
-            let plan = StagePlan::alone(stage);
-            meter.stage(&plan, &mut Slot::default(), |_| Ok(()), |()| Ok(())).expect("no failure");
+            meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], None);
         }
         meter.skip(Stage::TextEncoder);
         let report = meter.finish();
         let runs: Vec<_> = report.stages.iter().map(|stage| (stage.name, stage.runs)).collect();
         assert_eq!(runs, [("prologue", 1), ("step", 2), ("decoder", 2), ("text_encoder", 0)]);
+        assert_eq!(
+            [report.stages[1].load, report.stages[1].run].map(|time| time.as_secs()),
+            [2, 4]
+        );
     }
 }

@@ -2,11 +2,14 @@
 
 mod attention;
 mod edit;
+mod effort;
 mod exclusive;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
 mod meter;
 mod output;
+mod panics;
+mod planner;
 mod progress;
 mod prompts;
 mod rest;
@@ -14,7 +17,11 @@ mod running;
 pub mod state;
 mod state_bytes;
 mod state_image;
+mod steered;
+mod steps;
 pub mod trace;
+mod tracker;
+mod turns;
 pub mod video;
 pub(crate) mod warm;
 mod watch;
@@ -23,23 +30,25 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse_package::{Manifest, Result};
 
-use self::{
-    exclusive::Exclusive,
-    running::RunningJob,
-    state::State,
-    trace::{Trace, Tracer},
-    warm::Warm,
-};
 pub use self::{
     output::Output,
     progress::{Phase, Progress},
     watch::{Attention, Controlled, Prediction, Step, Watch},
 };
+use self::{
+    panics::caught,
+    planner::Planner,
+    running::RunningJob,
+    state::State,
+    steered::{Means, Steered},
+    trace::{Trace, Tracer},
+    turns::Turns,
+};
 use crate::{
     memory::plan::Plan,
-    package::Package,
+    package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
-    request::{Control, Job, Options, Request, source::Source, video::Video},
+    request::{Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -47,9 +56,8 @@ use crate::{
 /// in use is that of one.
 pub struct Pipeline {
     package: Package,
-    options: Options,
-    budget_bytes: u64,
-    warm: Exclusive<Warm>,
+    planner: Planner,
+    turns: Turns,
 }
 
 /// What a job starts from.
@@ -90,13 +98,17 @@ impl Pipeline {
     /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let package = Package::open(package.as_ref(), options)?;
-        let (options, budget_bytes) = (options.clone(), options.memory.bytes());
-        Ok(Self { package, options, budget_bytes, warm: Exclusive::default() })
+        Ok(Self { package, planner: Planner::new(options), turns: Turns::default() })
     }
 
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         self.package.manifest()
+    }
+
+    /// What this package can do with these options, before any request.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.package.capabilities()
     }
 
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
@@ -117,11 +129,7 @@ impl Pipeline {
     ///
     /// `BadRequest` or `NotEnoughMemory`, as [`Self::run`].
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        self.plan_of(&Job::new(request, self.manifest())?)
-    }
-
-    fn plan_of(&self, job: &Job) -> Result<Plan> {
-        Plan::within(self.manifest(), job, &self.options, self.budget_bytes)
+        self.planner.plan(self.manifest(), &Job::new(request, self.manifest())?)
     }
 
     /// Checks a request and fills in every default. An edit's source is brought to the size of the
@@ -168,38 +176,45 @@ impl Pipeline {
     /// Runs a job. A stage is loaded, used and dropped before the next one is loaded, or stays for
     /// the next job where the budget allows it (see [`Self::plan`]).
     ///
-    /// Jobs of other threads wait until this one is done.
+    /// Jobs of other threads wait until this one is done, and are served in their order.
+    /// [`Control::over`](crate::Control::over) makes a watch that stops, halts and steers the job
+    /// from any thread, also while it waits.
     ///
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks; `BadRequest` if it is called
-    /// from within a job of this pipeline.
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or its control says so;
+    /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
+    /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
-        let control = watch.control().cloned().unwrap_or_default();
-        let mut running = self.start(job, &control, || watch.progress(&Progress::waiting()))?;
-        let mut canvas = running.begin()?; // all masked, from the encoder, or saved
-        let conditions = running.prime()?; // tokenizer, text encoder, prologue
-        for pass in job.passes() {
-            control.next(0)?;
-            running.sample(&conditions, &pass, &mut canvas, watch)?;
-            if let Some(frame) = pass.frame() {
-                running.show(frame, &canvas, watch)?;
+        caught(|| {
+            let mut running = self.start(job, watch)?;
+            let mut canvas = running.begin()?; // all masked, from the encoder, or saved
+            let conditions = running.prime()?; // tokenizer, text encoder, prologue
+            for pass in job.passes() {
+                running.sample(&conditions, &pass, &mut canvas)?;
+                if let Some(frame) = pass.frame() {
+                    running.show(frame, &canvas)?;
+                }
             }
-        }
-        running.finish(conditions, &canvas) // decoder
+            running.finish(conditions, &canvas) // decoder
+        })
     }
 
     /// Waits for its turn, and plans the job.
-    fn start<'a>(
-        &'a self,
-        job: &'a Job,
-        control: &'a Control,
-        on_wait: impl FnOnce(),
-    ) -> Result<RunningJob<'a>> {
-        let warm = self.warm.take(control.canceller(), on_wait)?;
-        let plan = self.plan_of(job)?;
-        Ok(RunningJob::new((job, control), &self.package, plan, warm))
+    fn start<'a>(&'a self, job: &'a Job, watch: &'a mut dyn Watch) -> Result<RunningJob<'a>> {
+        let control = watch.control().cloned().unwrap_or_default();
+        let turn = self.turns.take(&control, || watch.progress(&Progress::waiting()))?;
+        let means = Means { package: &self.package, planner: &self.planner };
+        Steered::new(job, means, (control, watch), turn).map(RunningJob::new)
+    }
+
+    /// Drops all that stays loaded for the next job: at once if no job runs, else as soon as the
+    /// running job has finished its step or image; the rest of that job loads every stage alone.
+    /// Returns the bytes that were held, as [`Self::plan`] counts them. The next job loads what it
+    /// needs again.
+    pub fn trim(&self) -> u64 {
+        self.turns.trim()
     }
 
     /// Makes images from a prompt. `on_step` is called after every step; when it breaks, no further

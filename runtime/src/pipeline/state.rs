@@ -130,7 +130,7 @@ impl State {
     /// # Errors
     ///
     /// `BadInput` if it is not.
-    pub(super) fn check(&self, job: &Job, (package, flavour): (Digest, Flavour)) -> Result<()> {
+    pub(crate) fn check(&self, job: &Job, (package, flavour): (Digest, Flavour)) -> Result<()> {
         let same = |name, expected: String, found: String| {
             if expected == found {
                 Ok(())

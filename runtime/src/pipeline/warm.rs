@@ -1,14 +1,15 @@
 //! What stays between images: stages that the plan keeps loaded, and what was encoded last. Knows
 //! no order of things.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use pocketmuse_package::{Digest, ErrorKind, Result, Stage};
 
 use crate::{
-    engine::loading::Loading,
+    engine::session::Tensor,
     memory::plan::{Plan, StagePlan},
-    stages::{Decoder, Predictor, Prologue, Text, TextEncoder},
+    package::How,
+    stages::{Decoder, Encoder, Predictor, Prologue, Text, TextEncoder},
 };
 
 /// Texts that are kept: a few prompts and the empty one, a quarter of a MiB each.
@@ -20,24 +21,76 @@ const TEXTS: usize = 8;
 pub(crate) struct Warm {
     pub(crate) texts: Texts,
     pub(crate) tokens: Option<(Digest, Vec<u32>)>,
+    pub(crate) encoder: Slot<Encoder>,
     pub(crate) text_encoder: Slot<TextEncoder>,
     pub(crate) prologue: Slot<Prologue>,
     pub(crate) step: Slot<Predictor>,
+    /// The step graph with its tapped values, which no other job wants.
+    pub(crate) tapped: Slot<Predictor>,
     pub(crate) decoder: Slot<Decoder>,
 }
 
 impl Warm {
     /// Drops the stages that `plan` does not keep, or wants loaded in another way.
     pub(crate) fn fit(&mut self, plan: &Plan) {
-        self.text_encoder.fit(&plan.stage(Stage::TextEncoder));
-        self.prologue.fit(&plan.stage(Stage::Prologue));
-        self.step.fit(&plan.stage(Stage::Step));
-        self.decoder.fit(&plan.stage(Stage::Decoder));
+        let threads = plan.threads;
+        self.encoder.fit(&plan.stage(Stage::Encoder), threads);
+        self.text_encoder.fit(&plan.stage(Stage::TextEncoder), threads);
+        self.prologue.fit(&plan.stage(Stage::Prologue), threads);
+        self.step.fit(&plan.stage(Stage::Step), threads);
+        self.tapped = Slot::default();
+        self.decoder.fit(&plan.stage(Stage::Decoder), threads);
+    }
+
+    /// Whether a stage is loaded.
+    pub(crate) fn is_loaded(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Encoder => self.encoder.is_loaded(),
+            Stage::TextEncoder => self.text_encoder.is_loaded(),
+            Stage::Prologue => self.prologue.is_loaded(),
+            Stage::Step => self.step.is_loaded(),
+            Stage::Decoder => self.decoder.is_loaded(),
+        }
+    }
+
+    /// Drops all stages.
+    pub(crate) fn drop_stages(&mut self) {
+        *self = Self {
+            texts: mem::take(&mut self.texts),
+            tokens: self.tokens.take(),
+            ..Self::default()
+        };
+    }
+
+    /// The bytes that are held, as the plans that the stages were loaded by count them.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tokens = self.tokens.as_ref().map_or(0, |(_, tokens)| 4 * tokens.len() as u64);
+        let stages = [
+            self.encoder.bytes(),
+            self.text_encoder.bytes(),
+            self.prologue.bytes(),
+            self.step.bytes(),
+            self.tapped.bytes(),
+            self.decoder.bytes(),
+        ];
+        self.texts.bytes() + tokens + stages.iter().sum::<u64>()
     }
 }
 
 /// A stage that may be loaded, and how it was.
-pub(crate) struct Slot<S>(Option<(Loading, S)>);
+pub(crate) struct Slot<S>(Option<Kept<S>>);
+
+struct Kept<S> {
+    loaded: Loaded<S>,
+    /// What it holds.
+    bytes: u64,
+}
+
+/// A stage, and how it was loaded.
+pub(crate) struct Loaded<S> {
+    pub(crate) stage: S,
+    pub(crate) how: How,
+}
 
 impl<S> Default for Slot<S> {
     fn default() -> Self {
@@ -47,20 +100,30 @@ impl<S> Default for Slot<S> {
 
 impl<S> Slot<S> {
     /// The stage, if it is loaded.
-    pub(crate) fn take(&mut self) -> Option<S> {
-        self.0.take().map(|(_, stage)| stage)
+    pub(crate) fn take(&mut self) -> Option<Loaded<S>> {
+        self.0.take().map(|kept| kept.loaded)
+    }
+
+    /// Whether it is loaded.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Keeps the stage if the plan says so and its run came to a good end. Being cancelled is one;
     /// a stage that failed is dropped, so that the next request begins anew.
-    pub(crate) fn keep<T>(&mut self, stage: S, plan: &StagePlan, result: &Result<T>) {
+    pub(crate) fn keep<T>(&mut self, loaded: Loaded<S>, plan: &StagePlan, result: &Result<T>) {
         let is_sound =
             result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled);
-        self.0 = (plan.warm && is_sound).then_some((plan.loading, stage));
+        let bytes = plan.kept_bytes();
+        self.0 = (plan.warm && is_sound).then_some(Kept { loaded, bytes });
     }
 
-    fn fit(&mut self, plan: &StagePlan) {
-        self.0.take_if(|(loading, _)| !plan.warm || *loading != plan.loading);
+    fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |kept| kept.bytes)
+    }
+
+    fn fit(&mut self, plan: &StagePlan, threads: usize) {
+        self.0.take_if(|kept| !plan.warm || !kept.loaded.how.is(plan.loading, threads));
     }
 }
 
@@ -95,6 +158,11 @@ impl Texts {
         self.kept.push_back((ids.to_vec(), text));
     }
 
+    fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| 4 * tensor.shape().iter().product::<usize>() as u64;
+        self.kept.iter().map(|(_, text)| bytes(&text.hidden) + bytes(&text.pooled)).sum()
+    }
+
     /// The texts of `prompts`, which must be there, one after another.
     ///
     /// # Errors
@@ -112,7 +180,7 @@ mod tests {
     use pocketmuse_package::Error;
 
     use super::*;
-    use crate::engine::{loading::Weights, session::Tensor};
+    use crate::engine::loading::{Loading, Weights};
 
     fn plan(warm: bool, is_packed: bool) -> StagePlan {
         let weights = if is_packed { Weights::Packed } else { Weights::Mapped };
@@ -120,12 +188,16 @@ mod tests {
         StagePlan { warm, loading, ..StagePlan::alone(Stage::Step) }
     }
 
+    fn loaded(plan: &StagePlan) -> Loaded<u32> {
+        Loaded { stage: 7, how: How { loading: plan.loading, threads: 2, taps: None } }
+    }
+
     #[test]
     fn a_stage_stays_if_the_plan_says_so_and_nothing_failed() {
         let kept = |warm, result: Result<()>| {
             let mut slot = Slot::default();
-            slot.keep(7, &plan(warm, true), &result);
-            slot.take()
+            slot.keep(loaded(&plan(warm, true)), &plan(warm, true), &result);
+            slot.take().map(|loaded| loaded.stage)
         };
         let failed = |kind| Err(Error::new(kind, "", ""));
         assert_eq!(kept(true, Ok(())), Some(7));
@@ -136,13 +208,18 @@ mod tests {
 
     #[test]
     fn another_plan_drops_what_it_does_not_want() {
-        for (next, stays) in
-            [(plan(true, true), true), (plan(false, true), false), (plan(true, false), false)]
-        {
+        for (next, threads, stays) in [
+            (plan(true, true), 2, true),
+            (plan(false, true), 2, false),
+            (plan(true, false), 2, false),
+            (plan(true, true), 1, false),
+        ] {
             let mut slot = Slot::default();
-            slot.keep(7, &plan(true, true), &Ok(()));
-            slot.fit(&next);
-            assert_eq!(slot.take().is_some(), stays, "{next:?}");
+            slot.keep(loaded(&plan(true, true)), &plan(true, true), &Ok(()));
+            assert_eq!(slot.bytes(), plan(true, true).kept_bytes());
+            slot.fit(&next, threads);
+            assert_eq!(slot.is_loaded(), stays, "{threads} threads, {next:?}");
+            assert_eq!(slot.bytes() > 0, stays);
         }
     }
 

@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::outputs::one;
+use super::{Network, outputs::one};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -24,17 +21,20 @@ pub struct Pixels {
     width: usize,
 }
 
-impl Decoder {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
+impl Network for Decoder {
+    const STAGE: Stage = Stage::Decoder;
+
+    fn of(package: &Package, session: Session) -> Result<Self> {
         let pixels_per_token = package.manifest().model.pixels_per_token as usize;
-        Ok(Self { session: package.load(Stage::Decoder, loading)?, pixels_per_token })
+        Ok(Self { session, pixels_per_token })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Decoder {
     /// Decodes one image's tokens, a row-major grid of `height` rows and `width` columns.
     ///
     /// # Errors

@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::outputs::one;
+use super::{Network, outputs::one};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -18,23 +15,22 @@ pub struct Encoder {
     codebook_size: u32,
 }
 
-impl Encoder {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
+impl Network for Encoder {
+    const STAGE: Stage = Stage::Encoder;
+
+    fn of(package: &Package, session: Session) -> Result<Self> {
         let model = &package.manifest().model;
         let (pixels_per_token, codebook_size) =
             (model.pixels_per_token as usize, model.codebook_size);
-        Ok(Self {
-            session: package.load(Stage::Encoder, loading)?,
-            pixels_per_token,
-            codebook_size,
-        })
+        Ok(Self { session, pixels_per_token, codebook_size })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Encoder {
     /// The tokens of one image, as [`Self::encode`] takes it, row-major.
     ///
     /// # Errors

@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::text_encoder::Text;
+use super::{Network, text_encoder::Text};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -26,18 +23,20 @@ pub struct Primed {
     pub branches: usize,
 }
 
-impl Prologue {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
-        let names =
-            package.entry(Stage::Prologue)?.outputs.iter().map(|spec| spec.name.clone()).collect();
-        Ok(Self { session: package.load(Stage::Prologue, loading)?, names })
+impl Network for Prologue {
+    const STAGE: Stage = Stage::Prologue;
+
+    fn of(package: &Package, session: Session) -> Result<Self> {
+        let outputs = &package.entry(Self::STAGE)?.outputs;
+        Ok(Self { session, names: outputs.iter().map(|spec| spec.name.clone()).collect() })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Prologue {
     /// Primes one guidance branch for each row of `text`.
     ///
     /// `micro_conds` are width, height, the two crop coordinates and the aesthetic score, the same

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::{outputs::one, prologue::Primed};
+use super::{Network, outputs::one, prologue::Primed};
+#[cfg(feature = "measure")]
+use crate::sampler::Predict;
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Taps, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
-    sampler::{Predict, margin::Margin},
+    sampler::margin::Margin,
 };
 
 /// The step graph, loaded, without a prompt.
@@ -21,9 +20,16 @@ pub struct Predictor {
     mask: i64,
 }
 
-/// The step graph with a prompt and an image's size: what the sampler asks.
+/// The step graph with what it is asked: what the sampler asks.
+#[cfg(feature = "measure")]
 pub struct Prompted<'a> {
     predictor: &'a mut Predictor,
+    asked: Asked<'a>,
+}
+
+/// What the step graph is given besides tokens, and what it said last: a prompt and an image's
+/// size. Outlives the graph, which may be loaded again in between.
+pub(crate) struct Asked<'a> {
     primed: &'a Primed,
     guidance: Vec<f32>,
     /// Guidance by step; where there is none it stays as it is.
@@ -32,28 +38,27 @@ pub struct Prompted<'a> {
     logits: Option<Tensor>,
 }
 
-impl Predictor {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
-        Ok(Self::of(package, package.load(Stage::Step, loading)?))
-    }
+impl Network for Predictor {
+    const STAGE: Stage = Stage::Step;
 
-    /// The same with the tapped values that `taps` wants.
-    pub fn load_tapped(package: &Package, loading: Loading, taps: Taps) -> Result<Self> {
-        Ok(Self::of(package, package.load_tapped(Stage::Step, loading, Some(taps))?))
-    }
-
-    fn of(package: &Package, session: Session) -> Self {
+    fn of(package: &Package, session: Session) -> Result<Self> {
         let model = &package.manifest().model;
-        Self {
+        Ok(Self {
             session,
             codebook_size: model.codebook_size as usize,
             mask: model.mask_token_id.into(),
-        }
+        })
+    }
+
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Predictor {
+    /// Tapped values of the last prediction.
+    pub(crate) fn taps(&self) -> &BTreeMap<String, Tensor> {
+        self.session.taps()
     }
 
     /// Takes a prompt, for images of `grid` rows and columns of tokens.
@@ -63,64 +68,37 @@ impl Predictor {
     /// # Errors
     ///
     /// `BadRequest` if there are not as many weights as branches.
+    #[cfg(feature = "measure")]
     pub fn with<'a>(
         &'a mut self,
         primed: &'a Primed,
         guidance: &[f32],
         grid: [usize; 2],
     ) -> Result<Prompted<'a>> {
-        if guidance.len() != primed.branches {
-            let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
-            return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
-        }
-        Ok(Prompted {
-            predictor: self,
-            primed,
-            guidance: guidance.to_vec(),
-            scales: Vec::new(),
-            margin: Margin::none(grid),
-            logits: None,
-        })
+        Ok(Prompted { predictor: self, asked: Asked::new(primed, guidance, grid)? })
     }
 }
 
+#[cfg(feature = "measure")]
 impl Prompted<'_> {
     /// The same with another guidance at each step, if there are two branches: negative prompt and
     /// prompt.
     pub fn guided(self, scales: Vec<f32>) -> Self {
-        Self { scales, ..self }
-    }
-
-    /// The same for tileable images: the graph sees the grid with its margin.
-    pub(crate) fn within(self, margin: Margin) -> Self {
-        Self { margin, ..self }
-    }
-
-    /// The logits of the last prediction.
-    ///
-    /// # Errors
-    ///
-    /// `Internal` if there was none.
-    pub fn logits(&self) -> Result<&[f32]> {
-        let none = || Error::new(ErrorKind::Internal, "step", "expected a prediction, found none");
-        self.logits.as_ref().ok_or_else(none)?.as_f32()
+        Self { asked: Asked { scales, ..self.asked }, ..self }
     }
 
     /// Tapped values of the last prediction.
     pub fn taps(&self) -> &BTreeMap<String, Tensor> {
-        self.predictor.session.taps()
+        self.predictor.taps()
     }
 }
 
+#[cfg(feature = "measure")]
 impl Predict for Prompted<'_> {
     type Error = Error;
 
     fn begin(&mut self, step: usize) {
-        if let (Some(scale), [negative, positive]) =
-            (self.scales.get(step), self.guidance.as_mut_slice())
-        {
-            (*negative, *positive) = (1.0 - scale, *scale);
-        }
+        self.asked.begin(step);
     }
 
     /// Logits of one image, `[positions, codebook size]` row-major. Images differ by their tokens
@@ -131,7 +109,53 @@ impl Predict for Prompted<'_> {
         tokens: &[Option<u32>],
         positions: &[usize],
     ) -> Result<&[f32]> {
-        let Predictor { session, codebook_size, mask } = &mut *self.predictor;
+        self.asked.predict(self.predictor, tokens, positions)
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// A prompt, for images of `grid` rows and columns of tokens; `guidance` weighs the branches of
+    /// `primed`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if there are not as many weights as branches.
+    pub(crate) fn new(primed: &'a Primed, guidance: &[f32], grid: [usize; 2]) -> Result<Self> {
+        if guidance.len() != primed.branches {
+            let detail = format!("expected {} weights, found {}", primed.branches, guidance.len());
+            return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
+        }
+        let (guidance, scales, margin) = (guidance.to_vec(), Vec::new(), Margin::none(grid));
+        Ok(Self { primed, guidance, scales, margin, logits: None })
+    }
+
+    /// The same with another guidance at each step, if there are two branches, and for tileable
+    /// images: the graph sees the grid with its margin.
+    pub(crate) fn within(self, scales: Vec<f32>, margin: Margin) -> Self {
+        Self { scales, margin, ..self }
+    }
+
+    /// Takes the guidance of a step.
+    pub(crate) fn begin(&mut self, step: usize) {
+        if let (Some(scale), [negative, positive]) =
+            (self.scales.get(step), self.guidance.as_mut_slice())
+        {
+            (*negative, *positive) = (1.0 - scale, *scale);
+        }
+    }
+
+    /// Asks `predictor`. Returns the logits of one image, `[positions, codebook size]` row-major.
+    ///
+    /// # Errors
+    ///
+    /// `EngineFailed` if the graph fails; `Cancelled` if it was stopped.
+    pub(crate) fn predict(
+        &mut self,
+        predictor: &mut Predictor,
+        tokens: &[Option<u32>],
+        positions: &[usize],
+    ) -> Result<&[f32]> {
+        let Predictor { session, codebook_size, mask } = predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
         let tokens = self.margin.wrap(&tokens);
         let [rows, columns] = self.margin.outer();

@@ -2,12 +2,9 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result, Stage};
 
-use super::outputs::exactly;
+use super::{Network, outputs::exactly};
 use crate::{
-    engine::{
-        loading::Loading,
-        session::{Input, Session, Tensor},
-    },
+    engine::session::{Input, Session, Tensor},
     package::Package,
 };
 
@@ -48,16 +45,19 @@ pub struct TextEncoder {
     session: Session,
 }
 
-impl TextEncoder {
-    /// Loads the stage of `package`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Package::load`].
-    pub fn load(package: &Package, loading: Loading) -> Result<Self> {
-        Ok(Self { session: package.load(Stage::TextEncoder, loading)? })
+impl Network for TextEncoder {
+    const STAGE: Stage = Stage::TextEncoder;
+
+    fn of(_package: &Package, session: Session) -> Result<Self> {
+        Ok(Self { session })
     }
 
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl TextEncoder {
     /// Encodes prompts, each as many ids as the others, in one run.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use image::RgbImage;
 use indicatif::ProgressBar;
-use pocketmuse::{Step, Video, Watch, pixels::Animation};
+use pocketmuse::{Control, Step, Video, Watch, pixels::Animation};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -33,6 +33,7 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
+    order::warnings(&request).iter().try_for_each(|warning| console.warning(warning))?;
     console.start(&folder, &manifest, request.seed)?;
 
     let mut film = Film::new(animation, args.frames, console);
@@ -75,6 +76,10 @@ impl<'a> Film<'a> {
 }
 
 impl Watch for Film<'_> {
+    fn control(&self) -> Option<&Control> {
+        Some(stop::control())
+    }
+
     fn step(&mut self, _: &Step<'_>) -> ControlFlow<()> {
         stop::flow()
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, ErrorKind, Result, files};
+use crate::{Digest, Error, ErrorKind, OnRead, Result, files};
 
 /// A file of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +79,18 @@ impl FileEntry {
     ///
     /// `PackageDamaged` if the file is missing or not the one that was exported.
     pub fn check(&self, root: &Path) -> Result<()> {
+        self.check_in_pieces(root, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::check`]; `on_read` is told of the bytes of every piece that was read, 1 MiB at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::check`], and what `on_read` stops with.
+    pub fn check_in_pieces(&self, root: &Path, on_read: OnRead<'_>) -> Result<()> {
         self.check_size(root)?;
-        let found = Digest::of_file(&self.locate(root))?;
+        let found = Digest::of_file_in_pieces(&self.locate(root), on_read)?;
         if found != self.sha256 {
             let detail =
                 format!("expected SHA-256 {}, found {found}: the file was changed", self.sha256);

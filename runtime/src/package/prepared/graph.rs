@@ -9,7 +9,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, OnRead, Result,
     onnx::{self, data_location, tensor},
     wire::{self, Field},
 };
@@ -24,9 +24,11 @@ const MAX_NEW: u64 = 4 << 20;
 const PIECE: u64 = 1 << 20;
 
 /// A graph and the file that its weights are in, if it has one.
-pub(super) struct Model {
-    pub(super) graph: Vec<u8>,
-    pub(super) weights: Option<PathBuf>,
+pub struct Model {
+    /// The bytes of the graph.
+    pub graph: Vec<u8>,
+    /// The file.
+    pub weights: Option<PathBuf>,
 }
 
 /// The graph of `saved`; constants that `package` has too, by name and bytes, are read from the
@@ -35,8 +37,13 @@ pub(super) struct Model {
 ///
 /// # Errors
 ///
-/// `Io` if weights cannot be read; `EngineFailed` if either is no graph.
-pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<Vec<u8>>> {
+/// `Io` if weights cannot be read; `EngineFailed` if either is no graph; what `on_read`, which is
+/// told of every piece of weights that is compared, stops with.
+pub fn with_weights_of(
+    package: &Model,
+    saved: &Model,
+    on_read: OnRead<'_>,
+) -> Result<Option<Vec<u8>>> {
     let damaged = |what: &str| {
         Error::new(ErrorKind::EngineFailed, what, "expected an ONNX graph, found something else")
     };
@@ -54,6 +61,7 @@ pub(super) fn with_weights_of(package: &Model, saved: &Model) -> Result<Option<V
         saved: Weights::of(saved),
         new_bytes: 0,
         failed: None,
+        on_read,
     };
     let merged = model(&saved.graph, &mut |tensor| merge.tensor(tensor));
     match (merge.failed, merged) {
@@ -113,7 +121,7 @@ fn entry_of(entry: &[u8]) -> Option<(&str, &str)> {
 }
 
 /// The weights of two graphs being compared.
-struct Merge {
+struct Merge<'a> {
     /// The package's constants by name.
     known: BTreeMap<String, External>,
     package: Weights,
@@ -121,9 +129,10 @@ struct Merge {
     /// Bytes of constants that the package does not have.
     new_bytes: u64,
     failed: Option<Error>,
+    on_read: OnRead<'a>,
 }
 
-impl Merge {
+impl Merge<'_> {
     /// What becomes of a constant of the saved graph; `None` to stop.
     fn tensor(&mut self, tensor: &[u8]) -> Option<Change> {
         let Some(external) = External::of(tensor)? else { return Some(Change::Keep) };
@@ -150,10 +159,10 @@ impl Merge {
     /// Where a constant's bytes are; `None` if it is one too many that the package does not have.
     fn data(&mut self, external: &External) -> Result<Option<Data>> {
         let known = self.known.get(&external.name).filter(|known| known.bytes == external.bytes);
-        if let Some(known) = known
-            && self.same(known.offset, external)?
+        if let Some((offset, place)) = known.map(|known| (known.offset, known.place.clone()))
+            && self.same(offset, external)?
         {
-            return Ok(Some(Data::Known(known.place.clone())));
+            return Ok(Some(Data::Known(place)));
         }
         self.new_bytes += external.bytes;
         if self.new_bytes > MAX_NEW {
@@ -162,9 +171,10 @@ impl Merge {
         self.saved.read(external.offset, external.bytes).map(|bytes| Some(Data::New(bytes)))
     }
 
-    fn same(&self, offset: u64, external: &External) -> Result<bool> {
+    fn same(&mut self, offset: u64, external: &External) -> Result<bool> {
         for start in (0..external.bytes).step_by(PIECE as usize) {
             let bytes = PIECE.min(external.bytes - start);
+            (self.on_read)(bytes)?;
             if self.package.read(offset + start, bytes)?
                 != self.saved.read(external.offset + start, bytes)?
             {
@@ -280,6 +290,25 @@ mod tests {
         (folder, models)
     }
 
+    fn merged(package: &Model, saved: &Model) -> Result<Option<Vec<u8>>> {
+        with_weights_of(package, saved, &mut |_| Ok(()))
+    }
+
+    #[test]
+    fn a_comparison_is_stopped_between_two_pieces() {
+        let weights = vec![1; 3 * PIECE as usize];
+        let graph = model_of(&[tensor("a", &weights, Some(0))], &[]);
+        let (_folder, [package, saved]) = models((&weights, graph.clone()), (&weights, graph));
+        let mut pieces = 0;
+        let stopped = with_weights_of(&package, &saved, &mut |bytes| {
+            pieces += 1;
+            assert_eq!(bytes, PIECE);
+            if pieces < 2 { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "", "stopped")) }
+        });
+        assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
+        assert_eq!(pieces, 2);
+    }
+
     #[test]
     fn weights_of_the_package_stay_there_and_others_move_into_the_graph() {
         let outer = |offset| tensor("outer", b"abcd", offset);
@@ -291,7 +320,7 @@ mod tests {
             &[inner(Some(4)), outer(Some(7))],
         );
         let (_folder, [package, saved]) = models((b"abcdefgh", package), (b"EFGHnewabcd", saved));
-        let found = with_weights_of(&package, &saved).expect("graphs").expect("few new weights");
+        let found = merged(&package, &saved).expect("graphs").expect("few new weights");
         let changed = tensor("changed", b"EFGH", None);
         let expected = model_of(&[changed, small, outer(Some(0))], &[inner(None), outer(Some(0))]);
         assert_eq!(found, expected);
@@ -303,13 +332,13 @@ mod tests {
         let graph = |name, weights: &[u8]| model_of(&[tensor(name, weights, Some(0))], &[]);
         let (_folder, [package, saved]) =
             models((&weights, graph("a", &weights)), (&weights, graph("another", &weights)));
-        assert!(with_weights_of(&package, &saved).expect("graphs").is_some());
+        assert!(merged(&package, &saved).expect("graphs").is_some());
         let more = [weights.as_slice(), b"1"].concat();
         let (_folder, [package, saved]) =
             models((&more, graph("a", &more)), (&more, graph("another", &more)));
-        assert_eq!(with_weights_of(&package, &saved).expect("graphs"), None);
+        assert_eq!(merged(&package, &saved).expect("graphs"), None);
         assert!(
-            with_weights_of(&package, &package).expect("graphs").is_some(),
+            merged(&package, &package).expect("graphs").is_some(),
             "what is the package's does not count"
         );
     }
@@ -318,7 +347,7 @@ mod tests {
     fn what_is_cut_short_is_an_error() {
         let graph = model_of(&[tensor("a", b"abcd", Some(2))], &[]);
         let (_folder, [package, saved]) = models((b"__abcd", graph.clone()), (b"__abc", graph));
-        let error = with_weights_of(&package, &saved).expect_err("cut short");
+        let error = merged(&package, &saved).expect_err("cut short");
         assert!(
             error.to_string().ends_with("saved: expected more weights, found the end"),
             "{error}"
@@ -337,13 +366,13 @@ mod tests {
         let (_folder, [package, saved]) =
             models((b"", model.clone().into_bytes()), (b"", Vec::new()));
         assert!(
-            with_weights_of(&package, &saved)
+            merged(&package, &saved)
                 .expect_err("too deep")
                 .to_string()
                 .contains("the exported graph")
         );
         assert!(
-            with_weights_of(&saved, &package)
+            merged(&saved, &package)
                 .expect_err("too deep")
                 .to_string()
                 .contains("the optimised graph")
@@ -361,8 +390,8 @@ mod tests {
             graph[at] = byte;
             graph.truncate(graph.len() - cut % graph.len());
             saved.graph = graph;
-            drop(with_weights_of(&package, &saved));
-            drop(with_weights_of(&saved, &package));
+            drop(merged(&package, &saved));
+            drop(merged(&saved, &package));
         }
     }
 }
