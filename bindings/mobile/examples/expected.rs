@@ -132,7 +132,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 /// The images or frames of a case. What it hands in is written to files whose path begins with
 /// `inputs`.
 fn images_of(pipeline: &Pipeline, case: &Value, inputs: &Path) -> Result<Vec<RgbImage>> {
-    let request: Request = serde_json::from_value(case["request"].clone())?;
+    let request = request(case)?;
     let go_on = |_: &pocketmuse::Step<'_>| ControlFlow::Continue(());
     let mut images = Vec::new();
     match case["work"].as_str() {
@@ -154,6 +154,15 @@ fn images_of(pipeline: &Pipeline, case: &Value, inputs: &Path) -> Result<Vec<Rgb
         other => return Err(format!("expected work, found {other:?}").into()),
     }
     Ok(images)
+}
+
+/// The request of a case. What it leaves out is as in [`Request::default`], and not as in a file
+/// that leaves it out, whose brackets are text.
+fn request(case: &Value) -> Result<Request> {
+    let mut all = serde_json::to_value(Request::default())?;
+    let fields = all.as_object_mut().ok_or("expected fields")?;
+    fields.extend(case["request"].as_object().ok_or("expected a request")?.clone());
+    Ok(serde_json::from_value(all)?)
 }
 
 fn rgba(image: &RgbImage) -> Result<Vec<u8>> {

@@ -7,7 +7,11 @@
 import Foundation
 import PocketMuse
 
-setvbuf(stdout, nil, _IOLBF, 0)
+/// Prints at once, whatever happens next.
+func say(_ line: String) {
+    FileHandle.standardOutput.write(Data((line + "\n").utf8))
+}
+
 let arguments = CommandLine.arguments
 let world = try World(
     table: URL(fileURLWithPath: arguments[1]), folder: URL(fileURLWithPath: arguments[2]))
@@ -16,7 +20,7 @@ if arguments.count > 4 {
     exit(0)
 }
 let table = try world.cases()
-print("\nrunning \(table.count) tests")
+say("\nrunning \(table.count) tests")
 let begin = Date()
 var failed = 0
 for from in table {
@@ -24,15 +28,15 @@ for from in table {
     do {
         let kind = try string(from, "kind")
         try await some(kinds[kind], "a kind of case called \(kind)")(world, from)
-        print("test \(name) ... ok")
+        say("test \(name) ... ok")
     } catch {
         failed += 1
-        print("test \(name) ... FAILED\n\(error)")
+        say("test \(name) ... FAILED\n\(error)")
     }
 }
 let verdict = failed == 0 ? "ok" : "FAILED"
 let seconds = String(format: "%.2f", Date().timeIntervalSince(begin))
-print(
+say(
     "\ntest result: \(verdict). \(table.count - failed) passed; \(failed) failed; 0 ignored; "
         + "0 measured; 0 filtered out; finished in \(seconds)s")
 exit(failed == 0 ? 0 : 1)

@@ -36,7 +36,7 @@ internal class World(val table: File, val folder: File) {
     }
 
     /** The request that stands in a case. */
-    fun request(case: JSONObject): Request = request(case.getJSONObject("request"))
+    fun request(case: JSONObject): Request = parsed(case.getJSONObject("request"))
 
     /** The work that stands in a case. */
     fun work(case: JSONObject): Work {
@@ -95,7 +95,7 @@ internal class World(val table: File, val folder: File) {
 }
 
 /** A request from its fields as Rust names them; one that is unknown is an error. */
-private fun request(from: JSONObject): Request {
+private fun parsed(from: JSONObject): Request {
     var request = Request()
     for (key in from.keySet()) {
         val kind = { from.getString(key).uppercase() }
