@@ -25,6 +25,8 @@ pub mod checkpoint;
 mod draft;
 mod error;
 pub mod graph;
+#[cfg(feature = "fuzz")]
+pub mod internals;
 mod layers;
 mod manifest;
 mod models;

@@ -58,7 +58,7 @@ impl<F> PackageWriter<F> {
             })?;
         }
         let folder = NewFolder::begin(target, overwrite)?;
-        files::check_room(folder.path(), progress.total_bytes())?;
+        files::check_room(files::parent(target), progress.total_bytes())?;
         Ok(Self { target: target.to_owned(), folder, progress })
     }
 

@@ -20,6 +20,10 @@
 //! println!("{width} x {height} pixels in {:.1?}", output.report.total);
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
+//!
+//! Features: `load-dynamic`, the default, opens ONNX Runtime's library at run time; `linked` is for
+//! iOS, without the default: the app's linker brings ONNX Runtime and nothing is opened. `measure`
+//! is for the project's own benches.
 
 #![cfg_attr(
     not(feature = "measure"),
@@ -67,7 +71,7 @@ pub use memory::{
     metrics::{Report, StageReport},
     plan::{Plan, StagePlan},
 };
-pub use package::prepared;
+pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
     Attention, Controlled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
     state as job,
@@ -76,7 +80,7 @@ pub use pipeline::{
 };
 pub use pixels::preview::Preview;
 pub use pocketmuse_package::{
-    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage,
+    Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage, Subset, archive,
 };
 pub use request::{
     Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind,

@@ -19,7 +19,7 @@ fn run(words: &[&str]) -> u8 {
 fn every_line_and_seed_gives_its_image_and_one_that_fails_loses_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    fs::write(path("prompts.txt"), b"a tree\n\na (red:99) car\n\xff\na car\n").expect("written");
+    fs::write(path("prompts.txt"), b"a tree\n\na ((red:10)) car\n\xff\na car\n").expect("written");
     fs::create_dir(path("images")).expect("a folder");
     let output = path("images/a.png");
     assert_eq!(

@@ -251,8 +251,10 @@ fn a_masks_transparent_pixels_ask_for_nothing() {
     let path = folder.path().join("mask");
     let transparent = RgbaImage::from_pixel(4, 4, Rgba([255, 255, 255, 0]));
     for (format, expected, warnings) in [(ImageFormat::Png, 0, 0), (ImageFormat::Bmp, 255, 1)] {
-        fs::write(&path, encoded(&transparent.clone().into(), format)).expect("written");
+        let bytes = encoded(&transparent.clone().into(), format);
+        fs::write(&path, &bytes).expect("written");
         let mask = pixels::read_mask(&path).expect("a mask");
+        assert_eq!(pixels::mask_from_bytes(bytes, u64::MAX).expect("a mask"), mask);
         assert_eq!(mask.image.get_pixel(0, 0), &Luma([expected]), "{format:?}");
         assert_eq!(mask.warnings.len(), warnings);
     }

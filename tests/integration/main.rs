@@ -28,5 +28,6 @@ mod support;
 mod threads;
 mod tiles;
 mod trace;
+mod travel;
 mod variations;
 mod videos;

@@ -171,10 +171,8 @@ fn what_stays_loaded_is_sound_after_a_cancel_and_after_an_error() {
     assert_eq!(cancelled.expect_err("cancelled").kind(), ErrorKind::Cancelled);
     let wrong = Request { height: Some(17), ..request(8) };
     assert!(pipeline.generate(&wrong, |_| ControlFlow::Continue(())).is_err());
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = pipeline.generate(&request(8), |_| panic!("the caller's mistake"));
-    }));
-    assert!(panicked.is_err());
+    let panicked = pipeline.generate(&request(8), |_| panic!("the caller's mistake")).map(|_| ());
+    assert_eq!(panicked.expect_err("panicked").kind(), ErrorKind::Internal);
     let again = generate(&pipeline, &request(7));
     assert_eq!(again.images, image);
     assert_eq!(loaded(&again), ["step"], "only what the panic tore down");
@@ -275,5 +273,21 @@ fn a_package_is_checked_and_optimised_by_the_first_process_only() {
         assert_eq!(left(), graphs + 1);
         assert_eq!(prepared::clean(prepared).expect("cleaned"), 1);
         assert_eq!(left(), 0);
+    }
+}
+
+#[test]
+fn memory_is_measured_where_it_was_asked_for() {
+    support::runtime();
+    for measure_memory in [false, true] {
+        let options = Options { measure_memory, threads: Some(1), ..Options::default() };
+        let pipeline = Pipeline::open_with(package("tiny-256"), &options);
+        let output = generate(&pipeline.unwrap_or_else(|error| panic!("{error}")), &request(1));
+        let peaks = output.report.stages.iter().flat_map(|stage| {
+            [stage.peak_rss_bytes, stage.peak_anonymous_bytes].map(|peak| peak.is_some())
+        });
+        let expected = measure_memory && cfg!(target_os = "linux");
+        assert!(peaks.into_iter().all(|is_told| is_told == expected), "{:?}", output.report);
+        assert_eq!(output.report.peak_rss_bytes.is_some(), cfg!(target_os = "linux"));
     }
 }

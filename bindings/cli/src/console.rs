@@ -88,6 +88,13 @@ impl Console {
         self.done(files, &Event::images(files, output))
     }
 
+    /// Says what labels stand for that an image cannot show.
+    pub(crate) fn legend(&self, legend: &[String]) {
+        if !self.json {
+            legend.iter().for_each(terminal::note);
+        }
+    }
+
     /// Names the files that were made: to people each, to a script the event.
     pub(crate) fn done(&self, files: &[PathBuf], event: &Event<'_>) -> Result<()> {
         if self.json {

@@ -41,7 +41,7 @@ pub(crate) enum Event<'a> {
     Images(ImagesDone<'a>),
     /// `grid` is done.
     #[serde(rename = "done")]
-    Grid { files: Vec<PathText<'a>>, request: &'a Request },
+    Grid { files: Vec<PathText<'a>>, request: &'a Request, legend: Vec<String> },
     /// `video` is done.
     #[serde(rename = "done")]
     Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
@@ -265,7 +265,7 @@ pub(crate) mod tests {
                 total_ms: 1.5,
                 peak_rss_bytes: None,
             }),
-            Event::Grid { files: files.clone(), request },
+            Event::Grid { files: files.clone(), request, legend: vec![] },
             Event::Video { files, frames: 2, request, total_ms: 1.5 },
             Event::error(error),
         ]

@@ -29,7 +29,7 @@ pub(crate) struct MadeBy {
 }
 
 /// Writes an image in the format of the path's ending, in place of what was there, once it is
-/// whole.
+/// whole. Without its request and what made it, the file holds the pixels alone.
 ///
 /// # Errors
 ///
@@ -37,9 +37,9 @@ pub(crate) struct MadeBy {
 pub(crate) fn write(
     image: &RgbImage,
     path: &Path,
-    request: &Request,
-    made_by: &MadeBy,
+    told: Option<(&Request, &MadeBy)>,
 ) -> Result<()> {
+    let Some((request, made_by)) = told else { return pixels::write(image, path, None, &[]) };
     let made_by =
         serde_json::to_string(made_by).expect("plain data with string keys always serializes");
     pixels::write(image, path, request, &[(KEYWORD, made_by)])
@@ -87,7 +87,7 @@ mod tests {
             ..Request::default()
         };
         for _ in 0..2 {
-            write(&image, &path, &request, &made_by()).expect("written");
+            write(&image, &path, Some((&request, &made_by()))).expect("written");
             assert_eq!(read(&path).expect("inside"), (request.clone(), Some(made_by())));
             assert_eq!(image::open(&path).expect("an image").to_rgb8(), image);
         }
@@ -98,9 +98,11 @@ mod tests {
     fn images_without_a_request_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let image = RgbImage::new(4, 3);
-        for name in ["a.jpg", "a.webp"] {
+        let (request, made_by) = (Request::default(), made_by());
+        let told = Some((&request, &made_by));
+        for (name, told) in [("a.jpg", told), ("a.webp", told), ("a.png", None)] {
             let path = folder.path().join(name);
-            write(&image, &path, &Request::default(), &made_by()).expect("written");
+            write(&image, &path, told).expect("written");
             assert_eq!(read(&path).expect_err(name).kind(), ErrorKind::BadInput);
         }
     }

@@ -26,6 +26,9 @@ pub(crate) struct JobFile {
     pub(crate) files: Vec<PathBuf>,
     /// The one image to write of those that the request makes; `None` for all.
     pub(crate) only: Option<usize>,
+    /// Whether the images' files tell nothing of the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) private: bool,
     /// `None` before the first step.
     pub(crate) state: Option<State>,
     /// What stands for the images that were written.
@@ -177,6 +180,7 @@ mod tests {
             source: None,
             files: vec![folder.join("a.png")],
             only: None,
+            private: false,
             state: None,
             written: Vec::new(),
         }
@@ -217,6 +221,8 @@ mod tests {
             flavour: Flavour::F32,
             request: Request { seed: 7, ..Request::default() },
             source: None,
+            image: None,
+            video: None,
             next_step: 1,
             tokens: Vec::new(),
             rng: pocketmuse::Rng::new(pocketmuse::RngKind::Own, 7),
@@ -231,7 +237,7 @@ mod tests {
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };
         let write = |request: &Request, package| {
             let made_by = image_file::MadeBy { package, ..made_by.clone() };
-            image_file::write(&image::RgbImage::new(4, 4), &path, request, &made_by)
+            image_file::write(&image::RgbImage::new(4, 4), &path, Some((request, &made_by)))
                 .expect("written");
         };
         job.check_replaces_its_own().expect("nothing is there");

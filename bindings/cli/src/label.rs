@@ -33,9 +33,19 @@ pub(crate) fn write(
     }
 }
 
+/// Whether the font has every letter of a text.
+pub(crate) fn can_show(text: &str) -> bool {
+    let mut letters = text.chars().filter(|letter| !letter.is_whitespace());
+    letters.all(|letter| !letter.is_control() && glyph_of(letter).is_some())
+}
+
 fn glyph(letter: char) -> [u8; 8] {
+    glyph_of(letter).or_else(|| glyph_of('?')).unwrap_or_default()
+}
+
+fn glyph_of(letter: char) -> Option<[u8; 8]> {
     let fonts = [BASIC_FONTS.get(letter), LATIN_FONTS.get(letter), GREEK_FONTS.get(letter)];
-    fonts.into_iter().flatten().next().or_else(|| BASIC_FONTS.get('?')).unwrap_or_default()
+    fonts.into_iter().flatten().next()
 }
 
 #[cfg(test)]
@@ -61,6 +71,18 @@ mod tests {
         assert_eq!(written("L", 8), l);
         assert_ne!(written("ü", 8), written("?", 8));
         assert_eq!(written("漢", 8), written("?", 8));
+        for (text, expected) in [
+            ("a (red:1.3) house, größer Ω", true),
+            ("a\n\u{3000}b", true), // broken into lines there
+            ("漢", false),
+            ("بيت", false),
+            ("\u{1f680}", false),
+            ("e\u{301}", false),
+            ("\u{200d}", false),
+            ("\u{1b}", false),
+        ] {
+            assert_eq!(can_show(text), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! What is logged to stderr, as RUST_LOG says. Knows not who logs.
+//! What is logged to stderr, as RUST_LOG says, and what a panic says. Knows not who logs.
 
-use std::io::Write;
+use std::{env, io::Write, panic};
 
 use env_logger::{Builder, Env};
 
 use crate::terminal;
 
-/// Logs from now on; text from elsewhere as text, as everything that reaches a terminal.
+/// Logs from now on; text from elsewhere as text, as everything that reaches a terminal. A panic is
+/// a line, unless a backtrace is wanted.
 pub fn init() {
     let mut logger = Builder::from_env(Env::default().default_filter_or("warn"));
     logger.format(|out, record| {
@@ -16,4 +17,7 @@ pub fn init() {
         writeln!(out, "[{style}{level:<5}{style:#} {}] {text}", record.target())
     });
     logger.init();
+    if env::var_os("RUST_BACKTRACE").is_none() {
+        panic::set_hook(Box::new(|panic| terminal::note(panic.to_string())));
+    }
 }

@@ -13,6 +13,9 @@ use crate::args::{
     VideoArgs, WatchArgs,
 };
 
+/// How other programs' prompts name a file that changes the model.
+const NOTATIONS: [&str; 3] = ["<lora:", "<lyco:", "<hypernet:"];
+
 /// What `generate`, `edit` or `resume` is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -28,6 +31,8 @@ pub(crate) struct Order {
     pub(crate) save_tokens: Option<PathBuf>,
     /// Where the job is kept after every step.
     pub(crate) job: Option<PathBuf>,
+    /// Whether files and their names tell nothing of the request.
+    pub(crate) private: bool,
     /// A file with a prompt on each line.
     pub(crate) prompts: Option<PathBuf>,
     /// The seeds that each prompt is made with.
@@ -83,6 +88,7 @@ impl Order {
             explain: args.explain,
             save_tokens: args.save_tokens.clone(),
             job: args.job.clone(),
+            private: args.written.private,
             prompts: args.prompts.clone(),
             seeds: args.seeds.clone(),
         }
@@ -108,6 +114,7 @@ impl Order {
             explain: false,
             save_tokens: None,
             job: Some(args.job.clone()),
+            private: args.written.private,
             prompts: None,
             seeds: Vec::new(),
         }
@@ -164,6 +171,36 @@ pub(crate) fn new_request() -> Request {
     Request { seed: random_seed(), ..Request::default() }
 }
 
+/// What people should know of a request: what looks like more than text in its prompts and is none.
+pub(crate) fn warnings(request: &Request) -> Vec<String> {
+    let prompts = [("prompt", &request.prompt), ("negative_prompt", &request.negative_prompt)];
+    let found = prompts.into_iter().flat_map(|(field, prompt)| {
+        let lower = prompt.to_lowercase();
+        let used = NOTATIONS.into_iter().filter(move |notation| lower.contains(notation));
+        let used = used.map(move |notation| {
+            format!("{field}: {notation}...> is text: a prompt does not change the model")
+        });
+        let numbers = no_weights(prompt).filter(|_| request.prompt_weighting);
+        let numbers = numbers.map(move |number| {
+            format!("{field}: {number} in brackets is text, since weights are 0 to 10")
+        });
+        used.chain(numbers)
+    });
+    found.collect()
+}
+
+/// Numbers at the end of brackets that would be weights if they were 0 to 10.
+fn no_weights(prompt: &str) -> impl Iterator<Item = &str> {
+    let ends = prompt.split_inclusive(')').filter_map(|part| part.strip_suffix(')'));
+    ends.filter_map(|part| {
+        let (words, number) = part.rsplit_once(':')?;
+        let value: f32 = number.trim().parse().ok().filter(|value: &f32| value.is_finite())?;
+        let is_weight = (0.0..=10.0).contains(&value);
+        let is_time = words.ends_with(|letter: char| letter.is_ascii_digit());
+        (!is_weight && !is_time && words.contains('(')).then_some(number.trim())
+    })
+}
+
 /// A seed short enough to be typed again.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
@@ -205,6 +242,38 @@ mod tests {
         assert!(wish.source.is_some());
         let base = Request { strength: Some(0.3), ..Request::default() };
         assert_eq!(Wish::default().request(base.clone()), base);
+    }
+
+    #[test]
+    fn what_only_looks_like_more_than_text_is_told() {
+        let warnings = |prompt: &str, negative_prompt: &str| {
+            warnings(&Request {
+                prompt: prompt.to_owned(),
+                negative_prompt: negative_prompt.to_owned(),
+                ..Request::default()
+            })
+        };
+        let more = ["(at 12:30) (red:10) (a:inf)", r"\(red:15\)", "red:15) (a: )", "(a:b:c)"];
+        for text in ["a lora: a tree", "a < lora:b>", "a <b:1>", ""].into_iter().chain(more) {
+            assert_eq!(warnings(text, text), [""; 0], "{text}");
+        }
+        let found = warnings("a (red: 15) tree", "((fog:-1))");
+        assert_eq!(
+            found,
+            [
+                "prompt: 15 in brackets is text, since weights are 0 to 10",
+                "negative_prompt: -1 in brackets is text, since weights are 0 to 10",
+            ]
+        );
+        let found = warnings("a tree <LoRA:oil:0.8>, <lora:b:1>", "<hypernet:x:1> <lora:y:1>");
+        assert_eq!(
+            found,
+            [
+                "prompt: <lora:...> is text: a prompt does not change the model",
+                "negative_prompt: <lora:...> is text: a prompt does not change the model",
+                "negative_prompt: <hypernet:...> is text: a prompt does not change the model",
+            ]
+        );
     }
 
     #[test]

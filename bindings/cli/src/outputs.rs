@@ -82,6 +82,11 @@ impl Outputs {
         self.files.first().map_or(Ok(()), |first| files::check_writable(first))
     }
 
+    /// Whether the files replace others that have their names.
+    pub(crate) fn replaces(&self) -> bool {
+        self.free.is_none()
+    }
+
     /// The files, in the order of their images.
     pub(crate) fn files(&self) -> &[PathBuf] {
         &self.files
@@ -104,9 +109,7 @@ impl Outputs {
             return write(path); // which replaces it whole
         }
         let temporary = TemporaryFolder::beside(path)?;
-        let file = temporary.path().join("image").with_extension("png");
-        write(&file)?;
-        let file = TempPath::try_from_path(file).map_err(|error| Error::io(path, error))?;
+        let file = written(&temporary, path, write)?;
         self.take(index, file)
     }
 
@@ -125,6 +128,42 @@ impl Outputs {
             self.files.splice(index.., others.into_iter().skip(index));
         }
     }
+}
+
+/// Lets `write` write a file, and gives it the first of `names` that nobody has: which that is.
+/// There is always one more name.
+///
+/// # Errors
+///
+/// Those of `write`; `Io` if the file cannot be given a name.
+pub(crate) fn write_new(
+    mut names: impl Iterator<Item = PathBuf>,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let mut name = names.next().expect("names do not run out");
+    let temporary = TemporaryFolder::beside(&name)?;
+    let mut file = written(&temporary, &name, write)?;
+    loop {
+        match file.persist_noclobber(&name) {
+            Ok(()) => return Ok(name),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                file = error.path;
+                name = names.next().expect("names do not run out");
+            }
+            Err(error) => return Err(Error::io(&name, error.error)),
+        }
+    }
+}
+
+/// A whole file that lies in `temporary` and is removed with it.
+fn written(
+    temporary: &TemporaryFolder,
+    name: &Path,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<TempPath> {
+    let file = temporary.path().join("image").with_extension("png");
+    write(&file)?;
+    TempPath::try_from_path(file).map_err(|error| Error::io(name, error))
 }
 
 /// `NAME.png` for one image, `NAME-0.png`, `NAME-1.png`… for several.

@@ -64,6 +64,7 @@ pub(crate) fn options(args: &PackageArgs) -> Options {
         flavour: args.flavour,
         threads: args.run.threads,
         memory: args.run.memory.unwrap_or_default(),
+        measure_memory: true,
         prepared: runtime::prepared_folder(),
         ..Options::default()
     }

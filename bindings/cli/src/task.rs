@@ -39,6 +39,8 @@ pub(crate) struct Task {
     /// What keeps it in a file after every step.
     pub(crate) keeper: Option<JobKeeper>,
     outputs: Outputs,
+    /// Whether files tell nothing of the request.
+    private: bool,
     /// The one image that is wanted, from 0; `None` for all.
     only: Option<usize>,
 }
@@ -73,7 +75,8 @@ impl Task {
         let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
         let only = only.filter(|only| *only < images);
         let seed = wish.changes.seed.filter(|_| wish.names_seed);
-        let name = Name { prompt: &request.prompt, line: wish.line, seed };
+        let prompt = if order.private { "" } else { &request.prompt };
+        let name = Name { prompt, line: wish.line, seed };
         let count = if only.is_some() { 1 } else { images.min(MAX_IMAGES as usize) };
         let outputs = Outputs::plan(wish.output.as_deref(), name, count)?;
         let job = JobFile {
@@ -83,6 +86,7 @@ impl Task {
             source,
             files: outputs.files().to_vec(),
             only,
+            private: order.private,
             state: None,
             written: Vec::new(),
         };
@@ -101,7 +105,7 @@ impl Task {
     }
 
     fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
-        let mut warnings = Vec::new();
+        let mut warnings = order::warnings(&job.request);
         let open = |files: &SourceFiles| files.open(order.package.run.memory, &mut warnings);
         Ok(Self {
             source: job.source.as_ref().map(open).transpose()?,
@@ -119,6 +123,7 @@ impl Task {
             watch: order.watch.clone(),
             save_tokens: order.save_tokens.clone(),
             outputs,
+            private: order.private || job.private,
             only: job.only,
         })
     }
@@ -167,6 +172,11 @@ impl Task {
         (first..).zip(self.outputs.files().iter().map(PathBuf::as_path))
     }
 
+    /// Whether the images replace files that have their names.
+    pub(crate) fn replaces(&self) -> bool {
+        self.outputs.replaces()
+    }
+
     /// Writes the images; returns their files.
     pub(crate) fn write(&mut self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
         let first = self.only.unwrap_or(0);
@@ -179,7 +189,8 @@ impl Task {
                 flavour: self.package.flavour,
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
-            let write = |path: &Path| image_file::write(image, path, &output.request, &made_by);
+            let told = (!self.private).then_some((&output.request, &made_by));
+            let write = |path: &Path| image_file::write(image, path, told);
             self.outputs.write(file, write)?;
         }
         if let Some(keeper) = &mut self.keeper {
@@ -214,7 +225,7 @@ fn to_vary(base: Request, made_by: Option<&MadeBy>) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{GenerateArgs, RequestArgs, ResumeArgs, RunArgs};
+    use crate::args::{GenerateArgs, RequestArgs, ResumeArgs, RunArgs, WrittenArgs};
 
     #[test]
     fn a_request_comes_from_the_flags_and_the_image() {
@@ -233,7 +244,8 @@ mod tests {
             flavour: None,
             image: 1,
         };
-        image_file::write(&image::RgbImage::new(2, 2), &png, &made, &made_by).expect("written");
+        let told = Some((&made, &made_by));
+        image_file::write(&image::RgbImage::new(2, 2), &png, told).expect("written");
         let task = |change: fn(&mut GenerateArgs)| {
             let mut args = GenerateArgs {
                 from: Some(png.clone()),
@@ -278,6 +290,7 @@ mod tests {
             job: file,
             force: false,
             run: RunArgs::default(),
+            written: WrittenArgs::default(),
             watch: WatchArgs::default(),
         };
         let resumed = Task::new(&Order::resume(&args)).expect("read");

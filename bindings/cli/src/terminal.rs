@@ -88,12 +88,14 @@ pub(crate) fn warn(line: impl AsRef<str>) {
     note(format!("warning: {}", line.as_ref()));
 }
 
-/// Whether a terminal would act on a character instead of showing it: control characters, those
-/// that turn the direction of text, and breaks of lines and paragraphs.
+/// Whether a terminal would act on a character, or show nothing of it: control characters, those
+/// that turn the direction of text, breaks of lines and paragraphs, letters without a width, tags.
 pub(crate) fn is_active(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(letter, '\u{2066}'..='\u{206f}')
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(letter, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}') // empty letters
+        || matches!(letter, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Text from anywhere as a terminal can be given it: characters that it would act on are escapes
@@ -137,9 +139,17 @@ fn bar(what: &'static str, template: &str) -> ProgressBar {
 pub(crate) fn fail(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Cancelled => note("stopped, nothing was written"),
-        _ => note(format!("error: {error}")),
+        _ => tell(error),
     }
     exit_code(error.kind())
+}
+
+/// Prints an error, one line on stderr. A field of a request that has another flag is followed by
+/// it.
+pub(crate) fn tell(error: &Error) {
+    let field = "without prompt_weighting";
+    let line = format!("error: {error}");
+    note(line.replace(field, &format!("{field} (--no-prompt-weighting)")));
 }
 
 /// What is wrong with a command line as one line: the parser's paragraphs before its advice to read
@@ -229,6 +239,8 @@ mod tests {
             ("a\nerror: forged\r\t", "a\\nerror: forged\\r\\t"),
             ("\u{202e}gpj.exe", "\\u{202e}gpj.exe"),
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
+            ("a\u{200b}b\u{200d}\u{feff}\u{ad}", "a\\u{200b}b\\u{200d}\\u{feff}\\u{ad}"),
+            ("\u{e0041}\u{3164}\u{2060}", "\\u{e0041}\\u{3164}\\u{2060}"),
             ("\u{2066}a\u{2069}\u{200f}\u{2028}", "\\u{2066}a\\u{2069}\\u{200f}\\u{2028}"),
         ] {
             assert_eq!(escaped(text), shown);

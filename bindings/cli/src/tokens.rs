@@ -72,6 +72,7 @@ mod tests {
             rng,
             request,
             source: None,
+            video: None,
         };
         let mut log = TokenLog::default();
         log.add(&step, 9);

@@ -12,7 +12,7 @@ use crate::{
     events::{self, Event},
     job_file::JobKeeper,
     package::Opened,
-    preview::Previewer,
+    preview::{Beside, Previewer},
     stop,
     task::Task,
     terminal,
@@ -136,6 +136,8 @@ fn previewer(task: &Task, pipeline: &Pipeline, console: &Console) -> Result<Opti
         console.warning("this package has no previews: export it again to have them")?;
         return Ok(None);
     };
-    let files = task.places().map(|(image, file)| (image, file.to_owned())).collect();
-    Ok(Some(Previewer::new(preview, files, show, console.json)))
+    let replaces = task.replaces();
+    let files =
+        task.places().map(|(image, file)| Beside { image, file: file.to_owned(), replaces });
+    Ok(Some(Previewer::new(preview, files.collect(), show, console.json)))
 }

@@ -52,6 +52,72 @@ fn commands_side_by_side_take_a_name_each() {
     assert_eq!(images.len(), 4, "each seed has its image");
 }
 
+#[test]
+fn previews_of_commands_side_by_side_replace_none() {
+    let root = tempfile::tempdir().expect("a folder");
+    succeed(root.path(), &[&["generate", "warm up", "-o", "first.png"], &QUICK[..]].concat());
+    fs::remove_file(root.path().join("first.png")).expect("removed");
+    let children = ["1", "2", "3"].map(|seed| {
+        let words = [&["generate", "a", "--preview=files", "--seed", seed], &QUICK[..]].concat();
+        pocketmuse(root.path(), &words).spawn().expect("started")
+    });
+    for child in children {
+        let output = child.wait_with_output().expect("ended");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let (previews, images): (Vec<_>, Vec<_>) =
+        names(root.path()).into_iter().partition(|name| name.contains("step"));
+    assert_eq!(images, ["a-2.png", "a-3.png", "a.png"]);
+    let contents: std::collections::HashSet<_> =
+        previews.iter().map(|name| fs::read(root.path().join(name)).expect("there")).collect();
+    assert_eq!((previews.len(), contents.len()), (3, 3), "{previews:?}: each seed has its preview");
+}
+
+/// Whether a file holds a text, as UTF-8.
+fn holds_text(path: &Path, text: &str) -> bool {
+    let bytes = fs::read(path).expect("there");
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_private_image_tells_nothing_of_its_request() {
+    let root = tempfile::tempdir().expect("a folder");
+    let secret = "zebra";
+    let at = |name: &str| root.path().join(name);
+    let quick = |words: &[&'static str]| [words, &QUICK[..]].concat();
+    assert_eq!(
+        succeed(root.path(), &quick(&["generate", "a zebra", "--seed=3", "--private"])),
+        "picture.png\n"
+    );
+    succeed(root.path(), &quick(&["generate", "a zebra", "--seed=3", "-o", "told.png"]));
+    let pixels = |name: &str| image::open(at(name)).expect("an image").into_rgb8();
+    assert!(pixels("picture.png") == pixels("told.png") && holds_text(&at("told.png"), secret));
+    let commands: [&[&str]; 7] = [
+        &["generate", "a zebra", "--private", "--seeds=1,2", "-o", "b.png"],
+        &["generate", "--from", "told.png", "--private", "-o", "c.png"],
+        &["edit", "told.png", "a zebra", "--private", "--box=0,0,16,16", "-o", "d.png"],
+        &["grid", "a zebra", "--private", "--columns=seed=1,2", "-o", "e.png"],
+        &["video", "a zebra", "--private", "--frames=2", "-o", "f.png"],
+        &["video", "a zebra", "--private", "--frames=2", "-o", "g.gif"],
+        &["generate", "a zebra", "--private", "--job=job.json", "-o", "h.png"],
+    ];
+    for words in commands {
+        succeed(root.path(), &quick(words));
+    }
+    fs::remove_file(at("h.png")).expect("removed");
+    succeed(root.path(), &["resume", "job.json"]);
+    succeed(root.path(), &quick(&["generate", "a zebra", "--job=open.json", "-o", "i.png"]));
+    assert!(holds_text(&at("i.png"), secret));
+    succeed(root.path(), &["resume", "open.json", "--private"]);
+    for name in names(root.path()) {
+        let told = ["told.png", "job.json", "open.json"].contains(&name.as_str());
+        assert_eq!(holds_text(&at(&name), secret), told, "{name}");
+    }
+    let output = run(root.path(), &["generate", "--from", "h.png"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("found no request in it") && output.status.code() == Some(1));
+}
+
 #[cfg(target_os = "linux")]
 mod not_utf8 {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Output};
@@ -83,11 +149,12 @@ mod not_utf8 {
         let (checkpoint, package, image) = (at("random"), at("package"), at("a.png"));
         let (trace, tokens, job) = (at("trace"), at("tokens.json"), at("job.json"));
         let (sheet, video, prompts) = (at("sheet.png"), at("video.gif"), at("prompts.txt"));
+        let (archive, part, frames) = (at("small.pocketmuse"), at("part"), at("frames.png"));
         fs::write(odd.join("prompts.txt"), "a tree\n").expect("written");
         let golden = at("golden.safetensors");
         let os = OsStr::new;
         let steps = os("--num-inference-steps=1");
-        let cases: [(&[&OsStr], bool); 14] = [
+        let cases: [(&[&OsStr], bool); 22] = [
             (&[os("synth"), os("--preset=tiny"), os("-o"), &checkpoint], true),
             (&[os("export"), &checkpoint, os("-o"), &package, os("--name=noise")], true),
             (&[os("inspect"), &checkpoint, os("--json")], true),
@@ -110,6 +177,7 @@ mod not_utf8 {
                 ],
                 true,
             ),
+            (&[os("generate"), os("--from"), &image, os("-o=e.png")], true),
             (&[os("generate"), os("a"), steps, os("--job=job.json"), os("-o"), &image], false),
             (&[os("generate"), os("a"), steps, os("--job"), &job, os("-o=b.png")], true),
             (&[os("edit"), &image, os("a"), steps, os("--job=job.json"), os("-o=c.png")], false),
@@ -119,6 +187,38 @@ mod not_utf8 {
                 &[os("video"), os("a"), steps, os("--frames=2"), os("--json"), os("-o"), &video],
                 true,
             ),
+            (&[os("video"), os("a"), steps, os("--frames=2"), os("-o"), &frames], true),
+            (
+                &[
+                    os("video"),
+                    os("a"),
+                    steps,
+                    os("--frames=2"),
+                    os("--end"),
+                    &image,
+                    os("-o"),
+                    &video,
+                ],
+                true,
+            ),
+            (&[os("package"), &package, os("-o"), &archive], true),
+            (&[os("package"), &archive, os("--json"), os("-o"), &part], true),
+            (
+                &[
+                    os("edit"),
+                    &image,
+                    os("a"),
+                    steps,
+                    os("--mask"),
+                    &image,
+                    os("--preview=files"),
+                    os("-o"),
+                    &image,
+                ],
+                true,
+            ),
+            (&[os("grid"), os("a"), steps, os("--image"), &image, os("-o"), &sheet], true),
+            (&[os("prepared")], true),
         ];
         for (words, works) in cases {
             let output = run_at(root.path(), words);

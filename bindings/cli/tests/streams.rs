@@ -9,8 +9,12 @@ use std::{
 
 use support::{pocketmuse, run, succeed};
 
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
 fn fault(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/faults").join(name)
+    fixture("faults").join(name)
 }
 
 /// A checkpoint and the package that is made of it, whose name is `name`.
@@ -26,7 +30,13 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
     package(root.path(), "noise");
     let run = ["--package", "package", "--num-inference-steps=2", "-o"];
     let with = |words: &[&'static str]| [words, &run].concat();
-    let commands: [Vec<&str>; 14] = [
+    let [checkpoint, golden] = ["tiny-512", "tiny-512/golden.safetensors"].map(fixture);
+    let [checkpoint, golden] = [&checkpoint, &golden].map(|path| path.to_str().expect("UTF-8"));
+    succeed(root.path(), &["export", checkpoint, "-o", "tiny", "--flavour=f32"]);
+    let quick = ["--num-inference-steps=1", "--package", "package"];
+    let job = ["generate", "a", "--job=job.json", "-o", "job.png"];
+    succeed(root.path(), &[&job[..], &quick].concat());
+    let commands: [Vec<&str>; 28] = [
         vec!["--help"],
         vec!["--version"],
         vec!["generate", "--help"],
@@ -41,6 +51,20 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
         [with(&["generate", "a tree", "--json"]), vec!["b.png"]].concat(),
         [with(&["grid", "a tree"]), vec!["c.png"]].concat(),
         [with(&["generate", "a tree", "--seeds", "1,2,3"]), vec!["d.png"]].concat(),
+        [with(&["grid", "a tree", "--json"]), vec!["e.png"]].concat(),
+        [with(&["edit", "job.png", "a tree"]), vec!["f.png"]].concat(),
+        [with(&["edit", "job.png", "a tree", "--json"]), vec!["g.png"]].concat(),
+        [with(&["video", "a tree", "--frames=2"]), vec!["h.gif"]].concat(),
+        [with(&["video", "a tree", "--frames=2", "--json"]), vec!["i.gif"]].concat(),
+        vec!["resume", "job.json"],
+        vec!["resume", "job.json", "--json"],
+        vec!["inspect", "random", "--json"],
+        vec!["export", checkpoint, "-o", "exported", "--flavour=f32"],
+        vec!["package", "package", "-o", "one.pocketmuse"],
+        vec!["package", "package", "-o", "two.pocketmuse", "--json"],
+        vec!["verify", "tiny", "--golden", golden],
+        vec!["bench", "--package", "package", "--steps=1", "--runs=1", "--json"],
+        vec!["setup"],
     ];
     for words in commands {
         let mut command = pocketmuse(root.path(), &words);
@@ -58,7 +82,15 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
 fn a_reader_that_went_away_is_no_failure() {
     let root = tempfile::tempdir().expect("a folder");
     package(root.path(), "noise");
-    for words in [&["inspect", "package"][..], &["inspect", "random", "--json"], &["--help"]] {
+    let commands: [&[&str]; 6] = [
+        &["inspect", "package"],
+        &["inspect", "random", "--json"],
+        &["--help"],
+        &["--version"],
+        &["package", "package", "-o", "one.pocketmuse", "--json"],
+        &["prepared"],
+    ];
+    for words in commands {
         let mut child = pocketmuse(root.path(), words).spawn().expect("started");
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("ended");
@@ -75,7 +107,7 @@ fn is_control(byte: &u8) -> bool {
 #[test]
 fn text_from_files_reaches_no_terminal_raw() {
     let root = tempfile::tempdir().expect("a folder");
-    let evil = "\x1b]0;owned\x07\x1b[2J\nerror: forged\u{9b}2J\u{202e}";
+    let evil = "\x1b]0;owned\x07\x1b[2J\nerror: forged\u{9b}2J\u{202e}\u{200b}\u{feff}";
     package(root.path(), "noise");
     let manifest = root.path().join("package/manifest.json");
     let text = fs::read_to_string(&manifest).expect("read");
@@ -88,7 +120,11 @@ fn text_from_files_reaches_no_terminal_raw() {
     let [stranger, origin] = [&stranger, &origin].map(|path| path.to_str().expect("UTF-8"));
     let steps = "--num-inference-steps=1";
     let long = format!("{evil} {}", "many words ".repeat(80));
-    let commands: [&[&str]; 10] = [
+    fs::write(root.path().join("named\x1b[2J.png"), "no image").expect("written");
+    fs::write(root.path().join("job.json"), r#"{"pocketmuse_job":1,"\u001b[2J\u202e":1}"#)
+        .expect("written");
+    let lora = format!("<lora:{evil}:1>");
+    let commands: [&[&str]; 18] = [
         &["inspect", "package"],
         &["inspect", "package", "--json"],
         &["generate", "--from", stranger, "-o", "a.png"],
@@ -99,13 +135,22 @@ fn text_from_files_reaches_no_terminal_raw() {
         &["generate", "a", "--flavour", evil],
         &["generate", "--prompts", "prompts.txt", "--package", "package", steps, "-o", "d.png"],
         &["grid", "a", "-o", "e.png", "--columns", evil],
+        &["grid", "a", evil, "--package", "package", steps, "-o", "e.png"],
+        &["grid", "a", evil, "--package", "package", steps, "-o", "e.png", "--json"],
+        &["generate", &lora, "--package", "package", steps, "-o", "f.png"],
+        &["video", &long, "--package", "package", steps, "--frames=2", "-o", "g.gif"],
+        &["edit", "named\x1b[2J.png", "a", "--package", "package", "-o", "h.png"],
+        &["resume", "job.json"],
+        &["bench", "--package", "package", "--steps=1", "--runs=1"],
+        &["package", "package", "-o", "named\x1b[2J.pocketmuse"],
     ];
     for words in commands {
         let output = run(root.path(), words);
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             let text = String::from_utf8_lossy(bytes);
             assert!(!bytes.iter().any(is_control), "{words:?}: {name}: {text:?}");
-            assert!(!text.contains(['\u{9b}', '\u{202e}']), "{words:?}: {name}: {text:?}");
+            let hidden = ['\u{9b}', '\u{202e}', '\u{200b}', '\u{feff}'];
+            assert!(!text.contains(hidden), "{words:?}: {name}: {text:?}");
             assert!(!text.contains("\nerror: forged"), "{words:?}: {name}: {text:?}");
         }
     }

@@ -6,7 +6,7 @@
 //! package, and all read files that the manifest does not list, so that its digest does not cover
 //! them.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use crate::{
     Error, ErrorKind, Result, StageEntry, files,
@@ -223,9 +223,9 @@ impl Check<'_> {
         if !constant.is_outside {
             return Some(());
         }
-        match constant.fault(self.weights) {
-            Some(detail) => self.refuse(damaged(constant.place(), detail)),
-            None => Some(()),
+        match constant.check(self.weights) {
+            Err(detail) => self.refuse(damaged(constant.place(), detail)),
+            Ok(()) => Some(()),
         }
     }
 
@@ -273,60 +273,46 @@ impl<'a> Constant<'a> {
         format!("constant {}", shown(self.name))
     }
 
-    /// What is wrong with where the values are.
-    fn fault(&self, weights: Option<Weights<'_>>) -> Option<String> {
-        let (mut location, mut offset, mut length) = (None, 0, None);
-        for [key, value] in &self.entries {
-            match std::str::from_utf8(key).unwrap_or_default() {
-                onnx::LOCATION => {
-                    let expected = weights.map(|weights| weights.name);
-                    if expected.is_none_or(|name| name.as_bytes() != *value) {
-                        let expected =
-                            expected.map_or(Cow::Borrowed("no file of values"), |name| {
-                                Cow::Owned(format!(
-                                    "its values in {name:?}, which the manifest lists"
-                                ))
-                            });
-                        return Some(format!("expected {expected}, found {}", shown(value)));
-                    }
-                    location = Some(());
-                }
-                onnx::OFFSET | onnx::LENGTH => {
-                    let Some(number) = number(value) else {
-                        let (key, value) = (shown(key), shown(value));
-                        return Some(format!("expected a number of bytes as {key}, found {value}"));
-                    };
-                    if *key == onnx::OFFSET.as_bytes() {
-                        offset = number;
-                    } else {
-                        length = Some(number);
-                    }
-                }
-                onnx::CHECKSUM => {}
-                _ => {
-                    let key = shown(key);
-                    return Some(format!("expected location, offset and length, found {key}"));
-                }
-            }
-        }
-        let (Some(()), Some(weights)) = (location, weights) else {
-            return Some("expected the name of the file of its values, found none".to_owned());
-        };
+    /// Checks that the values lie in `weights`; if not, says what was expected.
+    fn check(&self, weights: Option<Weights<'_>>) -> Result<(), String> {
+        let (weights, offset, length) = self.found_in(weights)?;
         let Some(bytes) = self.bytes() else {
             let (element, dims) = (self.element, &self.dims);
-            return Some(format!("expected a size, found elements of type {element}, {dims:?}"));
+            return Err(format!("expected a size, found elements of type {element}, {dims:?}"));
         };
         // A length of 0 counts as none.
-        if let Some(length) = length.filter(|length| *length != 0 && *length != bytes) {
-            return Some(format!("expected {bytes} bytes, as its shape says, found {length}"));
+        if length != 0 && length != bytes {
+            return Err(format!("expected {bytes} bytes, as its shape says, found {length}"));
         }
         if offset.checked_add(bytes).is_none_or(|end| end > weights.bytes) {
             let Weights { name, bytes: size } = weights;
-            return Some(format!(
+            return Err(format!(
                 "expected its {bytes} bytes within the {size} of {name:?}, found them at {offset}"
             ));
         }
-        None
+        Ok(())
+    }
+
+    /// The file, the offset and the length that the entries say.
+    fn found_in<'w>(
+        &self,
+        weights: Option<Weights<'w>>,
+    ) -> Result<(Weights<'w>, u64, u64), String> {
+        let (mut found, mut offset, mut length) = (None, 0, 0);
+        for [key, value] in &self.entries {
+            match std::str::from_utf8(key).unwrap_or_default() {
+                onnx::LOCATION => found = Some(weights_called(value, weights)?),
+                onnx::OFFSET => offset = number(key, value)?,
+                onnx::LENGTH => length = number(key, value)?,
+                onnx::CHECKSUM => {}
+                _ => {
+                    let key = shown(key);
+                    return Err(format!("expected location, offset and length, found {key}"));
+                }
+            }
+        }
+        let found = found.ok_or("expected the name of the file of its values, found none")?;
+        Ok((found, offset, length))
     }
 
     /// The bytes of the values, as shape and type say.
@@ -350,10 +336,25 @@ fn entry_of(entry: &[u8]) -> Option<[&[u8]; 2]> {
     Some(found)
 }
 
+/// The weights, if they are what a constant names.
+fn weights_called<'w>(name: &[u8], weights: Option<Weights<'w>>) -> Result<Weights<'w>, String> {
+    let found = shown(name);
+    match weights {
+        Some(weights) if weights.name.as_bytes() == name => Ok(weights),
+        Some(Weights { name, .. }) => {
+            Err(format!("expected its values in {name:?}, which the manifest lists, found {found}"))
+        }
+        None => Err(format!("expected no file of values, found {found}")),
+    }
+}
+
 /// A number of digits alone.
-fn number(text: &[u8]) -> Option<u64> {
+fn number(key: &[u8], text: &[u8]) -> Result<u64, String> {
     let is_plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    is_plain.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
+    let number = std::str::from_utf8(text).ok().filter(|_| is_plain);
+    number.and_then(|number| number.parse().ok()).ok_or_else(|| {
+        format!("expected a number of bytes as {}, found {}", shown(key), shown(text))
+    })
 }
 
 /// A name as errors show it: quoted, escaped, bounded.

@@ -16,7 +16,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// `BadRequest` for a flavour that this package lacks.
+    /// `Unsupported` for a flavour that this package lacks.
     pub fn subset(&self, subset: &Subset) -> Result<Self> {
         let mut part = self.clone();
         if !subset.flavours.is_empty() {

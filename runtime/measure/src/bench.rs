@@ -146,10 +146,14 @@ pub fn bench(
     }
     let manifest = Manifest::read(root)?;
     let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
+    let options = &Options { measure_memory: true, ..options.clone() };
     let pipeline = Pipeline::open_with(root, options)?;
     pipeline.plan(request)?; // a wrong request fails here
     let folder = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    files::check_room(folder.path(), room(manifest.flavour(pipeline.package().flavour())?))?;
+    files::check_room(
+        &std::env::temp_dir(),
+        room(manifest.flavour(pipeline.package().flavour())?),
+    )?;
     let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
     let of = (runs + 2) * steps as usize;
     let mut done = 0;

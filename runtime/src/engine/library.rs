@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -23,13 +23,15 @@ pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Switches off the usage reports that ONNX Runtime's packages make since 1.29, with an identifier
-/// of the device kept in the user's home. A user who has set `ORT_DISABLE_TELEMETRY` decides
+/// of the device kept in the user's home. Whoever has set `ORT_DISABLE_TELEMETRY` decides
 /// otherwise: `0` lets it report.
 ///
 /// To be called before the library is loaded: its first report is made while it is, and its
 /// interface for this can be reached only afterwards. So the environment is the one switch that
-/// comes early enough, and [`Runtime::start`](crate::Runtime::start), which runs in processes with
-/// many threads, cannot turn it.
+/// comes early enough. [`Runtime::start`](crate::Runtime::start) turns it where it can see that the
+/// process has no other thread, as on Linux; a program whose threads may be there before calls this
+/// at the beginning of `main`, and a library for other languages in its load hook, such as
+/// `JNI_OnLoad`.
 ///
 /// # Safety
 ///
@@ -40,6 +42,15 @@ pub unsafe fn disable_telemetry() {
     if env::var_os(TELEMETRY_VARIABLE).is_none() {
         // SAFETY: the caller keeps others from the environment.
         unsafe { env::set_var(TELEMETRY_VARIABLE, "1") }
+    }
+}
+
+/// As [`disable_telemetry`], if this process has no thread but this one.
+#[expect(unsafe_code, reason = "the environment is the only switch that comes early enough")]
+pub(crate) fn disable_telemetry_if_alone() {
+    if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1) {
+        // SAFETY: there is no thread that could read or write the environment.
+        unsafe { disable_telemetry() }
     }
 }
 
@@ -57,6 +68,8 @@ pub enum Place {
     File(PathBuf),
     /// A name that the system's loader resolves.
     System(String),
+    /// In the program itself: with the feature `linked`.
+    Linked,
 }
 
 impl Place {
@@ -65,6 +78,7 @@ impl Place {
         match self {
             Self::Named { path, .. } | Self::File(path) => path,
             Self::System(name) => Path::new(name),
+            Self::Linked => Path::new("linked"),
         }
     }
 }
@@ -72,22 +86,28 @@ impl Place {
 /// The places to look at, in order.
 ///
 /// A path given by `explicit`, or else by [`VARIABLE`], is the only place. Without one: beside the
-/// executable, the project's cache, the system.
+/// executable, the project's cache, the system. On Android there is no place but the app's own
+/// libraries, which its loader knows by their names. With the feature `linked` it is the program.
 pub fn places(explicit: Option<&Path>) -> Vec<Place> {
-    search(explicit, env::var_os(VARIABLE), env::current_exe().ok(), cached())
+    if cfg!(feature = "linked") {
+        return named(explicit, None).unwrap_or(vec![Place::Linked]);
+    }
+    let named = named(explicit, env::var_os(VARIABLE));
+    if cfg!(target_os = "android") {
+        return named.unwrap_or(vec![Place::System(file_name())]);
+    }
+    named.unwrap_or_else(|| search(env::current_exe().ok(), cached()))
 }
 
-fn search(
-    explicit: Option<&Path>,
-    variable: Option<OsString>,
-    executable: Option<PathBuf>,
-    cached: Option<PathBuf>,
-) -> Vec<Place> {
+/// The only place, if one is named.
+fn named(explicit: Option<&Path>, variable: Option<OsString>) -> Option<Vec<Place>> {
     let given = explicit.map(|path| (path.to_path_buf(), "given"));
     let variable = variable.filter(|value| !value.is_empty()).map(|value| (value.into(), VARIABLE));
-    if let Some((path, by)) = given.or(variable) {
-        return vec![Place::Named { path: std::path::absolute(&path).unwrap_or(path), by }];
-    }
+    let (path, by) = given.or(variable)?;
+    Some(vec![Place::Named { path: std::path::absolute(&path).unwrap_or(path), by }])
+}
+
+fn search(executable: Option<PathBuf>, cached: Option<PathBuf>) -> Vec<Place> {
     let folder = executable.as_deref().and_then(Path::parent);
     let beside = folder.map(|folder| Place::File(folder.join(file_name())));
     let cached = cached.map(Place::File);
@@ -106,12 +126,25 @@ impl fmt::Display for Place {
             Self::Named { path, by } => write!(f, "{} ({by})", path.display()),
             Self::File(path) => path.display().fmt(f),
             Self::System(name) => write!(f, "{name} (system)"),
+            Self::Linked => f.write_str("this program"),
         }
     }
 }
 
+/// Whether a library calls itself a version that works.
+#[cfg(any(feature = "linked", test))]
+pub(crate) fn is_new_enough(version: &str) -> bool {
+    let numbers = |version: &str| -> Option<[u32; 2]> {
+        let mut parts = version.split('.');
+        Some([parts.next()?.parse().ok()?, parts.next()?.parse().ok()?])
+    };
+    let least = numbers(MINIMUM_VERSION).expect("a version of this file");
+    numbers(version).is_some_and(|found| found >= least)
+}
+
 /// Whether the file is an ELF library that ends before its section headers do, as a copy that
 /// stopped half way: mapping one ends the process.
+#[cfg_attr(feature = "linked", expect(dead_code, reason = "no file is opened"))]
 pub(crate) fn is_truncated(path: &Path) -> bool {
     fn ends_early(path: &Path) -> io::Result<bool> {
         let mut file = File::open(path)?;
@@ -156,12 +189,8 @@ mod tests {
     #[test]
     fn looks_in_order() {
         let cached = std::path::absolute("cache").expect("a folder").join(file_name());
-        let places = search(
-            None,
-            Some(OsString::new()),
-            Some("bin/pocketmuse".into()),
-            Some(cached.clone()),
-        );
+        assert_eq!(named(None, Some(OsString::new())), None, "an empty variable names nothing");
+        let places = search(Some("bin/pocketmuse".into()), Some(cached.clone()));
         let first = [
             Place::File(Path::new("bin").join(file_name())),
             Place::File(cached),
@@ -172,13 +201,31 @@ mod tests {
 
     #[test]
     fn a_named_path_is_the_only_place_and_the_argument_wins() {
-        let named = |text: &str, by| {
-            vec![Place::Named { path: std::path::absolute(text).expect("a path"), by }]
+        let only = |text: &str, by| {
+            Some(vec![Place::Named { path: std::path::absolute(text).expect("a path"), by }])
         };
-        let (variable, executable) = (Some(OsString::from("b.so")), Some(PathBuf::from("bin/x")));
-        let found = search(Some("a.so".as_ref()), variable.clone(), executable.clone(), None);
-        assert_eq!(found, named("a.so", "given"));
-        assert_eq!(search(None, variable, executable, None), named("b.so", VARIABLE));
+        let variable = Some(OsString::from("b.so"));
+        let found = named(Some("a.so".as_ref()), variable.clone());
+        assert_eq!(found, only("a.so", "given"));
+        assert_eq!(named(None, variable), only("b.so", VARIABLE));
+    }
+
+    #[test]
+    fn versions_are_numbers() {
+        for (version, works) in [
+            ("1.21.0", true),
+            ("1.21", true),
+            ("1.100.2", true),
+            ("2.0.0", true),
+            ("1.9.0", false),
+            ("1.20.1", false),
+            ("0.99.0", false),
+            ("", false),
+            ("1", false),
+            ("one.22", false),
+        ] {
+            assert_eq!(is_new_enough(version), works, "{version:?}");
+        }
     }
 
     #[test]

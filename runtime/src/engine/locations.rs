@@ -34,7 +34,7 @@ pub(super) fn real_file(graph: &Path, weights: &Path) -> Option<RealFile> {
 }
 
 /// A model with all its constants of other files in the file `name`; `None` if it is no model.
-pub(super) fn moved(bytes: &[u8], name: &str) -> Option<Vec<u8>> {
+pub fn moved(bytes: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut of_tensor = |tensor: &[u8]| {
         let part = |number, inner: &[u8]| match number {
             onnx::tensor::EXTERNAL_DATA if is_location(inner)? => {

@@ -1,8 +1,11 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
+mod address_space;
 pub mod library;
+#[cfg(feature = "linked")]
+mod linked;
 pub(crate) mod loading;
-mod locations;
+pub(crate) mod locations;
 pub(crate) mod mapped;
 pub(crate) mod processor;
 pub(crate) mod rewrite;

@@ -1,7 +1,8 @@
 //! ONNX Runtime in this process: found, loaded, and told where its messages go. Knows no graph.
 
+#[cfg(not(feature = "linked"))]
+use std::error;
 use std::{
-    error,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -13,6 +14,7 @@ use ort::{
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::engine::{
+    address_space,
     library::{self, Place},
     stop,
 };
@@ -27,13 +29,14 @@ impl Runtime {
     /// Finds and loads ONNX Runtime; the first call in a process decides which, later ones return
     /// the same.
     ///
-    /// `explicit` is a library file; without one the [`library::places`] are tried in order.
+    /// `explicit` is a library file; without one the [`library::places`] are tried in order. See
+    /// [`library::disable_telemetry`] for the usage reports that it makes unless it is told not to.
     ///
     /// # Errors
     ///
     /// `EngineMissing` if no place has a library of version [`library::MINIMUM_VERSION`] or newer,
-    /// or if this process already uses another library than `explicit`; `EngineFailed` if it does
-    /// not start.
+    /// or if this process already uses another library than `explicit`; `NotEnoughMemory` if its
+    /// address space is limited to less than that takes; `EngineFailed` if it does not start.
     pub fn start(explicit: Option<&Path>) -> Result<&'static Self> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
@@ -41,6 +44,8 @@ impl Runtime {
         let runtime = match RUNTIME.get() {
             Some(runtime) => runtime,
             None => {
+                library::disable_telemetry_if_alone();
+                address_space::check()?;
                 let started = Self::first_of(library::places(explicit))?;
                 RUNTIME.get_or_init(|| started)
             }
@@ -107,18 +112,31 @@ impl Runtime {
     }
 }
 
-/// Loads the library at `place`, or says what was found there instead.
+/// Takes what was linked into the program, or says what was found instead.
+#[cfg(feature = "linked")]
 fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
-    if !matches!(place, Place::System(_)) && !place.path().is_file() {
-        return Err("no such file".to_owned());
+    match place {
+        Place::Linked => super::linked::init(),
+        _ => Err("a file, where ONNX Runtime is linked into this program".to_owned()),
     }
-    if library::is_truncated(place.path()) {
-        return Err("a library cut short".to_owned());
+}
+
+/// Loads the library at `place`, or says what was found there instead.
+#[cfg(not(feature = "linked"))]
+fn load_library(place: &Place) -> Result<EnvironmentBuilder, String> {
+    if !matches!(place, Place::System(_)) {
+        if !place.path().is_file() {
+            return Err("no such file".to_owned());
+        }
+        if library::is_truncated(place.path()) {
+            return Err("a library cut short".to_owned());
+        }
     }
     ort::init_from(place.path()).map_err(found)
 }
 
 /// What was found instead of a library that works.
+#[cfg(not(feature = "linked"))]
 fn found(error: ort::LoadDynamicError) -> String {
     match error {
         ort::LoadDynamicError::Dlopen { error, .. } => match error::Error::source(&error) {
@@ -185,6 +203,7 @@ mod tests {
         assert!(error.to_string().contains("which this process already uses"), "{error}");
     }
 
+    #[cfg(not(feature = "linked"))]
     #[test]
     fn memory_that_the_system_does_not_give_is_no_failure_of_a_graph() {
         for (message, kind) in [

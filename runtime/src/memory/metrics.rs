@@ -11,8 +11,8 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// From the request to its images.
     pub total: Duration,
-    /// The most memory the process ever held, as far as the system tells: since it started, or
-    /// since the request before this one.
+    /// The most memory the process ever held, as far as the system tells: since it started, or, if
+    /// memory is measured, since the request before this one. On Apple's systems its footprint.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -30,10 +30,10 @@ pub struct StageReport {
     /// All its runs. Zero if what it would have made was there already.
     pub run: Duration,
     /// The most memory the process held while the stage was there; `None` where the system does not
-    /// tell.
+    /// tell, or [`Options::measure_memory`](crate::Options::measure_memory) did not ask.
     pub peak_rss_bytes: Option<u64>,
-    /// As above without the pages of mapped files, which the system can take back. Sampled every
-    /// few milliseconds.
+    /// As above without the pages of mapped files, which the system can take back; on Apple's
+    /// systems the footprint. Sampled every few milliseconds.
     pub peak_anonymous_bytes: Option<u64>,
 }
 

@@ -5,3 +5,4 @@ mod demand;
 pub(crate) mod measured;
 pub(crate) mod metrics;
 pub(crate) mod plan;
+mod system;

@@ -8,7 +8,7 @@ use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 use crate::{
     engine::loading::{Loading, Weights},
     memory::{
-        budget::Budget,
+        budget::{Budget, Counted},
         demand::{Demand, StageDemand},
     },
     package::Options,
@@ -38,6 +38,8 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What is held of images that came in, whatever stage runs.
     pub held_bytes: u64,
+    /// What the budget is about.
+    pub(crate) counted: Counted,
 }
 
 /// How one stage is loaded, and the memory held while it is there.
@@ -98,12 +100,24 @@ impl Plan {
         options: &Options,
         budget_bytes: u64,
     ) -> Result<Self> {
+        Self::counting(Counted::HERE, manifest, job, (options, budget_bytes))
+    }
+
+    /// As [`Self::within`], of a budget that is about what `counted` says.
+    fn counting(
+        counted: Counted,
+        manifest: &Manifest,
+        job: &Job,
+        (options, budget_bytes): (&Options, u64),
+    ) -> Result<Self> {
         let flavour = options.flavour_of(manifest);
         let entries = &manifest.flavour(flavour)?.stages;
         let demand = Demand::of(manifest, flavour, entries.get(&Stage::Step), job);
-        // An edit begins with the encoder; nothing else needs it.
-        let is_edit = job.request.strength.is_some();
-        let is_run = |stage: &Stage| is_edit || *stage != Stage::Encoder;
+        // An edit begins with the encoder, and a video that has an end; what was saved has the
+        // tokens.
+        let has_end = job.video.as_ref().is_some_and(|video| video.end.is_some());
+        let encodes = job.saved.is_none() && (job.request.strength.is_some() || has_end);
+        let is_run = |stage: &Stage| encodes || *stage != Stage::Encoder;
         let stages = ORDER.into_iter().filter(is_run).filter_map(|stage| {
             let StageDemand { weights, weights_bytes, working_bytes } =
                 demand.stage(stage, entries.get(&stage)?);
@@ -112,10 +126,10 @@ impl Plan {
         });
         let stages = stages.collect();
         let (threads, held_bytes) = (options.threads(), job.held_bytes);
-        let mut plan = Self { budget_bytes, threads, stages, held_bytes };
+        let mut plan = Self { budget_bytes, threads, stages, held_bytes, counted };
         plan.predict();
-        if plan.peak_rss_bytes() > budget_bytes {
-            let amounts = Amounts { needed: plan.peak_rss_bytes(), available: budget_bytes };
+        if plan.peak_bytes() > budget_bytes {
+            let amounts = Amounts { needed: plan.peak_bytes(), available: budget_bytes };
             let [smallest, budget] =
                 [amounts.needed, amounts.available].map(|bytes| bytes.div_ceil(1 << 20));
             let [height, width] = job.size();
@@ -148,6 +162,15 @@ impl Plan {
         planned.copied().unwrap_or_else(|| StagePlan::alone(stage))
     }
 
+    /// The most that counts towards the budget at any time: resident memory, or on Apple's systems
+    /// anonymous memory.
+    pub fn peak_bytes(&self) -> u64 {
+        match self.counted {
+            Counted::Resident => self.peak_rss_bytes(),
+            Counted::Anonymous => self.peak_anonymous_bytes(),
+        }
+    }
+
     /// The most the process holds at any time.
     pub fn peak_rss_bytes(&self) -> u64 {
         self.stages.iter().map(|stage| stage.peak_rss_bytes).max().unwrap_or(0)
@@ -166,12 +189,15 @@ impl Plan {
         // The encoder is dropped after use.
         let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder;
         let pack: Change = |stage| stage.loading.weights = Weights::Packed;
-        for change in if may_stay { vec![stay, pack] } else { vec![pack] } {
+        // Where pages of files cost nothing, packing is never worth the anonymous memory it takes.
+        let may_pack = self.counted == Counted::Resident;
+        let changes = [(stay, may_stay), (pack, may_pack)];
+        for (change, _) in changes.into_iter().filter(|(_, may)| *may) {
             for &index in &order {
                 let before = self.clone();
                 change(&mut self.stages[index]);
                 self.predict();
-                if self.peak_rss_bytes() > self.budget_bytes || self.is_too_anonymous(&before) {
+                if self.peak_bytes() > self.budget_bytes || self.is_too_anonymous(&before) {
                     *self = before;
                 }
             }

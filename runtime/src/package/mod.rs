@@ -1,6 +1,8 @@
 //! An opened package: its manifest, the flavour in use, and the check of its files before they are
 //! used. Runs nothing.
 
+pub(crate) mod capabilities;
+pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
 pub mod prepared;
@@ -21,7 +23,7 @@ use crate::{
     engine::mapped::MappedFiles,
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
-    package::prepared::Prepared,
+    package::{capabilities::Capabilities, prepared::Prepared},
     request::{Sharing, control::MAX_THREADS},
 };
 
@@ -46,9 +48,11 @@ impl How {
 pub struct Package {
     root: PathBuf,
     manifest: Manifest,
+    capabilities: Capabilities,
     flavour: Flavour,
     threads: usize,
     sharing: Sharing,
+    measures_memory: bool,
     runtime: &'static Runtime,
     /// The tapped values that every stage has among its outputs.
     taps: Option<Taps>,
@@ -68,7 +72,7 @@ impl Package {
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
-        manifest.flavour(flavour)?; // before its files are looked at
+        let capabilities = Capabilities::of(&manifest, Some(flavour))?;
         if let Some(threads) =
             options.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads))
         {
@@ -85,9 +89,11 @@ impl Package {
         let prepared = options.prepared.as_deref();
         Ok(Self {
             root: root.to_path_buf(),
+            capabilities,
             flavour,
             threads: options.threads(),
             sharing: options.sharing,
+            measures_memory: options.measure_memory,
             runtime,
             taps: None,
             profiles: None,
@@ -99,6 +105,16 @@ impl Package {
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether the memory that each stage takes is measured.
+    pub fn measures_memory(&self) -> bool {
+        self.measures_memory
+    }
+
+    /// What the flavour in use can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     /// The flavour in use.

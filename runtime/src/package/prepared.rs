@@ -2,13 +2,14 @@
 //! optimisation. The next process then reads no gigabytes and optimises no graph again. Knows
 //! files, not what is in a graph.
 //!
-//! It lies in a folder of the caller's choice: a small JSON record for each package folder, with a
-//! small file for each graph beside it; the weights stay in the package. All are written to a
+//! It lies in a folder of the caller's choice: a small JSON record for each package, by the digest
+//! of its manifest, with a small file for each graph beside it; the weights stay in the package.
+//! Wherever the package is moved, its record is found, and copies share it. All are written to a
 //! temporary neighbour and renamed, so two processes at once leave one of two good files. A record
 //! holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
 
 mod folder;
-mod graph;
+pub(crate) mod graph;
 mod record;
 mod times;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    Digest, Error, ErrorKind, FileEntry, OnRead, Result, StageEntry,
+    Digest, Error, ErrorKind, FileEntry, Manifest, OnRead, Result, StageEntry,
     files::{self, TemporaryFolder},
 };
 
@@ -71,19 +72,50 @@ impl Prepared {
     ///
     /// `digest` is the manifest's, `runtime` says which ONNX Runtime this is.
     pub(crate) fn open(folder: Option<&Path>, root: &Path, digest: Digest, runtime: &str) -> Self {
-        let package = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        // JSON cannot hold a path that is no text: such a package is prepared anew each time.
-        let folder = folder.filter(|_| package.to_str().is_some());
-        let path = folder.map(|folder| folder.join(format!("{}.json", name(&package))));
-        let made_for = made_for(runtime);
-        let empty = Record { package, digest: digest.to_string(), made_for, ..Record::default() };
-        let kept = path.as_deref().and_then(record::read).filter(|kept| {
-            (&kept.package, &kept.digest, &kept.made_for)
-                == (&empty.package, &empty.digest, &empty.made_for)
-        });
-        let state =
-            State { record: kept.unwrap_or(empty), is_new: false, keeps_graphs: path.is_some() };
+        let path = folder.map(|folder| record_path(folder, digest));
+        let kept = path.as_deref().and_then(|path| kept(path, digest));
+        if kept.is_some() {
+            path.iter().for_each(|path| folder::touch(path, SystemTime::now()));
+        }
+        let (mut record, made_for) = (kept.unwrap_or_else(|| empty(digest)), made_for(runtime));
+        if record.made_for != made_for {
+            record = Record {
+                made_for,
+                graphs: Default::default(),
+                times: Default::default(),
+                ..record
+            };
+        }
+        let is_new = record.add_folder(&real(root)) && !record.files.is_empty();
+        let state = State { record, is_new, keeps_graphs: path.is_some() };
         Self { root: root.to_path_buf(), path, state: Mutex::new(state), clock: SystemTime::now }
+    }
+
+    /// Takes note in `folder` that the package at `root` was just imported, so that all its files
+    /// were checked: the first process that opens it reads none of them for that, but those that
+    /// came last before `now`, which might be changed unseen.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the record cannot be written.
+    pub(crate) fn keep_imported(
+        folder: &Path,
+        root: &Path,
+        manifest: &Manifest,
+        now: SystemTime,
+    ) -> Result<()> {
+        let digest = manifest.digest();
+        let path = record_path(folder, digest);
+        let mut record = kept(&path, digest).unwrap_or_else(|| empty(digest));
+        record.add_folder(&real(root));
+        for file in manifest.files() {
+            let path = file.locate(root);
+            let metadata = fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
+            let stamp = Stamp::of(&metadata);
+            let settled = stamp.is_settled(now);
+            record.add(&file.path, CheckedFile { sha256: file.sha256, stamp, settled });
+        }
+        record::write(&path, record.merged(None))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,7 +144,7 @@ impl Prepared {
             let mut state = self.state();
             state.is_new |= settled;
             let checked = CheckedFile { sha256: file.sha256, stamp, settled };
-            state.record.files.insert(file.path.clone(), checked);
+            state.record.add(&file.path, checked);
         }
         Ok(())
     }
@@ -123,9 +155,7 @@ impl Prepared {
     }
 
     fn is_known(&self, file: &FileEntry, stamp: Option<Stamp>) -> bool {
-        let state = self.state();
-        let known = state.record.files.get(&file.path);
-        known.is_some_and(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp)
+        self.state().record.knows(file, stamp)
     }
 
     fn stamp(&self, file: &FileEntry) -> Option<Stamp> {
@@ -152,10 +182,9 @@ impl Prepared {
         let mut state = self.state();
         let Some(path) = self.path.as_deref().filter(|_| state.is_new) else { return };
         state.is_new = false;
-        let files = state.record.files.iter().filter(|(_, file)| file.settled);
-        let files = files.map(|(name, file)| (name.clone(), file.clone())).collect();
-        let written = record::write(path, Record { files, ..state.record.clone() });
-        if let Err(error) = written.and_then(|()| folder::forget_the_gone(files::parent(path))) {
+        let written = record::write(path, state.record.merged(record::read(path)));
+        let forget = |()| folder::forget_the_gone(files::parent(path), (self.clock)());
+        if let Err(error) = written.and_then(forget) {
             log::warn!(
                 "the package is checked again the next time, since that it is whole cannot be \
                 kept: {error}"
@@ -254,12 +283,26 @@ fn graph_path(path: &Path, stage: &StageEntry) -> PathBuf {
     path.with_file_name(format!("{record}-{}", stage.graph.path.replace(['/', '\\'], "-")))
 }
 
-/// A record's name: of the package's folder, so that there is one for each.
-fn name(package: &Path) -> Digest {
-    Digest::of(package.as_os_str().as_encoded_bytes())
+/// Where the record of the package with this digest lies.
+fn record_path(folder: &Path, digest: Digest) -> PathBuf {
+    folder.join(format!("{digest}.json"))
 }
 
-/// What a record depends on besides the package: the versions of this library and of ONNX Runtime,
+/// The record at `path`, if there is one of this package.
+fn kept(path: &Path, digest: Digest) -> Option<Record> {
+    record::read(path).filter(|kept| kept.digest == digest.to_string())
+}
+
+/// A record that knows nothing yet.
+fn empty(digest: Digest) -> Record {
+    Record { digest: digest.to_string(), ..Record::default() }
+}
+
+fn real(root: &Path) -> PathBuf {
+    root.canonicalize().unwrap_or_else(|_| root.to_path_buf())
+}
+
+/// What graphs and times depend on besides the package: the versions of this library and of ONNX Runtime,
 /// and what the processor can do.
 fn made_for(runtime: &str) -> String {
     let mut processor = vec![std::env::consts::ARCH];

@@ -1,7 +1,7 @@
 //! The image that a job starts from or becomes, brought to the job's size; its tokens with noise;
 //! and the pixels that were to stay, put back. Knows no graph.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use image::{RgbImage, imageops};
 use pocketmuse_package::{Digest, Manifest, Result};
@@ -48,7 +48,8 @@ pub(super) fn edit_job(request: &Request, source: &Source, manifest: &Manifest) 
     let is_cropped = job.size() != [1, 0].map(|axis| job.canvas_size()[axis] as usize);
     let crop = extension.filter(|_| is_cropped).map(|whole| source.corner(&whole));
     let fitted = FittedSource::new(fit.image(&source.image), mask);
-    Ok(Job { source: Some(FittedSource { extension, crop, ..fitted }), ..job })
+    let fitted = FittedSource { extension, crop, ..fitted };
+    Ok(Job { source: Some(Arc::new(fitted)), ..job })
 }
 
 /// The job of a video, with its end brought to the job's size.

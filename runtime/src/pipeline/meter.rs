@@ -13,18 +13,28 @@ use crate::memory::{
 pub(crate) struct Meter {
     stages: Vec<StageReport>,
     started: Instant,
+    /// Whether memory is measured.
+    measures: bool,
     /// The process' peak before the first stage was watched.
     peak_rss_bytes: Option<u64>,
 }
 
 impl Meter {
-    pub(crate) fn start() -> Self {
-        Self { stages: Vec::new(), started: Instant::now(), peak_rss_bytes: measured::peak_rss() }
+    /// `measures` says whether to measure memory besides time.
+    pub(crate) fn start(measures: bool) -> Self {
+        let (stages, started) = (Vec::new(), Instant::now());
+        Self { stages, started, measures, peak_rss_bytes: measured::peak_rss() }
     }
 
     /// Reports a stage whose result was there already.
     pub(crate) fn skip(&mut self, stage: Stage) {
-        self.add(stage, 0, [Duration::ZERO; 2], measured::Watch::start().stop());
+        let watch = self.watch();
+        self.add(stage, 0, [Duration::ZERO; 2], watch);
+    }
+
+    /// What watches a stage's memory, if that is measured.
+    pub(crate) fn watch(&self) -> Option<measured::Watch> {
+        self.measures.then(measured::Watch::start)
     }
 
     /// Reports runs of a stage, and what they took. One that comes again adds to what it was before.
@@ -33,13 +43,10 @@ impl Meter {
         stage: Stage,
         runs: usize,
         [load, run]: [Duration; 2],
-        peak: Peak,
+        watch: Option<measured::Watch>,
     ) {
-        let Peak { rss_bytes, anonymous_bytes } = peak;
-        log::debug!(
-            "{stage}: loaded in {load:.1?}, ran in {run:.1?}, peak {} MiB",
-            rss_bytes.unwrap_or(0) >> 20
-        );
+        let Peak { rss_bytes, anonymous_bytes } = peak_of(watch);
+        log::debug!("{stage}: loaded in {load:.1?}, ran in {run:.1?}");
         let report = self.report(stage);
         report.runs += runs;
         report.load += load;
@@ -64,15 +71,19 @@ impl Meter {
     }
 }
 
+fn peak_of(watch: Option<measured::Watch>) -> Peak {
+    watch.map_or_else(Peak::default, measured::Watch::stop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_stage_that_comes_again_adds_up() {
-        let mut meter = Meter::start();
+        let mut meter = Meter::start(false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
-            meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], Peak::default());
+            meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], None);
         }
         meter.skip(Stage::TextEncoder);
         let report = meter.finish();

@@ -12,9 +12,11 @@ mod panics;
 mod planner;
 mod progress;
 mod prompts;
+mod rest;
 mod running;
 pub mod state;
 mod state_bytes;
+mod state_image;
 mod steered;
 mod steps;
 pub mod trace;
@@ -44,9 +46,9 @@ use self::{
 };
 use crate::{
     memory::plan::Plan,
-    package::Package,
+    package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
-    request::{Job, Options, Request, job::Saved, source::Source, video::Video},
+    request::{Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -65,7 +67,7 @@ pub enum Origin<'a> {
     Nothing,
     /// An image to edit.
     Image(&'a Source),
-    /// What was saved after a step, and of an edit its source again.
+    /// What was saved after a step, and the source of an edit again unless it was saved, too.
     Saved(&'a State, Option<&'a Source>),
 }
 
@@ -102,6 +104,11 @@ impl Pipeline {
     /// What the package says about itself.
     pub fn manifest(&self) -> &Manifest {
         self.package.manifest()
+    }
+
+    /// What this package can do with these options, before any request.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.package.capabilities()
     }
 
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
@@ -143,16 +150,14 @@ impl Pipeline {
             Origin::Saved(state, source) => {
                 let job = |request: &Request| match source {
                     Some(source) => edit::edit_job(request, source, self.manifest()),
-                    None => Job::new(request, self.manifest()),
+                    None => state.job(request, self.manifest()),
                 };
                 let saved = job(&state.request)?;
                 state.check(&saved, (self.manifest().digest(), self.package.flavour()))?;
                 if *request != state.request {
                     State::check_request(&job(request)?, &saved)?;
                 }
-                let State { next_step, ref tokens, ref rng, .. } = *state;
-                let (tokens, drawn) = (tokens.clone(), rng.drawn());
-                Ok(Job { saved: Some(Saved { next_step, tokens, drawn }), ..saved })
+                Ok(Job { saved: Some(state.saved()), ..saved })
             }
         }
     }
@@ -242,17 +247,19 @@ impl Pipeline {
     }
 
     /// Goes on after the step at which `state` was taken: the images are those of a job that was
-    /// never stopped. An edit needs its `source` again.
+    /// never stopped. An edit needs its `source` again if the state does not hold it: see
+    /// [`State::to_bytes`].
     ///
     /// # Errors
     ///
-    /// As for [`Self::generate`].
+    /// As for [`Self::generate`]; `BadRequest` too for a video.
     pub fn resume(
         &self,
         state: &State,
         source: Option<&Source>,
         mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
+        state.check_is_no_video()?;
         self.run(&self.job(&state.request, Origin::Saved(state, source))?, &mut on_step)
     }
 
@@ -269,7 +276,23 @@ impl Pipeline {
         video: &Video,
         on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
     ) -> Result<Output> {
-        self.run(&self.video_job(request, video)?, &mut video::Film::new(on_event))
+        self.run(&self.video_job(request, video)?, &mut video::Film::new(0, on_event))
+    }
+
+    /// Goes on with a video after the step at which `state` was taken. `on_event` is given the
+    /// frame of that step and those after it; they are those of a video that was never stopped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::video`]; `BadInput` if `state` is of no video.
+    pub fn resume_video(
+        &self,
+        state: &State,
+        on_event: impl FnMut(video::Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Output> {
+        let frame = state.frame()?;
+        let job = self.job(&state.request, Origin::Saved(state, None))?;
+        self.run(&job, &mut video::Film::new(frame, on_event))
     }
 
     /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The
@@ -325,16 +348,9 @@ impl Pipeline {
         Tracer::new(job, tokenizer.words(&prompt.text)?, &self.manifest().model)
     }
 
-    /// What [`Self::resume`] needs to go on after `step`, which this pipeline has just finished.
+    /// What [`Self::resume`] and [`Self::resume_video`] need to go on after `step`, which this
+    /// pipeline has just finished.
     pub fn state(&self, step: &Step<'_>) -> State {
-        State {
-            package: self.manifest().digest(),
-            flavour: self.package.flavour(),
-            request: step.request.clone(),
-            source: step.source,
-            next_step: step.step + 1,
-            tokens: step.tokens.to_vec(),
-            rng: step.rng.clone(),
-        }
+        State::after(step, (self.manifest().digest(), self.package.flavour()))
     }
 }

@@ -1,13 +1,15 @@
 //! A job that survives: what is needed to go on after any step, in a file that notices changes.
 //! Knows no network.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Result, files};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Manifest, Result, files};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::{rest::bad, watch::Step};
+pub use crate::request::{fitted::FittedSource, job::SavedFrame};
 use crate::{
-    request::{Job, Request},
+    request::{Job, Request, job::Saved, video::Video},
     sampler::rng::Rng,
 };
 
@@ -16,8 +18,8 @@ const FORMAT: u32 = 1;
 /// A larger file is no job; it is refused before it is parsed.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A job between two steps. Plain data: [`save`] it, and give it to
-/// [`Pipeline::resume`](crate::Pipeline::resume).
+/// A job between two steps. Plain data: keep it as [bytes](State::to_bytes) or [`save`] it, and give
+/// it to [`Pipeline::resume`](crate::Pipeline::resume).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -36,15 +38,99 @@ pub struct State {
     pub tokens: Vec<Option<u32>>,
     /// The generator as the last step left it.
     pub rng: Rng,
+    /// Of a video: how it moves, and the frame in the making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<SavedVideo>,
+    /// The image and the mask of an edit. They are among the state's bytes, but not in its JSON:
+    /// who keeps that has them in files, and gives them again.
+    #[serde(skip)]
+    pub image: Option<Arc<FittedSource>>,
+}
+
+/// A video between two steps of a frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedVideo {
+    frames: u32,
+    motion: [f32; 2],
+    remask: f32,
+    at: SavedFrame,
 }
 
 impl State {
+    /// What going on after `step` needs, with this package and flavour.
+    pub(super) fn after(step: &Step<'_>, (package, flavour): (Digest, Flavour)) -> Self {
+        let rng = match step.rng {
+            Rng::Own(_) => Rng::new(step.request.rng, step.request.seed), // not that of a frame
+            torch @ Rng::Torch(_) => torch.clone(),
+        };
+        Self {
+            package,
+            flavour,
+            request: step.request.clone(),
+            source: step.source.map(|source| source.digest),
+            next_step: step.step + 1,
+            tokens: step.tokens.to_vec(),
+            rng,
+            video: step.video.map(|(video, at)| SavedVideo {
+                frames: video.frames,
+                motion: video.motion,
+                remask: video.remask,
+                at: at.clone(),
+            }),
+            image: step.source.cloned(),
+        }
+    }
+
+    /// The job of `request` with the video or the image that was saved.
+    pub(super) fn job(&self, request: &Request, manifest: &Manifest) -> Result<Job> {
+        match (&self.video, &self.image) {
+            (Some(video), None) => video.video().job(request, manifest),
+            (None, Some(image)) => image.job(request, manifest),
+            (None, None) => Job::new(request, manifest),
+            (Some(_), Some(_)) => Err(bad("expected a video or an edit, found both")),
+        }
+    }
+
+    /// What a job goes on from.
+    pub(super) fn saved(&self) -> Saved {
+        Saved {
+            next_step: self.next_step,
+            tokens: self.tokens.clone(),
+            drawn: self.rng.drawn(),
+            frame: self.video.as_ref().map(|video| video.at.clone()),
+        }
+    }
+
+    /// The frame in the making.
+    ///
+    /// # Errors
+    ///
+    /// `BadInput` if it is no video.
+    pub(super) fn frame(&self) -> Result<u32> {
+        let frame = self.video.as_ref().map(|video| video.at.frame);
+        frame.ok_or_else(|| bad("expected a video, found images"))
+    }
+
+    /// Checks that it is of images.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if it is a video.
+    pub(super) fn check_is_no_video(&self) -> Result<()> {
+        if self.video.is_none() {
+            return Ok(());
+        }
+        let detail = "expected images, found a video, whose frames are to be handed over";
+        Err(Error::new(ErrorKind::BadRequest, "job", detail))
+    }
+
     /// Checks that this is a state that `job`, run with this package and flavour, can have.
     ///
     /// # Errors
     ///
     /// `BadInput` if it is not.
-    pub(super) fn check(&self, job: &Job, (package, flavour): (Digest, Flavour)) -> Result<()> {
+    pub(crate) fn check(&self, job: &Job, (package, flavour): (Digest, Flavour)) -> Result<()> {
         let same = |name, expected: String, found: String| {
             if expected == found {
                 Ok(())
@@ -77,6 +163,27 @@ impl State {
         if self.next_step == steps && self.tokens.contains(&None) {
             return Err(bad("expected no masked token after the last step, found some"));
         }
+        self.check_video(job)
+    }
+
+    fn check_video(&self, job: &Job) -> Result<()> {
+        let Some(video) = &self.video else { return Ok(()) };
+        let SavedFrame { frame, masked, ref end } = video.at;
+        if job.video.is_none() || frame >= video.frames {
+            let found = video.frames;
+            return Err(bad(format!("expected a video with a frame {frame}, found {found}")));
+        }
+        let count = self.tokens.len();
+        let least = self.tokens.iter().filter(|token| token.is_none()).count();
+        if frame > 0 && !(least..=count).contains(&masked) {
+            return Err(bad(format!(
+                "expected {least} to {count} tokens masked at first, found {masked}"
+            )));
+        }
+        let is_token = |token: &u32| (*token as usize) < job.codebook_size;
+        if end.as_ref().is_some_and(|end| end.len() != count || !end.iter().all(is_token)) {
+            return Err(bad(format!("expected {count} tokens of the video's end, found others")));
+        }
         Ok(())
     }
 
@@ -90,6 +197,13 @@ impl State {
             return Ok(());
         }
         Err(bad("expected the request that was saved, found another"))
+    }
+}
+
+impl SavedVideo {
+    /// The video, whose end became tokens.
+    fn video(&self) -> Video {
+        Video { frames: self.frames, motion: self.motion, remask: self.remask, end: None }
     }
 }
 
@@ -156,10 +270,6 @@ fn digest<T: Serialize>(job: &T) -> Digest {
     Digest::of(&serde_json::to_vec(job).expect("plain data with string keys always serializes"))
 }
 
-fn bad(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::BadInput, "job", detail)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -180,6 +290,8 @@ mod tests {
             next_step: 3,
             tokens: vec![Some(3), None, Some(7)],
             rng: Rng::new(RngKind::Torch, 9),
+            video: None,
+            image: None,
         }
     }
 

@@ -4,29 +4,37 @@
 //! "PMSTATE" and the version, 8 bytes
 //! JSON of the state without its tokens: its length, 4 bytes, then that many bytes
 //! tokens: how many, 4 bytes; bytes of each, 2 or 4, in 1 byte; each token, all bits set if masked
+//! image: 1 byte of flags, then what they say is there (see `state_image`)
 //! SHA-256 of all of it, 64 hexadecimal digits
 //! ```
 //!
 //! Numbers are little-endian.
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Result};
+use std::sync::Arc;
 
-use super::state::State;
+use pocketmuse_package::{Digest, Result};
+
+use super::{
+    rest::{Rest, bad, cut},
+    state::State,
+    state_image,
+};
 
 /// What the bytes begin with: the last one is the version that this build writes, and the only one
 /// it reads.
-const MAGIC: [u8; 8] = *b"PMSTATE\x01";
+const MAGIC: [u8; 8] = *b"PMSTATE\x02";
 
-/// The most bytes of a state.
-const MAX_BYTES: usize = 64 << 20;
+/// The most bytes of a state: those of the largest image with its mask, and some for the rest.
+const MAX_BYTES: usize = 96 << 20;
 
 /// Digits of a digest.
 const DIGEST: usize = 64;
 
 impl State {
-    /// The state as bytes, for [`State::from_bytes`]: a few thousand.
+    /// The state as bytes, for [`State::from_bytes`]: a few thousand, and of an edit 3 for each
+    /// pixel besides, or 4 with a mask. They hold the prompt and the image.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let head = Self { tokens: Vec::new(), ..self.clone() };
+        let head = Self { tokens: Vec::new(), image: None, ..self.clone() };
         let head =
             serde_json::to_vec(&head).expect("plain data with string keys always serializes");
         let is_wide = self.tokens.iter().flatten().any(|token| *token >= u32::from(u16::MAX));
@@ -39,6 +47,7 @@ impl State {
             let token = token.unwrap_or(u32::MAX).to_le_bytes();
             bytes.extend(if is_wide { &token[..] } else { &token[..2] });
         }
+        state_image::write(self.image.as_deref(), &mut bytes);
         let digest = Digest::of(&bytes).to_string();
         bytes.extend(digest.as_bytes());
         bytes
@@ -69,52 +78,35 @@ impl State {
         if Digest::of(content).to_string().as_bytes() != digest {
             return Err(bad("expected the bytes as they were made, found them changed or cut"));
         }
-        let mut rest = content.get(MAGIC.len()..).ok_or_else(cut)?;
-        let head_bytes = take_length(&mut rest)?;
-        let head = take(&mut rest, head_bytes)?;
+        let mut rest = Rest::of(content.get(MAGIC.len()..).ok_or_else(cut)?);
+        let head_bytes = rest.length()?;
+        let head = rest.take(head_bytes)?;
         let state: Self = serde_json::from_slice(head)
             .map_err(|error| bad(format!("expected a job, found: {error}")))?;
-        let count = take_length(&mut rest)?;
-        let width = usize::from(take(&mut rest, 1)?[0]);
+        let count = rest.length()?;
+        let width = usize::from(rest.byte()?);
         if !matches!(width, 2 | 4) || !state.tokens.is_empty() {
             return Err(bad("expected tokens of 2 or 4 bytes, found others"));
         }
-        let tokens = take(&mut rest, count.checked_mul(width).ok_or_else(cut)?)?;
-        if !rest.is_empty() {
-            return Err(bad(format!("expected the end, found {} bytes more", rest.len())));
-        }
+        let tokens = rest.take(count.checked_mul(width).ok_or_else(cut)?)?;
         let masked = u32::MAX >> (32 - 8 * width);
         let token = |bytes: &[u8]| {
             let mut word = [0; 4];
             word[..width].copy_from_slice(bytes);
             Some(u32::from_le_bytes(word)).filter(|token| *token != masked)
         };
-        Ok(Self { tokens: tokens.chunks_exact(width).map(token).collect(), ..state })
+        let tokens = tokens.chunks_exact(width).map(token).collect();
+        let image = state_image::read(&mut rest)?.map(Arc::new);
+        match rest.len() {
+            0 => Ok(Self { tokens, image, ..state }),
+            more => Err(bad(format!("expected the end, found {more} bytes more"))),
+        }
     }
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
-    let (taken, left) = rest.split_at_checked(count).ok_or_else(cut)?;
-    *rest = left;
-    Ok(taken)
-}
-
-fn take_length(rest: &mut &[u8]) -> Result<usize> {
-    let bytes = take(rest, 4)?.try_into().expect("four bytes");
-    usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| cut())
-}
-
-fn cut() -> Error {
-    bad("expected more bytes, found the end")
-}
-
-fn bad(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::BadInput, "job", detail)
 }
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse_package::Flavour;
+    use pocketmuse_package::{ErrorKind, Flavour};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
@@ -129,6 +121,8 @@ mod tests {
             next_step: 3,
             tokens,
             rng: Rng::new(RngKind::Own, 9),
+            video: None,
+            image: None,
         }
     }
 
@@ -169,7 +163,7 @@ mod tests {
         let cases = [
             (vec![], "expected the bytes of a job, found others"),
             (b"PNG".to_vec(), "expected the bytes of a job, found others"),
-            (with(7, 2), "expected a job of version 1, found version 2"),
+            (with(7, 3), "expected a job of version 2, found version 3"),
             (bytes[..40].to_vec(), "expected more bytes, found the end"),
             (bytes[..bytes.len() - 1].to_vec(), "found them changed or cut"),
             (sealed(&content[..8]), "expected more bytes, found the end"),
@@ -177,8 +171,9 @@ mod tests {
             (sealed(&[content, &[0]].concat()), "expected the end, found 1 bytes more"),
             (with(11, 255), "expected more bytes, found the end"), // the head's length
             (with(12, b'['), "expected a job, found: "),
-            (with(end - 6, 255), "expected more bytes, found the end"), // how many tokens
-            (with(end - 5, 3), "expected tokens of 2 or 4 bytes, found others"),
+            (with(end - 7, 255), "expected more bytes, found the end"), // how many tokens
+            (with(end - 6, 3), "expected tokens of 2 or 4 bytes, found others"),
+            (with(end - 1, 1), "expected more bytes, found the end"), // an image
         ];
         for (bytes, expected) in cases {
             let error = State::from_bytes(&bytes).expect_err(expected);

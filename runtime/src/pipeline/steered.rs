@@ -100,7 +100,7 @@ impl<'a> Steered<'a> {
             is_trimmed: false,
             halted: Duration::ZERO,
             tracker,
-            meter: Meter::start(),
+            meter: Meter::start(package.measures_memory()),
         })
     }
 
@@ -122,7 +122,7 @@ impl<'a> Steered<'a> {
         run: impl FnOnce(&mut Self, &mut Using<S>) -> Result<T>,
     ) -> Result<T> {
         measured::give_back(); // what was dropped since the stage before
-        let watch = measured::Watch::start();
+        let watch = self.meter.watch();
         let loaded = slot(self.warm()).take();
         let mut using = Using { loaded, taps: None, load: Duration::ZERO };
         let (started, halted) = (Instant::now(), self.halted);
@@ -135,7 +135,7 @@ impl<'a> Steered<'a> {
         }
         self.turn.tell_held(0);
         measured::give_back();
-        self.meter.add(S::STAGE, 1, [using.load, run], watch.stop());
+        self.meter.add(S::STAGE, 1, [using.load, run], watch);
         result
     }
 
@@ -304,7 +304,7 @@ impl<'a> Steered<'a> {
         }
         let progress = self.tracker.finish();
         self.watch.progress(&progress);
-        Ok(std::mem::replace(&mut self.meter, Meter::start()).finish())
+        Ok(std::mem::replace(&mut self.meter, Meter::start(false)).finish())
     }
 }
 

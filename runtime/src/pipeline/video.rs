@@ -33,8 +33,9 @@ pub(super) struct Film<F> {
 }
 
 impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Film<F> {
-    pub(super) fn new(on_event: F) -> Self {
-        Self { frame: 0, on_event }
+    /// `frame` is the first that is made.
+    pub(super) fn new(frame: u32, on_event: F) -> Self {
+        Self { frame, on_event }
     }
 }
 

@@ -1,14 +1,13 @@
 //! What happens while a job runs, for whoever watches. Knows no stage.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use image::RgbImage;
-use pocketmuse_package::Digest;
 
 use super::progress::Progress;
 use crate::{
     pixels::preview::Preview,
-    request::{Control, Job, Request},
+    request::{Control, Job, Request, fitted::FittedSource, job::SavedFrame, video::Video},
     sampler::{self, rng::Rng},
 };
 
@@ -174,15 +173,17 @@ pub struct Step<'a> {
     pub rng: &'a Rng,
     /// The request with every default filled in.
     pub request: &'a Request,
-    /// What stands for the image and the mask of an edit.
-    pub source: Option<Digest>,
+    /// The image and the mask of an edit.
+    pub source: Option<&'a Arc<FittedSource>>,
+    /// Of a video: how it moves, and the frame in the making.
+    pub video: Option<(&'a Video, &'a SavedFrame)>,
 }
 
 impl<'a> Step<'a> {
     pub(super) fn new(job: &'a Job, progress: &sampler::Progress<'a>) -> Self {
-        let sampler::Progress { step, tokens, guess, probabilities, rng } = *progress;
+        let sampler::Progress { step, tokens, guess, probabilities, rng, frame } = *progress;
         let ([height, width], num_inference_steps) = (job.grid, job.steps());
-        let (images, request, source) = (job.images(), &job.request, job.source_digest());
+        let (images, request, source) = (job.images(), &job.request, job.source.as_ref());
         Self {
             step,
             num_inference_steps,
@@ -195,6 +196,7 @@ impl<'a> Step<'a> {
             rng,
             request,
             source,
+            video: job.video.as_ref().zip(frame),
         }
     }
 

@@ -23,14 +23,14 @@ use crate::Request;
 /// assert!(png.starts_with(b"\x89PNG"));
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
-pub fn to_bytes(
+pub fn to_bytes<'a>(
     image: &RgbImage,
     format: Format,
-    request: &Request,
+    request: impl Into<Option<&'a Request>>,
     notes: &[(&str, String)],
 ) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    super::encode(image, format, request, notes, &mut bytes).map_err(|error| {
+    super::encode(image, format, request.into(), notes, &mut bytes).map_err(|error| {
         let (width, height) = image.dimensions();
         let detail = format!("expected a size that {format:?} can hold, found {width} x {height}");
         Error::new(ErrorKind::BadRequest, "image", detail).with_source(error)

@@ -34,8 +34,10 @@ pub use encode::to_bytes;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
 pub(crate) use paste::{REPAINT, paste, paste_inside};
-pub use read::{Image, Mask, from_bytes, read, read_mask, read_mask_within, read_within};
-pub use rgba::{Alpha, Rgba, write_rgba};
+pub use read::{
+    Image, Mask, from_bytes, mask_from_bytes, read, read_mask, read_mask_within, read_within,
+};
+pub use rgba::{Alpha, Rgba, gray, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
 use self::ending::{ending, other_ending};
@@ -134,8 +136,8 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes an image in the format of the path's ending; a PNG holds the request, too, and `notes`:
-/// text under keywords of the caller's own, 1 to 79 Latin-1 characters.
+/// Writes an image in the format of the path's ending; a PNG holds the request, too, unless that is
+/// `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters.
 ///
 /// It is written beside its place under another name and moved there when it is whole, in place of
 /// what was there.
@@ -144,20 +146,20 @@ pub fn check_destination(path: &Path) -> Result<Format> {
 ///
 /// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to,
 /// or the disk is full.
-pub fn write(
+pub fn write<'a>(
     image: &RgbImage,
     path: &Path,
-    request: &Request,
+    request: impl Into<Option<&'a Request>>,
     notes: &[(&str, String)],
 ) -> Result<()> {
-    let format = check_destination(path)?;
+    let (format, request) = (check_destination(path)?, request.into());
     files::write(path, |out| encode(image, format, request, notes, out))
 }
 
 fn encode(
     image: &RgbImage,
     format: Format,
-    request: &Request,
+    request: Option<&Request>,
     notes: &[(&str, String)],
     writer: &mut impl Write,
 ) -> io::Result<()> {
@@ -181,15 +183,17 @@ fn encode(
 
 fn encode_png(
     image: &RgbImage,
-    request: &Request,
+    request: Option<&Request>,
     notes: &[(&str, String)],
     writer: &mut impl Write,
 ) -> Result<(), png::EncodingError> {
-    let json = serde_json::to_string(request).expect("plain data always serializes");
     let mut encoder = png::Encoder::new(writer, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.add_itxt_chunk(KEYWORD.to_owned(), json)?;
+    if let Some(request) = request {
+        let json = serde_json::to_string(request).expect("plain data always serializes");
+        encoder.add_itxt_chunk(KEYWORD.to_owned(), json)?;
+    }
     for (keyword, text) in notes {
         encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
     }
@@ -293,6 +297,11 @@ mod tests {
         fs::write(&path, "replaced").expect("written");
         write(&sample(), &path, &request(), &[]).expect("written");
         assert_eq!(read_request(&path).expect("inside"), request());
+        write(&sample(), &path, None, &[]).expect("written");
+        let error = read_request(&path).expect_err("none").to_string();
+        assert!(error.ends_with("found no request in it"), "{error}");
+        let bytes = fs::read(&path).expect("written");
+        assert!(!bytes.windows(4).any(|four| matches!(four, b"tEXt" | b"iTXt" | b"zTXt")));
     }
 
     #[test]
@@ -321,7 +330,7 @@ mod tests {
         assert_eq!(read_request(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
         assert_eq!(
             read_request(&folder.path().join("none")).expect_err("missing").kind(),
-            ErrorKind::Io
+            ErrorKind::NotFound
         );
     }
 

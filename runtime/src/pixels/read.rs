@@ -1,5 +1,4 @@
-//! An image file of any kind becomes plain colours and opacity, upright, in sRGB, within a bound on
-//! memory. Knows no model.
+//! Image files become plain sRGB colours and opacity, upright, in bounded memory. Knows no model.
 
 use std::{
     io::Cursor,
@@ -45,9 +44,9 @@ pub struct Mask {
 
 /// Reads an image: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents, not by its name.
 ///
-/// It is turned as its EXIF orientation says, and its colours become sRGB if it has a profile. Grey
-/// and CMYK become RGB, 16 bits become 8, and of an animation the first image is taken. What comes
-/// behind the end of a JPEG is ignored. Size is checked before anything is decoded.
+/// It is turned as its EXIF orientation says, and colours with a profile become sRGB. Grey and CMYK
+/// become RGB, 16 bits 8. Of an animation the first image is taken, of a JPEG nothing behind its
+/// end. Size is checked before anything is decoded.
 ///
 /// # Errors
 ///
@@ -96,8 +95,16 @@ pub fn read_mask(path: &Path) -> Result<Mask> {
 /// As for [`read_within`].
 pub fn read_mask_within(path: &Path, most_bytes: u64) -> Result<Mask> {
     let bytes = limits::read_file(path, most_bytes)?;
-    let decoded = decode(bytes, most_bytes).map_err(|error| error.within(path.display()))?;
-    let Decoded { image, format, mut warnings } = decoded;
+    mask_from_bytes(bytes, most_bytes).map_err(|error| error.within(path.display()))
+}
+
+/// As [`read_mask_within`], from what a file holds.
+///
+/// # Errors
+///
+/// As for [`from_bytes`].
+pub fn mask_from_bytes(bytes: Vec<u8>, most_bytes: u64) -> Result<Mask> {
+    let Decoded { image, format, mut warnings } = decode(bytes, most_bytes)?;
     // Programs that write bitmaps often leave their alpha at 0.
     let (image, is_empty) = opacity::on_black(image, format == ImageFormat::Bmp);
     warnings.extend(is_empty.then(|| NO_OPACITY.to_owned()));

@@ -59,7 +59,7 @@ impl<'a> Rgba<'a> {
         stride: usize,
         alpha: Alpha,
     ) -> Result<Self> {
-        check(bytes.len(), width, height, stride)?;
+        check(bytes.len(), [width, height], stride, PIXEL)?;
         Ok(Self { bytes, width, height, stride, alpha })
     }
 
@@ -126,7 +126,7 @@ impl<'a> Rgba<'a> {
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
 pub fn write_rgba(image: &RgbImage, bytes: &mut [u8], stride: usize) -> Result<()> {
-    check(bytes.len(), image.width(), image.height(), stride)?;
+    check(bytes.len(), image.dimensions().into(), stride, PIXEL)?;
     for (row, line) in image.rows().zip(bytes.chunks_mut(stride)) {
         for (Rgb([red, green, blue]), pixel) in row.zip(line.chunks_exact_mut(PIXEL)) {
             pixel.copy_from_slice(&[*red, *green, *blue, 255]);
@@ -135,15 +135,35 @@ pub fn write_rgba(image: &RgbImage, bytes: &mut [u8], stride: usize) -> Result<(
     Ok(())
 }
 
-/// Checks that an image lies in a buffer.
-fn check(bytes: usize, width: u32, height: u32, stride: usize) -> Result<()> {
+/// A mask, or anything else of one byte a pixel, from a buffer of the caller's whose rows begin
+/// `stride` bytes apart: Android's `ALPHA_8`, and a grey `CGImage`.
+///
+/// # Errors
+///
+/// `BadRequest` as for [`Rgba::new`].
+///
+/// # Example
+///
+/// ```
+/// let mask = pocketmuse::pixels::gray(&[0, 255, 9, 255, 0], 2, 2, 3)?;
+/// assert_eq!(mask.into_raw(), [0, 255, 255, 0]);
+/// # Ok::<(), pocketmuse::Error>(())
+/// ```
+pub fn gray(bytes: &[u8], width: u32, height: u32, stride: usize) -> Result<GrayImage> {
+    check(bytes.len(), [width, height], stride, 1)?;
+    let pixel = |x, y| Luma([bytes[y as usize * stride + x as usize]]);
+    Ok(GrayImage::from_fn(width, height, pixel))
+}
+
+/// Checks that an image of `pixel` bytes for each pixel lies in a buffer.
+fn check(bytes: usize, [width, height]: [u32; 2], stride: usize, pixel: usize) -> Result<()> {
     let bad = |at: &str, detail| Err(Error::new(ErrorKind::BadRequest, at, detail));
     for (name, side) in [("width", width), ("height", height)] {
         if side == 0 {
             return bad(name, "expected at least 1 pixel, found 0".to_owned());
         }
     }
-    let row = u64::from(width) * PIXEL as u64;
+    let row = u64::from(width) * pixel as u64;
     if (stride as u64) < row {
         let detail = format!("expected at least {row} bytes for {width} pixels, found {stride}");
         return bad("stride", detail);
@@ -246,6 +266,10 @@ mod tests {
         fn no_size_panics(bytes in 0usize..64, width: u32, height: u32, stride: usize) {
             let buffer = vec![0; bytes];
             prop_assert!(
+                gray(&buffer, width, height, stride).is_err()
+                    || u64::from(width) * u64::from(height) <= 64
+            );
+            prop_assert!(
                 Rgba::new(&buffer, width, height, stride, Alpha::Straight).is_err()
                     || u64::from(width) * u64::from(height) <= 16
             );
@@ -260,6 +284,7 @@ mod tests {
         ) {
             if let Ok(image) = Rgba::new(&bytes, width, height, stride, Alpha::Premultiplied) {
                 prop_assert_eq!(image.colours().dimensions(), (width, height));
+                prop_assert!(gray(&bytes, width, height, stride).is_ok(), "a fourth of it");
                 let _ = image.source(); // nor does this panic
             }
         }

@@ -25,8 +25,9 @@ pub enum Budget {
     /// more is tried all the same.
     #[default]
     Auto,
-    /// At most so many bytes, resident: anonymous memory and the pages of files that are mapped. A
-    /// request that needs more is refused before anything is loaded.
+    /// At most so many bytes, resident: anonymous memory and the pages of files that are mapped; on
+    /// Apple's systems anonymous memory alone, which is what they count. A request that needs more
+    /// is refused before anything is loaded.
     Bytes(u64),
 }
 

@@ -34,6 +34,11 @@ impl Extension {
         self.image
     }
 
+    /// What is added at the left, the top, the right and the bottom.
+    pub(crate) fn added(&self) -> [u32; 4] {
+        self.added
+    }
+
     /// The sides that have to be added besides, so that width and height are multiples of `unit`.
     ///
     /// They go where pixels are added anyway, half to each side if that is both, and else to the

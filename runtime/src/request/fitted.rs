@@ -6,9 +6,10 @@ use pocketmuse_package::Digest;
 
 use super::extension::Extension;
 
-/// A source brought to the size of a job's images.
+/// A source brought to the size of a job's images: an image, what of it is repainted, and where it
+/// lies if pixels were added around it. A job that goes on needs nothing else of its source.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct FittedSource {
+pub struct FittedSource {
     pub(crate) image: RgbImage,
     pub(crate) mask: Option<Mask>,
     /// Where the image lies if pixels were added around it, each of them its own.
@@ -38,6 +39,12 @@ impl FittedSource {
             bytes.extend(mask.pixels.iter().flat_map(|pixels| pixels.as_raw()));
         }
         Self { digest: Digest::of(&bytes), image, mask, extension: None, crop: None }
+    }
+
+    /// The bytes of memory that it takes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let pixels = self.mask.as_ref().and_then(|mask| mask.pixels.as_ref());
+        (self.image.as_raw().len() + pixels.map_or(0, |pixels| pixels.as_raw().len())) as u64
     }
 
     /// The part of the tokens that is repainted; 1 without a mask.

@@ -1,7 +1,10 @@
 //! A job: a checked request with its origin, and nothing left open. Plain values that do not change
 //! any more; knows no network.
 
+use std::sync::Arc;
+
 use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{
     fields::{MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request},
@@ -39,7 +42,7 @@ pub struct Job {
     /// Of a variation: the first of the steps that are run once more.
     pub(crate) redone_from: Option<usize>,
     /// Of an edit: what it starts from.
-    pub(crate) source: Option<FittedSource>,
+    pub(crate) source: Option<Arc<FittedSource>>,
     /// Of a job that goes on: what was saved of it.
     pub(crate) saved: Option<Saved>,
     /// Of a video: how the image moves. Its end, if it has one, is of the size of the frames.
@@ -58,6 +61,20 @@ pub(crate) struct Saved {
     pub(crate) tokens: Vec<Option<u32>>,
     /// How many random words were drawn.
     pub(crate) drawn: u64,
+    /// Of a video: the frame in the making.
+    pub(crate) frame: Option<SavedFrame>,
+}
+
+/// A frame of a video in the making: what going on with it needs besides its tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedFrame {
+    /// Which, from 0.
+    pub(crate) frame: u32,
+    /// How many tokens were masked when it began.
+    pub(crate) masked: usize,
+    /// The tokens that the last frame has, if that is said.
+    pub(crate) end: Option<Vec<u32>>,
 }
 
 /// Steps that are run once over the canvas: a variation is two passes, a video one for each frame.
@@ -217,7 +234,7 @@ impl Job {
     /// The part of the tokens that is masked before the first step, 0 to 1: 1 unless a mask says
     /// what is repainted.
     pub(crate) fn starting_mask_ratio(&self) -> f32 {
-        self.source.as_ref().map_or(1.0, FittedSource::mask_ratio)
+        self.source.as_ref().map_or(1.0, |source| source.mask_ratio())
     }
 
     /// What stands for the image and the mask of an edit.
@@ -241,8 +258,13 @@ impl Job {
             (None, Some(_)) => Vec::new(),
             (None, None) => vec![pass(PassKind::Images, first, true)],
         };
-        let frames = 0..self.video.as_ref().map_or(0, |video| video.frames);
-        passes.into_iter().chain(frames.map(move |frame| pass(PassKind::Frame(frame), 0, false)))
+        let saved = self.saved.as_ref().and_then(|saved| saved.frame.as_ref());
+        let saved = saved.map(|saved| saved.frame);
+        let frames = saved.unwrap_or(0)..self.video.as_ref().map_or(0, |video| video.frames);
+        passes.into_iter().chain(frames.map(move |frame| {
+            let is_begun = saved == Some(frame);
+            pass(PassKind::Frame(frame), if is_begun { first } else { 0 }, is_begun)
+        }))
     }
 }
 
@@ -321,7 +343,7 @@ mod tests {
     }
 
     fn saved(next_step: usize) -> Option<Saved> {
-        Some(Saved { next_step, tokens: Vec::new(), drawn: 0 })
+        Some(Saved { next_step, tokens: Vec::new(), drawn: 0, frame: None })
     }
 
     #[test]
@@ -353,6 +375,13 @@ mod tests {
         let video = Video { frames: 3, ..Video::default() };
         let found = passes(|job| job.video = Some(video));
         assert_eq!(found, [0, 1, 2].map(|frame| (PassKind::Frame(frame), 0, false)));
+
+        let frame = SavedFrame { frame: 1, masked: 5, end: None };
+        let found = passes(|job| {
+            job.video = Some(Video { frames: 3, ..Video::default() });
+            job.saved = saved(4).map(|saved| Saved { frame: Some(frame), ..saved });
+        });
+        assert_eq!(found, [(PassKind::Frame(1), 4, true), (PassKind::Frame(2), 0, false)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod options;
 mod resolve;
 pub(crate) mod source;
 pub(crate) mod video;
-mod weights;
+pub(crate) mod weights;
 
 pub use self::{
     budget::{Budget, FALLBACK_BYTES},

@@ -1,9 +1,13 @@
 //! Requests, edits and videos become jobs, as far as that needs no pixels. Knows no network.
 
-use pocketmuse_package::{Manifest, MaskingSchedule, Result};
+use std::sync::Arc;
+
+use image::GrayImage;
+use pocketmuse_package::{Error, ErrorKind, Manifest, MaskingSchedule, Result};
 
 use super::{
     fields::Request,
+    fitted::FittedSource,
     job::Job,
     kinds::bad,
     source::Source,
@@ -63,6 +67,47 @@ impl Source {
             [job.request.width, job.request.height] = size.map(Some);
         }
         Ok(job)
+    }
+}
+
+impl FittedSource {
+    /// The job of an edit, of which this is saved.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::resolve`]; `BadInput` if it is not of this request.
+    pub(crate) fn job(self: &Arc<Self>, request: &Request, manifest: &Manifest) -> Result<Job> {
+        let (width, height) = self.image.dimensions();
+        let asked = [request.width.unwrap_or(width), request.height.unwrap_or(height)];
+        let whole = Request { width: Some(width), height: Some(height), ..request.clone() };
+        let mut job = Job::new(&whole, manifest)?;
+        if !self.suits(&job, asked) {
+            let detail = "expected the image and mask of the saved request, found others";
+            return Err(Error::new(ErrorKind::BadInput, "job", detail));
+        }
+        [job.request.width, job.request.height] = asked.map(Some);
+        Ok(Job { source: Some(self.clone()), held_bytes: self.held_bytes(), ..job })
+    }
+
+    /// Whether it is the source of `job`, an edit whose images are cropped to `asked`, width and
+    /// height.
+    fn suits(&self, job: &Job, asked: [u32; 2]) -> bool {
+        let size: [u32; 2] = self.image.dimensions().into();
+        let is_inside = |corner: [u32; 2]| {
+            let ends = [0, 1].map(|axis| corner[axis].checked_add(asked[axis]));
+            asked.iter().all(|side| *side > 0)
+                && ends.iter().zip(size).all(|(end, side)| end.is_some_and(|end| end <= side))
+        };
+        let has_size = |pixels: &GrayImage| pixels.dimensions() == self.image.dimensions();
+        self.crop.map_or(asked == size, is_inside)
+            && job.request.strength.is_some()
+            && self.extension.is_none_or(|extension| extension.size() == size)
+            && self.mask.as_ref().is_none_or(|mask| {
+                mask.tokens.len() == job.tokens_per_image()
+                    && mask.masked() > 0
+                    && mask.feather == job.pixels_per_token
+                    && mask.pixels.as_ref().is_none_or(has_size)
+            })
     }
 }
 

@@ -92,6 +92,11 @@ fn strength_is_the_part_of_the_steps_that_is_run() {
     }
 }
 
+const OUT_OF_RANGE: &str = concat!(
+    "negative_prompt: expected weights of 0 to 10, found 11 at byte 3: ",
+    r"\( and \) are brackets in the text, and without prompt_weighting all brackets are",
+);
+
 #[test]
 fn says_which_field_does_not_fit_and_what_would() {
     type Change = fn(&mut Request);
@@ -110,8 +115,8 @@ fn says_which_field_does_not_fit_and_what_would() {
         ("variation_of: expected an image below 64, found 64", |r| {
             (r.variation, r.variation_of) = (Some(0.3), 64)
         }),
-        ("negative_prompt: expected weights of 0 to 10, found 11 at byte 2", |r| {
-            r.negative_prompt = "a (b:11)".to_owned();
+        (OUT_OF_RANGE, |r| {
+            r.negative_prompt = "a ((b:10))".to_owned();
         }),
         ("num_inference_steps: expected 1 to 10000, found 0", |r| r.num_inference_steps = Some(0)),
         ("num_inference_steps: expected 1 to 10000, found 10001", |r| {

@@ -9,8 +9,11 @@
 //! | `\(word\)` | 1, in brackets |
 //!
 //! Weights inside one another multiply. What is none of these is text: a bracket without its
-//! partner, a colon without a number after it, a backslash before anything but a bracket or a
-//! backslash.
+//! partner, a colon without a weight after it, a backslash before anything but a bracket or a
+//! backslash. A weight is a number of 0 to 10, all that stands between the colon and the bracket,
+//! and words stand before the colon: `(16:9)` and `(red:15)` are brackets without a number. Nor is
+//! it one where digits meet at the colon, as in `(at 12:05)`; `(route 66:1.3)` is a weight, since
+//! no time or ratio has a point.
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
@@ -18,13 +21,17 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 pub(crate) const MAX_WEIGHT: f32 = 10.0;
 /// What a pair of brackets without a number multiplies by or, if square, divides by.
 const STEP: f32 = 1.1;
+/// How brackets are no weights.
+const AS_TEXT: &str =
+    r"\( and \) are brackets in the text, and without prompt_weighting all brackets are";
 /// No number is written longer.
 const MAX_NUMBER_BYTES: usize = 32;
 
 /// A prompt without its brackets.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Weighted {
-    pub(crate) text: String,
+pub struct Weighted {
+    /// What is left of it.
+    pub text: String,
     /// Where in `text` a weight begins to hold, ascending; before the first it is 1.
     starts: Vec<(usize, f32)>,
 }
@@ -39,8 +46,8 @@ impl Weighted {
     ///
     /// # Errors
     ///
-    /// `BadRequest` if a weight or a product of weights is not within 0 and [`MAX_WEIGHT`].
-    pub(crate) fn read(prompt: &str) -> Result<Self> {
+    /// `BadRequest` if a product of weights is more than [`MAX_WEIGHT`].
+    pub fn read(prompt: &str) -> Result<Self> {
         let mut read = Self::plain("");
         let (mut weights, mut from) = (vec![1.0f32], 0);
         for Mark { at, bytes, change } in marks(prompt) {
@@ -55,8 +62,9 @@ impl Weighted {
             }
             let weight = weights.last().copied().unwrap_or(1.0);
             if !(0.0..=MAX_WEIGHT).contains(&weight) {
-                let detail =
-                    format!("expected weights of 0 to {MAX_WEIGHT}, found {weight} at byte {at}");
+                let detail = format!(
+                    "expected weights of 0 to {MAX_WEIGHT}, found {weight} at byte {at}: {AS_TEXT}"
+                );
                 return Err(Error::new(ErrorKind::BadRequest, "", detail));
             }
             read.starts.push((read.text.len(), weight));
@@ -66,7 +74,7 @@ impl Weighted {
     }
 
     /// What the byte at `index` of the text weighs.
-    pub(crate) fn at(&self, index: usize) -> f32 {
+    pub fn at(&self, index: usize) -> f32 {
         let after = self.starts.partition_point(|(start, _)| *start <= index);
         after.checked_sub(1).map_or(1.0, |last| self.starts[last].1)
     }
@@ -103,7 +111,7 @@ fn marks(prompt: &str) -> Vec<Mark> {
                 if let Some(first) = open.pop(b'(') {
                     let number = Some(colon)
                         .filter(|colon| *colon > first)
-                        .and_then(|from| number(&prompt[from + 1..at]));
+                        .and_then(|from| weight(&prompt[first + 1..from], &prompt[from + 1..at]));
                     let last = if number.is_some() { colon } else { at };
                     marks.push(Mark {
                         at: first,
@@ -157,6 +165,20 @@ impl Open {
     }
 }
 
+/// The weight that a bracket has with these texts before and behind its last colon; `None` if that
+/// is no weight.
+fn weight(words: &str, rest: &str) -> Option<f32> {
+    let is_word = |letter: char| {
+        !letter.is_whitespace() && !letter.is_ascii_punctuation() && !letter.is_numeric()
+    };
+    let holds_words = words.trim().is_empty() || words.contains(is_word);
+    let is_whole = rest.bytes().all(|byte| byte.is_ascii_digit());
+    let is_time_or_ratio = is_whole && words.ends_with(|letter: char| letter.is_ascii_digit());
+    number(rest)
+        .filter(|number| (0.0..=MAX_WEIGHT).contains(number))
+        .filter(|_| holds_words && !is_time_or_ratio)
+}
+
 /// A number as weights are written; words such as `inf` are text.
 fn number(text: &str) -> Option<f32> {
     let text = Some(text).filter(|text| text.len() <= MAX_NUMBER_BYTES)?.trim();
@@ -185,7 +207,7 @@ mod tests {
 
     #[test]
     fn weights_are_read_as_they_are_written_in_the_field() {
-        let cases: [(&str, &[(&str, f32)]); 24] = [
+        let cases: [(&str, &[(&str, f32)]); 42] = [
             ("a red house", &[("a red house", 1.0)]),
             ("a (red:1.3) house", &[("a ", 1.0), ("red", 1.3), (" house", 1.0)]),
             ("(red)", &[("red", 1.1)]),
@@ -210,6 +232,25 @@ mod tests {
             ("[red:1.3]", &[("red:1.3", 1.0 / 1.1)]),
             ("()(:2)", &[]),
             ("(\u{1F680}ü:2)ö", &[("\u{1F680}ü", 2.0), ("ö", 1.0)]),
+            // A weight or a text.
+            ("(at 12:30)", &[("at 12:30", 1.1)]),
+            ("(at 12:05)", &[("at 12:05", 1.1)]),
+            ("(16:9)", &[("16:9", 1.1)]),
+            ("(a photo, 4:3)", &[("a photo, 4:3", 1.1)]),
+            ("(a 2:1 photo:1.3)", &[("a 2:1 photo", 1.3)]),
+            ("(16:9:1.3)", &[("16:9:1.3", 1.1)]),
+            ("(route 66:1.3)", &[("route 66", 1.3)]),
+            ("(route 66:2)", &[("route 66:2", 1.1)]),
+            ("(route 66: 2)", &[("route 66", 2.0)]),
+            ("(a 2nd:2)", &[("a 2nd", 2.0)]),
+            ("(\u{1F680}:2)", &[("\u{1F680}", 2.0)]),
+            ("(漢字:2)", &[("漢字", 2.0)]),
+            ("(1.5:2.5)", &[("1.5:2.5", 1.1)]),
+            ("(#1!:2.5)", &[("#1!:2.5", 1.1)]),
+            ("(red:10.5)", &[("red:10.5", 1.1)]),
+            ("(red:-1)", &[("red:-1", 1.1)]),
+            ("(red:1e99)", &[("red:1e99", 1.1)]),
+            ("(red:10)", &[("red", 10.0)]),
         ];
         for (prompt, expected) in cases {
             let expected: Vec<_> =
@@ -222,15 +263,14 @@ mod tests {
     fn weights_out_of_range_are_refused() {
         let deep = format!("{}red{}", "(".repeat(40), ")".repeat(40));
         for (prompt, found) in [
-            ("a (red:10.5)", "found 10.5 at byte 2"),
-            ("(red:-1)", "found -1 at byte 0"),
-            ("(red:1e99)", "found inf at byte 0"),
             ("(a (red:4):4)", "found 16 at byte 3"),
+            ("((red:10))", "found 11 at byte 1"),
             (&deep, "found 10.8"),
         ] {
             let error = Weighted::read(prompt).expect_err(prompt);
             assert!(error.to_string().starts_with("expected weights of 0 to 10, found"), "{error}");
             assert!(error.to_string().contains(found), "{error}");
+            assert!(error.to_string().ends_with(AS_TEXT), "{error}");
             assert_eq!(error.kind(), ErrorKind::BadRequest);
         }
     }
@@ -260,6 +300,33 @@ mod tests {
         #[test]
         fn text_without_brackets_is_left_alone(prompt in "[^()\\[\\]\\\\]*") {
             prop_assert_eq!(Weighted::read(&prompt).expect("read"), Weighted::plain(&prompt));
+        }
+
+        #[test]
+        fn words_with_a_number_have_a_weight(
+            words in "[a-zäß漢\u{1F680} ,'-]{0,9}[a-zäß漢\u{1F680}]", hundredths in 0u16..=1000,
+        ) {
+            let weight = f32::from(hundredths) / 100.0;
+            let read = Weighted::read(&format!("({words}:{weight})")).expect("in range");
+            prop_assert_eq!(&read.text, &words);
+            prop_assert!((0..words.len()).all(|at| read.at(at) == weight));
+        }
+
+        #[test]
+        fn times_ratios_and_numbers_out_of_range_are_text(
+            words in "([a-z]{1,5} )?", first in 0u32..100, second in 0u32..60, out in 10.001f64..1e6,
+        ) {
+            for text in [
+                format!("{words}{first}:{second:02}"),
+                format!("{words}{first}:{second}"),
+                format!("{first}:{second}.5"),
+                format!("{words}a:{out}"),
+                format!("{words}a:-{second}.5"),
+            ] {
+                let read = Weighted::read(&format!("({text})")).expect("a text");
+                prop_assert_eq!(&read.text, &text);
+                prop_assert!((0..text.len()).all(|at| read.at(at) == STEP));
+            }
         }
 
         #[test]

@@ -14,6 +14,8 @@ pub struct Canvas {
     pub rng: Rng,
     /// Of a video: the tokens that its last frame has.
     pub(crate) end: Option<Vec<u32>>,
+    /// Of a video: how many tokens were masked when the frame in the making began.
+    pub(crate) masked: usize,
 }
 
 impl Canvas {
@@ -25,7 +27,7 @@ impl Canvas {
     pub fn new(tokens: Vec<Option<u32>>, images: usize, rng: Rng) -> Self {
         let count = tokens.len().checked_div(images).unwrap_or(0);
         assert_eq!(count * images, tokens.len(), "every image has as many tokens");
-        Self { tokens, images, rng, end: None }
+        Self { tokens, images, rng, end: None, masked: 0 }
     }
 
     /// The canvas of a job that starts from nothing.
@@ -37,7 +39,10 @@ impl Canvas {
     /// The canvas as it was saved.
     pub(crate) fn saved(job: &Job, saved: &Saved) -> Self {
         let rng = Rng::after(job.request.rng, job.request.seed, saved.drawn);
-        Self { tokens: saved.tokens.clone(), rng, ..Self::masked(job) }
+        let frame = saved.frame.as_ref();
+        let end = frame.and_then(|frame| frame.end.clone());
+        let masked = frame.map_or(0, |frame| frame.masked);
+        Self { tokens: saved.tokens.clone(), rng, end, masked, ..Self::masked(job) }
     }
 
     /// Tokens of an image.

@@ -8,23 +8,28 @@ use super::{
     rng::{Philox, Purpose, Rng},
     schedule::Schedule,
 };
-use crate::request::{job::Job, video::Video};
+use crate::request::{
+    job::{Job, Pass},
+    video::Video,
+};
 
-/// Makes `canvas` the beginning of a frame and returns its schedule. The first frame is an image as
-/// any other. The others are linear, as those of the author of aMUSEd, with as many tokens masked
-/// at first as the canvas then has.
-pub(super) fn begin(job: &Job, frame: u32, canvas: &mut Canvas) -> Schedule {
-    let schedule = Schedule::of(job);
+/// Makes `canvas` the beginning of a frame, unless it was saved within it, and returns the
+/// schedule. The first frame is an image as any other. The others are linear, as those of the
+/// author of aMUSEd, with as many tokens masked at first as the canvas then has.
+pub(super) fn begin(job: &Job, frame: u32, pass: &Pass, canvas: &mut Canvas) -> Schedule {
+    let schedule = Schedule { first_step: pass.first_step, ..Schedule::of(job) };
     let Some(video) = job.video.as_ref().filter(|_| frame > 0) else { return schedule };
     canvas.rng = frame_rng(canvas.rng.clone(), job.request.seed, frame);
-    let (grid, pixels_per_token, end) = (job.grid, job.pixels_per_token, canvas.end.as_deref());
-    let frames = Frames { video, grid, pixels_per_token, end };
-    canvas.tokens = frames.tokens(frame, &canvas.tokens, &mut canvas.rng);
-    let masked = canvas.tokens.iter().filter(|token| token.is_none()).count();
+    if !pass.is_begun {
+        let (grid, pixels_per_token, end) = (job.grid, job.pixels_per_token, canvas.end.as_deref());
+        let frames = Frames { video, grid, pixels_per_token, end };
+        canvas.tokens = frames.tokens(frame, &canvas.tokens, &mut canvas.rng);
+        canvas.masked = canvas.tokens.iter().filter(|token| token.is_none()).count();
+    }
     Schedule {
         masking: MaskingSchedule::Linear,
-        starting_mask_ratio: masked as f32 / canvas.tokens.len().max(1) as f32,
-        first_step: if masked == 0 { job.steps } else { 0 },
+        starting_mask_ratio: canvas.masked as f32 / canvas.tokens.len().max(1) as f32,
+        first_step: if canvas.masked == 0 { job.steps } else { pass.first_step },
         ..schedule
     }
 }

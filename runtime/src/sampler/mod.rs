@@ -17,6 +17,8 @@ use std::{fmt, ops::ControlFlow};
 
 use pocketmuse_package::{Error, ErrorKind};
 
+use crate::request::job::SavedFrame;
+
 pub use self::{canvas::Canvas, schedule::Schedule};
 use self::{
     draw::Drawer,
@@ -62,6 +64,8 @@ pub struct Progress<'a> {
     pub probabilities: &'a [f32],
     /// The generator as the step left it.
     pub rng: &'a Rng,
+    /// Of a video: the frame in the making.
+    pub(crate) frame: Option<&'a SavedFrame>,
 }
 
 /// Logits that nothing can be drawn from.
@@ -121,7 +125,8 @@ pub fn sample<P: Predict>(
             run.mask_again(tokens, count, step, &masked);
         }
         let (guess, probabilities) = (&guess, &run.probabilities);
-        let progress = Progress { step, tokens, guess, probabilities, rng: run.rng };
+        let rng = &*run.rng;
+        let progress = Progress { step, tokens, guess, probabilities, rng, frame: None };
         if on_step(model, &progress).is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -11,7 +11,7 @@ use super::{
     sample,
     schedule::Schedule,
 };
-use crate::request::job::{Job, Pass, PassKind};
+use crate::request::job::{Job, Pass, PassKind, SavedFrame};
 
 /// Runs one of the passes of `job`, as [`sample`] does. `on_step` is told the number of the step
 /// among all that the job has, and the tokens of all its images.
@@ -23,14 +23,17 @@ pub(crate) fn run<P: Predict>(
     model: &mut P,
     (job, pass): (&Job, &Pass),
     canvas: &mut Canvas,
-    on_step: impl FnMut(&mut P, &Progress<'_>) -> ControlFlow<()>,
+    mut on_step: impl FnMut(&mut P, &Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, P::Error> {
     let schedule = Schedule { first_step: pass.first_step, ..Schedule::of(job) };
     match pass.kind {
         PassKind::Images => sample(model, canvas, &schedule, on_step),
         PassKind::Frame(frame) => {
-            let schedule = frames::begin(job, frame, canvas);
-            sample(model, canvas, &schedule, on_step)
+            let schedule = frames::begin(job, frame, pass, canvas);
+            let frame = &SavedFrame { frame, masked: canvas.masked, end: canvas.end.clone() };
+            sample(model, canvas, &schedule, |model, progress| {
+                on_step(model, &Progress { frame: Some(frame), ..*progress })
+            })
         }
         PassKind::Original => original(model, (job, &schedule), canvas, on_step),
         PassKind::Variations => variations(model, (job, pass, &schedule), canvas, on_step),
@@ -52,7 +55,7 @@ fn original<P: Predict>(
         let [tokens, guess] = [progress.tokens, progress.guess].map(|one| one.repeat(images));
         let probabilities = &progress.probabilities.repeat(images);
         let (tokens, guess) = (&tokens, &guess);
-        on_step(model, &Progress { step: progress.step, tokens, guess, probabilities, rng })
+        on_step(model, &Progress { tokens, guess, probabilities, rng, ..*progress })
     })?;
     canvas.tokens = image.tokens.repeat(images);
     Ok(flow)

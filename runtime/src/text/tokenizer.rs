@@ -4,8 +4,10 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
+use log::LevelFilter;
 use pocketmuse_package::{self as package, Error, ErrorKind, Manifest, Result, files};
 use serde::Serialize;
 
@@ -69,7 +71,7 @@ impl Tokenizer {
     pub fn parse(json: &[u8], entry: &package::Tokenizer) -> Result<Self> {
         let no_tokenizer = |found| damaged("", format!("expected a tokenizer, found: {found}"));
         parts::check(json).map_err(no_tokenizer)?;
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(json))?
+        let mut inner = unlogged(|| guarded(|| tokenizers::Tokenizer::from_bytes(json)))?
             .map_err(|error| no_tokenizer(error.to_string()).with_source(error))?;
         inner.with_padding(None);
         inner
@@ -87,7 +89,7 @@ impl Tokenizer {
     fn encoding(&self, prompt: &str) -> Result<tokenizers::Encoding> {
         let failed =
             |error: tokenizers::Error| damaged("tokenizer", error.to_string()).with_source(error);
-        guarded(|| self.inner.encode(prompt, false))?.map_err(failed)
+        unlogged(|| guarded(|| self.inner.encode(prompt, false)))?.map_err(failed)
     }
 
     /// The words of a prompt, in its order, and the ids that stand for each.
@@ -147,6 +149,23 @@ impl Tokenizer {
         let truncated = cut.map(|start| prompt.get(start..).unwrap_or_default().trim().to_owned());
         Ok(Encoded { ids, starts, truncated })
     }
+}
+
+/// Keeps a prompt out of every log: at the level trace the tokenizer library tells each of its
+/// letters. There is no switch for one library, so meanwhile the process logs at the level debug;
+/// whoever changes the level in between is not overruled.
+fn unlogged<T>(call: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if log::max_level() < LevelFilter::Trace {
+        return call();
+    }
+    log::set_max_level(LevelFilter::Debug);
+    let result = call();
+    if log::max_level() == LevelFilter::Debug {
+        log::set_max_level(LevelFilter::Trace);
+    }
+    result
 }
 
 /// A panic of the tokenizer library as an error: its file comes from elsewhere.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{package::PackageArgs, request::RequestArgs, values, watch::WatchArgs};
+use super::{
+    package::PackageArgs, request::RequestArgs, values, watch::WatchArgs, written::WrittenArgs,
+};
 
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout \
@@ -18,7 +20,7 @@ lines are skipped; a line that fails is reported, the others are made, and the e
 
 Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 \
 to 10; nested ones multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its \
-partner is text too.
+partner is text too, and so is what is no weight: (at 12:30), (16:9). docs/prompts.md says the rule.
 
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
@@ -59,6 +61,9 @@ pub struct GenerateArgs {
     /// request
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// What is written into the image's file
+    #[command(flatten)]
+    pub written: WrittenArgs,
     /// The package and how it is run
     #[command(flatten)]
     pub package: PackageArgs,

@@ -9,6 +9,7 @@ use super::{
     package::PackageArgs,
     request::RequestArgs,
     setting::{Axis, Setting, parse_axis, parse_setting},
+    written::WrittenArgs,
 };
 
 const GRID_HELP: &str = "\
@@ -16,8 +17,8 @@ A setting is any of these flags of generate: prompt, negative-prompt, seed, samp
 masking-schedule, guidance-schedule, guidance-scale, temperature, num-inference-steps, strength \
 (with --image), variation, aesthetic-score, crop-coordinates, height, width. Its values have \
 commas between, or semicolons where a value has a comma in it. Several prompts are the rows, or \
-the columns if --rows says something else. A PNG holds the request that its images share, for \
---from.
+the columns if --rows says something else. A label that the sheet's font cannot show is a number, \
+and what it stands for is printed. A PNG holds the request that its images share, for --from.
 
 Examples:
   pocketmuse grid \"a red house\" \"a robot in the snow\" \
@@ -35,6 +36,9 @@ pub struct GridArgs {
     /// Where to write: a file ending in .png, .jpg or .webp
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// What is written into the sheet's file
+    #[command(flatten)]
+    pub written: WrittenArgs,
     /// What differs from column to column
     #[arg(long, value_name = "SETTING=VALUES", value_parser = parse_axis)]
     pub columns: Option<Axis>,

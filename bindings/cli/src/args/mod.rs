@@ -7,6 +7,7 @@ mod package;
 mod request;
 mod setting;
 mod watch;
+mod written;
 
 mod bench;
 mod cli;
@@ -36,4 +37,5 @@ pub use self::{
     tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
     video::VideoArgs,
     watch::{Show, WatchArgs},
+    written::WrittenArgs,
 };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{package::RunArgs, watch::WatchArgs};
+use super::{package::RunArgs, watch::WatchArgs, written::WrittenArgs};
 
 const RESUME_HELP: &str = "\
 The images are those of a job that was never stopped, byte for byte, and go where the job was to \
@@ -33,6 +33,9 @@ pub struct ResumeArgs {
     /// How it is run
     #[command(flatten)]
     pub run: RunArgs,
+    /// What is written into the image's file, besides what the job says
+    #[command(flatten)]
+    pub written: WrittenArgs,
     /// What is told and shown meanwhile
     #[command(flatten)]
     pub watch: WatchArgs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{package::PackageArgs, request::RequestArgs, values};
+use super::{package::PackageArgs, request::RequestArgs, values, written::WrittenArgs};
 
 const VIDEO_HELP: &str = "\
 The first frame is the image that `generate` makes. Each next one begins with the tokens of the \
@@ -31,6 +31,9 @@ pub struct VideoArgs {
     /// Where to write: a file ending in .gif, .webp or .png
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// What is written into the video's file, which never holds its request
+    #[command(flatten)]
+    pub written: WrittenArgs,
     /// How many frames
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     pub frames: u32,

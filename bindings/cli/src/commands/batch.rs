@@ -74,7 +74,7 @@ impl Batch<'_> {
                         line.into_iter().chain(seed.map(|seed| format!("seed {seed}"))).collect();
                     let error = error.within(place.join(", "));
                     self.console.error(&error);
-                    terminal::note(format!("error: {error}"));
+                    terminal::tell(&error);
                 }
                 Ok(()) => {}
             }

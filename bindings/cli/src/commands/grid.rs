@@ -1,5 +1,7 @@
 //! `pocketmuse grid`: images that differ in one setting or two, on one labelled sheet.
 
+use std::collections::BTreeSet;
+
 use image::RgbImage;
 use pocketmuse::{Manifest, Origin, Pipeline, Request, Source, Step, pixels};
 use pocketmuse_package::{Error, ErrorKind, Result};
@@ -8,7 +10,7 @@ use crate::{
     args::{Axis, GridArgs, Setting},
     console::Console,
     events::{Event, paths},
-    order,
+    label, order,
     outputs::Outputs,
     package::{self, Opened},
     sheet, source, stop, terminal,
@@ -43,13 +45,18 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     requests.iter().try_for_each(|request| check(request, source.as_ref(), &found.manifest))?;
     let opened = found.open(&package::options(&args.package), offline)?;
     let Opened { folder, manifest, pipeline } = &opened;
+    let warnings: BTreeSet<_> = requests.iter().flat_map(order::warnings).collect();
+    warnings.iter().try_for_each(|warning| console.warning(warning))?;
     console.start(folder, manifest, grid.base.seed)?;
 
     let images = draw(&requests, source.as_ref(), pipeline, console)?;
-    let sheet = sheet::lay(&images, &labels(&grid.columns), &labels(&grid.rows));
-    outputs.write(0, |path| pixels::write(&sheet, path, &grid.base, &[]))?;
-    let files = outputs.files();
-    console.done(files, &Event::Grid { files: paths(files), request: &grid.base })
+    let [columns, rows] = [&grid.columns, &grid.rows].map(|settings| Labels::of(settings));
+    let sheet = sheet::lay(&images, &columns.shown, &rows.shown);
+    let told = (!args.written.private).then_some(&grid.base);
+    outputs.write(0, |path| pixels::write(&sheet, path, told, &[]))?;
+    let (files, legend) = (outputs.files(), [columns.legend, rows.legend].concat());
+    console.legend(&legend);
+    console.done(files, &Event::Grid { files: paths(files), request: &grid.base, legend })
 }
 
 /// A wrong request fails before anything is fetched.
@@ -124,14 +131,36 @@ impl Grid {
     }
 }
 
-/// What stands beside a row or above a column: a prompt by itself, else the setting's name and its
-/// value.
-fn labels(settings: &[Option<Setting>]) -> Vec<String> {
-    let label = |setting: &Setting| match setting.field {
-        "prompt" => setting.value.clone(),
-        field => format!("{field} {}", setting.value),
-    };
-    settings.iter().map(|setting| setting.as_ref().map(label).unwrap_or_default()).collect()
+/// What stands beside the rows or above the columns.
+#[derive(Debug, Default)]
+struct Labels {
+    shown: Vec<String>,
+    /// What the sheet's font cannot show, behind the number that stands there instead.
+    legend: Vec<String>,
+}
+
+impl Labels {
+    /// A prompt by itself, else the setting's name and its value.
+    fn of(settings: &[Option<Setting>]) -> Self {
+        let mut labels = Self::default();
+        for (number, setting) in (1..).zip(settings) {
+            let Some(Setting { field, value, .. }) = setting else {
+                labels.shown.push(String::new());
+                continue;
+            };
+            let text = match *field {
+                "prompt" => value.clone(),
+                field => format!("{field} {value}"),
+            };
+            labels.shown.push(if label::can_show(&text) {
+                text
+            } else {
+                labels.legend.push(format!("{field} {number}: {value}"));
+                format!("{field} {number}")
+            });
+        }
+        labels
+    }
 }
 
 fn bad(at: &str, detail: String) -> Error {
@@ -157,6 +186,7 @@ mod tests {
 
     #[test]
     fn columns_and_rows_are_settings_or_prompts() {
+        let labels = |settings: &[_]| Labels::of(settings).shown;
         let shape =
             |words: &[&str]| grid(words).map(|grid| (labels(&grid.columns), labels(&grid.rows)));
         let names =
@@ -177,6 +207,21 @@ mod tests {
             format!("seed={}", (0..17).map(|seed| seed.to_string()).collect::<Vec<_>>().join(","));
         let error = shape(&["a", "--columns", &many, "--rows", &many]).expect_err("too many");
         assert_eq!(error.to_string(), "grid: expected at most 256 images, found 289");
+    }
+
+    #[test]
+    fn what_the_font_lacks_has_a_number_and_a_legend() {
+        let prompts = ["a house", "赤い家", "بيت أحمر", "a \u{1f680}", "cafe\u{301}", "café Ω"];
+        let labels = Labels::of(&grid(&prompts).expect("valid").rows);
+        let shown = ["a house", "prompt 2", "prompt 3", "prompt 4", "prompt 5", "café Ω"];
+        assert_eq!(labels.shown, shown);
+        let legend: Vec<_> =
+            [2, 3, 4, 5].map(|number| format!("prompt {number}: {}", prompts[number - 1])).into();
+        assert_eq!(labels.legend, legend);
+        let words = ["a", "--columns", "negative-prompt=fog;霧"];
+        let labels = Labels::of(&grid(&words).expect("valid").columns);
+        assert_eq!(labels.shown, ["negative-prompt fog", "negative-prompt 2"]);
+        assert_eq!(labels.legend, ["negative-prompt 2: 霧"]);
     }
 
     #[test]

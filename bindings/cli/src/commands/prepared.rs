@@ -18,12 +18,11 @@ pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
     for entry in &entries {
         let package = match &entry.package {
             Some(package) => {
-                format!(
-                    "{}: {} files checked, {} graphs optimised",
-                    package.display(),
-                    entry.files,
-                    entry.graphs.len()
-                )
+                let folders = entry.folders.iter().map(|folder| folder.display().to_string());
+                let folders = folders.collect::<Vec<_>>().join(", ");
+                let name = if folders.is_empty() { package.to_string() } else { folders };
+                let graphs = entry.graphs.len();
+                format!("{name}: {} files checked, {graphs} graphs optimised", entry.files)
             }
             None => "a damaged record or a leftover, which is not used".to_owned(),
         };

@@ -33,6 +33,7 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
+    order::warnings(&request).iter().try_for_each(|warning| console.warning(warning))?;
     console.start(&folder, &manifest, request.seed)?;
 
     let mut film = Film::new(animation, args.frames, console);

@@ -16,7 +16,7 @@ use pocketmuse::{Preview, Step};
 use pocketmuse_package::{Result, files};
 
 use self::screen::{Art, Screen};
-use crate::{args::Show, png};
+use crate::{args::Show, outputs, png};
 
 /// Shows steps.
 pub(crate) struct Previewer {
@@ -28,8 +28,18 @@ pub(crate) struct Previewer {
 enum Place {
     /// On stderr, each over the last.
     Terminal(Canvas),
-    /// Beside the images' own files: which image, and its file.
-    Files(Vec<(usize, PathBuf)>),
+    /// Beside the images' own files.
+    Files(Vec<Beside>),
+}
+
+/// The previews of one image, beside its own file.
+pub(crate) struct Beside {
+    /// Which image, from 0.
+    pub(crate) image: usize,
+    /// The image's own file.
+    pub(crate) file: PathBuf,
+    /// Whether previews replace files that are there, as the image will.
+    pub(crate) replaces: bool,
 }
 
 /// The part of a terminal that images are drawn on.
@@ -46,12 +56,7 @@ struct Canvas {
 impl Previewer {
     /// Shows previews as wanted, and if they become files, beside `files`. In doubt they do if
     /// `is_quiet`.
-    pub(crate) fn new(
-        preview: Preview,
-        files: Vec<(usize, PathBuf)>,
-        show: Show,
-        is_quiet: bool,
-    ) -> Self {
+    pub(crate) fn new(preview: Preview, files: Vec<Beside>, show: Show, is_quiet: bool) -> Self {
         let art = match show {
             Show::Auto if is_quiet => None,
             Show::Auto => screen::art(),
@@ -87,12 +92,8 @@ impl Previewer {
             }
             Place::Files(files) => files
                 .iter()
-                .filter_map(|(image, file)| Some((self.preview.image(step, *image)?, file)))
-                .map(|(image, file)| {
-                    let path = beside(file, step.step + 1);
-                    write_png(&image, &path)?;
-                    Ok(path)
-                })
+                .filter_map(|beside| Some((self.preview.image(step, beside.image)?, beside)))
+                .map(|(image, beside)| beside.write(step.step + 1, &png::encode(&image)))
                 .collect(),
         }
     }
@@ -129,15 +130,25 @@ impl Canvas {
     }
 }
 
-/// `NAME.step-03.png`.
-fn beside(file: &Path, step: usize) -> PathBuf {
-    let mut name = file.file_stem().unwrap_or_default().to_os_string();
-    name.push(format!(".step-{step:02}.png"));
-    file.with_file_name(name)
-}
+impl Beside {
+    /// Writes the preview of a step, counted from 1, to `NAME.step-03.png`, or if that replaces
+    /// nothing, to the first of `NAME.step-03.png`, `NAME.step-03-2.png`... that nobody has.
+    fn write(&self, step: usize, png: &[u8]) -> Result<PathBuf> {
+        let write = |path: &Path| files::write(path, |out| out.write_all(png));
+        if self.replaces {
+            let path = self.path(step, 1);
+            write(&path)?;
+            return Ok(path);
+        }
+        outputs::write_new((1..).map(|number| self.path(step, number)), write)
+    }
 
-fn write_png(image: &RgbImage, path: &Path) -> Result<()> {
-    files::write(path, |out| out.write_all(&png::encode(image)))
+    fn path(&self, step: usize, number: u32) -> PathBuf {
+        let mut name = self.file.file_stem().unwrap_or_default().to_os_string();
+        let number = if number == 1 { String::new() } else { format!("-{number}") };
+        name.push(format!(".step-{step:02}{number}.png"));
+        self.file.with_file_name(name)
+    }
 }
 
 fn side_by_side(images: &[RgbImage]) -> RgbImage {
@@ -200,6 +211,20 @@ mod tests {
 
     #[test]
     fn files_lie_beside_the_image() {
-        assert_eq!(beside(Path::new("x/a.webp"), 3), Path::new("x/a.step-03.png"));
+        let beside = |replaces| Beside { image: 0, file: "x/a.webp".into(), replaces };
+        assert_eq!(beside(true).path(3, 1), Path::new("x/a.step-03.png"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |replaces, text: &str| {
+            let file = folder.path().join("a.png");
+            let path = Beside { image: 0, file, replaces }.write(3, text.as_bytes());
+            path.expect("written").file_name().expect("a name").to_owned()
+        };
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("there");
+        assert_eq!(write(false, "one"), "a.step-03.png");
+        assert_eq!(write(false, "two"), "a.step-03-2.png");
+        assert_eq!(write(false, "three"), "a.step-03-3.png");
+        assert_eq!(write(true, "four"), "a.step-03.png");
+        assert_eq!(["a.step-03.png", "a.step-03-2.png"].map(read), ["four", "two"]);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 3);
     }
 }

@@ -168,7 +168,7 @@ pub fn write(
     let plans = [networks.text_encoder.plan(), networks.transformer.plan(), networks.vqvae.plan()];
     let total_bytes =
         plans.iter().map(|plan| (plan.parameters() * options.dtype.bytes()) as u64).sum();
-    files::check_room(new.path(), total_bytes)?;
+    files::check_room(around, total_bytes)?;
     write_small_files(new.path(), options, &networks)?;
     let mut written_bytes = 0;
     for (file, plan) in WEIGHTS.iter().zip(&plans) {

@@ -53,9 +53,10 @@ const UNNAMED: &str = "the archive";
 /// # Errors
 ///
 /// `PackageDamaged` if the archive is cut, altered, in another order or holds anything else;
-/// `NoSpace` if the disk has too little room, which is checked first; `BadRequest` if something
-/// else is at `target`, or for a flavour that the archive lacks; `Cancelled`; `Io`. Nothing is at
-/// `target` then. Files that were whole stay beside it, for the next import; see [`discard`].
+/// `PackageTooNew` if it is of a newer format; `NoSpace` if the disk has too little room, which is
+/// checked first; `BadRequest` if something else is at `target`; `Unsupported` for a flavour that
+/// the archive lacks; `Cancelled`; `Io`. Nothing is at `target` then. Files that were whole stay
+/// beside it, for the next import; see [`discard`].
 ///
 /// # Example
 ///

@@ -2,6 +2,7 @@ use pocketmuse_package::{Flavour, Held};
 use serde_json::json;
 
 use super::*;
+use crate::request::{job::Saved, video::Video};
 
 /// aMUSEd-512 in int8: the sizes that matter.
 fn full_size() -> Manifest {
@@ -183,6 +184,57 @@ fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called(
     // By the constants of `demand`: 560 + 0.22 sqrt(weight bytes) for each pixel in floats, 60
     // + 0.068 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.4 times as much.
     assert!(float > 3 * integer, "{float} bytes in floats, {integer} in integers");
+}
+
+#[test]
+fn the_encoder_counts_where_it_runs() {
+    let (manifest, options) = (full_size(), Options { threads: Some(2), ..Options::default() });
+    let image = Job::new(&Request::default(), &manifest).expect("a request");
+    let end = Some(image::RgbImage::new(8, 8));
+    let film = |end| Job {
+        video: Some(Video { end, ..Video::default() }),
+        ..Job::new(&Request::default(), &manifest).expect("a request")
+    };
+    let saved = |job: &Job| {
+        let saved = Saved { next_step: 1, tokens: Vec::new(), drawn: 0, frame: None };
+        Job { saved: Some(saved), ..job.clone() }
+    };
+    let strength = Request { strength: Some(0.5), ..Request::default() };
+    let edit = Job::new(&strength, &manifest).expect("a request");
+    let cases = [
+        (image, false),
+        (film(None), false),
+        (saved(&film(end.clone())), false),
+        (film(end), true),
+        (saved(&edit), false),
+        (edit, true),
+    ];
+    for (job, expected) in cases {
+        let plan = Plan::within(&manifest, &job, &options, 4 << 30).expect("it fits");
+        let encodes = plan.stages.iter().any(|stage| stage.stage == Stage::Encoder);
+        assert_eq!(encodes, expected, "{plan}");
+    }
+}
+
+#[test]
+fn where_pages_of_files_cost_nothing_nothing_is_packed_and_more_fits() {
+    let (manifest, options) = (full_size(), Options { threads: Some(2), ..Options::default() });
+    let job = Job::new(&Request::default(), &manifest).expect("a request");
+    let plan = |counted, budget_bytes| {
+        let memory = Budget::Bytes(budget_bytes);
+        let options = Options { memory, ..options.clone() };
+        Plan::counting(counted, &manifest, &job, (&options, budget_bytes))
+    };
+    let budget = 400 << 20;
+    let error = plan(Counted::Resident, budget).expect_err("the step graph alone is more");
+    assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
+    let fits = plan(Counted::Anonymous, budget).expect("its weights are mapped");
+    assert!(fits.peak_bytes() == fits.peak_anonymous_bytes() && fits.peak_bytes() <= budget);
+    assert!(fits.peak_rss_bytes() > budget, "{fits}");
+    let plan = plan(Counted::Anonymous, 8 << 30).expect("room for all");
+    let packed = plan.stages.iter().filter(|stage| stage.is_packed()).map(|stage| stage.stage);
+    assert_eq!(packed.collect::<Vec<_>>(), [Stage::Prologue], "where that takes less memory");
+    assert!(plan.stages.iter().all(|stage| stage.warm), "{plan}");
 }
 
 #[test]

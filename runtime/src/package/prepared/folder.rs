@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use pocketmuse_package::{Digest, Error, Result, files};
@@ -15,14 +15,23 @@ use super::record;
 /// What a process that was killed left is removed when it is this old.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
+/// What is kept of packages that are gone is removed when nobody opened them for so long: until
+/// then they may have been moved, as iOS does with an app's folder at every update. So is what this
+/// version cannot read.
+const FORGOTTEN: Duration = Duration::from_secs(30 * DAY.as_secs());
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// What is kept of one package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The record's file.
     pub path: PathBuf,
-    /// The package it is about; `None` if the record is damaged or missing, or this is what a
-    /// process that was killed left.
-    pub package: Option<PathBuf>,
+    /// The digest of the package's manifest; `None` if the record is damaged or missing, or this is
+    /// what a process that was killed left.
+    pub package: Option<Digest>,
+    /// Folders that the package lay in.
+    pub folders: Vec<PathBuf>,
     /// Files of the package that were found whole.
     pub files: usize,
     /// Its optimised graphs.
@@ -34,15 +43,11 @@ pub struct Entry {
 impl Entry {
     fn of(path: PathBuf) -> Self {
         let record = record::read(&path);
-        let files = record.as_ref().map_or(0, |record| record.files.len());
+        let package = record.as_ref().and_then(|record| record.digest.parse().ok());
+        let record = record.unwrap_or_default();
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self {
-            path,
-            package: record.map(|record| record.package),
-            files,
-            graphs: Vec::new(),
-            bytes,
-        }
+        let (files, folders) = (record.files.len(), record.folders);
+        Self { path, package, folders, files, graphs: Vec::new(), bytes }
     }
 
     /// Removes all of it; another process may have done so meanwhile.
@@ -111,21 +116,28 @@ fn record_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// Removes what is kept of packages that are there no more, and what killed processes left long
-/// ago.
-pub(super) fn forget_the_gone(folder: &Path) -> Result<()> {
+/// before `now`.
+pub(super) fn forget_the_gone(folder: &Path, now: SystemTime) -> Result<()> {
     for entry in list(folder)? {
-        let is_gone = match &entry.package {
-            Some(package) => !package.exists(),
-            None => files::is_temporary(&entry.path) && is_abandoned(&entry.path),
-        };
-        if is_gone {
+        let is_there = entry.folders.iter().any(|folder| folder.exists());
+        let most = if files::is_temporary(&entry.path) { ABANDONED } else { FORGOTTEN };
+        if !is_there && age(&entry.path, now).is_some_and(|age| age > most) {
             entry.remove()?;
         }
     }
     Ok(())
 }
 
-fn is_abandoned(path: &Path) -> bool {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED)
+/// Makes a record as old as the last day on which its package was opened.
+pub(super) fn touch(record: &Path, now: SystemTime) {
+    if age(record, now).is_some_and(|age| age > DAY) {
+        let opened = fs::File::options().append(true).open(record);
+        // Where that fails, it is forgotten a little early.
+        let _ = opened.and_then(|file| file.set_modified(now));
+    }
+}
+
+/// How long ago a file was written.
+fn age(path: &Path, now: SystemTime) -> Option<Duration> {
+    now.duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
 }

@@ -24,9 +24,11 @@ const MAX_NEW: u64 = 4 << 20;
 const PIECE: u64 = 1 << 20;
 
 /// A graph and the file that its weights are in, if it has one.
-pub(super) struct Model {
-    pub(super) graph: Vec<u8>,
-    pub(super) weights: Option<PathBuf>,
+pub struct Model {
+    /// The bytes of the graph.
+    pub graph: Vec<u8>,
+    /// The file.
+    pub weights: Option<PathBuf>,
 }
 
 /// The graph of `saved`; constants that `package` has too, by name and bytes, are read from the
@@ -37,7 +39,7 @@ pub(super) struct Model {
 ///
 /// `Io` if weights cannot be read; `EngineFailed` if either is no graph; what `on_read`, which is
 /// told of every piece of weights that is compared, stops with.
-pub(super) fn with_weights_of(
+pub fn with_weights_of(
     package: &Model,
     saved: &Model,
     on_read: OnRead<'_>,

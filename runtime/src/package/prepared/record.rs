@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
+use pocketmuse_package::{Digest, Error, ErrorKind, FileEntry, Result, files};
 use serde::{Deserialize, Serialize};
 
 use super::times::Times;
@@ -19,19 +19,29 @@ use super::times::Times;
 /// process.
 pub(super) const SETTLING: Duration = Duration::from_secs(2);
 
+/// As [`SETTLING`], of a time that has parts of a millisecond: such a clock ticks every 10 ms at
+/// least.
+const FINE_SETTLING: Duration = Duration::from_millis(100);
+
+/// The most copies of one package whose files are known.
+const MOST_COPIES: usize = 8;
+
 /// A record larger than this is none.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What is kept of one package.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The package's folder.
-    pub(super) package: PathBuf,
     /// The digest of the package's manifest.
     pub(super) digest: String,
-    /// The versions of this library and of ONNX Runtime, and the processor's features.
+    /// Folders that it lies in, as far as JSON can hold their names.
+    pub(super) folders: Vec<PathBuf>,
+    /// By name: the files of all copies that were found whole, the last found at the end. A file is
+    /// known by its stamp, not by its path: whoever moves a package's folder changes no file.
+    pub(super) files: BTreeMap<String, Vec<CheckedFile>>,
+    /// What graphs and times depend on: the versions of this library and of ONNX Runtime, and the
+    /// processor's features.
     pub(super) made_for: String,
-    pub(super) files: BTreeMap<String, CheckedFile>,
     /// By the name of a graph's file: the digest of what ONNX Runtime made of it, or nothing if its
     /// weights are others than the package's.
     #[serde(default)]
@@ -39,6 +49,48 @@ pub(super) struct Record {
     /// What jobs took.
     #[serde(default, skip_serializing_if = "Times::is_empty")]
     pub(super) times: Times,
+}
+
+impl Record {
+    /// Whether a file with this stamp was found whole.
+    pub(super) fn knows(&self, file: &FileEntry, stamp: Option<Stamp>) -> bool {
+        let known = self.files.get(&file.path).into_iter().flatten();
+        known.into_iter().any(|known| known.sha256 == file.sha256 && Some(known.stamp) == stamp)
+    }
+
+    /// Takes note of a file that was found whole.
+    pub(super) fn add(&mut self, name: &str, file: CheckedFile) {
+        let known = self.files.entry(name.to_owned()).or_default();
+        known.retain(|known| known.stamp != file.stamp);
+        known.push(file);
+        known.drain(..known.len().saturating_sub(MOST_COPIES));
+    }
+
+    /// Takes note of a folder that the package lies in. Returns whether that is new.
+    pub(super) fn add_folder(&mut self, folder: &Path) -> bool {
+        let is_new = folder.to_str().is_some() && !self.folders.iter().any(|known| known == folder);
+        if is_new {
+            self.folders.push(folder.to_owned());
+            self.folders.drain(..self.folders.len().saturating_sub(MOST_COPIES));
+        }
+        is_new
+    }
+
+    /// With what `other`, of the same package, knows of copies; and without files that might have
+    /// changed unseen, and folders that are gone.
+    pub(super) fn merged(&self, other: Option<Self>) -> Self {
+        let mut merged = Self { files: BTreeMap::new(), ..self.clone() };
+        let other = other.filter(|other| other.digest == self.digest).unwrap_or_default();
+        for folder in &other.folders {
+            merged.add_folder(folder);
+        }
+        merged.folders.retain(|folder| folder.exists());
+        for (name, files) in other.files.iter().chain(&self.files) {
+            let settled = files.iter().filter(|file| file.settled);
+            settled.for_each(|file| merged.add(name, file.clone()));
+        }
+        merged
+    }
 }
 
 /// A file that passed its digest check.
@@ -83,9 +135,13 @@ impl Stamp {
         Self { bytes: metadata.len(), modified, changed, inode }
     }
 
-    /// Whether the file had been left alone for [`SETTLING`] at `time`.
+    /// Whether the file had been left alone long enough at `time`: [`SETTLING`], or less where the
+    /// file system's clock is seen to be fine.
     pub(super) fn is_settled(self, time: SystemTime) -> bool {
-        let settled = self.modified.max(self.changed).saturating_add(SETTLING.as_nanos() as u64);
+        let is_fine = |time: u64| !time.is_multiple_of(1_000_000);
+        let is_fine = is_fine(self.modified) && is_fine(self.changed);
+        let settling = if is_fine { FINE_SETTLING } else { SETTLING }.as_nanos() as u64;
+        let settled = self.modified.max(self.changed).saturating_add(settling);
         self.modified > 0 && settled < nanoseconds(Ok(time))
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{record::SETTLING, *};
 
 /// A package of one file that was left alone for long, and a folder for records.
@@ -22,12 +24,19 @@ impl Case {
     }
 
     fn open_at_once(&self, runtime: &str) -> Prepared {
-        Prepared::open(Some(&self.folder), self.root.path(), Digest::of(b"manifest"), runtime)
+        self.open_in(self.root.path(), runtime)
+    }
+
+    /// As [`Self::open`], of a copy of the package.
+    fn open_in(&self, root: &Path, runtime: &str) -> Prepared {
+        let clock = || SystemTime::UNIX_EPOCH;
+        let digest = Digest::of(b"manifest");
+        Prepared { clock, ..Prepared::open(Some(&self.folder), root, digest, runtime) }
     }
 
     /// Whether a process of `runtime` knows the file from its record.
     fn knows(&self, runtime: &str) -> bool {
-        !self.open(runtime).state.lock().expect("no panic").record.files.is_empty()
+        self.open(runtime).is_checked(&self.file)
     }
 
     fn prepare(&self, runtime: &str) {
@@ -46,9 +55,8 @@ fn a_record_holds_until_anything_changes() {
     let case = Case::new();
     assert!(!case.knows("1"));
     case.prepare("1");
-    assert!(case.knows("1") && !case.knows("2"), "another runtime's is not used");
+    assert!(case.knows("1") && case.knows("2"), "a file is whole, whichever runtime reads it");
     case.prepare("2");
-    assert!(case.knows("2") && !case.knows("1"), "it is replaced: one for each package");
     assert_eq!(list(&case.folder).expect("readable").len(), 1);
     let other =
         Prepared::open(Some(&case.folder), case.root.path(), Digest::of(b"another manifest"), "2");
@@ -78,7 +86,8 @@ fn a_damaged_record_is_replaced_without_a_word() {
     let whole = fs::read(case.record()).expect("read");
     let text = String::from_utf8(whole.clone()).expect("UTF-8");
     let lied = text.replace("\"inode\": ", "\"inode\": 1").into_bytes();
-    for damaged in [&whole[..whole.len() / 2], b"", b"{}", &[0xff; 99], &lied] {
+    let older = text.replace("\"folders\"", "\"package\"").into_bytes();
+    for damaged in [&whole[..whole.len() / 2], b"", b"{}", &[0xff; 99], &lied, &older] {
         fs::write(case.record(), damaged).expect("written");
         assert!(!case.knows("1"));
         assert_eq!(list(&case.folder).expect("readable")[0].package, None);
@@ -110,16 +119,94 @@ fn two_at_once_and_one_killed_leave_a_whole_record() {
 }
 
 #[test]
-fn a_package_that_is_gone_is_forgotten() {
+fn what_is_known_moves_with_the_package_and_is_shared_by_copies() {
+    let case = Case::new();
+    case.prepare("1");
+    let [old, new] = ["old", "new"].map(|name| case.root.path().join(name));
+    fs::create_dir(&old).expect("made");
+    fs::rename(case.root.path().join("weights"), old.join("weights")).expect("renamed");
+    let mut moved = FileEntry::describe(&old, "weights").expect("described");
+    let later = || SystemTime::now() + 2 * SETTLING;
+    let check = |root: &Path| {
+        let prepared = Prepared { clock: later, ..case.open_in(root, "1") };
+        let was_known = prepared.is_checked(&moved);
+        prepared.check(&moved, &mut |_| Ok(())).expect("whole");
+        prepared.save();
+        was_known
+    };
+    check(&old); // a file that itself is moved may get another time
+    fs::rename(&old, &new).expect("renamed");
+    assert!(check(&new), "its folder was moved");
+    let copy = case.root.path().join("copy");
+    fs::create_dir(&copy).expect("made");
+    fs::copy(new.join("weights"), copy.join("weights")).expect("copied");
+    assert!(!check(&copy), "a copy is another file");
+    assert!(check(&copy) && check(&new), "both are known now");
+    let [entry] = list(&case.folder).expect("readable").try_into().expect("one record");
+    assert_eq!(entry.files, 1);
+    let [root, copy, new] =
+        [case.root.path(), &copy, &new].map(|path| path.canonicalize().expect("there"));
+    assert!(entry.folders == [root.clone(), new.clone(), copy.clone()], "{:?}", entry.folders);
+    moved.sha256 = Digest::of(b"another");
+    assert!(!case.open_in(&new, "1").is_checked(&moved), "whoever wants other contents");
+}
+
+#[test]
+fn what_another_runtime_made_is_not_used() {
+    let case = Case::new();
+    case.prepare("1");
+    let prepared = case.open("1");
+    let mut state = prepared.state();
+    state.record.graphs.insert("step.onnx".to_owned(), Some(Digest::of(b"graph")));
+    state.is_new = true;
+    drop(state);
+    prepared.save();
+    let graphs = |runtime: &str| case.open(runtime).state().record.graphs.len();
+    assert_eq!((graphs("1"), graphs("2")), (1, 0));
+}
+
+#[test]
+fn what_an_import_checked_is_known() {
+    let case = Case::new();
+    let mut manifest = crate::request::tests::manifest();
+    manifest.tokenizer.file = case.file.clone();
+    (manifest.preview, manifest.flavours) = (None, Default::default());
+    let keep = |now| {
+        Prepared::keep_imported(&case.folder, case.root.path(), &manifest, now).expect("kept");
+        let (folder, root) = (Some(case.folder.as_path()), case.root.path());
+        Prepared::open(folder, root, manifest.digest(), "1").is_checked(&case.file)
+    };
+    assert!(!keep(SystemTime::UNIX_EPOCH), "it might be changed unseen");
+    assert!(keep(SystemTime::now() + 2 * SETTLING));
+    let [entry] = list(&case.folder).expect("readable").try_into().expect("one record");
+    assert_eq!((entry.package, entry.files), (Some(manifest.digest()), 1));
+}
+
+#[test]
+fn a_package_that_is_gone_is_forgotten_a_month_later() {
     let [mut gone, case] = [Case::new(), Case::new()];
     gone.folder.clone_from(&case.folder);
     gone.prepare("1");
     assert_eq!(list(&case.folder).expect("readable").len(), 1);
     drop(gone);
-    case.prepare("1");
+    let other = Digest::of(b"another package");
+    let save = |days: u64| {
+        let root = case.root.path();
+        let prepared = Prepared::open(Some(&case.folder), root, other, "1");
+        prepared.check(&case.file, &mut |_| Ok(())).expect("whole");
+        prepared.state().is_new = true;
+        let clock = match days {
+            29 => || SystemTime::now() + Duration::from_secs(29 * 24 * 3600),
+            _ => || SystemTime::now() + Duration::from_secs(31 * 24 * 3600),
+        };
+        Prepared { clock, ..prepared }.save();
+    };
+    save(29);
+    assert_eq!(list(&case.folder).expect("readable").len(), 2, "it may have been moved");
+    save(31);
     let packages: Vec<_> =
         list(&case.folder).expect("readable").into_iter().map(|entry| entry.package).collect();
-    assert_eq!(packages, [case.root.path().canonicalize().ok()]);
+    assert_eq!(packages, [Some(other)]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) fn take(format: ImageFormat, bytes: &mut Vec<u8>) -> Result<Metadata,
         ImageFormat::Bmp => Ok(Metadata { pixels_per_byte: bmp(bytes), ..Metadata::default() }),
         // A bit of a bitmap that is not compressed.
         ImageFormat::Pnm => Ok(Metadata { pixels_per_byte: Some(8), ..Metadata::default() }),
-        ImageFormat::Tiff => Ok(tiff::read(bytes)),
+        ImageFormat::Tiff => tiff::read(bytes),
         _ => Ok(Metadata::default()),
     }
 }

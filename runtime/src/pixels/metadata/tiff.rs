@@ -1,17 +1,29 @@
 //! The first directory of a TIFF: its colour profile and how its pixels are packed. Layout: "TIFF
 //! Revision 6.0", section 2, and BigTIFF. Orientation is the decoder's to find.
 
+use std::ops::RangeInclusive;
+
 use super::found::{MAX_PROFILE_BYTES, Metadata};
 
 const COMPRESSION: u16 = 259;
 const PROFILE: u16 = 34_675;
+/// Tags of the fields that say how pixels lie. Decoders reserve 32 bytes for each of their values
+/// before they look for it.
+const LAYOUT: RangeInclusive<u16> = 254..=347;
+/// The most values of such a field: as many as the largest image has tiles of 16 x 16 pixels.
+const MAX_VALUES: u64 = 1 << 18;
+const TEXT: u64 = 2;
 /// Compression of one colour's runs, which pack a whole row into a bit.
 const FAX: [u16; 3] = [2, 3, 4];
 /// What deflate packs best, of one bit for each pixel, rounded up.
 const PIXELS_PER_BYTE: u64 = 1032 * 8;
 
-pub(super) fn read(bytes: &[u8]) -> Metadata {
+/// # Errors
+///
+/// A sentence, for a field that claims more values than the file or any image has.
+pub(super) fn read(bytes: &[u8]) -> Result<Metadata, String> {
     let fields = Fields::of(bytes);
+    fields.as_ref().map_or(Ok(()), Fields::check)?;
     let find = |tag| fields.as_ref().and_then(|fields| fields.find(tag));
     let compression =
         find(COMPRESSION).and_then(|value| fields.as_ref()?.number(value)).unwrap_or(1);
@@ -27,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Metadata {
             .push("the image's colour profile is damaged: it is shown without".to_owned()),
         None => (),
     }
-    metadata
+    Ok(metadata)
 }
 
 /// The fields of a directory, each its tag, type, number of values, and them or where they are.
@@ -57,6 +69,30 @@ impl<'a> Fields<'a> {
         Some(Self { bytes, is_big_endian, wide, fields: &fields[..length] })
     }
 
+    /// Checks what the fields of the layout claim.
+    fn check(&self) -> Result<(), String> {
+        for field in self.fields.chunks_exact(4 + 2 * self.wide) {
+            let number = |bytes| self.number(bytes).unwrap_or(u64::MAX);
+            let (tag, kind) = (number(&field[..2]), number(&field[2..4]));
+            let Some(size) =
+                size_of(kind).filter(|_| u16::try_from(tag).is_ok_and(|tag| LAYOUT.contains(&tag)))
+            else {
+                continue;
+            };
+            let (count, value) = field[4..].split_at(self.wide);
+            let (count, at) = (number(count), number(value));
+            let bytes = count.saturating_mul(size);
+            let is_inside = bytes <= self.wide as u64
+                || at.checked_add(bytes).is_some_and(|end| end <= self.bytes.len() as u64);
+            if !is_inside || (count > MAX_VALUES && kind != TEXT) {
+                return Err(format!(
+                    "expected an image, found a TIFF whose field {tag} claims {count} values"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes of a field of bytes or 16-bit numbers.
     fn find(&self, tag: u16) -> Option<&'a [u8]> {
         let mut fields = self.fields.chunks_exact(4 + 2 * self.wide);
@@ -76,6 +112,17 @@ impl<'a> Fields<'a> {
 
     fn number(&self, bytes: &[u8]) -> Option<u64> {
         number(bytes, self.is_big_endian)
+    }
+}
+
+/// Bytes of a value of a type; `None` for a type that no decoder knows.
+fn size_of(kind: u64) -> Option<u64> {
+    match kind {
+        1 | TEXT | 6 | 7 => Some(1),
+        3 | 8 => Some(2),
+        4 | 9 | 11 | 13 => Some(4),
+        5 | 10 | 12 | 16 | 17 | 18 => Some(8),
+        _ => None,
     }
 }
 
@@ -131,7 +178,7 @@ mod tests {
         {
             for (kind, profile) in [(7, &b"a profile of some length"[..]), (1, b"abc")] {
                 let bytes = tiff(is_big_endian, is_wide, kind, profile);
-                let found = read(&bytes);
+                let found = read(&bytes).expect("within the file");
                 assert_eq!(found.profile.as_deref(), Some(profile));
                 assert_eq!(found.pixels_per_byte, Some(PIXELS_PER_BYTE));
                 for length in 0..bytes.len() - 1 {
@@ -139,6 +186,36 @@ mod tests {
                 }
             }
         }
-        assert_eq!(read(&tiff(false, false, 5, b"abc")).profile, None, "of another type");
+        let other = read(&tiff(false, false, 5, b"abc")).expect("within the file");
+        assert_eq!(other.profile, None, "of another type");
+    }
+
+    /// A directory of one field of the layout, of four bytes each value, behind which are so many
+    /// bytes.
+    fn strips(tag: u16, count: u32, behind: usize) -> Vec<u8> {
+        let mut bytes = b"II*\0\x08\0\0\0\x01\0".to_vec();
+        bytes.extend([&tag.to_le_bytes()[..], &[4, 0], &count.to_le_bytes()].concat());
+        bytes.extend(22u32.to_le_bytes());
+        bytes.resize(22 + behind, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_field_holds_no_more_values_than_the_file() {
+        let most = 1 << 18;
+        for (tag, count, behind, is_right) in [
+            (273, 0, 0, true),
+            (273, 1, 0, true),
+            (273, 100, 400, true),
+            (273, 100, 399, false),
+            (273, 4_194_304, 400, false),
+            (273, u32::MAX, 400, false),
+            (324, most, 4 * most as usize, true),
+            (324, most + 1, 4 * most as usize + 4, false),
+            (40_000, u32::MAX, 0, true), // which nobody reads
+        ] {
+            let found = read(&strips(tag, count, behind));
+            assert_eq!(found.is_ok(), is_right, "{tag}, {count}, {behind}: {found:?}");
+        }
     }
 }

@@ -73,6 +73,6 @@ fn a_part_is_a_package() {
         GO_ON,
     );
     let error = error.expect_err("not there");
-    assert_eq!(error.kind(), ErrorKind::BadRequest);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("found int4"), "{error}");
 }

@@ -1,0 +1,141 @@
+//! The kinds that a request chooses from, for both languages. Each is the runtime's of that name.
+
+/// A kind that crosses the border to the runtime and, if it says so, `back`.
+macro_rules! kind {
+    (
+        $(#[$meta:meta])*
+        back $Name:ident { $($(#[$variant_meta:meta])* $Variant:ident),+ $(,)? }
+    ) => {
+        kind! { $(#[$meta])* $Name { $($(#[$variant_meta])* $Variant),+ } }
+
+        impl From<pocketmuse::$Name> for $Name {
+            fn from(kind: pocketmuse::$Name) -> Self {
+                match kind {
+                    $(pocketmuse::$Name::$Variant => Self::$Variant,)+
+                }
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $Name:ident { $($(#[$variant_meta:meta])* $Variant:ident),+ $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+        pub enum $Name {
+            $($(#[$variant_meta])* $Variant,)+
+        }
+
+        impl From<$Name> for pocketmuse::$Name {
+            fn from(kind: $Name) -> Self {
+                match kind {
+                    $($Name::$Variant => Self::$Variant,)+
+                }
+            }
+        }
+    };
+}
+
+kind! {
+    /// The graphs of a package that run.
+    Flavour {
+        /// Linear layers, embeddings and the decoder's convolutions in 8-bit integers: small and
+        /// fast on every processor.
+        Int8,
+        /// As `Int8`, with the weights of linear layers in 4 bits: smallest, and slower.
+        Int4,
+        /// Every weight and every product in 32-bit float: the yardstick.
+        F32,
+    }
+}
+
+kind! {
+    /// Which tokens are chosen in a step.
+    back Sampler {
+        /// Those the model is surest of, with noise; the rest are masked again.
+        Confidence,
+        /// The next ones of the Halton order, spread evenly over the image.
+        Halton,
+    }
+}
+
+kind! {
+    /// How guidance grows over the steps.
+    back GuidanceSchedule {
+        /// The same at every step.
+        Constant,
+        /// From 1, no guidance, at the first step evenly to the whole at the last.
+        Linear,
+        /// From 1 to the whole along a quarter of a cosine: fast at first.
+        Cosine,
+    }
+}
+
+kind! {
+    /// How the number of masked tokens falls over the steps.
+    back MaskingSchedule {
+        /// Slowly at first: `cos(ratio * pi / 2)`.
+        Cosine,
+        /// Evenly: `1 - ratio`.
+        Linear,
+    }
+}
+
+kind! {
+    /// Which generator draws the numbers of a request.
+    back RngKind {
+        /// The same numbers on every platform, whatever the order or the threads.
+        Own,
+        /// Exactly those of the reference pipeline on a CPU: slow, for comparing.
+        Torch,
+    }
+}
+
+kind! {
+    /// Which edges of an image meet, so that copies of it can lie side by side.
+    back Tileable {
+        /// None.
+        No,
+        /// The left and the right.
+        Across,
+        /// The top and the bottom.
+        Down,
+        /// All four.
+        Both,
+    }
+}
+
+/// The temperature of the re-masking noise over the steps: finite, at least 0.
+#[derive(Clone, Copy, Debug, PartialEq, uniffi::Enum)]
+pub enum Temperature {
+    /// From the first value at the first step to the last at the last step, evenly.
+    Range {
+        /// At the first step: finite, at least 0.
+        first: f32,
+        /// At the last step: finite, at least 0.
+        last: f32,
+    },
+    /// From this value down to 0.01.
+    Decaying {
+        /// At the first step: finite, at least 0.
+        first: f32,
+    },
+}
+
+impl From<Temperature> for pocketmuse::Temperature {
+    fn from(temperature: Temperature) -> Self {
+        match temperature {
+            Temperature::Range { first, last } => Self::Range([first, last]),
+            Temperature::Decaying { first } => Self::Decaying(first),
+        }
+    }
+}
+
+impl From<pocketmuse::Temperature> for Temperature {
+    fn from(temperature: pocketmuse::Temperature) -> Self {
+        match temperature {
+            pocketmuse::Temperature::Range([first, last]) => Self::Range { first, last },
+            pocketmuse::Temperature::Decaying(first) => Self::Decaying { first },
+        }
+    }
+}

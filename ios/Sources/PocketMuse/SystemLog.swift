@@ -1,0 +1,25 @@
+#if canImport(os)
+import os
+
+/// Log lines in the system's own log, where Console shows them.
+final class SystemLog: LogSink {
+    private let logger = Logger(subsystem: "org.pocketmuse", category: "PocketMuse")
+
+    func log(level: LogLevel, target: String, line: String) throws {
+        let type: OSLogType =
+            switch level {
+            case .error: .error
+            case .warn: .default
+            case .info: .info
+            case .debug, .trace: .debug
+            }
+        // A line holds no prompt and nothing else of a person.
+        logger.log(level: type, "\(line, privacy: .public)")
+    }
+}
+
+/// The system's log, unless an app takes the lines: `setLogSink`.
+let systemLog: Void = {
+    try? setLogSink(sink: SystemLog(), level: .warn)
+}()
+#endif
