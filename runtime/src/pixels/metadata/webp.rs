@@ -14,13 +14,18 @@ const HAS_XMP: u8 = 0x04;
 pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
     let mut metadata = Metadata { scratch_per_pixel: 4, ..Metadata::default() };
     let (mut flags, mut missing) = (None, HAS_EXIF | HAS_XMP);
+    let mut canvas = None;
     let riff =
         bytes.get(4..8).and_then(|size| size.first_chunk()).map(|size| u32::from_le_bytes(*size));
     let end = bytes.len().min(8usize.saturating_add(riff.unwrap_or(0) as usize));
     let mut at = HEAD_BYTES;
     while let Some((kind, data)) = chunk(bytes, at, end)? {
         match &kind {
-            b"VP8X" => flags = Some(data.start),
+            b"VP8X" => {
+                flags = Some(data.start);
+                canvas = canvas_size(&bytes[data.clone()]);
+            }
+            b"VP8 " | b"VP8L" => check_frame(&kind, &bytes[data.clone()], canvas)?,
             b"EXIF" => {
                 missing &= !HAS_EXIF;
                 metadata.orientation =
@@ -32,7 +37,8 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
             b"XMP " => missing &= !HAS_XMP,
             b"ANMF" => {
                 let mut at = data.start + FRAME_BYTES;
-                while let Some((_, data)) = chunk(bytes, at, data.end)? {
+                while let Some((kind, data)) = chunk(bytes, at, data.end)? {
+                    check_frame(&kind, &bytes[data.clone()], canvas)?;
                     at = padded(data.end);
                 }
             }
@@ -44,6 +50,50 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
         *flags &= !missing;
     }
     Ok(metadata)
+}
+
+/// Width and height that a `VP8X` chunk claims.
+fn canvas_size(data: &[u8]) -> Option<[u32; 2]> {
+    let side = |at: usize| {
+        let [a, b, c] = *data.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes([a, b, c, 0]) + 1)
+    };
+    Some([side(4)?, side(7)?])
+}
+
+/// Checks that a frame is not larger than the canvas it is for: the decoder reserves the frame.
+fn check_frame(kind: &[u8; 4], data: &[u8], canvas: Option<[u32; 2]>) -> Result<(), String> {
+    let (Some([width, height]), Some(most)) = (frame_size(kind, data), canvas) else {
+        return Ok(());
+    };
+    if width <= most[0] && height <= most[1] {
+        return Ok(());
+    }
+    let [most_width, most_height] = most;
+    Err(format!(
+        "expected frames of at most {most_width} x {most_height} pixels, found one of {width} x \
+        {height}"
+    ))
+}
+
+/// Width and height that a frame's own head claims: RFC 6386, section 9.1, and RFC 9649, section
+/// 3.4.
+fn frame_size(kind: &[u8; 4], data: &[u8]) -> Option<[u32; 2]> {
+    match kind {
+        b"VP8 " => {
+            let [_, _, _, 0x9d, 0x01, 0x2a, sides @ ..] = data.first_chunk::<10>()? else {
+                return None;
+            };
+            let [a, b, c, d] = *sides.first_chunk()?;
+            Some([[a, b], [c, d]].map(|side| u32::from(u16::from_le_bytes(side) & 0x3fff)))
+        }
+        b"VP8L" => {
+            let [0x2f, sides @ ..] = data.first_chunk::<5>()? else { return None };
+            let bits = u32::from_le_bytes(*sides.first_chunk()?);
+            Some([bits, bits >> 14].map(|side| (side & 0x3fff) + 1))
+        }
+        _ => None,
+    }
 }
 
 /// A chunk's kind and where its data is.
@@ -113,6 +163,30 @@ mod tests {
             (vec![head, b"EXI".to_vec()], true),
         ] {
             assert_eq!(check(&mut webp(&chunks)).is_ok(), is_whole, "{chunks:?}");
+        }
+    }
+    #[test]
+    fn a_frame_is_no_larger_than_its_canvas() {
+        let head = |side: u8| chunk(b"VP8X", &[0, 0, 0, 0, side - 1, 0, 0, side - 1, 0, 0]);
+        let lossy = |[width, height]: [u8; 2]| {
+            chunk(b"VP8 ", &[0, 0, 0, 0x9d, 0x01, 0x2a, width, 0x40, height, 0x40])
+        };
+        let lossless = |[width, height]: [u32; 2]| {
+            let bits = (width - 1) | ((height - 1) << 14);
+            chunk(b"VP8L", &[&[0x2f][..], &bits.to_le_bytes()].concat())
+        };
+        let animated = |frame: Vec<u8>| chunk(b"ANMF", &[vec![0; FRAME_BYTES], frame].concat());
+        for (frame, fits) in [
+            (lossy([9, 9]), true), // the upper bits scale what is shown
+            (lossy([10, 9]), false),
+            (lossless([9, 9]), true),
+            (lossless([9, 16384]), false),
+            (chunk(b"VP8 ", b"short"), true), // the decoder refuses it
+        ] {
+            for chunks in [vec![head(9), frame.clone()], vec![head(9), animated(frame.clone())]] {
+                assert_eq!(check(&mut webp(&chunks)).is_ok(), fits, "{chunks:?}");
+            }
+            check(&mut webp(&[frame])).expect("without a canvas it is its own");
         }
     }
 }
