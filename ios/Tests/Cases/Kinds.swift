@@ -342,7 +342,7 @@ private final class Lines: LogSink {
     case let moment where ["waiting", "paused"].contains(moment):
         let (job, halted) = (Later<Job>(), Later<Void>())
         let ear = Ear(onProgress: { progress in
-            if progress.step == 1 {
+            if progress.step == 1 && !halted.isGiven {  // it is told again after
                 job.wait().pause()
                 halted.give(())
             }

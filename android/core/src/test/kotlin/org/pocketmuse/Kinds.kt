@@ -251,7 +251,7 @@ private suspend fun cancel(world: World, case: JSONObject) {
                 val started = CountDownLatch(1)
                 val ear = Ear(onProgress = { progress ->
                     started.await()
-                    if (progress.isStep(1u)) {
+                    if (progress.isStep(1u) && !halted.isCompleted) { // it is told again after
                         first.pause()
                         halted.complete(Unit)
                     }
