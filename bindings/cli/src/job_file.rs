@@ -195,7 +195,10 @@ mod tests {
 
         type Change = fn(&mut JobFile);
         let changes: [(Change, &str); 4] = [
-            (|job| job.files = vec!["/home/me/.profile".into()], "found \".profile\""),
+            (
+                |job| job.files = vec!["/home/me/.profile".into()],
+                "/home/me/.profile: expected a file ending in .png, .jpg, .jpeg or .webp, found none",
+            ),
             (|job| job.files.clear(), "job: expected 1 files of 1 images, found 0"),
             (
                 |job| job.request.num_images_per_prompt = 7,

@@ -46,14 +46,14 @@ pub struct Options {
     /// let it stay: right for a process that makes one image. Not by default.
     #[uniffi(default = false)]
     pub staged: bool,
-    /// Cache folder for what was checked and prepared of a package, created if missing: only the
-    /// first process then hashes the package. None by default.
-    #[uniffi(default = None)]
-    pub prepared: Option<String>,
     /// Whether memory is measured while a job runs, for who looks for what takes it: a thread then
     /// samples it every 5 ms. Not by default.
     #[uniffi(default = false)]
     pub measure_memory: bool,
+    /// Cache folder for what was checked and prepared of a package, created if missing: only the
+    /// first process then hashes the package. None by default.
+    #[uniffi(default = None)]
+    pub prepared: Option<String>,
 }
 
 impl TryFrom<Sharing> for pocketmuse::Sharing {
@@ -82,8 +82,8 @@ impl TryFrom<Options> for pocketmuse::Options {
             library,
             memory,
             staged,
-            prepared,
             measure_memory,
+            prepared,
         } = options;
         let budget = memory.map(pocketmuse::Budget::Bytes);
         Ok(Self {
@@ -93,8 +93,8 @@ impl TryFrom<Options> for pocketmuse::Options {
             library: library.map(Into::into),
             memory: budget.unwrap_or_default(),
             staged,
-            prepared: prepared.map(Into::into),
             measure_memory,
+            prepared: prepared.map(Into::into),
         })
     }
 }
