@@ -18,7 +18,8 @@ one() {
     mkdir -p "corpus/$target" "artifacts/$target"
     "$1/$target" "corpus/$target" -max_total_time="$2" -dict="dictionaries/$target" \
         -artifact_prefix="artifacts/$target/" -timeout=20 -rss_limit_mb=1024 -max_len=65536 \
-        -seed="${POCKETMUSE_FUZZ_SEED:-0}" -print_final_stats=1 >"$4/$target" 2>&1 || echo "failed: $?" >>"$4/$target"
+        -seed="${POCKETMUSE_FUZZ_SEED:-0}" -print_final_stats=1 \
+        >"$4/$target" 2>&1 || echo "failed: $?" >>"$4/$target"
 }
 export -f one
 begin=$SECONDS
