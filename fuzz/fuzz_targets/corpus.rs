@@ -154,6 +154,8 @@ fn made(package: &Path) -> io::Result<()> {
             next_step: 1,
             tokens: vec![Some(1), None, Some(3), Some(70_000)],
             rng: Rng::new(request.rng, request.seed),
+            video: None,
+            image: None,
         };
         add("job", name, &[&state.to_bytes()])?;
         add("job", &format!("{name}.json"), &[&serde_json::to_vec(&state)?])?;
