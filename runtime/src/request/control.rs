@@ -130,8 +130,9 @@ impl Control {
     /// `Cancelled` if the job is to stop.
     pub(crate) fn next(&self, trims: u64) -> Result<Wishes> {
         self.cancel.check()?;
-        if !self.is_paused() {
-            return Ok(self.wishes());
+        let wishes = self.wishes();
+        if !wishes.is_paused {
+            return Ok(wishes);
         }
         let shared = Arc::clone(&self.shared);
         let _awake = self.cancel.on_cancel(move || {
