@@ -23,9 +23,7 @@ const PROMPT: &str = "a zanzibar lighthouse";
 const MOMENTS: usize = 40;
 
 fn open(options: Options) -> Pipeline {
-    support::runtime();
-    let options = Options { threads: Some(1), ..options };
-    Pipeline::open_with(package("tiny-world"), &options).unwrap_or_else(|error| panic!("{error}"))
+    support::open(&package("tiny-world"), options)
 }
 
 fn request() -> Request {

@@ -16,8 +16,7 @@ use crate::support::{self, package};
 const STEPS: usize = 3;
 
 fn open(name: &str) -> Pipeline {
-    support::runtime();
-    Pipeline::open(package(name)).unwrap_or_else(|error| panic!("{error}"))
+    support::open(&package(name), pocketmuse::Options::default())
 }
 
 fn request(rng: RngKind) -> Request {

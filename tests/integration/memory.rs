@@ -21,9 +21,7 @@ const PLENTY: Budget = Budget::Bytes(8 << 30);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(package: &Path, memory: Budget) -> Pipeline {
-    support::runtime();
-    let options = Options { threads: Some(1), memory, ..Options::default() };
-    Pipeline::open_with(package, &options).unwrap_or_else(|error| panic!("{error}"))
+    support::open(package, Options { memory, ..Options::default() })
 }
 
 fn request(seed: u64) -> Request {

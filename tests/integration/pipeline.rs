@@ -13,9 +13,8 @@ use tempfile::TempDir;
 use crate::support::{self, change_json, copy_folder, package};
 
 fn open(threads: usize) -> Pipeline {
-    support::runtime();
     let options = Options { threads: Some(threads), ..Options::default() };
-    Pipeline::open_with(package("tiny-world"), &options).unwrap_or_else(|error| panic!("{error}"))
+    support::open(&package("tiny-world"), options)
 }
 
 fn request(seed: u64) -> Request {

@@ -12,9 +12,7 @@ use pocketmuse::{
 use crate::support::{self, package};
 
 fn open(options: Options) -> Pipeline {
-    support::runtime();
-    let options = Options { threads: Some(1), ..options };
-    Pipeline::open_with(package("tiny-world"), &options).unwrap_or_else(|error| panic!("{error}"))
+    support::open(&package("tiny-world"), options)
 }
 
 fn request() -> Request {

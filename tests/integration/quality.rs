@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     statistics::Mean,
-    support::{self, fixture, flavoured_package},
+    support::{fixture, flavoured_package, open_flavour},
 };
 
 pub(crate) const ATTRIBUTES: [&str; 5] = ["object", "color", "sky", "ground", "backdrop"];
@@ -24,14 +24,6 @@ const MAX_LOSS: [(Flavour, f64); 2] = [(Flavour::Int8, 0.01), (Flavour::Int4, 0.
 /// u8, which was not done, they would be 3 dB below the 41.3 that they have on AVX2
 /// (docs/quantization.md).
 const MIN_PSNR: f64 = 38.0;
-
-pub(crate) fn open(flavour: Flavour) -> Pipeline {
-    support::runtime();
-    // One thread: tests run side by side, and threads that wait for each other waste the processor.
-    let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
 
 pub(crate) fn prompts() -> &'static Value {
     static PROMPTS: OnceLock<Value> = OnceLock::new();
@@ -76,7 +68,7 @@ impl Judge {
 
 /// The share of its attributes that each image of `flavour` shows as asked.
 fn scores(flavour: Flavour) -> Vec<f64> {
-    let pipeline = open(flavour);
+    let pipeline = open_flavour(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
     let all = prompts()["prompts"].as_array().expect("a list");
     let score = |prompt| {
@@ -129,7 +121,7 @@ fn quantized_images_show_what_f32_images_show() {
 /// The mean share of positions, by step, at which `flavour` holds the same code for the most likely
 /// one as f32.
 fn agreement(flavour: Flavour) -> Vec<f32> {
-    let (f32, quantized) = (open(Flavour::F32), open(flavour));
+    let (f32, quantized) = (open_flavour(Flavour::F32), open_flavour(flavour));
     let all = prompts()["prompts"].as_array().expect("a list");
     let shares = |prompt| {
         agreement_of(&f32, &quantized, &request(prompt)).unwrap_or_else(|error| panic!("{error}"))
@@ -150,7 +142,7 @@ fn agreement(flavour: Flavour) -> Vec<f32> {
 #[test]
 #[ignore = "slow: 40 images' steps, twice"]
 fn quantized_flavours_choose_as_f32_does_on_the_same_tokens() {
-    let (f32, prompt) = (open(Flavour::F32), &prompts()["prompts"][0]);
+    let (f32, prompt) = (open_flavour(Flavour::F32), &prompts()["prompts"][0]);
     let same = agreement_of(&f32, &f32, &request(prompt)).unwrap_or_else(|error| panic!("{error}"));
     assert!(same.iter().all(|share| *share == 1.0), "a flavour agrees with itself: {same:?}");
     for (flavour, least) in [(Flavour::Int8, 0.85), (Flavour::Int4, 0.7)] {
@@ -201,7 +193,7 @@ fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
 /// is 41.7 and 42.8.
 #[test]
 fn the_integer_decoder_makes_the_pixels_of_the_f32_decoder() {
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     let (mut f32, mut int8) = (decoder(Flavour::F32), decoder(Flavour::Int8));
     let all = prompts()["prompts"].as_array().expect("a list");
     let mut check = |what: &str, requests: Vec<Request>| {

@@ -9,9 +9,9 @@ use pocketmuse::{Flavour, Request, Source};
 use serde_json::Value;
 
 use crate::{
-    quality::{ATTRIBUTES, Judge, gain, open, prompts, request},
+    quality::{ATTRIBUTES, Judge, gain, prompts, request},
     statistics::Mean,
-    support::fixture,
+    support::{fixture, open_flavour},
 };
 
 /// How much lower int8 may score, of 1: as for images from nothing.
@@ -44,7 +44,7 @@ fn sources() -> &'static [RgbImage] {
     static SOURCES: OnceLock<Vec<RgbImage>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let make = |prompts: &[Value]| {
-            let pipeline = open(Flavour::F32);
+            let pipeline = open_flavour(Flavour::F32);
             let image = |prompt| {
                 let request = Request { num_inference_steps: Some(STEPS), ..request(prompt) };
                 let output = pipeline.generate(&request, |_| ControlFlow::Continue(()));
@@ -85,7 +85,7 @@ fn repainted(index: usize, image: &RgbImage) -> (&'static Value, Request, Source
 /// The share of its attributes that each edited image shows as asked, by kind. All edits of an
 /// image follow each other, so that it is encoded once.
 fn scores(flavour: Flavour) -> Vec<[f64; KINDS.len()]> {
-    let pipeline = open(flavour);
+    let pipeline = open_flavour(flavour);
     let mut judge = Judge::open(&fixture("judge.onnx"));
     let mut score = |index, image, edit: Edit| {
         let (asked, request, source) = edit(index, image);

@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
+use pocketmuse::Pipeline;
 use pocketmuse_export::{Measured, Options, Result, Summary};
 use pocketmuse_package::Flavour;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -58,6 +59,20 @@ pub(crate) fn calibrate(draft: &Path) -> Result<Measured> {
     runtime();
     let options = pocketmuse::Options { threads: Some(1), ..pocketmuse::Options::default() };
     pocketmuse_measure::calibrate(draft, &options, |_| ControlFlow::Continue(()))
+}
+
+/// Opens a package, on one thread unless `options` say otherwise: tests run side by side, and
+/// threads that wait for each other waste the processor.
+pub(crate) fn open(package: &Path, options: pocketmuse::Options) -> Pipeline {
+    runtime();
+    let options = pocketmuse::Options { threads: options.threads.or(Some(1)), ..options };
+    Pipeline::open_with(package, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`open`], the bundled model with the graphs of `flavour`.
+pub(crate) fn open_flavour(flavour: Flavour) -> Pipeline {
+    let options = pocketmuse::Options { flavour: Some(flavour), ..Default::default() };
+    open(&flavoured_package(flavour), options)
 }
 
 /// The package of the checkpoint `name`, exported once per run of the tests.

@@ -3,19 +3,9 @@
 use std::ops::ControlFlow;
 
 use image::RgbImage;
-use pocketmuse::{ErrorKind, Flavour, Options, Pipeline, Request, Source, Tileable, Video};
+use pocketmuse::{ErrorKind, Flavour, Pipeline, Request, Source, Tileable, Video};
 
-use crate::{
-    quality::prompts,
-    support::{self, flavoured_package},
-};
-
-fn open(flavour: Flavour) -> Pipeline {
-    support::runtime();
-    let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::{quality::prompts, support::open_flavour};
 
 fn request(prompt: &str, tileable: Tileable) -> Request {
     let prompt = prompt.to_owned();
@@ -57,7 +47,7 @@ fn jumps(image: &RgbImage, is_across: bool) -> bool {
 /// there by chance in 3 cases of 1,000, of 100 in 1 of 10 million.
 /// `sum(comb(n, k) * 0.25**k * 0.75**(n - k) for k in range(n // 2 + 1, n + 1))`
 fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
-    let pipeline = open(flavour);
+    let pipeline = open_flavour(flavour);
     let prompts = prompts()["prompts"].as_array().expect("a list");
     let make = |tileable: Tileable| -> Vec<RgbImage> {
         let chosen = prompts.iter().step_by(prompts.len() / count);
@@ -103,7 +93,7 @@ fn edges_of_int8_meet() {
 
 #[test]
 fn any_size_and_every_way_to_make_an_image_can_be_tileable() {
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     let base = Request { num_images_per_prompt: 2, ..request("a boat on the sea", Tileable::Both) };
     for (height, width) in [(16, 16), (32, 144), (128, 48)] {
         let small = Request { height: Some(height), width: Some(width), ..base.clone() };
@@ -130,7 +120,7 @@ fn any_size_and_every_way_to_make_an_image_can_be_tileable() {
 
 #[test]
 fn what_cannot_be_tileable_is_refused() {
-    let (pipeline, request) = (open(Flavour::F32), request("a tree", Tileable::Across));
+    let (pipeline, request) = (open_flavour(Flavour::F32), request("a tree", Tileable::Across));
     let refused = |result: Result<(), pocketmuse::Error>| {
         let error = result.expect_err("refused");
         assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "tileable"), "{error}");

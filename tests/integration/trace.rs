@@ -10,9 +10,7 @@ use pocketmuse::{
 use crate::support::{self, fixture, flavoured_package};
 
 fn open(package: &Path, flavour: Flavour) -> Pipeline {
-    support::runtime();
-    let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(package, &options).unwrap_or_else(|error| panic!("{error}"))
+    support::open(package, Options { flavour: Some(flavour), ..Options::default() })
 }
 
 fn request() -> Request {

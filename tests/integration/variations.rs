@@ -3,18 +3,9 @@
 use std::ops::ControlFlow;
 
 use image::RgbImage;
-use pocketmuse::{
-    ErrorKind, Flavour, Options, Pipeline, Request, Sampler, Source, Video, job::State,
-};
+use pocketmuse::{ErrorKind, Flavour, Pipeline, Request, Sampler, Source, Video, job::State};
 
-use crate::support::{self, flavoured_package};
-
-fn open(flavour: Flavour) -> Pipeline {
-    support::runtime();
-    let options = Options { flavour: Some(flavour), threads: Some(1), ..Options::default() };
-    Pipeline::open_with(flavoured_package(flavour), &options)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::open_flavour;
 
 fn request() -> Request {
     Request {
@@ -54,14 +45,14 @@ fn images(pipeline: &Pipeline, request: &Request) -> Vec<RgbImage> {
 #[test]
 fn no_variation_is_the_image_itself() {
     for flavour in [Flavour::F32, Flavour::Int8] {
-        let pipeline = open(flavour);
+        let pipeline = open_flavour(flavour);
         let both = images(&pipeline, &Request { num_images_per_prompt: 2, ..request() });
         for (of, image) in (0..).zip(&both) {
             let found = images(&pipeline, &Request { variation_of: of, ..varied(0.0, 2) });
             assert!(found == [image.clone(), image.clone()], "{flavour}: picture {of}");
         }
     }
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     for other in [
         Request { sampler: Sampler::Halton, ..request() },
         Request { guidance_scale: Some(1.0), height: Some(64), width: Some(96), ..request() },
@@ -77,7 +68,7 @@ fn no_variation_is_the_image_itself() {
 
 #[test]
 fn a_share_of_the_tokens_is_drawn_anew() {
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     let cells = 256;
     let mut changed = Vec::new();
     for (variation, steps) in [(0.25, 2), (0.5, 4), (1.0, 8)] {
@@ -120,7 +111,7 @@ fn a_share_of_the_tokens_is_drawn_anew() {
 
 #[test]
 fn a_stop_after_any_step_changes_nothing() {
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     let request = Request { num_inference_steps: Some(4), variation_of: 1, ..varied(0.5, 2) };
     let (whole, states) = run(&pipeline, &request);
     assert_eq!(states.len(), 6);
@@ -145,7 +136,7 @@ fn a_stop_after_any_step_changes_nothing() {
 
 #[test]
 fn what_cannot_be_varied_is_refused() {
-    let pipeline = open(Flavour::F32);
+    let pipeline = open_flavour(Flavour::F32);
     let refused = |result: Result<(), pocketmuse::Error>| {
         let error = result.expect_err("refused");
         assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "variation"), "{error}");

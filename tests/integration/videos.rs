@@ -11,8 +11,7 @@ use pocketmuse::{
 use crate::support::{self, package};
 
 fn open() -> Pipeline {
-    support::runtime();
-    Pipeline::open(package("tiny-world")).unwrap_or_else(|error| panic!("{error}"))
+    support::open(&package("tiny-world"), pocketmuse::Options::default())
 }
 
 fn request() -> Request {
