@@ -7,12 +7,14 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::{SigHandler, Signal};
 use support::{pocketmuse, run, succeed};
 
 /// How long a busy machine may take to begin.
@@ -33,6 +35,21 @@ fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
+/// A command that a hangup reaches, also where these tests are run by what ignores it, as `nohup`
+/// does: a child inherits that.
+fn pocketmuse_in_a_terminal(folder: &Path, words: &[&str]) -> Command {
+    let mut command = pocketmuse(folder, words);
+    #[expect(unsafe_code, reason = "a child's signals are its own only between fork and exec")]
+    // SAFETY: the closure makes one system call that is allowed there, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigDfl)?;
+            Ok(())
+        });
+    }
+    command
+}
+
 /// Waits until `child` begins to write into `folder`. An export prints nothing before its end, and
 /// not every Unix tells of new files: the folder is looked at until it has one.
 fn wait_for_a_file(folder: &Path, child: &mut Child) {
@@ -51,7 +68,7 @@ fn an_export_leaves_nothing_however_it_is_stopped() {
     for signals in [&["-TERM"][..], &["-HUP"], &["-TERM", "-HUP"]] {
         let root = tempfile::tempdir().expect("a folder");
         let words = ["export", checkpoint, "-o", "package"];
-        let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
+        let mut child = pocketmuse_in_a_terminal(root.path(), &words).spawn().expect("started");
         wait_for_a_file(root.path(), &mut child);
         signals.iter().for_each(|name| signal(child.id(), name));
         assert_eq!(child.wait().expect("ended").code(), Some(130), "{signals:?}");
@@ -64,7 +81,7 @@ fn a_job_leaves_nothing_when_its_terminal_is_closed() {
     let root = tempfile::tempdir().expect("a folder");
     let words = ["generate", "a tree", "--num-inference-steps=5000", "--json", "-o", "a.png"];
     for name in ["-TERM", "-HUP"] {
-        let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
+        let mut child = pocketmuse_in_a_terminal(root.path(), &words).spawn().expect("started");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut sent = false;
         for line in lines {
