@@ -1,6 +1,9 @@
 //! The file that `--job` keeps: what going on in another process needs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::{
     Flavour, Request,
@@ -31,7 +34,7 @@ pub(crate) struct JobFile {
     pub(crate) private: bool,
     /// `None` before the first step.
     pub(crate) state: Option<State>,
-    /// What stands for the images that were written.
+    /// What stands for the images that were written, or would have been next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) written: Vec<Digest>,
 }
@@ -69,8 +72,7 @@ impl JobFile {
         Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
     }
 
-    /// Whether this job made the file: it was noted, or the job was stopped before that and the
-    /// image itself says so.
+    /// Whether this job made the file: it was noted, or the image itself says so.
     fn has_made(&self, path: &Path) -> bool {
         if !path.is_file() {
             return false;
@@ -152,6 +154,18 @@ impl JobKeeper {
         self.save()
     }
 
+    /// Writes an image, and notes it before that: whoever is killed between the two still knows it
+    /// for its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::save`]; `Io` if the image cannot be written.
+    pub(crate) fn write(&mut self, path: &Path, image: &[u8]) -> Result<()> {
+        self.job.written.push(Digest::of(image));
+        self.save()?;
+        files::write(path, |out| out.write_all(image))
+    }
+
     /// Writes where the images went, and what stands for them.
     ///
     /// # Errors
@@ -213,6 +227,24 @@ mod tests {
             let error = JobFile::read(&path).expect_err("nothing to write to");
             assert!(error.to_string().ends_with(expected), "{error}");
         }
+    }
+
+    /// A JPEG does not say who made it.
+    #[test]
+    fn an_image_is_noted_before_it_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, image) = (folder.path().join("job.json"), folder.path().join("a.jpg"));
+        let job = JobFile { files: vec![image.clone()], ..job(folder.path()) };
+        let mut keeper = JobKeeper::new(&path, &job).expect("kept");
+        std::fs::create_dir(&image).expect("made");
+        keeper.write(&image, b"pixels").expect_err("no place for it");
+        std::fs::remove_dir(&image).expect("removed");
+        let noted = JobFile::read(&path).expect("kept");
+        assert_eq!(noted.written, [Digest::of(b"pixels")]);
+        keeper.write(&image, b"pixels").expect("written");
+        noted.check_replaces_its_own().expect("as far as it got when it was killed");
+        std::fs::write(&image, "a letter").expect("written");
+        noted.check_replaces_its_own().expect_err("another's");
     }
 
     #[test]

@@ -190,7 +190,10 @@ impl Task {
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
             let told = (!self.private).then_some((&output.request, &made_by));
-            let write = |path: &Path| image_file::write(image, path, told);
+            let write = |path: &Path| match &mut self.keeper {
+                Some(keeper) => keeper.write(path, &image_file::to_bytes(image, path, told)?),
+                None => image_file::write(image, path, told),
+            };
             self.outputs.write(file, write)?;
         }
         if let Some(keeper) = &mut self.keeper {
