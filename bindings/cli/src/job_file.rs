@@ -72,6 +72,21 @@ impl JobFile {
         Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
     }
 
+    /// Whether nothing is left to do: its images are there.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| self.has_made(file))
+    }
+
+    /// Whether it is this job, as far as it was told when it began.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if there is no current folder.
+    pub(crate) fn is_begun_by(&self, wanted: &Self) -> Result<bool> {
+        let told = |job: &Self| Self { state: None, written: Vec::new(), ..job.clone() };
+        Ok(told(self) == told(&wanted.absolute()?))
+    }
+
     /// Whether this job made the file: it was noted, or the image itself says so.
     fn has_made(&self, path: &Path) -> bool {
         if !path.is_file() {

@@ -51,7 +51,7 @@ pub(crate) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
         Some(folder) => (folder.clone(), None),
         None => {
             let flavour = built_in_flavour(args);
-            (built_in(flavour, console.json)?, Some(flavour))
+            (built_in(flavour, console.hides_bars())?, Some(flavour))
         }
     };
     let manifest = Manifest::read(&folder)?;

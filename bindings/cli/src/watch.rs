@@ -50,7 +50,7 @@ impl<'a> Watcher<'a> {
             pipeline: &opened.pipeline,
             mask_token_id: opened.manifest.model.mask_token_id,
             previewer: previewer(task, &opened.pipeline, console)?,
-            bar: terminal::step_bar("drawing", console.json),
+            bar: terminal::step_bar("drawing", console.hides_bars()),
             keeper: task.keeper.take(),
             tokens: task.save_tokens.as_ref().map(|_| TokenLog::default()),
             tracer: None,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &VideoArgs, offline: bool) -> Result<u8> {
-    let console = Console { json: args.package.run.json };
+    let console = Console::new(&args.package.run);
     let made = package::with_repair(&args.package, &console, || film(args, offline, &console));
     made.map(|()| 0).inspect_err(|error| console.error(error))
 }
@@ -34,7 +34,7 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
     order::warnings(&request).iter().try_for_each(|warning| console.warning(warning))?;
-    console.start(&folder, &manifest, request.seed)?;
+    console.start((&folder, &manifest), request.seed, &[], None)?;
 
     let mut film = Film::new(animation, args.frames, console);
     let made = pipeline.video_job(&request, &video).and_then(|job| pipeline.run(&job, &mut film));
@@ -63,7 +63,7 @@ struct Film<'a> {
 
 impl<'a> Film<'a> {
     fn new(animation: Animation, frames: u32, console: &'a Console) -> Self {
-        let bar = terminal::step_bar("filming", console.json);
+        let bar = terminal::step_bar("filming", console.hides_bars());
         bar.set_length(frames.into());
         Self { animation, frames, console, bar, failed: Ok(()) }
     }
