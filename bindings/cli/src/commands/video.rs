@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use image::RgbImage;
 use indicatif::ProgressBar;
-use pocketmuse::{Control, Step, Video, Watch, pixels::Animation};
+use pocketmuse::{Step, Video, Watch, pixels::Animation};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -76,10 +76,6 @@ impl<'a> Film<'a> {
 }
 
 impl Watch for Film<'_> {
-    fn control(&self) -> Option<&Control> {
-        Some(stop::control())
-    }
-
     fn step(&mut self, _: &Step<'_>) -> ControlFlow<()> {
         stop::flow()
     }
