@@ -11,6 +11,7 @@ pub(crate) mod grid;
 pub(crate) mod inspect;
 pub(crate) mod prepared;
 pub(crate) mod repackage;
+pub(crate) mod resume;
 pub(crate) mod setup;
 pub(crate) mod synth;
 pub(crate) mod verify;
