@@ -105,8 +105,7 @@ pub use memory::{
 };
 pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
-    Attention, Controlled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
-    state as job,
+    Attention, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch, state as job,
     trace::{self, Trace, Tracer},
     video::{self, Video},
 };

@@ -36,6 +36,7 @@ mod package;
 mod label;
 mod png;
 
+mod frames;
 mod image_file;
 mod outputs;
 mod source;
@@ -100,7 +101,7 @@ fn command(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Generate(args) => commands::generate::run(&Order::generate(args), offline),
         Command::Edit(args) => commands::generate::run(&Order::edit(args), offline),
-        Command::Resume(args) => commands::generate::run(&Order::resume(args), offline),
+        Command::Resume(args) => commands::resume::run(args, offline),
         Command::Grid(args) => commands::grid::run(args, offline),
         Command::Video(args) => commands::video::run(args, offline),
         Command::Export(args) => commands::export::run(args),

@@ -29,7 +29,7 @@ impl Found {
     pub(crate) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
         runtime::start(offline)?;
         let Self { folder, manifest, .. } = self.for_this_runtime()?;
-        let pipeline = Pipeline::open_with(&folder, options)?;
+        let pipeline = Pipeline::open_with(&folder, options)?.with_control(stop::control());
         Ok(Opened { folder, manifest, pipeline })
     }
 

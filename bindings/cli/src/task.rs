@@ -95,6 +95,7 @@ impl Task {
             package: order.package.folder.clone(),
             flavour: order.package.flavour,
             source,
+            video: None,
             files: outputs.files().to_vec(),
             only,
             private: order.private,

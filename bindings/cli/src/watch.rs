@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use indicatif::ProgressBar;
-use pocketmuse::{Control, Job, Pipeline, Prediction, Step, Trace, Tracer, Watch};
+use pocketmuse::{Job, Pipeline, Prediction, Step, Trace, Tracer, Watch};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -105,10 +105,6 @@ impl<'a> Watcher<'a> {
 }
 
 impl Watch for Watcher<'_> {
-    fn control(&self) -> Option<&Control> {
-        Some(stop::control())
-    }
-
     fn wants_predictions(&self) -> bool {
         self.tracer.is_some()
     }

@@ -190,7 +190,7 @@ fn execute(
     let is_small = previews == Previews::Small;
     let mut teller =
         Teller { pipeline, running, listener, preview, is_small, request, failure: None };
-    let output = pipeline.run(&job, &mut teller);
+    let output = pipeline.with_control(&running.control).run(&job, &mut teller);
     if let Some(failure) = teller.failure {
         return Err(failure);
     }
@@ -235,10 +235,6 @@ impl Teller<'_> {
 }
 
 impl Watch for Teller<'_> {
-    fn control(&self) -> Option<&Control> {
-        Some(&self.running.control)
-    }
-
     fn progress(&mut self, progress: &pocketmuse::Progress) {
         // Whether to go on is asked after every step; what is thrown here stops it before.
         let _ = self.tell(|listener| listener.progress(progress.into()));

@@ -80,7 +80,7 @@ fn draw(
     let mut images: Vec<RgbImage> = Vec::new();
     for request in requests {
         let job = pipeline.job(request, Origin::image(source))?;
-        let output = pipeline.run(&job, &mut stop::control().over(|_: &Step<'_>| stop::flow()))?;
+        let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
         images.extend(output.images);
         bar.inc(1);
         console.event(&Event::Picture { picture: images.len(), pictures: requests.len() })?;

@@ -14,6 +14,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod prepared;
 pub(crate) mod repackage;
+pub(crate) mod resume;
 pub(crate) mod setup;
 pub(crate) mod synth;
 pub(crate) mod verify;
