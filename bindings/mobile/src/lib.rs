@@ -10,7 +10,11 @@
 
 mod error;
 
+mod bytes;
+
 mod kinds;
+
+mod capabilities;
 
 mod pixels;
 
@@ -33,6 +37,10 @@ mod jni;
 
 mod logging;
 
+mod threads;
+
+mod import;
+
 mod work;
 
 mod job;
@@ -40,9 +48,12 @@ mod job;
 mod generator;
 
 pub use self::{
+    bytes::Bytes,
+    capabilities::Capabilities,
     error::PocketMuseError,
     generator::NativeGenerator,
     image::{GeneratedImage, ImageFormat},
+    import::{ImportListener, ImportOptions, ImportProgress, NativeImporter, discard_import},
     job::Job,
     kinds::{Flavour, GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable},
     listener::{JobProgress, Listener, Outcome, Phase, Previews},
