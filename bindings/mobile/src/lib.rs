@@ -57,7 +57,7 @@ pub use self::{
     job::Job,
     kinds::{Flavour, GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable},
     listener::{JobProgress, Listener, Outcome, Phase, Previews},
-    logging::{LogLevel, LogSink, set_log_sink},
+    logging::{LogLevel, LogSink, set_log_sink, set_system_log},
     options::{Options, Sharing},
     pixels::{Alpha, Pixels, decode_image},
     request::{Corner, Request},

@@ -12,6 +12,7 @@ public final class Generator: Sendable {
     ///
     /// - Throws: ``PocketMuseError`` if it is no package, or ONNX Runtime is missing.
     public init(package: URL, options: Options = Options()) throws {
+        startLog()
         native = try NativeGenerator.open(package: package.path, options: options)
     }
 

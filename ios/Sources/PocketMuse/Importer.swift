@@ -25,6 +25,7 @@ public struct Importer: Sendable {
     public func run(
         onProgress: @escaping @Sendable (ImportProgress) throws -> Void = { _ in }
     ) async throws {
+        startLog()
         let told = Told(onProgress)
         do {
             try await withTaskCancellationHandler {
