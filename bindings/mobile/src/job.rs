@@ -253,8 +253,11 @@ impl Watch for Teller<'_> {
         let begin = Instant::now();
         let image = if self.is_small { preview.thumbnail(step, 0) } else { preview.image(step, 0) };
         let Some(image) = image else { return ControlFlow::Continue(()) };
+        let drawn = begin.elapsed();
         let flow = self.tell(|listener| listener.preview(Pixels::of(&image)?));
-        log::trace!("a preview was drawn and taken in {} us", begin.elapsed().as_micros());
+        let taken = begin.elapsed().saturating_sub(drawn);
+        let [drawn, taken] = [drawn, taken].map(|time| time.as_micros());
+        log::trace!("a preview was drawn in {drawn} us and taken in {taken} us");
         flow
     }
 

@@ -108,8 +108,7 @@ private func works(
         try expect(done.sorted(), done)
         try expect(0, done.first)
         try expect(seen.value.last?.totalBytes, done.last)
-        try expect(false, try await works(world, from, target, prepared: prepared))
-        try expect(true, try await works(world, from, target))  // it notices
+        _ = try await works(world, from, target, prepared: prepared)
 
         // What is there already is left as it is.
         try await world.importer(target).run()
@@ -205,6 +204,8 @@ private func goesOn(_ world: World, _ target: URL) async throws {
             child.waitUntilExit()
             try expect(0, child.terminationStatus)
         }
+        // Without what is prepared, and with it.
+        try expect(true, try await works(world, from, try world.package))
         try expect(false, try await works(world, from, try world.package, prepared: folder))
     }
 }
@@ -304,11 +305,17 @@ private func withCopy(
         defer { try? generator.close() }
         let work = try world.work(from)
         try world.check(from, try await generator.run(work).images)
-        try FileManager.default.removeItem(at: copy)
-        try world.check(from, try await generator.run(work).images)  // all is loaded
-        try generator.trim()
-        let error = try await thrown(PocketMuseError.self) { _ = try await generator.run(work) }
-        guard case .Io = error else { throw error }
+        // A job with all that it needs comes to its end, the next one does not begin.
+        let ear = Ear(onProgress: {
+            if $0.step == 0 { try? FileManager.default.removeItem(at: copy) }
+        })
+        _ = try generator.start(work, previews: .no, listener: ear)
+        try world.check(from, try await ear.images())
+        for _ in 0..<2 {
+            let error = try await thrown(PocketMuseError.self) { _ = try await generator.run(work) }
+            guard case .PackageDamaged = error else { throw error }
+            try generator.trim()
+        }
     }
 }
 

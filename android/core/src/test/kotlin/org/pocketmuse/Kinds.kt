@@ -75,7 +75,7 @@ internal class Ear(
     }
 }
 
-private suspend fun Ear.images(): List<GeneratedImage> = when (val end = outcome.await()) {
+internal suspend fun Ear.images(): List<GeneratedImage> = when (val end = outcome.await()) {
     is Outcome.Finished -> end.images
     is Outcome.Failed -> throw end.error
 }
@@ -90,7 +90,7 @@ internal suspend inline fun <reified E : Throwable> expectThrown(run: () -> Unit
     throw IllegalStateException("expected ${E::class}, found no error")
 }
 
-private fun JobProgress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
+internal fun JobProgress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
 
 private suspend fun open(world: World, case: JSONObject) {
     world.generator().use { generator -> check(generator.plan(Request()) > 1_000_000) }
@@ -587,8 +587,8 @@ private suspend fun growth(world: World, case: JSONObject) {
             finished.images.forEach(GeneratedImage::close)
         }
         make(10)
-        val (files, bytes) = count("fd") to resident()
-        val (threads, held) = count("task") to references()
+        val held = references()
+        val (files, threads, bytes) = Triple(count("fd"), count("task"), resident())
         make(case.getInt("images"))
         check(count("fd") <= files) { "expected $files open files, found ${count("fd")}" }
         // Java's own threads, of its compilers and coroutines, come and go.
@@ -615,25 +615,33 @@ private suspend fun readme(world: World, case: JSONObject) {
     }
 }
 
-/** Prints the times of images as the example `expected` does, and those of previews. */
+/**
+ * Prints the times of images as the example `expected` does, and those of previews: in all, on the
+ * processor alone, and what drawing takes of it.
+ */
 private suspend fun measure(world: World) {
-    val microseconds = mutableListOf<Long>()
+    val clock = ManagementFactory.getThreadMXBean()
+    var begin = 0L
     val sink = object : LogSink {
         override fun log(level: LogLevel, target: String, line: String) {
-            val taken = Regex("a preview was drawn and taken in (\\d+) us").find(line) ?: return
-            microseconds.add(taken.groupValues[1].toLong())
+            val said = Regex("a preview was drawn in (\\d+) us and taken in (\\d+) us").find(line)
+            val (drawn, taken) = said?.destructured ?: return
+            // On the job's thread, as what comes before it.
+            val worked = (clock.currentThreadCpuTime - begin) / 1000
+            println("preview ${drawn.toLong() + taken.toLong()}\ndrawn $drawn\nworked $worked")
         }
     }
     world.generator().use { generator ->
         val request = Request("a red lighthouse")
         repeat(13) { round ->
-            val begin = System.nanoTime()
+            val began = System.nanoTime()
             generator.generate(request).rgba()
-            if (round >= 2) println("image ${(System.nanoTime() - begin) / 1000}")
+            if (round >= 2) println("image ${(System.nanoTime() - began) / 1000}")
         }
         setLogSink(sink, LogLevel.TRACE)
-        val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 12u)
-        generator.events(Work.Generate(large)).collect {}
-        microseconds.drop(2).forEach { println("preview $it") }
+        val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 30u)
+        val ear = Ear(onProgress = { begin = clock.currentThreadCpuTime })
+        generator.start(Work.Generate(large), Previews.WHOLE, ear)
+        ear.images()
     }
 }

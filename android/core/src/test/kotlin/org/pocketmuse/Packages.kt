@@ -86,16 +86,12 @@ private suspend fun works(
 private suspend fun import(world: World, case: JSONObject) = inFolder { folder ->
     val (target, prepared) = File(folder, "package") to File(folder, "prepared")
     val options = ImportOptions(prepared = prepared.path)
-    val seen = Importer(world.archive("whole"), target.path, options).let { importer ->
-        val seen = mutableListOf<ImportProgress>()
-        importer.run(seen::add)
-        seen
-    }
+    val seen = mutableListOf<ImportProgress>()
+    Importer(world.archive("whole"), target.path, options).run(seen::add)
     expect(seen.map { it.doneBytes }.sorted(), seen.map { it.doneBytes })
     expect(0uL, seen.first().doneBytes)
     expect(seen.last().totalBytes, seen.last().doneBytes)
-    expect(false, works(world, case, target, prepared))
-    expect(true, works(world, case, target)) // it notices when files are checked
+    works(world, case, target, prepared)
 
     // What is there already is left as it is.
     val again = Importer(world.archive("whole"), target.path).progress().toList()
@@ -175,6 +171,7 @@ private suspend fun importTwice(world: World, case: JSONObject) = inFolder { fol
 private suspend fun prepareTwice(world: World, case: JSONObject) = inFolder { folder ->
     val both = List(2) { start(world, "prepare", case.getString("name"), folder.path) }
     both.forEach { expect(0, it.waitFor()) }
+    expect(true, works(world, case, File(world.packageFolder))) // without what is prepared
     expect(false, works(world, case, File(world.packageFolder), folder))
 }
 
@@ -253,10 +250,14 @@ private suspend fun withCopy(world: World, run: suspend (File, File) -> Unit) = 
 private suspend fun removed(world: World, case: JSONObject) = withCopy(world) { copy, _ ->
     Generator.open(copy.path, Options(library = world.library)).use { generator ->
         world.check(case, generator.run(world.work(case)).images)
-        copy.deleteRecursively()
-        world.check(case, generator.run(world.work(case)).images) // all is loaded
-        generator.trim()
-        expectThrown<PocketMuseException.Io> { generator.run(world.work(case)) }
+        // A job with all that it needs comes to its end, the next one does not begin.
+        val ear = Ear(onProgress = { if (it.isStep(0u)) copy.deleteRecursively() })
+        generator.start(world.work(case), Previews.NO, ear)
+        world.check(case, ear.images())
+        repeat(2) {
+            expectThrown<PocketMuseException.PackageDamaged> { generator.run(world.work(case)) }
+            generator.trim()
+        }
     }
 }
 
