@@ -6,12 +6,15 @@ import PackageDescription
 
 #if os(Linux)
 let dependencies: [Package.Dependency] = []
+// For what Apple's systems have and Linux has not, so that all files are compiled and run.
+let standIns = ["CoreGraphics", "os"]
 // `.ci/swift` runs the first, which starts the second: the lines of the README.
-let tests: [Target] = ["Cases", "Readme"].map {
-    .executableTarget(name: $0, dependencies: ["PocketMuse"], path: "Tests/\($0)")
-}
+let tests: [Target] =
+    ["Cases", "Readme"].map {
+        .executableTarget(name: $0, dependencies: ["PocketMuse"], path: "Tests/\($0)")
+    } + standIns.map { .target(name: $0, path: "Tests/StandIns/\($0)") }
 let native: Target = .systemLibrary(name: "PocketMuseFFI", path: "Sources/PocketMuseFFI")
-let others: [Target.Dependency] = []
+let others = standIns.map(Target.Dependency.init(stringLiteral:))
 let libraries = Context.packageDirectory + "/lib"
 let link: [LinkerSetting] = [
     .unsafeFlags(["-L", libraries, "-Xlinker", "-rpath", "-Xlinker", libraries]),

@@ -85,7 +85,7 @@ PYTHON
 
 # The same bytes from the same files: names in order, one date.
 python3 - "$framework" <<'PYTHON'
-import pathlib, sys, zipfile
+import hashlib, pathlib, sys, zipfile
 
 framework = pathlib.Path(sys.argv[1])
 with zipfile.ZipFile(f"{framework}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -93,5 +93,7 @@ with zipfile.ZipFile(f"{framework}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         entry = zipfile.ZipInfo(str(path.relative_to(framework.parent)), (2026, 1, 1, 0, 0, 0))
         entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
         archive.writestr(entry, path.read_bytes())
+checksum = hashlib.sha256(pathlib.Path(f"{framework}.zip").read_bytes()).hexdigest()
+pathlib.Path(f"{framework}.zip.checksum").write_text(checksum + "\n")
+print(checksum)  # as `swift package compute-checksum` prints it
 PYTHON
-sha256sum "$framework.zip" | cut -d ' ' -f 1 | tee "$framework.zip.checksum"

@@ -448,6 +448,39 @@ fn a_job_that_halts_lets_go_of_all_its_stages() {
     assert_eq!(images.expect(name), expected);
 }
 
+#[test]
+fn what_is_warm_is_not_loaded_again() {
+    let pipeline = open(Options::default());
+    for (name, job) in jobs(&pipeline) {
+        let (expected, _) = made(&pipeline, &job);
+        pipeline.trim();
+        let mut told = Vec::new();
+        let mut seen = Seen::new(|_, event| told.push(event));
+        pipeline.warm(&job, &mut seen).expect(name);
+        let loads = |told: &[Event]| told.iter().filter(|event| is_load(event)).count();
+        assert!(loads(&told) >= 4, "{name}: {told:?}");
+        let shares = told.iter().filter_map(|event| match event {
+            Event::Progress(progress) => Some(progress.share),
+            _ => None,
+        });
+        assert!(shares.clone().is_sorted() && shares.last() == Some(1.0), "{name}: {told:?}");
+        let mut after = Vec::new();
+        let images = run(&pipeline, &job, &Control::new(), |_, event| after.push(event));
+        assert_eq!(images.expect(name), expected, "{name}");
+        assert_eq!(loads(&after), 0, "{name}: {after:?}");
+    }
+    let stopped = Control::new();
+    stopped.cancel();
+    let job = pipeline.job(&request(), Origin::Nothing).expect("a job");
+    let mut watch = stopped.over(|_: &Step<'_>| ControlFlow::Continue(()));
+    let error = pipeline.warm(&job, &mut watch).expect_err("stopped");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+}
+
+fn is_load(event: &Event) -> bool {
+    matches!(event, Event::Progress(progress) if matches!(progress.phase, Phase::Loading { .. }))
+}
+
 /// Panics at one of its methods, with the prompt.
 struct Panics(&'static str);
 

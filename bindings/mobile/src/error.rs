@@ -154,6 +154,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_kind_of_error_has_its_variant() {
+        let reason = || "here: so".to_owned();
+        for (kind, expected) in [
+            (ErrorKind::PackageDamaged, PocketMuseError::PackageDamaged { reason: reason() }),
+            (ErrorKind::PackageTooNew, PocketMuseError::PackageTooNew { reason: reason() }),
+            (
+                ErrorKind::NotEnoughMemory,
+                PocketMuseError::NotEnoughMemory { needed: 3, available: 2 },
+            ),
+            (ErrorKind::NoSpace, PocketMuseError::NoSpace { needed: 3, available: 2 }),
+            (ErrorKind::BadRequest, bad()),
+            (ErrorKind::BadInput, bad()),
+            (ErrorKind::Unsupported, PocketMuseError::Unsupported { what: "here".to_owned() }),
+            (ErrorKind::Cancelled, PocketMuseError::Cancelled),
+            (ErrorKind::EngineMissing, PocketMuseError::EngineMissing { reason: reason() }),
+            (ErrorKind::EngineFailed, PocketMuseError::EngineFailed { reason: reason() }),
+            (ErrorKind::Io, PocketMuseError::Io { reason: reason() }),
+            (ErrorKind::NotFound, PocketMuseError::Io { reason: reason() }),
+            (ErrorKind::NotAllowed, PocketMuseError::Io { reason: reason() }),
+            (ErrorKind::Internal, PocketMuseError::Internal { reason: reason() }),
+        ] {
+            let amounts = Amounts { needed: 3, available: 2 };
+            let error = Error::new(kind, "here", "so").with_amounts(amounts);
+            assert_eq!(PocketMuseError::from(error), expected, "{kind:?}");
+        }
+    }
+
+    fn bad() -> PocketMuseError {
+        PocketMuseError::BadRequest { field: "here".to_owned(), reason: "so".to_owned() }
+    }
+
+    #[test]
     fn a_panic_is_an_error_without_its_text() {
         let error = guard::<()>(|| panic!("a secret prompt")).expect_err("panicked");
         assert_eq!(error, PocketMuseError::Internal { reason: "the library panicked".to_owned() });

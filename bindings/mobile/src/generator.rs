@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use pocketmuse::{Pipeline, Plan};
+use pocketmuse::Pipeline;
 
 use crate::{
+    capabilities::Capabilities,
     error::{PocketMuseError, guard},
     job::{self, Job, Running, lock},
     listener::{Listener, Previews},
@@ -44,12 +45,25 @@ impl NativeGenerator {
         })
     }
 
-    /// The most memory that making such an image would take, in bytes. Loads nothing.
-    pub fn plan(&self, request: crate::Request) -> Result<u64, PocketMuseError> {
+    /// What the package can do. Loads nothing.
+    pub fn capabilities(&self) -> Result<Capabilities, PocketMuseError> {
+        guard(|| self.pipeline()?.capabilities().try_into())
+    }
+
+    /// The most memory that the process would hold while it does this, in bytes: resident, or on
+    /// Apple's systems anonymous, which is what counts there. Loads nothing.
+    pub fn plan(&self, work: Work) -> Result<u64, PocketMuseError> {
         guard(|| {
-            let plan: Plan = self.pipeline()?.plan(&request.into())?;
-            Ok(plan.peak_rss_bytes())
+            let pipeline = self.pipeline()?;
+            Ok(pipeline.plan_job(&work.job(&pipeline)?)?.peak_bytes())
         })
+    }
+
+    /// Drops what stays loaded for the next job: at once if no job runs, else as soon as the running
+    /// job has finished its step or image; the rest of that job loads every network alone. Returns
+    /// the bytes that were held. The next job loads what it needs again.
+    pub fn trim(&self) -> Result<u64, PocketMuseError> {
+        guard(|| Ok(self.pipeline()?.trim()))
     }
 
     /// Starts a job on a thread of its own. Jobs of a generator take turns.

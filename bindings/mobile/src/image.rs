@@ -6,6 +6,7 @@ use image::RgbImage;
 use pocketmuse::pixels::{self, Format};
 
 use crate::{
+    bytes::Bytes,
     error::{PocketMuseError, guard},
     pixels::rgba_bytes,
     request::Request,
@@ -60,22 +61,22 @@ impl GeneratedImage {
 
     /// The pixels as bytes: red, green, blue and 255 of each, row after row from the top, without
     /// gaps.
-    pub fn rgba(&self) -> Result<Vec<u8>, PocketMuseError> {
-        guard(|| rgba_bytes(&self.image, 4 * self.image.width()))
+    pub fn rgba(&self) -> Result<Bytes, PocketMuseError> {
+        guard(|| Ok(rgba_bytes(&self.image, 4 * self.image.width())?.into()))
     }
 
     /// As `rgba`, with `stride` bytes from one row to the next; 0 between them.
     ///
     /// Throws `BadRequest` if the stride is below 4 x `width`.
-    pub fn rgba_with_stride(&self, stride: u32) -> Result<Vec<u8>, PocketMuseError> {
-        guard(|| rgba_bytes(&self.image, stride))
+    pub fn rgba_with_stride(&self, stride: u32) -> Result<Bytes, PocketMuseError> {
+        guard(|| Ok(rgba_bytes(&self.image, stride)?.into()))
     }
 
     /// The image as a file. A PNG holds the request, prompts included.
     ///
     /// Throws `BadRequest` if the format cannot hold an image of this size.
-    pub fn encode(&self, format: ImageFormat) -> Result<Vec<u8>, PocketMuseError> {
-        guard(|| Ok(pixels::to_bytes(&self.image, format.into(), &self.request, &[])?))
+    pub fn encode(&self, format: ImageFormat) -> Result<Bytes, PocketMuseError> {
+        guard(|| Ok(pixels::to_bytes(&self.image, format.into(), &self.request, &[])?.into()))
     }
 
     /// The request with every default filled in: it makes the same image again. Of a request for

@@ -15,15 +15,14 @@ use image::RgbImage;
 use pocketmuse::{Control, Pipeline, Preview, Step, Watch, job::State};
 
 use crate::{
+    bytes::Bytes,
     error::{PocketMuseError, guard},
     image::GeneratedImage,
     listener::{Listener, Outcome, Previews},
     pixels::Pixels,
+    threads,
     work::Work,
 };
-
-#[cfg(not(target_vendor = "apple"))]
-use crate::jni::{attached, in_frame};
 
 /// A job that runs, or ran. Dropping it changes nothing; the job goes on.
 #[derive(uniffi::Object)]
@@ -56,11 +55,21 @@ impl Job {
         self.running.control.set_threads(threads as usize);
     }
 
+    /// Drops what the job keeps loaded, as soon as it has finished its step or image, and at once
+    /// if it halts. The rest of the job loads every network alone: less memory, more time, the same
+    /// images.
+    pub fn trim(&self) {
+        self.running.control.trim();
+    }
+
     /// What is needed to go on after the last step that was finished, in another process, too:
     /// `null` before the first. A few thousand bytes, and of an edit 3 or 4 for each pixel besides.
     /// They hold the prompt and the image.
-    pub fn state(&self) -> Result<Option<Vec<u8>>, PocketMuseError> {
-        guard(|| Ok(lock(&self.running.state).as_ref().map(State::to_bytes)))
+    pub fn state(&self) -> Result<Option<Bytes>, PocketMuseError> {
+        guard(|| {
+            let state = lock(&self.running.state).clone();
+            Ok(state.map(|state| state.to_bytes().into()))
+        })
     }
 }
 
@@ -127,26 +136,12 @@ pub(crate) fn start(
     let on_thread = Arc::clone(&running);
     let body = move || {
         *lock(&on_thread.thread) = Some(thread::current().id());
-        attached(|| run(pipeline, work, previews, &on_thread, &*listener));
+        run(pipeline, work, previews, &on_thread, &*listener);
         drop(listener);
         on_thread.end();
     };
-    thread::Builder::new().name("pocketmuse".to_owned()).spawn(body).map_err(|error| {
-        PocketMuseError::Internal { reason: format!("the system gave no thread: {error}") }
-    })?;
+    threads::spawn(body)?;
     Ok((Arc::new(Job { running: Arc::clone(&running) }), running))
-}
-
-/// Where there is no Java, a thread needs nothing.
-#[cfg(target_vendor = "apple")]
-fn attached(run: impl FnOnce()) {
-    run();
-}
-
-/// Where there is no Java, a callback leaves nothing.
-#[cfg(target_vendor = "apple")]
-fn in_frame<T>(call: impl FnOnce() -> T) -> T {
-    call()
 }
 
 /// Runs a job to its end, and tells of it.
@@ -168,7 +163,7 @@ fn run(
         },
     });
     // Nobody is left to be told that this failed.
-    let told = panic::catch_unwind(AssertUnwindSafe(|| in_frame(|| listener.ended(outcome))));
+    let told = panic::catch_unwind(AssertUnwindSafe(|| threads::call(|| listener.ended(outcome))));
     if !matches!(told, Ok(Ok(()))) {
         log::warn!("a listener failed when it was told that its job had ended");
     }
@@ -184,17 +179,26 @@ fn execute(
     if running.control.canceller().is_cancelled() {
         return Err(PocketMuseError::Cancelled);
     }
+    let is_warm = matches!(work, Work::Warm { .. });
     let job = work.job(pipeline)?;
     let preview = if previews == Previews::No { None } else { pipeline.preview()? };
     let request = job.request().clone();
     let is_small = previews == Previews::Small;
     let mut teller =
         Teller { pipeline, running, listener, preview, is_small, request, failure: None };
-    let output = pipeline.with_control(&running.control).run(&job, &mut teller);
+    let steered = pipeline.with_control(&running.control);
+    let output = if is_warm {
+        steered.warm(&job, &mut teller).map(|_| None)
+    } else {
+        steered.run(&job, &mut teller).map(Some)
+    };
     if let Some(failure) = teller.failure {
         return Err(failure);
     }
-    let output = output?;
+    let Some(output) = output? else {
+        let request = job.request().clone().into();
+        return Ok(Outcome::Finished { images: Vec::new(), request, truncated: Vec::new() });
+    };
     let images = output.images.into_iter();
     Ok(Outcome::Finished {
         images: images.map(|image| GeneratedImage::new(image, &output.request)).collect(),
@@ -223,7 +227,7 @@ impl Teller<'_> {
         if self.failure.is_some() {
             return ControlFlow::Break(());
         }
-        match guard(|| in_frame(|| call(self.listener))) {
+        match guard(|| threads::call(|| call(self.listener))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(failure) => {
                 self.failure = Some(failure);
@@ -246,8 +250,11 @@ impl Watch for Teller<'_> {
         let begin = Instant::now();
         let image = if self.is_small { preview.thumbnail(step, 0) } else { preview.image(step, 0) };
         let Some(image) = image else { return ControlFlow::Continue(()) };
+        let drawn = begin.elapsed();
         let flow = self.tell(|listener| listener.preview(Pixels::of(&image)?));
-        log::trace!("a preview was drawn and taken in {} us", begin.elapsed().as_micros());
+        let taken = begin.elapsed().saturating_sub(drawn);
+        let [drawn, taken] = [drawn, taken].map(|time| time.as_micros());
+        log::trace!("a preview was drawn in {drawn} us and taken in {taken} us");
         flow
     }
 

@@ -49,6 +49,18 @@ kind! {
     }
 }
 
+impl Flavour {
+    /// `None` for one that this library does not know.
+    pub(crate) fn of(flavour: pocketmuse::Flavour) -> Option<Self> {
+        match flavour {
+            pocketmuse::Flavour::Int8 => Some(Self::Int8),
+            pocketmuse::Flavour::Int4 => Some(Self::Int4),
+            pocketmuse::Flavour::F32 => Some(Self::F32),
+            _ => None,
+        }
+    }
+}
+
 kind! {
     /// Which tokens are chosen in a step.
     back Sampler {

@@ -10,7 +10,11 @@
 
 mod error;
 
+mod bytes;
+
 mod kinds;
+
+mod capabilities;
 
 mod pixels;
 
@@ -33,6 +37,10 @@ mod jni;
 
 mod logging;
 
+mod threads;
+
+mod import;
+
 mod work;
 
 mod job;
@@ -40,13 +48,16 @@ mod job;
 mod generator;
 
 pub use self::{
+    bytes::Bytes,
+    capabilities::Capabilities,
     error::PocketMuseError,
     generator::NativeGenerator,
     image::{GeneratedImage, ImageFormat},
+    import::{ImportListener, ImportOptions, ImportProgress, NativeImporter, discard_import},
     job::Job,
     kinds::{Flavour, GuidanceSchedule, MaskingSchedule, RngKind, Sampler, Temperature, Tileable},
     listener::{JobProgress, Listener, Outcome, Phase, Previews},
-    logging::{LogLevel, LogSink, set_log_sink},
+    logging::{LogLevel, LogSink, set_log_sink, set_system_log},
     options::{Options, Sharing},
     pixels::{Alpha, Pixels, decode_image},
     request::{Corner, Request},

@@ -1,7 +1,8 @@
-//! Where log lines go: to Logcat on Android, nowhere elsewhere, or to what an app sets. No line
+//! Where log lines go: to Logcat on Android, to what Swift's library sets on Apple's systems, nowhere
+//! elsewhere, or to what an app sets. No line
 //! holds a prompt.
 
-use std::sync::{Arc, Once, PoisonError, RwLock};
+use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -54,7 +55,7 @@ pub trait LogSink: Send + Sync {
 }
 
 /// Hands log lines of `level` and those that matter more to `sink`, from now on. `null` gives them
-/// back to the system: to Logcat on Android.
+/// back to the system: to Logcat on Android, to the system's log on Apple's.
 #[uniffi::export]
 pub fn set_log_sink(
     sink: Option<Arc<dyn LogSink>>,
@@ -63,6 +64,17 @@ pub fn set_log_sink(
     guard(|| {
         *SINK.write().unwrap_or_else(PoisonError::into_inner) = sink;
         install(level.into());
+        Ok(())
+    })
+}
+
+/// Hands log lines to `sink` where no other is set: for a system whose log only its own language
+/// reaches, as Swift's library does on Apple's. The first call counts.
+#[uniffi::export]
+pub fn set_system_log(sink: Arc<dyn LogSink>) -> Result<(), PocketMuseError> {
+    guard(|| {
+        SYSTEM.get_or_init(|| sink);
+        start();
         Ok(())
     })
 }
@@ -86,6 +98,8 @@ fn install(level: LevelFilter) {
 
 static SINK: RwLock<Option<Arc<dyn LogSink>>> = RwLock::new(None);
 
+static SYSTEM: OnceLock<Arc<dyn LogSink>> = OnceLock::new();
+
 struct Logger;
 
 impl Log for Logger {
@@ -95,7 +109,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         let sink = SINK.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match sink {
+        match sink.or_else(|| SYSTEM.get().cloned()) {
             Some(sink) => {
                 let (target, line) = (record.target().to_owned(), record.args().to_string());
                 // There is nowhere to tell of a log that fails.

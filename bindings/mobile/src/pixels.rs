@@ -3,7 +3,10 @@
 use image::RgbImage;
 use pocketmuse::pixels::{self, Rgba};
 
-use crate::error::{PocketMuseError, guard, size};
+use crate::{
+    bytes::Bytes,
+    error::{PocketMuseError, guard, size},
+};
 
 /// What the fourth byte of a pixel means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
@@ -31,7 +34,7 @@ impl From<Alpha> for pixels::Alpha {
 #[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
 pub struct Pixels {
     /// The rows. The last one may end with its last pixel.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Pixels in a row, at least 1.
     pub width: u32,
     /// Rows, at least 1.
@@ -53,7 +56,7 @@ impl Pixels {
     /// The bytes of an image, opaque, row after row.
     pub(crate) fn of(image: &RgbImage) -> Result<Self, PocketMuseError> {
         let (width, height) = image.dimensions();
-        let bytes = rgba_bytes(image, 4 * width)?;
+        let bytes = rgba_bytes(image, 4 * width)?.into();
         Ok(Self { bytes, width, height, stride: 4 * width, alpha: Alpha::Straight })
     }
 }
@@ -82,12 +85,12 @@ pub(crate) fn rgba_bytes(image: &RgbImage, stride: u32) -> Result<Vec<u8>, Pocke
 ///
 /// Throws `BadRequest` if it is no image, is cut short, or claims more pixels than it can hold.
 #[uniffi::export]
-pub fn decode_image(bytes: Vec<u8>) -> Result<Pixels, PocketMuseError> {
+pub fn decode_image(bytes: Bytes) -> Result<Pixels, PocketMuseError> {
     guard(|| {
-        let image = pixels::from_bytes(bytes, u64::MAX)?;
+        let image = pixels::from_bytes(bytes.0, u64::MAX)?;
         let mut pixels = Pixels::of(&image.image)?;
         if let Some(opacity) = image.opacity {
-            for (pixel, opacity) in pixels.bytes.chunks_exact_mut(4).zip(opacity.as_raw()) {
+            for (pixel, opacity) in pixels.bytes.0.chunks_exact_mut(4).zip(opacity.as_raw()) {
                 pixel[3] = *opacity;
             }
         }

@@ -4,6 +4,7 @@ use image::GrayImage;
 use pocketmuse::pixels::Rgba;
 
 use crate::{
+    bytes::Bytes,
     error::{PocketMuseError, size},
     pixels::Pixels,
 };
@@ -13,7 +14,7 @@ use crate::{
 pub struct Mask {
     /// Brightness: 128 to 255 is repainted, the rest stays. The last row may end with its last
     /// pixel.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Pixels in a row, at least 1.
     pub width: u32,
     /// Rows, at least 1. A mask of another size than the image is stretched over it.

@@ -2,7 +2,9 @@
 
 use pocketmuse::{Origin, Pipeline, job::State};
 
-use crate::{error::PocketMuseError, request::Request, source::Source, video::Video};
+use crate::{
+    bytes::Bytes, error::PocketMuseError, request::Request, source::Source, video::Video,
+};
 
 /// What a job does.
 #[derive(Clone, Debug, PartialEq, uniffi::Enum)]
@@ -10,6 +12,12 @@ pub enum Work {
     /// Makes images from a prompt.
     Generate {
         /// What is asked for.
+        request: Request,
+    },
+    /// Loads what stays loaded for such an image, and makes none: the first image then comes as
+    /// soon as the next ones.
+    Warm {
+        /// What will be asked for.
         request: Request,
     },
     /// Makes images from an image: all of it, or what its mask says.
@@ -30,7 +38,7 @@ pub enum Work {
     /// never stopped. Of a video the frame of that step and those after it are handed over.
     Resume {
         /// What `Job.state` returned.
-        state: Vec<u8>,
+        state: Bytes,
     },
 }
 
@@ -38,7 +46,7 @@ impl Work {
     /// Checks what is asked for.
     pub(crate) fn job(self, pipeline: &Pipeline) -> Result<pocketmuse::Job, PocketMuseError> {
         Ok(match self {
-            Self::Generate { request } => pipeline.job(&request.into(), Origin::Nothing)?,
+            Self::Generate { request } | Self::Warm { request } => pipeline.job(&request.into(), Origin::Nothing)?,
             Self::Edit { request, source } => {
                 pipeline.job(&request.into(), Origin::Image(&source.try_into()?))?
             }

@@ -54,6 +54,20 @@ fn every_field_of_the_runtime_crosses() {
     ] {
         assert_eq!(names(&here), names(&there), "{}", here.ident);
     }
+    let here = mobile("capabilities.rs", "Capabilities");
+    let there = structure("runtime/src/package/capabilities.rs", "Capabilities");
+    assert_eq!(names(&here), names(&there));
+    let here = mobile("import.rs", "ImportProgress");
+    assert_eq!(names(&here), names(&structure("export/package/src/archive/progress.rs", "Progress")));
+    // The subset, and where what was checked is kept.
+    let mut there = names(&structure("export/package/src/subset.rs", "Subset"));
+    there.push("prepared".to_owned());
+    assert_eq!(names(&mobile("import.rs", "ImportOptions")), there);
+    assert_eq!(
+        names(&structure("runtime/src/package/import.rs", "Import")),
+        ["subset", "prepared"],
+        "what an import has"
+    );
     // What a source of the runtime is made of, by what makes it there: `Source::new` and opacity,
     // `with_mask`, `with_box`, `extended`, `with_paste`.
     let source = names(&mobile("source.rs", "Source"));
@@ -70,6 +84,7 @@ fn every_field_that_may_be_left_out_says_what_it_is_then() {
         ("source.rs", "Source"),
         ("source.rs", "Sides"),
         ("video.rs", "Video"),
+        ("import.rs", "ImportOptions"),
     ] {
         for (field, attributes) in fields(&structure(&format!("bindings/mobile/src/{file}"), name))
         {

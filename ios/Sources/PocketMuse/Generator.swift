@@ -12,6 +12,7 @@ public final class Generator: Sendable {
     ///
     /// - Throws: ``PocketMuseError`` if it is no package, or ONNX Runtime is missing.
     public init(package: URL, options: Options = Options()) throws {
+        startLog()
         native = try NativeGenerator.open(package: package.path, options: options)
     }
 
@@ -61,11 +62,43 @@ public final class Generator: Sendable {
         try native.start(work: work, previews: previews, listener: listener)
     }
 
-    /// The most memory that making such an image would take, in bytes. Loads nothing.
+    /// Loads what stays loaded for such an image, and makes none: the first image then comes as soon
+    /// as the next ones. For progress take ``events(_:previews:)`` of ``Work/warm(request:)``.
+    ///
+    /// - Throws: ``PocketMuseError`` if it cannot be loaded; `CancellationError` as ``generate(_:)``.
+    public func warm(_ request: Request = Request()) async throws {
+        _ = try await run(.warm(request: request))
+    }
+
+    /// What the package can do. Loads nothing.
+    ///
+    /// - Throws: ``PocketMuseError/Closed`` if the generator is closed.
+    public func capabilities() throws -> Capabilities {
+        try native.capabilities()
+    }
+
+    /// The most memory that the process would hold while it makes such an image, in bytes: on
+    /// Apple's systems its footprint. Loads nothing.
     ///
     /// - Throws: ``PocketMuseError`` if the request is refused.
     public func plan(_ request: Request) throws -> UInt64 {
-        try native.plan(request: request)
+        try plan(.generate(request: request))
+    }
+
+    /// As for a request, of any work: the images of an edit count, too.
+    public func plan(_ work: Work) throws -> UInt64 {
+        try native.plan(work: work)
+    }
+
+    /// Drops what stays loaded for the next job: at once if no job runs, else as soon as the running
+    /// job has finished its step or image; the rest of that job loads every network alone. Call it
+    /// when the system warns of little memory.
+    ///
+    /// - Returns: The bytes that were held.
+    /// - Throws: ``PocketMuseError/Closed`` if the generator is closed.
+    @discardableResult
+    public func trim() throws -> UInt64 {
+        try native.trim()
     }
 
     /// Stops all jobs, waits for them, and frees everything. Any call after it throws

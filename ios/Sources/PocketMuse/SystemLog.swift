@@ -18,8 +18,15 @@ final class SystemLog: LogSink {
     }
 }
 
-/// The system's log, unless an app takes the lines: `setLogSink`.
-let systemLog: Void = {
-    try? setLogSink(sink: SystemLog(), level: .warn)
+private let started: Void = {
+    try? setSystemLog(sink: SystemLog())
 }()
 #endif
+
+/// Sends warnings and errors to the system's log, once, unless an app took the lines before:
+/// `setLogSink`.
+func startLog() {
+    #if canImport(os)
+    _ = started
+    #endif
+}

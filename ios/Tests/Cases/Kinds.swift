@@ -1,6 +1,11 @@
 // The kinds of cases: what each does with the library.
 import Foundation
 import PocketMuse
+import os
+
+#if canImport(CoreGraphics)
+import CoreGraphics
+#endif
 
 typealias Kind = @Sendable (World, JSON) async throws -> Void
 
@@ -17,6 +22,11 @@ let kinds: [String: Kind] = [
     "cancel": cancel,
     "error": error,
     "closed": closed,
+    "capabilities": capabilities,
+    "plan": plan,
+    "warm": warm,
+    "trimmed": trimmed,
+    "many-threads": manyThreads,
     "two-jobs": twoJobs,
     "close-during": closeDuring,
     "listener-throws": listenerThrows,
@@ -26,7 +36,7 @@ let kinds: [String: Kind] = [
     "resume": resume,
     "growth": growth,
     "readme": readme,
-]
+].merging(packageKinds) { first, _ in first }
 
 extension World {
     func generator() throws -> Generator {
@@ -100,11 +110,14 @@ final class Ear: Listener {
     let threads = Shared<Set<UInt>>([])
     private let onPreview: @Sendable (Pixels) throws -> Void
     private let onProgress: @Sendable (JobProgress) throws -> Void
+    private let onEnd: @Sendable () throws -> Void
 
     init(
+        onEnd: @escaping @Sendable () throws -> Void = {},
         onPreview: @escaping @Sendable (Pixels) throws -> Void = { _ in },
         onProgress: @escaping @Sendable (JobProgress) throws -> Void = { _ in }
     ) {
+        self.onEnd = onEnd
         self.onPreview = onPreview
         self.onProgress = onProgress
     }
@@ -126,6 +139,7 @@ final class Ear: Listener {
     func ended(outcome: Outcome) throws {
         here()
         self.outcome.give(outcome)
+        try onEnd()
     }
 
     private func here() {
@@ -152,6 +166,11 @@ func thrown<E: Error>(_ type: E.Type, _ run: () async throws -> Void) async thro
     throw Failure("expected \(E.self), found no error")
 }
 
+/// The name of an error's case, without its values.
+func variant(_ error: PocketMuseError) -> String? {
+    String(describing: error).prefix { $0 != "(" }.split(separator: ".").last.map(String.init)
+}
+
 func expectThrown(_ expected: PocketMuseError, _ run: () async throws -> Void) async throws {
     try expect(expected, try await thrown(PocketMuseError.self, run))
 }
@@ -172,6 +191,88 @@ extension Event {
     let generator = try world.generator()
     try check(generator.plan(Request()) > 1_000_000, "an image takes memory")
     try generator.close()
+}
+
+@Sendable private func capabilities(_ world: World, _ from: JSON) async throws {
+    let generator = try world.generator()
+    defer { try? generator.close() }
+    let can = try generator.capabilities()
+    let names: [Flavour: String] = [.int8: "int8", .int4: "int4", .f32: "f32"]
+    let found: JSON = [
+        "model": can.model, "flavours": can.flavours.map { names[$0] },
+        "flavour": names[can.flavour] as Any, "size": can.size, "size_multiple": can.sizeMultiple,
+        "max_size": can.maxSize, "edit": can.edit, "preview": can.preview, "words": can.words,
+    ]
+    try expect(try world.capabilities() as NSDictionary, found as NSDictionary)
+}
+
+@Sendable private func plan(_ world: World, _ from: JSON) async throws {
+    let options = Options(
+        threads: try number(from, "threads"), library: try world.library,
+        memory: UInt64(try number(from, "memory")))
+    let generator = try Generator(package: world.package, options: options)
+    defer { try? generator.close() }
+    try expect(try world.plan(from), generator.plan(try world.work(from)))
+    if try string(from, "work") == "generate" {
+        try expect(try world.plan(from), generator.plan(try world.request(from)))
+    }
+}
+
+/// How often a network is loaded for the work of a case, which makes the images that it should.
+private func loads(_ world: World, _ from: JSON, _ generator: Generator) async throws -> Int {
+    var loads = 0
+    for try await event in generator.events(try world.work(from)) {
+        if case .loading = event.phase { loads += 1 }
+        if case .finished(let finished) = event { try world.check(from, finished.images) }
+    }
+    return loads
+}
+
+@Sendable private func warm(_ world: World, _ from: JSON) async throws {
+    let generator = try world.generator()
+    defer { try? generator.close() }
+    try await generator.warm(try world.request(from))
+    try expect(0, try await loads(world, from, generator))
+    try check(generator.trim() > 1_000_000, "much was held")
+    try expect(0, try generator.trim())
+    try check(try await loads(world, from, generator) >= 4, "all is loaded again")
+}
+
+@Sendable private func trimmed(_ world: World, _ from: JSON) async throws {
+    let generator = try world.generator()
+    defer { try? generator.close() }
+    let job = Later<Job>()
+    let ear = Ear(onProgress: { progress in
+        if progress.step == 1 { job.wait().trim() }
+        if progress.step == 2 { try generator.trim() }
+    })
+    job.give(try generator.start(try world.work(from), previews: .no, listener: ear))
+    try world.check(from, try await ear.images())
+    try expect(0, try generator.trim())
+}
+
+@Sendable private func manyThreads(_ world: World, _ from: JSON) async throws {
+    let generator = try world.generator()
+    defer { try? generator.close() }
+    let (can, plan) = (try generator.capabilities(), try generator.plan(Request()))
+    let work = try world.work(from)
+    let made = Shared<[GeneratedImage]>([])
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<(try number(from, "threads")) {
+            group.addTask {
+                for _ in 0..<20 {
+                    try expect(can, generator.capabilities())
+                    try expect(plan, generator.plan(Request()))
+                    try generator.trim()
+                }
+                let images = try await generator.run(work).images
+                made.change { $0 += images }
+            }
+        }
+        try await group.waitForAll()
+    }
+    try expect(Int(try number(from, "threads")), made.value.count)
+    for image in made.value { try world.check(from, [image]) }
 }
 
 @Sendable private func pixels(_ world: World, _ from: JSON) async throws {
@@ -271,6 +372,14 @@ private func unique(_ steps: [UInt32]) -> [UInt32] {
     try expect(rgba.count, decodeImage(bytes: image.encode(format: .jpeg)).bytes.count)
     try expect(request.prompt, image.request().prompt)
     let row = 4 * Int(image.width())
+    #if canImport(CoreGraphics)
+    let apple = try image.cgImage()
+    try expect([Int(image.width()), Int(image.height())], [apple.width, apple.height])
+    try expect([8, 32, row], [apple.bitsPerComponent, apple.bitsPerPixel, apple.bytesPerRow])
+    try expect(CGImageAlphaInfo.noneSkipLast.rawValue, apple.bitmapInfo.rawValue)
+    try expect(CGColorSpace.sRGB, apple.colorSpace?.name)
+    try check(apple.dataProvider?.data as Data? == rgba, "the pixels are the image's")
+    #endif
     let stride = row + 12
     let wide = try image.rgbaWithStride(stride: UInt32(stride))
     for y in 0..<Int(image.height()) {
@@ -304,6 +413,17 @@ private final class Lines: LogSink {
     _ = try await generator.generate(try world.request(from))
     try expect([], lines.all.value.filter { $0.contains("Xanadu") })
     try check(!lines.all.value.isEmpty, "something was logged")
+
+    // The system has the lines that nobody takes.
+    try setLogSink(sink: nil, level: .warn)
+    let deaf = Ear(onEnd: { throw Failure("nobody listens") })
+    _ = try generator.start(
+        .generate(request: try world.request(from)), previews: .no, listener: deaf)
+    _ = try await deaf.images()
+    try generator.close()
+    let warning = logged().last
+    try expect(.default, warning?.0)
+    try check(warning?.1.contains("a listener failed") == true, "it was logged: \(logged())")
 }
 
 @Sendable private func cancel(_ world: World, _ from: JSON) async throws {
@@ -381,7 +501,11 @@ private final class Lines: LogSink {
     let name = try from["package"] as? String ?? world.package.lastPathComponent
     let work: Work =
         switch from["work"] as? String {
-        case "resume": .resume(state: Data([1, 2, 3]))
+        case "resume":
+            .resume(
+                state: try (from["state"] as? String).map { name in
+                    try Data(contentsOf: world.folder.appendingPathComponent("\(name).state"))
+                } ?? Data([1, 2, 3]))
         case "edit": try world.work(from)
         default: .generate(request: try world.request(from))
         }
@@ -391,9 +515,7 @@ private final class Lines: LogSink {
         defer { try? generator.close() }
         _ = try await generator.run(work)
     }
-    // The name of a case, without its values.
-    let variant = String(describing: error).prefix { $0 != "(" }.split(separator: ".").last
-    try expect(try string(from, "error"), variant.map(String.init))
+    try expect(try string(from, "error"), variant(error))
     if case .BadRequest(let field, _) = error { try expect(try string(from, "field"), field) }
     if case .NotEnoughMemory(let needed, let available) = error {
         try check(needed > available && available == memory, "both numbers are right")
@@ -529,10 +651,20 @@ private func stateFile(_ world: World, _ name: String) -> URL {
     }
 }
 
-/// A job of its own process: writes its state after a step, and is killed while it runs.
+/// What a process does that a case starts.
 func child(_ world: World, _ arguments: [String]) async throws {
     let name = arguments[0]
-    if name == "measure" { return try await measure(world) }
+    if let work = packageChildren[name] {
+        try await work(world, Array(arguments[1...]))
+    } else if name == "measure" {
+        try await measure(world)
+    } else {
+        try await killed(world, name)
+    }
+}
+
+/// Writes its state after a step, and is killed while it runs.
+private func killed(_ world: World, _ name: String) async throws {
     let from = try some(world.cases().first { $0["name"] as? String == name }, "a case")
     let after = try number(from, "after")
     let generator = try world.generator()
@@ -596,17 +728,13 @@ func child(_ world: World, _ arguments: [String]) async throws {
     try expect(128, decodeImage(bytes: png).width)
 }
 
-/// Prints the time of an image as the example `expected` does.
+/// Prints the times of images as the example `expected` does.
 private func measure(_ world: World) async throws {
     let generator = try world.generator()
     defer { try? generator.close() }
-    var times: [Double] = []
-    for _ in 0..<13 {
-        let begin = Date()
+    for round in 0..<13 {
+        let begin = DispatchTime.now().uptimeNanoseconds
         _ = try await generator.generate(Request(prompt: "a red lighthouse")).rgba()
-        times.append(1e3 * Date().timeIntervalSince(begin))
+        if round >= 2 { say("image \((DispatchTime.now().uptimeNanoseconds - begin) / 1000)") }
     }
-    times = times.dropFirst(2).sorted()
-    let (best, middle) = (times[0], times[times.count / 2])
-    print(String(format: "Swift: %.1f ms at best, %.1f ms in the middle", best, middle))
 }

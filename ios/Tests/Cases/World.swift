@@ -47,6 +47,22 @@ struct World: @unchecked Sendable {
         get throws { folder.appendingPathComponent(try string(expected, "library")).path }
     }
 
+    /// What the package can do, by the names of Rust's fields.
+    func capabilities() throws -> JSON {
+        try some(expected["capabilities"] as? JSON, "capabilities")
+    }
+
+    /// The memory that the work of a case takes.
+    func plan(_ from: JSON) throws -> UInt64 {
+        let plans = try some(expected["plans"] as? JSON, "plans")
+        return UInt64(try number(plans, string(from, "name")))
+    }
+
+    /// An archive of the package, or one that is refused.
+    func archive(_ name: String) -> URL {
+        folder.appendingPathComponent("\(name).pocketmuse")
+    }
+
     /// The table.
     func cases() throws -> [JSON] {
         try some(json(Data(contentsOf: table))["cases"] as? [JSON], "a list of cases")

@@ -45,7 +45,7 @@ use self::{
     turns::Turns,
 };
 use crate::{
-    memory::plan::Plan,
+    memory::{metrics::Report, plan::Plan},
     package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
     request::{Control, Job, Options, Request, source::Source, video::Video},
@@ -173,6 +173,15 @@ impl Pipeline {
         self.planner.plan(self.manifest(), &Job::new(request, self.manifest())?)
     }
 
+    /// As [`Self::plan`], for any job: the images of an edit count, too, and those of a video.
+    ///
+    /// # Errors
+    ///
+    /// `NotEnoughMemory`, as [`Self::run`].
+    pub fn plan_job(&self, job: &Job) -> Result<Plan> {
+        self.planner.plan(self.manifest(), job)
+    }
+
     /// Checks a request and fills in every default. An edit's source is brought to the size of the
     /// images.
     ///
@@ -239,6 +248,16 @@ impl Pipeline {
             }
             running.finish(conditions, &canvas) // decoder
         })
+    }
+
+    /// Checks and loads the stages that stay loaded for a job like this one, so that the next such
+    /// job need not. Makes nothing. Loads nothing where the budget lets no stage stay.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub fn warm(&self, job: &Job, watch: &mut dyn Watch) -> Result<Report> {
+        caught(|| self.start(job, watch)?.warm())
     }
 
     /// Waits for its turn, and plans the job.

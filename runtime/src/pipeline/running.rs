@@ -16,12 +16,14 @@ use super::{
     prompts::Prompts,
     steered::Steered,
     steps::{Conditions, Steps},
+    warm::{Slot, Warm},
 };
 use crate::{
+    memory::metrics::Report,
     pixels,
     request::{Job, cancel::cancelled, job::Pass},
     sampler::{Canvas, margin::Margin, pass},
-    stages::{Decoder, Text, TextEncoder},
+    stages::{Decoder, Network, Text, TextEncoder},
     text::tokenizer::Tokenizer,
 };
 
@@ -74,6 +76,24 @@ impl<'a> RunningJob<'a> {
         )?;
         steered.warm().tokens = Some((digest, tokens.clone()));
         Ok(tokens)
+    }
+
+    /// Loads the stages that stay for the next job, in the order in which they run.
+    pub(super) fn warm(mut self) -> Result<Report> {
+        self.steered.only_load();
+        self.load(|warm| &mut warm.encoder)?;
+        self.load(|warm| &mut warm.text_encoder)?;
+        self.load(|warm| &mut warm.prologue)?;
+        self.load(|warm| &mut warm.step)?;
+        self.load(|warm| &mut warm.decoder)?;
+        self.steered.finish()
+    }
+
+    fn load<S: Network>(&mut self, slot: fn(&mut Warm) -> &mut Slot<S>) -> Result<()> {
+        if !self.steered.keeps(S::STAGE) {
+            return Ok(());
+        }
+        self.steered.stage(slot, |steered, using| steered.ready(using).map(drop))
     }
 
     /// What depends on the prompts and the micro-conditioning alone.

@@ -146,6 +146,17 @@ impl<'a> Steered<'a> {
         StagePlan { warm: plan.warm || stage == Stage::Step, ..plan }
     }
 
+    /// Whether a stage stays loaded for the next job.
+    pub(super) fn keeps(&self, stage: Stage) -> bool {
+        self.plan.stage(stage).warm
+    }
+
+    /// Nothing will run: the work is to load the stages that stay.
+    pub(super) fn only_load(&mut self) {
+        let Self { tracker, plan, .. } = self;
+        tracker.expect_only(|stage| plan.stage(stage).warm);
+    }
+
     /// The stage in use, loaded as is wished now. Halts here while the job is to halt.
     ///
     /// # Errors
@@ -300,8 +311,9 @@ impl<'a> Steered<'a> {
     pub(super) fn finish(&mut self) -> Result<Report> {
         self.control.canceller().check()?;
         let kind = effort::kind(self.job, self.package, self.plan.threads);
-        if self.threads.is_none() {
-            self.package.prepared().add_times(&kind, &self.tracker.times());
+        let times = self.tracker.times();
+        if self.threads.is_none() && !times.is_empty() {
+            self.package.prepared().add_times(&kind, &times);
         }
         let progress = self.tracker.finish();
         self.watch.progress(&progress);

@@ -54,6 +54,12 @@ impl Tracker {
         self.works.iter_mut().find(|work| work.effort.stage == stage)
     }
 
+    /// Of these stages alone, and no run of them.
+    pub(super) fn expect_only(&mut self, is_loaded: impl Fn(Stage) -> bool) {
+        self.works.retain(|work| is_loaded(work.effort.stage));
+        self.works.iter_mut().for_each(|work| work.effort.runs = 0);
+    }
+
     /// More bytes of a stage's files were read. Returns whether they are bytes that count.
     pub(super) fn checked(&mut self, stage: Stage, bytes: u64) -> bool {
         let Some(work) = self.work(stage) else { return false };

@@ -59,11 +59,41 @@ public class Generator private constructor(private val native: NativeGenerator) 
         native.start(work, previews, listener)
 
     /**
-     * The most memory that making such an image would take, in bytes. Loads nothing.
+     * Loads what stays loaded for such an image, and makes none: the first image then comes as soon
+     * as the next ones. For progress take [events] of [Work.Warm].
+     *
+     * @throws PocketMuseException if it cannot be loaded.
+     */
+    public suspend fun warm(request: Request = Request()) {
+        run(Work.Warm(request))
+    }
+
+    /**
+     * What the package can do. Loads nothing.
+     *
+     * @throws PocketMuseException.Closed if the generator is closed.
+     */
+    public fun capabilities(): Capabilities = native.capabilities()
+
+    /**
+     * The most memory that the process would hold while it makes such an image, in bytes. Loads
+     * nothing.
      *
      * @throws PocketMuseException if the request is refused.
      */
-    public fun plan(request: Request): Long = native.plan(request).toLong()
+    public fun plan(request: Request): Long = plan(Work.Generate(request))
+
+    /** As for a request, of any work: the images of an edit count, too. */
+    public fun plan(work: Work): Long = native.plan(work).toLong()
+
+    /**
+     * Drops what stays loaded for the next job: at once if no job runs, else as soon as the running
+     * job has finished its step or image; the rest of that job loads every network alone. Returns
+     * the bytes that were held. Call it in `onTrimMemory`.
+     *
+     * @throws PocketMuseException.Closed if the generator is closed.
+     */
+    public fun trim(): Long = native.trim().toLong()
 
     /**
      * Stops all jobs, waits for them, and frees everything. Any call after it throws

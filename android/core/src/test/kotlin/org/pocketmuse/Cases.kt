@@ -18,6 +18,16 @@ internal class World(val table: File, val folder: File) {
     val packageFolder: String = File(folder, expected.getString("package")).path
     val library: String = File(folder, expected.getString("library")).path
 
+    /** What the package can do, by the names of Rust's fields. */
+    fun capabilities(): Map<String, Any> = expected.getJSONObject("capabilities").toMap()
+
+    /** The memory that the work of a case takes. */
+    fun plan(case: JSONObject): Long =
+        expected.getJSONObject("plans").getLong(case.getString("name"))
+
+    /** An archive of the package, or one that is refused. */
+    fun archive(name: String): String = File(folder, "$name.pocketmuse").path
+
     /** The table. */
     fun cases(): List<JSONObject> =
         JSONObject(table.readText()).getJSONArray("cases").map { it as JSONObject }

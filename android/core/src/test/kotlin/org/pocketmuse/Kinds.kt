@@ -11,7 +11,9 @@ import kotlinx.coroutines.coroutineScope
 import kotlinx.coroutines.flow.toList
 import org.json.JSONObject
 import java.io.File
+import java.lang.management.ManagementFactory
 import java.util.concurrent.CountDownLatch
+import javax.management.ObjectName
 import kotlin.io.path.createTempDirectory
 
 internal typealias Kind = suspend (World, JSONObject) -> Unit
@@ -29,6 +31,11 @@ internal val kinds: Map<String, Kind> = mapOf(
     "cancel" to ::cancel,
     "error" to ::error,
     "closed" to ::closed,
+    "capabilities" to ::capabilities,
+    "plan" to ::plan,
+    "warm" to ::warm,
+    "trimmed" to ::trimmed,
+    "many-threads" to ::manyThreads,
     "two-jobs" to ::twoJobs,
     "close-during" to ::closeDuring,
     "listener-throws" to ::listenerThrows,
@@ -38,7 +45,7 @@ internal val kinds: Map<String, Kind> = mapOf(
     "resume" to ::resume,
     "growth" to ::growth,
     "readme" to ::readme,
-)
+) + packageKinds
 
 internal fun World.generator(): Generator =
     Generator.open(packageFolder, Options(library = library))
@@ -68,12 +75,12 @@ internal class Ear(
     }
 }
 
-private suspend fun Ear.images(): List<GeneratedImage> = when (val end = outcome.await()) {
+internal suspend fun Ear.images(): List<GeneratedImage> = when (val end = outcome.await()) {
     is Outcome.Finished -> end.images
     is Outcome.Failed -> throw end.error
 }
 
-private suspend inline fun <reified E : Throwable> expectThrown(run: () -> Unit): E {
+internal suspend inline fun <reified E : Throwable> expectThrown(run: () -> Unit): E {
     try {
         run()
     } catch (failure: Throwable) {
@@ -83,10 +90,96 @@ private suspend inline fun <reified E : Throwable> expectThrown(run: () -> Unit)
     throw IllegalStateException("expected ${E::class}, found no error")
 }
 
-private fun JobProgress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
+internal fun JobProgress.isStep(at: UInt): Boolean = (phase as? Phase.Step)?.step == at
 
 private suspend fun open(world: World, case: JSONObject) {
     world.generator().use { generator -> check(generator.plan(Request()) > 1_000_000) }
+}
+
+private suspend fun capabilities(world: World, case: JSONObject) {
+    val can = world.generator().use { it.capabilities() }
+    val found = mapOf(
+        "model" to can.model,
+        "flavours" to can.flavours.map { it.name.lowercase() },
+        "flavour" to can.flavour.name.lowercase(),
+        "size" to can.size.toInt(),
+        "size_multiple" to can.sizeMultiple.toInt(),
+        "max_size" to can.maxSize.toInt(),
+        "edit" to can.edit,
+        "preview" to can.preview,
+        "words" to can.words,
+    )
+    expect(world.capabilities(), found)
+}
+
+private suspend fun plan(world: World, case: JSONObject) {
+    val options = Options(
+        library = world.library,
+        memory = case.getLong("memory").toULong(),
+        threads = case.getInt("threads").toUInt(),
+    )
+    Generator.open(world.packageFolder, options).use { generator ->
+        expect(world.plan(case), generator.plan(world.work(case)))
+        if (case.getString("work") == "generate") {
+            expect(world.plan(case), generator.plan(world.request(case)))
+        }
+    }
+}
+
+/** How often a network is loaded for the work of a case, which makes the images that it should. */
+private suspend fun loads(world: World, case: JSONObject, generator: Generator): Int {
+    var loads = 0
+    generator.events(world.work(case)).collect { event ->
+        if ((event as? Event.Progress)?.progress?.phase is Phase.Loading) loads += 1
+        if (event is Event.Finished) world.check(case, event.images)
+    }
+    return loads
+}
+
+private suspend fun warm(world: World, case: JSONObject) {
+    world.generator().use { generator ->
+        generator.warm(world.request(case))
+        expect(0, loads(world, case, generator))
+        check(generator.trim() > 1_000_000) { "much was held" }
+        expect(0L, generator.trim())
+        check(loads(world, case, generator) >= 4) { "all is loaded again" }
+    }
+}
+
+private suspend fun trimmed(world: World, case: JSONObject) {
+    world.generator().use { generator ->
+        lateinit var job: Job
+        val started = CountDownLatch(1)
+        val ear = Ear(onProgress = { progress ->
+            started.await()
+            if (progress.isStep(1u)) job.trim()
+            if (progress.isStep(2u)) generator.trim()
+        })
+        job = generator.start(world.work(case), Previews.NO, ear)
+        started.countDown()
+        world.check(case, ear.images())
+        expect(0L, generator.trim())
+    }
+}
+
+private suspend fun manyThreads(world: World, case: JSONObject) {
+    world.generator().use { generator ->
+        val can = generator.capabilities()
+        val plan = generator.plan(Request())
+        coroutineScope {
+            val threads = List(case.getInt("threads")) {
+                async(Dispatchers.IO) {
+                    repeat(20) {
+                        expect(can, generator.capabilities())
+                        expect(plan, generator.plan(Request()))
+                        generator.trim()
+                    }
+                    world.check(case, generator.run(world.work(case)).images)
+                }
+            }
+            threads.awaitAll()
+        }
+    }
 }
 
 private suspend fun pixels(world: World, case: JSONObject) {
@@ -292,7 +385,10 @@ private suspend fun error(world: World, case: JSONObject) {
     )
     val folder = case.optString("package", File(world.packageFolder).name)
     val work = when (case.optString("work", "generate")) {
-        "resume" -> Work.Resume(byteArrayOf(1, 2, 3))
+        "resume" -> Work.Resume(
+            if (case.has("state")) File(world.folder, "${case.getString("state")}.state").readBytes()
+            else byteArrayOf(1, 2, 3),
+        )
         "edit" -> world.work(case)
         else -> Work.Generate(world.request(case))
     }
@@ -426,7 +522,7 @@ private suspend fun resume(world: World, case: JSONObject) {
 }
 
 /** Java as this process runs it. */
-private fun java(main: String, arguments: List<String>): ProcessBuilder {
+internal fun java(main: String, arguments: List<String>): ProcessBuilder {
     val java = ProcessHandle.current().info().command().get()
     val properties = listOf("java.library.path", "jna.library.path")
         .map { "-D$it=${System.getProperty(it)}" }
@@ -435,12 +531,21 @@ private fun java(main: String, arguments: List<String>): ProcessBuilder {
 }
 
 /** The exit status of a process that was killed at once. */
-private const val KILLED = 137
+internal const val KILLED = 137
 
-/** A job of its own process: writes its state after a step, and is killed while it runs. */
+/** What a process does that a case starts. */
 internal suspend fun child(world: World, arguments: List<String>) {
-    val name = arguments.single()
-    if (name == "measure") return measure(world)
+    val name = arguments.first()
+    val work = packageChildren[name]
+    when {
+        work != null -> work(world, arguments.drop(1))
+        name == "measure" -> measure(world)
+        else -> killed(world, name)
+    }
+}
+
+/** Writes its state after a step, and is killed while it runs. */
+private suspend fun killed(world: World, name: String) {
     val case = world.cases().single { it.getString("name") == name }
     world.generator().use { generator ->
         lateinit var job: Job
@@ -465,19 +570,31 @@ private suspend fun growth(world: World, case: JSONObject) {
         File("/proc/self/statm").readText().split(" ")[1].toLong() * 4096
     }
     world.generator().use { generator ->
+        // In the JVM's own words; what a thread holds for itself -Xcheck:jni watches.
+        val references = {
+            System.gc()
+            val beans = ManagementFactory.getPlatformMBeanServer()
+            val said = beans.invoke(
+                ObjectName("com.sun.management:type=DiagnosticCommand"), "threadPrint",
+                arrayOf<Any>(emptyArray<String>()), arrayOf(Array<String>::class.java.name),
+            ) as String
+            val counts = Regex("JNI global refs: (\\d+), weak refs: (\\d+)").find(said)
+            checkNotNull(counts) { said }.groupValues.drop(1).sumOf(String::toInt)
+        }
         suspend fun make(images: Int) = repeat(images) {
             val finished = generator.run(world.work(case))
             world.check(case, finished.images)
             finished.images.forEach(GeneratedImage::close)
         }
         make(10)
-        val (files, bytes) = count("fd") to resident()
-        val threads = count("task")
+        val held = references()
+        val (files, threads, bytes) = Triple(count("fd"), count("task"), resident())
         make(case.getInt("images"))
         check(count("fd") <= files) { "expected $files open files, found ${count("fd")}" }
         // Java's own threads, of its compilers and coroutines, come and go.
         val most = threads + 4
         check(count("task") <= most) { "expected up to $most threads, found ${count("task")}" }
+        check(references() <= held) { "expected up to $held references, found ${references()}" }
         val grown = resident() - bytes
         check(grown < 24 shl 20) { "expected the memory as it was, found $grown bytes more" }
     }
@@ -498,27 +615,33 @@ private suspend fun readme(world: World, case: JSONObject) {
     }
 }
 
-/** Prints the time of an image as the example `expected` does, and that of a preview. */
+/**
+ * Prints the times of images as the example `expected` does, and those of previews: in all, on the
+ * processor alone, and what drawing takes of it.
+ */
 private suspend fun measure(world: World) {
-    val microseconds = mutableListOf<Long>()
+    val clock = ManagementFactory.getThreadMXBean()
+    var begin = 0L
     val sink = object : LogSink {
         override fun log(level: LogLevel, target: String, line: String) {
-            val taken = Regex("a preview was drawn and taken in (\\d+) us").find(line) ?: return
-            microseconds.add(taken.groupValues[1].toLong())
+            val said = Regex("a preview was drawn in (\\d+) us and taken in (\\d+) us").find(line)
+            val (drawn, taken) = said?.destructured ?: return
+            // On the job's thread, as what comes before it.
+            val worked = (clock.currentThreadCpuTime - begin) / 1000
+            println("preview ${drawn.toLong() + taken.toLong()}\ndrawn $drawn\nworked $worked")
         }
     }
     world.generator().use { generator ->
         val request = Request("a red lighthouse")
-        val times = List(13) {
-            val begin = System.nanoTime()
+        repeat(13) { round ->
+            val began = System.nanoTime()
             generator.generate(request).rgba()
-            (System.nanoTime() - begin) / 1e6
-        }.drop(2).sorted()
-        println("Kotlin: %.1f ms at best, %.1f ms in the middle".format(times[0], times[times.size / 2]))
+            if (round >= 2) println("image ${(System.nanoTime() - began) / 1000}")
+        }
         setLogSink(sink, LogLevel.TRACE)
-        val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 12u)
-        generator.events(Work.Generate(large)).collect {}
-        microseconds.sort()
-        println("preview of 512 px: ${microseconds[microseconds.size / 2]} us in the middle")
+        val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 30u)
+        val ear = Ear(onProgress = { begin = clock.currentThreadCpuTime })
+        generator.start(Work.Generate(large), Previews.WHOLE, ear)
+        ear.images()
     }
 }

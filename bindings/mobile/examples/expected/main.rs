@@ -3,6 +3,8 @@
 //! out as RGBA bytes, and `FOLDER/expected.json`. `expected CASES FOLDER measure` times an image, as
 //! the tests do with the argument `child measure`.
 
+mod faulty;
+
 use std::{
     env, error, fs,
     ops::ControlFlow,
@@ -12,12 +14,12 @@ use std::{
 
 use image::{GrayImage, RgbImage};
 use pocketmuse::{
-    Output, Pipeline, Request, Runtime, Source, Video,
+    Budget, Capabilities, Options, Origin, Output, Pipeline, Request, Runtime, Source, Video,
     pixels::{Alpha, Rgba, write_rgba},
     video::Event,
 };
 use pocketmuse_cli::{bundled, runtime};
-use pocketmuse_package::{Digest, Flavour, Manifest, Stage};
+use pocketmuse_package::Flavour;
 use serde_json::{Map, Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
@@ -36,10 +38,15 @@ fn main() -> Result<()> {
     if !rest.is_empty() {
         return measure(&pipeline);
     }
-    faulty_packages(&package, folder)?;
-    let mut images = Map::new();
+    faulty::packages(&package, folder)?;
+    faulty::archives(&package, folder)?;
+    faulty::states(&pipeline, folder)?;
+    let (mut images, mut plans) = (Map::new(), Map::new());
     for case in cases["cases"].as_array().ok_or("expected a list of cases")? {
-        if case.get("work").is_some() && case["kind"] != "error" {
+        if case["kind"] == "plan" {
+            let name = case["name"].as_str().ok_or("expected a name")?;
+            plans.insert(name.to_owned(), plan(&package, case, &folder.join(name))?.into());
+        } else if case.get("work").is_some() && case["kind"] != "error" {
             let name = case["name"].as_str().ok_or("expected a name")?;
             let made = images_of(&pipeline, case, &folder.join(name))?;
             for (index, image) in made.iter().enumerate() {
@@ -53,86 +60,56 @@ fn main() -> Result<()> {
         "library": library.file_name().and_then(|name| name.to_str()),
         "build": Runtime::start(None)?.build_info(),
         "images": images,
+        "plans": plans,
+        "capabilities": capabilities(pipeline.capabilities()),
     });
     fs::write(folder.join("expected.json"), serde_json::to_vec_pretty(&found)?)?;
     println!("{} images expected", images.len());
     Ok(())
 }
 
-/// Prints the median time of an image, in milliseconds, once all is loaded.
-fn measure(pipeline: &Pipeline) -> Result<()> {
-    let request = Request { prompt: "a red lighthouse".to_owned(), ..Request::default() };
-    let mut times = Vec::new();
-    for _ in 0..13 {
-        let begin = Instant::now();
-        pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
-        times.push(begin.elapsed().as_secs_f64() * 1e3);
-    }
-    times.drain(..2);
-    times.sort_by(f64::total_cmp);
-    println!("Rust: {:.1} ms at best, {:.1} ms in the middle", times[0], times[times.len() / 2]);
-    Ok(())
-}
-
-/// Packages that are refused, each in its own way: `damaged`, `cut`, `newer`, `failing`.
-fn faulty_packages(package: &Path, folder: &Path) -> Result<()> {
-    let copy = |name: &str| -> Result<PathBuf> {
-        let copy = folder.join(name);
-        if copy.exists() {
-            fs::remove_dir_all(&copy)?;
-        }
-        copy_folder(package, &copy)?;
-        Ok(copy)
-    };
-    let manifest = Manifest::read(package)?;
-    let step = &manifest.flavour(Flavour::Int8)?.stages[&Stage::Step];
-    let weights = manifest.files().max_by_key(|file| file.bytes).ok_or("expected files")?;
-
-    let damaged = copy("damaged")?.join(&weights.path);
-    let mut bytes = fs::read(&damaged)?;
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(damaged, bytes)?;
-
-    let cut = fs::OpenOptions::new().write(true).open(copy("cut")?.join(&weights.path))?;
-    cut.set_len(weights.bytes / 2)?;
-
-    let edit = |folder: &Path, change: &dyn Fn(&mut Value)| -> Result<()> {
-        let path = folder.join("manifest.json");
-        let mut manifest = serde_json::from_slice(&fs::read(&path)?)?;
-        change(&mut manifest);
-        Ok(fs::write(&path, serde_json::to_vec(&manifest)?)?)
-    };
-    edit(&copy("newer")?, &|manifest| manifest["format"] = 99.into())?;
-
-    // A graph with an operator that nobody knows. Its digest is right, so that only ONNX Runtime
-    // notices.
-    let failing = copy("failing")?;
-    let path = failing.join(&step.graph.path);
-    let mut graph = fs::read(&path)?;
-    let (known, unknown) = (b"Softmax", b"Softmix");
-    for at in 0..graph.len() - known.len() {
-        if graph[at..].starts_with(known) {
-            graph[at..at + known.len()].copy_from_slice(unknown);
-        }
-    }
-    fs::write(&path, &graph)?;
-    edit(&failing, &|manifest| {
-        let entry = &mut manifest["flavours"]["int8"]["stages"]["step"]["graph"];
-        entry["bytes"] = graph.len().into();
-        entry["sha256"] = Digest::of(&graph).to_string().into();
+/// What a package can do, by the names of the fields.
+fn capabilities(of: &Capabilities) -> Value {
+    let flavours: Vec<_> = of.flavours.iter().map(ToString::to_string).collect();
+    json!({
+        "model": of.model,
+        "flavours": flavours,
+        "flavour": of.flavour.to_string(),
+        "size": of.size,
+        "size_multiple": of.size_multiple,
+        "max_size": of.max_size,
+        "edit": of.edit,
+        "preview": of.preview,
+        "words": of.words,
     })
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let target = to.join(path.file_name().ok_or("expected a name")?);
-        if path.is_dir() {
-            copy_folder(&path, &target)?;
-        } else {
-            fs::copy(&path, &target)?;
+/// The memory that the work of a case takes, with the options that it names.
+fn plan(package: &Path, case: &Value, inputs: &Path) -> Result<u64> {
+    let memory = Budget::Bytes(case["memory"].as_u64().ok_or("expected memory")?);
+    let threads = Some(number(&case["threads"])? as usize);
+    let pipeline =
+        Pipeline::open_with(package, &Options { memory, threads, ..Options::default() })?;
+    let request = request(case)?;
+    let job = match case["work"].as_str() {
+        Some("generate") => pipeline.job(&request, Origin::Nothing)?,
+        Some("edit") => {
+            pipeline.job(&request, Origin::Image(&source(&case["source"], inputs)?))?
+        }
+        Some("video") => pipeline.video_job(&request, &video(&case["video"], inputs)?)?,
+        other => return Err(format!("expected work, found {other:?}").into()),
+    };
+    Ok(pipeline.plan_job(&job)?.peak_bytes())
+}
+
+/// Prints the times of images in microseconds, once all is loaded.
+fn measure(pipeline: &Pipeline) -> Result<()> {
+    let request = Request { prompt: "a red lighthouse".to_owned(), ..Request::default() };
+    for round in 0..13 {
+        let begin = Instant::now();
+        pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
+        if round >= 2 {
+            println!("image {}", begin.elapsed().as_micros());
         }
     }
     Ok(())

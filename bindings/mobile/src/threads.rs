@@ -1,0 +1,34 @@
+//! A thread of the library's own, on which callbacks come. Where Java runs it is attached once for
+//! its whole life, and each callback's references are freed.
+
+use std::thread;
+
+use crate::error::PocketMuseError;
+#[cfg(not(target_vendor = "apple"))]
+use crate::jni::{attached, in_frame};
+
+/// Runs `body` on a thread of its own.
+pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), PocketMuseError> {
+    let started =
+        thread::Builder::new().name("pocketmuse".to_owned()).spawn(move || attached(body));
+    started.map(drop).map_err(|error| PocketMuseError::Internal {
+        reason: format!("the system gave no thread: {error}"),
+    })
+}
+
+/// Makes a callback on such a thread.
+pub(crate) fn call<T>(callback: impl FnOnce() -> T) -> T {
+    in_frame(callback)
+}
+
+/// Where there is no Java, a thread needs nothing.
+#[cfg(target_vendor = "apple")]
+fn attached(run: impl FnOnce()) {
+    run();
+}
+
+/// Where there is no Java, a callback leaves nothing.
+#[cfg(target_vendor = "apple")]
+fn in_frame<T>(call: impl FnOnce() -> T) -> T {
+    call()
+}
