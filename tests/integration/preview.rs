@@ -129,7 +129,7 @@ fn a_package_without_a_table_opens_and_a_damaged_one_says_so() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("package");
-    support::copy_folder(&package("tiny-world"), &copy);
+    support::link_folder(&package("tiny-world"), &copy);
     let mut table = fs::read(copy.join("preview.rgb")).expect("a table");
     table[7] ^= 1;
     fs::write(copy.join("preview.rgb"), table).expect("written");

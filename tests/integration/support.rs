@@ -9,6 +9,7 @@ use std::{
 };
 
 use pocketmuse::Pipeline;
+use pocketmuse_cli::bundled;
 use pocketmuse_export::{Measured, Options, Result, Summary};
 use pocketmuse_package::Flavour;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -75,10 +76,14 @@ pub(crate) fn open_flavour(flavour: Flavour) -> Pipeline {
     open(&flavoured_package(flavour), options)
 }
 
-/// The package of the checkpoint `name`, exported once per run of the tests.
+/// The package of the checkpoint `name`: the bundled model's f32 one, or a random one, exported
+/// once per run of the tests.
 pub(crate) fn package(name: &str) -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     static EXPORTED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    if name == "tiny-world" {
+        return flavoured_package(Flavour::F32);
+    }
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     let mut exported = EXPORTED.lock().expect("no test panics while it exports");
     let entry = exported.entry(name.to_owned()).or_insert_with(|| {
@@ -89,29 +94,39 @@ pub(crate) fn package(name: &str) -> PathBuf {
     entry.clone()
 }
 
-/// The package of the bundled model with the graphs of `flavour`.
+/// The package of the bundled model with the graphs of `flavour`: the command's own, which these
+/// sources exported into the user's cache. It is never written to.
 pub(crate) fn flavoured_package(flavour: Flavour) -> PathBuf {
-    static PACKAGES: Mutex<BTreeMap<Flavour, TempDir>> = Mutex::new(BTreeMap::new());
-    let mut packages = PACKAGES.lock().expect("no test panics while it exports");
-    let folder = packages.entry(flavour).or_insert_with(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = folder.path().join("package");
-        let made = export_flavours(&checkpoint("tiny-world"), &target, &[flavour]);
-        made.unwrap_or_else(|error| panic!("{flavour}: {error}"));
-        folder
+    let cache = bundled::cache_folder().unwrap_or_else(|error| panic!("{error}"));
+    bundled::package(&cache, flavour, |_| ControlFlow::Continue(()))
+        .unwrap_or_else(|error| panic!("{flavour}: {error}"))
+}
+
+/// A folder with the same files to be changed, but for large ones: those are links, which are
+/// removed before others take their place.
+pub(crate) fn link_folder(from: &Path, to: &Path) {
+    fill_folder(from, to, &|from, to| {
+        let is_large = from.metadata().expect("a file").len() > 1 << 20;
+        let linked = is_large && fs::hard_link(from, to).is_ok();
+        assert!(linked || fs::copy(from, to).is_ok(), "{}", to.display());
     });
-    folder.path().join("package")
 }
 
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fill_folder(from, to, &|from, to| {
+        fs::copy(from, to).expect("copied");
+    });
+}
+
+fn fill_folder(from: &Path, to: &Path, fill: &dyn Fn(&Path, &Path)) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
+            fill_folder(&entry.path(), &target, fill);
         } else {
-            fs::copy(entry.path(), target).expect("copied");
+            fill(&entry.path(), &target);
         }
     }
 }
@@ -120,7 +135,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
 pub(crate) fn changed(name: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = folder.path().join("checkpoint");
-    copy_folder(&checkpoint(name), &copy);
+    link_folder(&checkpoint(name), &copy);
     (folder, copy)
 }
 
@@ -161,7 +176,7 @@ pub(crate) fn write_tensors(path: &Path, tensors: &Tensors) {
             TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).expect("a tensor");
         (name.clone(), view)
     });
-    fs::write(path, safetensors::serialize(views, None).expect("tensors")).expect("written");
+    replace(path, &safetensors::serialize(views, None).expect("tensors"));
 }
 
 pub(crate) fn change_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
@@ -173,7 +188,15 @@ pub(crate) fn change_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
 pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
     let mut value = serde_json::from_slice(&fs::read(path).expect("a config")).expect("JSON");
     change(&mut value);
-    fs::write(path, value.to_string()).expect("written");
+    replace(path, value.to_string().as_bytes());
+}
+
+/// Puts another file in a file's place, which may be a link.
+fn replace(path: &Path, bytes: &[u8]) {
+    if path.exists() {
+        fs::remove_file(path).expect("removed");
+    }
+    fs::write(path, bytes).expect("written");
 }
 
 /// Names in a folder, sorted: what must not change when something fails.

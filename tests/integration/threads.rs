@@ -15,12 +15,8 @@ fn images_are_the_same_however_threads_share_work() {
         num_inference_steps: Some(4),
         ..Request::default()
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let package = folder.path().join("package");
-    let flavours = [Flavour::F32, Flavour::Int8];
-    support::export_flavours(&support::checkpoint("tiny-world"), &package, &flavours)
-        .unwrap_or_else(|error| panic!("{error}"));
-    for flavour in flavours {
+    for flavour in [Flavour::F32, Flavour::Int8] {
+        let package = support::flavoured_package(flavour);
         let generate = |threads, sharing| {
             let options = Options {
                 flavour: Some(flavour),

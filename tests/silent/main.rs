@@ -183,7 +183,8 @@ fn a_prompt_is_nowhere() {
         assert!(failed(job::load::<State>(&file)));
     }
     let copy = prepared.path().join("copy");
-    support::copy_folder(&package, &copy);
+    support::link_folder(&package, &copy);
+    fs::remove_file(copy.join("f32/step.data")).expect("a link");
     fs::write(copy.join("f32/step.data"), vec![0; 9]).expect("written");
     assert!(failed(Pipeline::open(&copy)));
 

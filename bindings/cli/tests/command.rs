@@ -190,7 +190,7 @@ fn a_damaged_package_in_the_cache_is_made_again() {
     let generate = |name: &str| {
         let mut command = pocketmuse(
             root.path(),
-            &["generate", "a tree", "--seed", "3", "--num-inference-steps=1", "-o", name],
+            &["generate", "a tree", "--flavour=int8", "--num-inference-steps=1", "-o", name],
         );
         let output = command
             .env("XDG_CACHE_HOME", cache.path())
@@ -200,15 +200,12 @@ fn a_damaged_package_in_the_cache_is_made_again() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stderr).expect("UTF-8")
     };
+    let package = support::fill_cache(cache.path(), pocketmuse::Flavour::Int8);
     assert!(!generate("a.png").contains("damaged"));
-    let packages = cache.path().join("pocketmuse/tiny-world");
-    let package = fs::read_dir(packages)
-        .expect("a cache")
-        .map(|entry| entry.expect("an entry").path())
-        .find(|path| path.is_dir());
-    let weights = package.expect("a package").join("f32/decoder.data");
+    let weights = package.join("int8/decoder.data");
     let mut bytes = fs::read(&weights).expect("weights");
     bytes[1000] ^= 1;
+    fs::remove_file(&weights).expect("a link");
     fs::write(&weights, bytes).expect("written");
     assert!(generate("b.png").contains("made again, since its package is damaged"));
     let read = |name: &str| fs::read(root.path().join(name)).expect(name);

@@ -2,9 +2,10 @@
 //! there or what was wanted, whole, and nothing else.
 #![cfg(target_os = "linux")]
 
+mod support;
+
 use std::{
     fs,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
@@ -32,11 +33,8 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
-        let cache = pocketmuse_cli::bundled::cache_folder().expect("a cache of this user");
-        let package =
-            pocketmuse_cli::bundled::package(&cache, Flavour::F32, |_| ControlFlow::Continue(()));
         let root = Arc::new(tempfile::tempdir().expect("a folder"));
-        copy(&package.expect("exported"), &root.path().join("package"));
+        support::link_folder(&support::bundled(Flavour::F32), &root.path().join("package"));
         Self::of(root, library, "")
     }
 
@@ -130,12 +128,7 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("readable") {
         let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, target).expect("copied");
-        }
+        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
     }
 }
 

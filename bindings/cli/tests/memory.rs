@@ -1,6 +1,8 @@
 //! What `--explain` predicts is what `generate` then takes, each in a process of its own; and the
 //! cache of checked packages is never in the way.
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -27,11 +29,10 @@ impl Case {
             pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
         let case = Self { root: tempfile::tempdir().expect("a folder"), library };
         for flavour in [pocketmuse::Flavour::F32, pocketmuse::Flavour::Int8] {
-            let package = pocketmuse_cli::bundled::package(case.root.path(), flavour, |_| {
-                std::ops::ControlFlow::Continue(())
-            });
-            fs::rename(package.expect("exported"), case.root.path().join(flavour.name()))
-                .expect("renamed");
+            support::link_folder(
+                &support::bundled(flavour),
+                &case.root.path().join(flavour.name()),
+            );
         }
         case
     }

@@ -260,6 +260,7 @@ mod not_utf8 {
         let root = tempfile::tempdir().expect("a folder");
         let home = root.path().join(OsStr::from_bytes(b"caf\xe9"));
         fs::create_dir(&home).expect("made");
+        support::fill_cache(&home, pocketmuse::Flavour::F32);
         let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
         let mut command = pocketmuse(root.path(), &["generate", "a tree", "-o", "a.png"]);
         command.args(QUICK).env("XDG_CACHE_HOME", &home).env("ORT_DYLIB_PATH", library);

@@ -8,11 +8,6 @@ use serde_json::Value;
 
 use support::{run, succeed};
 
-fn tiny_world() -> String {
-    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny-world");
-    checkpoint.display().to_string()
-}
-
 /// The paths that a package's manifest names.
 fn files(package: &Path) -> Vec<String> {
     let manifest = pocketmuse::Manifest::read(package).expect("a package");
@@ -23,10 +18,10 @@ fn files(package: &Path) -> Vec<String> {
 fn a_part_travels_as_one_file_and_makes_the_same_image() {
     let root = tempfile::tempdir().expect("a folder");
     let at = |name: &str| root.path().join(name);
-    succeed(root.path(), &["export", &tiny_world(), "-o", "whole", "--flavour", "f32"]);
+    support::link_folder(&support::bundled(pocketmuse::Flavour::Int8), &at("whole"));
     let words = ["package", "whole", "-o", "part.pocketmuse", "--without", "encoder", "--json"];
     let said: Value = serde_json::from_str(&succeed(root.path(), &words)).expect("JSON");
-    assert_eq!(said["flavours"], serde_json::json!(["f32"]));
+    assert_eq!(said["flavours"], serde_json::json!(["int8"]));
     assert!(said["bytes"].as_u64().is_some_and(|bytes| bytes > 0));
     succeed(root.path(), &["package", "part.pocketmuse", "-o", "part"]);
     let kept: Vec<_> =

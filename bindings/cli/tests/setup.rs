@@ -41,6 +41,7 @@ fn onnx_runtime_leaves_nothing_in_a_home() {
     let watch = |_: Event<'_>| ControlFlow::Continue(());
     let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime").path;
     let (root, home) = (folder(), folder());
+    support::fill_cache(&home.path().join(".cache"), pocketmuse::Flavour::F32);
     let words = ["generate", "a tree", "--num-inference-steps", "1", "-o", "tree.png"];
     let mut command = pocketmuse(root.path(), &words);
     command.env_clear().env("HOME", home.path()).env("ORT_DYLIB_PATH", &library);

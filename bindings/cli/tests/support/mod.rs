@@ -1,7 +1,10 @@
 //! Runs the command as scripts do.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
-    path::Path,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -25,4 +28,37 @@ pub(crate) fn succeed(folder: &Path, words: &[&str]) -> String {
     let output = run(folder, words);
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The bundled model's package in the user's cache, which is never written to.
+pub(crate) fn bundled(flavour: pocketmuse::Flavour) -> PathBuf {
+    let cache = pocketmuse_cli::bundled::cache_folder().expect("a cache of this user");
+    pocketmuse_cli::bundled::package(&cache, flavour, |_| ControlFlow::Continue(()))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts the bundled model's package into a new cache, `cache`: where it lies there.
+pub(crate) fn fill_cache(cache: &Path, flavour: pocketmuse::Flavour) -> PathBuf {
+    let package = bundled(flavour);
+    let folder = cache.join("pocketmuse").join(pocketmuse_cli::bundled::NAME);
+    let target = folder.join(package.file_name().expect("a name"));
+    link_folder(&package, &target);
+    target
+}
+
+/// A folder with the same files to be changed, but for large ones: those are links, which are
+/// removed before others take their place.
+pub(crate) fn link_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            link_folder(&path, &target);
+            continue;
+        }
+        let is_large = path.metadata().expect("a file").len() > 1 << 20;
+        let linked = is_large && fs::hard_link(&path, &target).is_ok();
+        assert!(linked || fs::copy(&path, &target).is_ok(), "{}", target.display());
+    }
 }
