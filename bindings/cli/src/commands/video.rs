@@ -33,7 +33,11 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     video.resolve(&request, &found.manifest)?; // a wrong request fails before anything is fetched
     let Opened { folder, manifest, pipeline } =
         found.open(&package::options(&args.package), offline)?;
-    order::warnings(&request).iter().try_for_each(|warning| console.warning(warning))?;
+    let unusual = order::unusual(&request, &manifest);
+    order::warnings(&request)
+        .iter()
+        .chain(&unusual)
+        .try_for_each(|warning| console.warning(warning))?;
     console.start((&folder, &manifest), request.seed, &[], None)?;
 
     let mut film = Film::new(animation, args.frames, console);
@@ -42,6 +46,7 @@ fn film(args: &VideoArgs, offline: bool, console: &Console) -> Result<()> {
     let made = made?;
     stop::check()?;
     console.truncated(&made.truncated)?;
+    console.unknown(&made.unknown_words, &manifest)?;
     let files = animation.finish()?;
     let event = Event::Video {
         files: paths(&files),
