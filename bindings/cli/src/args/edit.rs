@@ -77,9 +77,10 @@ pub struct SourceArgs {
     #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = values::area,
           group = "where", allow_hyphen_values = true)]
     pub area: Option<[u32; 4]>,
-    /// Add pixels at the sides and repaint them; the image itself stays
-    #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..",
-          value_parser = values::sides)]
+    /// Add pixels, such as left=64,top=32, and repaint them
+    ///
+    /// At the sides left, top, right and bottom; the image itself stays.
+    #[arg(long, value_name = "SIDE=PIXELS,..", value_parser = values::sides)]
     pub extend: Option<[u32; 4]>,
     /// With a mask: do not put the image's own pixels back outside it
     #[arg(long)]
