@@ -129,7 +129,7 @@ pub fn export(
         &networks.configs,
         (&tokenizer, file),
         options.name.as_deref(),
-    );
+    )?;
     for (flavour, graphs) in &graphs {
         let entry = FlavourEntry { stages: writer.graphs(*flavour, graphs)? };
         manifest.flavours.insert(*flavour, entry);

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse_package::{self as package, FORMAT_VERSION, FileEntry, Manifest, Model};
+use pocketmuse_package::{
+    self as package, FORMAT_VERSION, FileEntry, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, Model,
+};
+use serde_json::Value;
 
 use crate::{
+    Result,
     checkpoint::{self, Checkpoint},
     models::config::Configs,
     tokenizer::Tokenizer,
@@ -12,23 +16,38 @@ use crate::{
 
 /// A manifest without flavours and previews. `file` is the tokenizer's, `name` the model's if it is
 /// not to be called after the checkpoint.
+///
+/// # Errors
+///
+/// If `model_index.json` is there and cannot be read.
 pub(crate) fn begin(
     checkpoint: &Checkpoint,
     configs: &Configs,
     (tokenizer, file): (&Tokenizer, FileEntry),
     name: Option<&str>,
-) -> Manifest {
+) -> Result<Manifest> {
     let &Tokenizer { bos, eos, pad, .. } = tokenizer;
     let max_tokens = configs.text.max_position_embeddings as u32;
-    Manifest {
+    Ok(Manifest {
         format: FORMAT_VERSION,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(name.unwrap_or(&name_of(checkpoint)), configs),
         tokenizer: package::Tokenizer { file, bos, eos, pad, max_tokens },
         defaults: configs.defaults.clone(),
+        knows: knows(checkpoint)?,
         preview: None,
         flavours: BTreeMap::new(),
-    }
+    })
+}
+
+/// What the checkpoint says that people may ask for: `knows` in its `model_index.json`, a list of
+/// words. Anything else there is no list.
+fn knows(checkpoint: &Checkpoint) -> Result<Vec<String>> {
+    let index: Option<Value> = checkpoint.optional_json("model_index.json")?;
+    let words = index.as_ref().and_then(|index| index["knows"].as_array());
+    let words = words.into_iter().flatten().filter_map(Value::as_str).map(str::trim);
+    let short = words.filter(|word| (1..=MAX_KNOWN_WORD).contains(&word.len()));
+    Ok(short.take(MAX_KNOWN_WORDS as usize).map(str::to_owned).collect())
 }
 
 fn model(name: &str, configs: &Configs) -> Model {

@@ -180,7 +180,11 @@ fn made(package: &Path) -> io::Result<()> {
         let data = path.with_extension("data");
         let name = data.file_name().unwrap_or_default().to_string_lossy();
         let bytes = data.metadata().map_or(0, |metadata| metadata.len());
-        add("graph_check", &name_of(path, package), &[&graph, name.as_bytes(), &bytes.to_le_bytes()])?;
+        add(
+            "graph_check",
+            &name_of(path, package),
+            &[&graph, name.as_bytes(), &bytes.to_le_bytes()],
+        )?;
     }
     Ok(())
 }

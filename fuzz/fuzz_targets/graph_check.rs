@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let name = std::str::from_utf8(name).unwrap_or_default();
     let bytes = size.first_chunk().map_or(0, |size| u64::from_le_bytes(*size));
     within(MOST_BYTES + 4 * graph.len(), || {
-        let accepts = |graph: &[u8], name, bytes, writer| {
+        let accepts = |graph: &[u8], name: &str, bytes: u64, writer: Writer| {
             check(graph, Some(Weights { name, bytes }), writer).is_ok()
         };
         let alone = check(graph, None, Writer::Exporter).is_ok();

@@ -16,6 +16,9 @@ use crate::{
     terminal::{self, mebibytes, milliseconds},
 };
 
+/// Words that a model knows of which people are told.
+const MOST_SHOWN: usize = 10;
+
 /// Who is spoken to. Every method fails as [`terminal::print`] does.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -92,6 +95,19 @@ impl Console {
         let mut warnings =
             texts.iter().map(|cut| format!("too long for the model, cut off: {cut}"));
         warnings.try_for_each(|warning| self.warning(&warning))
+    }
+
+    /// Says which words the model hardly knows.
+    pub(crate) fn unknown(&self, words: &[String], manifest: &Manifest) -> Result<()> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        let (model, words) = (&manifest.model.name, words.join(", "));
+        let known: Vec<_> = manifest.knows.iter().take(MOST_SHOWN).map(String::as_str).collect();
+        self.warning(&match known[..] {
+            [] => format!("{model} hardly knows: {words}. It may draw something else"),
+            _ => format!("{model} does not know: {words}. It draws {} ...", known.join(", ")),
+        })
     }
 
     /// Says where a trace is and what it lacks.

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// its own.
 pub(crate) const KEYWORD: &str = "pocketmuse-origin";
 
+/// The keyword of the text that A1111 writes.
+const PARAMETERS: &str = "parameters";
+
 /// What made an image, beside its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MadeBy {
@@ -65,9 +68,38 @@ fn beside_pixels<'a>(
     told: Option<(&'a Request, &MadeBy)>,
 ) -> (Option<&'a Request>, Vec<(&'static str, String)>) {
     let Some((request, made_by)) = told else { return (None, Vec::new()) };
+    let parameters = parameters(request, made_by);
     let made_by =
         serde_json::to_string(made_by).expect("plain data with string keys always serializes");
-    (Some(request), vec![(KEYWORD, made_by)])
+    (Some(request), vec![(KEYWORD, made_by), (PARAMETERS, parameters)])
+}
+
+/// The request as A1111 writes it, which galleries and other programs show. Ours is read from
+/// elsewhere.
+fn parameters(request: &Request, made_by: &MadeBy) -> String {
+    let mut text = request.prompt.clone();
+    if !request.negative_prompt.is_empty() {
+        text += &format!("\nNegative prompt: {}", request.negative_prompt);
+    }
+    let mut settings = Vec::new();
+    let mut add = |name: &str, value: String| settings.push(format!("{name}: {value}"));
+    if let Some(steps) = request.num_inference_steps {
+        add("Steps", steps.to_string());
+    }
+    add("Sampler", request.sampler.to_string());
+    if let Some(scale) = request.guidance_scale {
+        add("CFG scale", scale.to_string());
+    }
+    add("Seed", request.seed.to_string());
+    if let (Some(width), Some(height)) = (request.width, request.height) {
+        add("Size", format!("{width}x{height}"));
+    }
+    if let Some(strength) = request.strength {
+        add("Denoising strength", strength.to_string());
+    }
+    add("Model", made_by.model.replace([',', '\n'], " "));
+    add("Version", format!("pocketmuse {}", made_by.version));
+    text + "\n" + &settings.join(", ")
 }
 
 /// Reads the request of a PNG, and what made it if that is in it.
@@ -117,6 +149,26 @@ mod tests {
             assert_eq!(image::open(&path).expect("an image").to_rgb8(), image);
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn others_read_the_request_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        let request = Request {
+            negative_prompt: "fog".to_owned(),
+            num_inference_steps: Some(12),
+            guidance_scale: Some(1.5),
+            width: Some(96),
+            height: Some(64),
+            seed: 7,
+            ..Request::new("a red house")
+        };
+        write(&RgbImage::new(4, 3), &path, Some((&request, &made_by()))).expect("written");
+        let text = pixels::read_note(&path, PARAMETERS).expect("a PNG").expect("told");
+        let expected = "a red house\nNegative prompt: fog\nSteps: 12, Sampler: confidence, CFG scale: \
+                        1.5, Seed: 7, Size: 96x64, Model: tiny, Version: pocketmuse 1";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -85,27 +85,52 @@ impl JobFile {
     /// `BadRequest` if something else has the name of an image.
     pub(crate) fn check_replaces_its_own(&self) -> Result<()> {
         let is_foreign = |path: &PathBuf| path.exists() && !self.has_made(path);
-        let frames = |video: &VideoFile| Animation::files(&self.files[0], video.frames);
-        let files = self.video.as_ref().map_or_else(|| self.files.clone(), frames);
-        let Some(path) = files.into_iter().find(is_foreign) else { return Ok(()) };
+        let Some(path) = self.written_files().into_iter().find(is_foreign) else { return Ok(()) };
         let detail = "expected nothing there, or an image that this job made, found something \
                       else: move it away, or give --force to replace it";
         Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
     }
 
     /// Whether nothing is left to do: its images are there.
-    pub(crate) fn is_finished(&self) -> bool {
-        !self.files.is_empty() && self.files.iter().all(|file| self.has_made(file))
+    fn is_finished(&self) -> bool {
+        let files = self.written_files();
+        !files.is_empty() && files.iter().all(|file| self.has_made(file))
     }
 
-    /// Whether it is this job, as far as it was told when it began.
+    /// The files that the job writes: its images, or its video.
+    fn written_files(&self) -> Vec<PathBuf> {
+        let frames = |video: &VideoFile| Animation::files(&self.files[0], video.frames);
+        self.video.as_ref().map_or_else(|| self.files.clone(), frames)
+    }
+
+    /// The unfinished job that a file keeps, to go on with: the one that is `wanted`, as far as it
+    /// was told when it began. `None` if the job in the file is finished.
     ///
     /// # Errors
     ///
-    /// `Io` if there is no current folder.
-    pub(crate) fn is_begun_by(&self, wanted: &Self) -> Result<bool> {
-        let told = |job: &Self| Self { state: None, written: Vec::new(), ..job.clone() };
-        Ok(told(self) == told(&wanted.absolute()?))
+    /// As for [`Self::read`]; `BadRequest` if the file keeps another unfinished job; `Io` if there
+    /// is no current folder.
+    pub(crate) fn unfinished(
+        path: &Path,
+        wanted: impl FnOnce(&Self) -> Self,
+    ) -> Result<Option<Self>> {
+        let kept = Self::read(path)?;
+        if kept.is_finished() {
+            return Ok(None);
+        }
+        if kept.begun() != wanted(&kept).absolute()?.begun() {
+            let detail = "expected no unfinished job, or this one, found another: `pocketmuse \
+                          resume` ends that, or give another file";
+            return Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail));
+        }
+        Ok(Some(kept))
+    }
+
+    /// The job as it was before its first step.
+    fn begun(&self) -> Self {
+        let mut begun = Self { state: None, written: Vec::new(), ..self.clone() };
+        begun.video.iter_mut().for_each(|video| video.made = Made::default());
+        begun
     }
 
     /// Whether this job made the file: it was noted, or the image itself says so.

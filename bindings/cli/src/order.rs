@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use pocketmuse::Request;
+use pocketmuse::{Manifest, Request};
 
 use crate::args::{
     self, EditArgs, GenerateArgs, GridArgs, PackageArgs, RequestArgs, ResumeArgs, Setting,
@@ -203,6 +203,30 @@ pub(crate) fn warnings(request: &Request) -> Vec<String> {
         used.chain(numbers)
     });
     found.collect()
+}
+
+/// How many times the model's own size and guidance are still usual.
+const USUAL_SIDE: u32 = 2;
+const USUAL_GUIDANCE: f32 = 3.0;
+
+/// What people should know of a request for this model: what is far from what it was made for.
+pub(crate) fn unusual(request: &Request, manifest: &Manifest) -> Vec<String> {
+    let (model, defaults) = (&manifest.model, &manifest.defaults);
+    let own = model.sample_size.saturating_mul(model.pixels_per_token);
+    let sides = [("height", request.height), ("width", request.width)];
+    let large = sides.into_iter().filter_map(|(name, side)| {
+        let side = side.filter(|side| *side > own.saturating_mul(USUAL_SIDE))?;
+        let model = &model.name;
+        Some(format!("{name} {side}: the images of {model} are {own}: expect things twice"))
+    });
+    let most = USUAL_GUIDANCE * defaults.guidance_scale.max(1.0);
+    let strong = request.guidance_scale.filter(|scale| *scale > most).map(|scale| {
+        let (model, usual) = (&model.name, defaults.guidance_scale);
+        format!(
+            "guidance_scale {scale}: {model} is made for {usual}: expect odd colours and shapes"
+        )
+    });
+    large.chain(strong).collect()
 }
 
 /// Numbers at the end of brackets that would be weights if they were 0 to 10.

@@ -76,6 +76,14 @@ pub(crate) struct Inspected {
     pub(crate) kind: InspectedKind,
 }
 
+/// The one object of `inspect` for an image.
+#[derive(Debug, Serialize)]
+pub(crate) struct InspectedImage<'a, M> {
+    pub(crate) kind: &'static str,
+    pub(crate) request: &'a Request,
+    pub(crate) made_by: Option<&'a M>,
+}
+
 /// What is said of a package or of a checkpoint alone.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -168,6 +176,9 @@ mod tests {
                 Inspected { name: String::new(), digest: Digest::of(b""), networks: vec![], kind };
             found.extend(keys(&plain_json(&inspected)));
         }
+        let image =
+            InspectedImage::<()> { kind: "image", request: &Request::default(), made_by: None };
+        found.extend(keys(&plain_json(&image)));
         assert_eq!(documented("inspect"), found);
     }
 }

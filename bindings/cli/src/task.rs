@@ -259,21 +259,15 @@ fn went_on(
     outputs: Outputs,
     any_seed: bool,
 ) -> Result<(JobFile, Outputs)> {
-    let kept = JobFile::read(path)?;
-    if kept.is_finished() {
-        return Ok((new, outputs));
-    }
-    let seed = if any_seed { kept.request.seed } else { new.request.seed };
-    let wanted = JobFile {
-        request: Request { seed, ..new.request.clone() },
+    let kept = JobFile::unfinished(path, |kept| JobFile {
+        request: Request {
+            seed: if any_seed { kept.request.seed } else { new.request.seed },
+            ..new.request.clone()
+        },
         files: if outputs.replaces() { new.files.clone() } else { kept.files.clone() },
-        ..new
-    };
-    if !kept.is_begun_by(&wanted)? {
-        let detail = "expected no unfinished job, or this one, found another: `pocketmuse resume` \
-                      ends that, or give another file";
-        return Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail));
-    }
+        ..new.clone()
+    })?;
+    let Some(kept) = kept else { return Ok((new, outputs)) };
     let outputs = Outputs::given(kept.files.clone());
     Ok((kept, outputs))
 }

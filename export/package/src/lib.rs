@@ -25,7 +25,8 @@ pub use digest::{Digest, DigestWriter, OnRead};
 pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{
     ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
-    MANIFEST, Manifest, MaskingSchedule, Model, Stage, StageEntry, TensorSpec, Tokenizer,
+    MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, MaskingSchedule, Model, Stage, StageEntry,
+    TensorSpec, Tokenizer,
 };
 #[doc(hidden)]
 pub use names::unknown_name; // for `named_enum`

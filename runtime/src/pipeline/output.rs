@@ -17,6 +17,10 @@ pub struct Output {
     /// What of a prompt did not fit the model and had no effect: for people, a line for each
     /// prompt.
     pub truncated: Vec<String>,
+    /// Words of the prompt that the model hardly knows: the tokenizer has none of them whole, and the
+    /// package's list of words lacks them; without such a list, it reads them nearly letter by
+    /// letter.
+    pub unknown_words: Vec<String>,
     /// The request with every default filled in: it makes the same images again.
     pub request: Request,
 }
@@ -51,6 +55,7 @@ mod tests {
             images: vec![RgbImage::new(4, 3)],
             report: Report::default(),
             truncated: Vec::new(),
+            unknown_words: Vec::new(),
             request: Request { seed: 7, ..Request::new("a tree") },
         };
         output.save(0, &path).expect("written");

@@ -13,7 +13,12 @@ use std::ops::Range;
 use pocketmuse_package::Result;
 
 use super::warm::Texts;
-use crate::{engine::session::Tensor, request::Job, stages::Text, text::tokenizer::Tokenizer};
+use crate::{
+    engine::session::Tensor,
+    request::Job,
+    stages::Text,
+    text::tokenizer::{Tokenizer, Word},
+};
 
 /// The prompts in the order of the guidance branches, and how much each branch counts.
 pub(crate) struct Prompts {
@@ -23,6 +28,8 @@ pub(crate) struct Prompts {
     pub(crate) guidance: Vec<f32>,
     /// What of a prompt did not fit, for people.
     pub(crate) truncated: Vec<String>,
+    /// Words of the prompt that the model hardly knows.
+    pub(crate) unknown_words: Vec<String>,
 }
 
 /// A prompt's ids, and what its own tokens, from the second on, weigh.
@@ -33,7 +40,7 @@ struct Branch {
 
 impl Prompts {
     /// The prompt, and the negative prompt before it if there is guidance.
-    pub(crate) fn new(job: &Job, tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn new(job: &Job, tokenizer: &Tokenizer, knows: &[String]) -> Result<Self> {
         let (prompt, negative) =
             (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
         let g = job.guidance_scale;
@@ -50,7 +57,16 @@ impl Prompts {
             branches.push(Branch { ids: encoded.ids, weights });
             truncated.extend(encoded.truncated.map(|rest| format!("{name}: {rest}")));
         }
-        Ok(Self { branches, empty: tokenizer.encode("")?.ids, guidance, truncated })
+        let prompt = job.request.weighted(prompt.0, prompt.1)?;
+        let words = tokenizer.words(&prompt.text)?;
+        let mut unknown_words = Vec::new();
+        for word in words.into_iter().filter(|word| is_unknown(word, knows)).map(|word| word.text) {
+            if !unknown_words.contains(&word) {
+                unknown_words.push(word);
+            }
+        }
+        let empty = tokenizer.encode("")?.ids;
+        Ok(Self { branches, empty, guidance, truncated, unknown_words })
     }
 
     /// The ids of all texts that [`Self::text`] needs.
@@ -90,6 +106,18 @@ impl Prompts {
             pooled: Tensor::f32("pooled", &all.pooled.shape(), pooled)?,
         })
     }
+}
+
+/// Whether the model hardly knows a word that is none of those that it `knows` by its package. Without
+/// such a list the word's pieces tell: a tokenizer that has seen a word often makes long ones.
+fn is_unknown(word: &Word, knows: &[String]) -> bool {
+    let (pieces, letters) = (word.pieces.len(), word.text.chars().count());
+    if letters < 3 || pieces < 2 || !word.text.chars().all(char::is_alphabetic) {
+        return false;
+    }
+    let lower = word.text.to_lowercase();
+    let is_listed = |known: &String| known.to_lowercase() == lower;
+    if knows.is_empty() { 2 * pieces >= letters } else { !knows.iter().any(is_listed) }
 }
 
 impl Branch {
@@ -174,7 +202,8 @@ mod tests {
         crate::Runtime::for_tests();
         let branch = Branch { ids: vec![0, 10, 20, 30, 1, 1], weights: weights.to_vec() };
         let (empty, guidance, truncated) = (vec![0, 1, 1, 1, 1, 1], vec![1.0], Vec::new());
-        let prompts = Prompts { branches: vec![branch], empty, guidance, truncated };
+        let unknown_words = Vec::new();
+        let prompts = Prompts { branches: vec![branch], empty, guidance, truncated, unknown_words };
         let mut texts = Texts::default();
         prompts.needed().iter().for_each(|ids| texts.keep(ids, encoded(ids)));
         let text = prompts.text(&texts).expect("all are there");
@@ -202,5 +231,29 @@ mod tests {
         assert_eq!(pooled, [62.0 + (62.0 - 53.0) - 0.5 * (62.0 - 33.0)]);
         let runs = Branch { ids: vec![0; 9], weights: vec![2.0, 2.0, 3.0, 1.0, 3.0, 1.0] }.runs();
         assert_eq!(runs, [(0..2, 2.0), (2..3, 3.0), (4..5, 3.0)]);
+    }
+
+    #[test]
+    fn a_word_that_is_spelled_is_hardly_known() {
+        let word = |text: &str, pieces: &[&str]| Word {
+            text: text.to_owned(),
+            bytes: 0..text.len(),
+            tokens: 1..1 + pieces.len(),
+            pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(),
+        };
+        let list = ["Wigwam".to_owned()];
+        for (text, pieces, spelled, unlisted) in [
+            ("cat", &["ca", "t"][..], true, true),
+            ("elephant", &["el", "e", "ph", "an", "t"], true, true),
+            ("wigwam", &["wi", "gw", "am"], true, false),
+            ("house", &["house"], false, false),
+            ("lighthouses", &["lighthouse", "s"], false, true),
+            ("TV", &["T", "V"], false, false),
+            ("12:30", &["1", "2", ":", "3", "0"], false, false),
+        ] {
+            let word = word(text, pieces);
+            let found = [&[][..], &list].map(|knows| is_unknown(&word, knows));
+            assert_eq!(found, [spelled, unlisted], "{text}");
+        }
     }
 }

@@ -100,7 +100,7 @@ impl<'a> RunningJob<'a> {
     pub(super) fn prime(&mut self) -> Result<Conditions> {
         let (job, package) = (self.steered.job, self.steered.package);
         let tokenizer = Tokenizer::load(package.tokenizer_folder()?, package.manifest())?;
-        let prompts = Prompts::new(job, &tokenizer)?;
+        let prompts = Prompts::new(job, &tokenizer, &package.manifest().knows)?;
         drop(tokenizer);
         let text = self.encode(&prompts)?;
         let primed = self.steered.stage(
@@ -109,7 +109,8 @@ impl<'a> RunningJob<'a> {
                 steered.run(using, 1, |prologue| prologue.prime(&text, job.micro_conds()))
             },
         )?;
-        Ok(Conditions { primed, guidance: prompts.guidance, truncated: prompts.truncated })
+        let Prompts { guidance, truncated, unknown_words, .. } = prompts;
+        Ok(Conditions { primed, guidance, truncated, unknown_words })
     }
 
     /// The texts of the prompts. Each prompt is encoded by itself, so that its text does not depend
@@ -182,12 +183,12 @@ impl<'a> RunningJob<'a> {
 
     /// What came of the job: the images, or of a video the rest.
     pub(super) fn finish(mut self, conditions: Conditions, canvas: &Canvas) -> Result<Output> {
-        let Conditions { primed, truncated, .. } = conditions;
+        let Conditions { primed, truncated, unknown_words, .. } = conditions;
         drop(primed); // its memory is the decoder's
         let job = self.steered.job;
         let images = if job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
         let report = self.steered.finish()?;
-        Ok(Output { images, report, truncated, request: job.request.clone() })
+        Ok(Output { images, report, truncated, unknown_words, request: job.request.clone() })
     }
 
     fn decode(&mut self, canvas: &Canvas) -> Result<Vec<RgbImage>> {

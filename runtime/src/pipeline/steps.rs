@@ -24,6 +24,7 @@ pub(super) struct Conditions {
     pub(super) guidance: Vec<f32>,
     /// What of the prompts did not fit, for people.
     pub(super) truncated: Vec<String>,
+    pub(super) unknown_words: Vec<String>,
 }
 
 /// The step graph in a pass.

@@ -27,6 +27,7 @@ pub(crate) fn manifest() -> Manifest {
         },
         tokenizer: Tokenizer { file, bos: 1, eos: 2, pad: 2, max_tokens: 77 },
         defaults: Defaults { num_inference_steps: 8, guidance_scale: 1.5, temperature: [0.7, 0.0] },
+        knows: Vec::new(),
         preview: None,
         flavours: BTreeMap::new(),
     }

@@ -1,6 +1,6 @@
 //! The commands.
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
     bench::BenchArgs,
@@ -30,11 +30,15 @@ Environment:
 
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
-#[command(name = "pocketmuse", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "pocketmuse", version, propagate_version = true, disable_help_flag = true,
+          after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]
     pub offline: bool,
+    /// Print this; `pocketmuse man COMMAND` says more
+    #[arg(short, long, global = true, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,

@@ -6,6 +6,15 @@ use clap::Args;
 
 use super::{generate::GenerateArgs, values};
 
+const IN_SHORT: &str = "\
+Without a mask the whole image is remade; with --mask, --alpha or --box only that part is. \
+`pocketmuse man edit` tells of sizes and masks.
+
+Examples:
+  pocketmuse edit house.png \"a blue house in the snow\" --strength 0.6
+  pocketmuse edit photo.jpg \"a balloon\" --box 40,0,64,64 -s 3
+  pocketmuse edit house.png \"a red house in a meadow\" --extend left=64,right=64";
+
 const EDIT_HELP: &str = "\
 The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of \
 pixels; it is turned as its EXIF orientation says, its colours become sRGB, and what is \
@@ -30,17 +39,21 @@ Examples:
 
 /// The flags of `edit`: those of `generate`, and what it starts from.
 #[derive(Clone, Debug, Default, Args)]
-#[command(after_help = EDIT_HELP, allow_negative_numbers = true,
+#[command(after_help = IN_SHORT, after_long_help = EDIT_HELP, allow_negative_numbers = true,
           mut_arg("tileable", |arg| arg.hide(true)), mut_arg("variation", |arg| arg.hide(true)),
           mut_arg("skip_existing", |arg| arg.hide(true)))]
 pub struct EditArgs {
     /// What it starts from
     #[command(flatten)]
     pub source: SourceArgs,
-    /// How much changes, 0 to 1: the part of the steps that is run [default: 0.5, with a mask 1]
+    /// How much changes, 0 to 1 [default: 0.5, with a mask 1]
+    ///
+    /// The part of the steps that is run.
     #[arg(long, alias = "denoising-strength", value_name = "NUMBER")]
     pub strength: Option<f64>,
-    /// Let strength 1 without a mask keep everything, as the reference pipeline does
+    /// Let strength 1 without a mask keep everything
+    ///
+    /// As the reference pipeline does.
     #[arg(long)]
     pub reference_strength: bool,
     /// All flags of generate
@@ -64,9 +77,10 @@ pub struct SourceArgs {
     #[arg(long = "box", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = values::area,
           group = "where", allow_hyphen_values = true)]
     pub area: Option<[u32; 4]>,
-    /// Add pixels at the sides and repaint them; the image itself stays
-    #[arg(long, value_name = "left=PIXELS,top=..,right=..,bottom=..",
-          value_parser = values::sides)]
+    /// Add pixels, such as left=64,top=32, and repaint them
+    ///
+    /// At the sides left, top, right and bottom; the image itself stays.
+    #[arg(long, value_name = "SIDE=PIXELS,..", value_parser = values::sides)]
     pub extend: Option<[u32; 4]>,
     /// With a mask: do not put the image's own pixels back outside it
     #[arg(long)]

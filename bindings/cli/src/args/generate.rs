@@ -8,6 +8,19 @@ use super::{
     package::PackageArgs, request::RequestArgs, values, watch::WatchArgs, written::WrittenArgs,
 };
 
+const IN_SHORT: &str = "\
+The built-in model draws a house, tree, car, balloon, tent, sailboat, lighthouse, mushroom, robot \
+or rocket in ten colours and simple scenes (models/tiny-world/README.md lists all).
+Without -o the file is named after the prompt and replaces no other. `pocketmuse man generate` \
+tells of names, weights such as (word:1.3), and events of --json.
+
+Examples:
+  pocketmuse \"a red lighthouse by the sea at sunset\"
+  pocketmuse generate \"a big purple robot in the snow at night\" -s 7 -b 4 -o robot.webp
+  pocketmuse generate \"a white sailboat on the ocean\" --package amused-512.package --explain
+  pocketmuse generate --prompts prompts.txt --seeds 1-3 -o 'out/{line:03}-{seed}.png'
+  pocketmuse generate --from robot.png --variation 0.3 -b 4 -o like-it.png";
+
 const GENERATE_HELP: &str = "\
 Prints the names of the files it wrote on stdout, everything else on stderr. With --json, stdout \
 has one JSON object per line instead, each with \"event\": start, warning, step, trace, done, \
@@ -24,6 +37,10 @@ Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3
 to 10; nested ones multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its \
 partner is text too, and so is what is no weight: (at 12:30), (16:9). docs/prompts.md says the rule.
 
+The built-in model draws a house, tree, car, balloon, tent, sailboat, lighthouse, mushroom, robot \
+or rocket in ten colours and simple scenes (models/tiny-world/README.md has the list). Of words \
+that a model hardly knows there is a warning.
+
 Examples:
   pocketmuse generate \"a red lighthouse by the sea at sunset\"
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
@@ -36,13 +53,16 @@ Examples:
 
 /// The flags of `generate`.
 #[derive(Clone, Debug, Default, Args)]
-#[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
+#[command(after_help = IN_SHORT, after_long_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
-    /// What the image shows, in English; (word:1.3) weighs more, [word] less. What does not fit the
-    /// model's 77 tokens is cut off. May also be given as -p PROMPT
+    /// What the image shows, in English; also as -p PROMPT
+    ///
+    /// (word:1.3) weighs more, [word] less. What does not fit the model's 77 tokens is cut off.
     #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
-    /// Make an image for each line of this text file, the model loaded once; - is stdin
+    /// Make an image for each line of this file; - is stdin
+    ///
+    /// The model is loaded once. Empty lines are skipped, and those that begin with #.
     #[arg(long, value_name = "FILE.txt",
           conflicts_with_all = ["prompt", "job", "save_tokens", "trace", "explain"])]
     pub prompts: Option<PathBuf>,
@@ -53,18 +73,22 @@ pub struct GenerateArgs {
     #[arg(short = 'b', long, aliases = ["batch-count", "batch-size", "num-images", "n-iter"],
           value_name = "COUNT")]
     pub num_images_per_prompt: Option<u32>,
-    /// Make an image for each of these seeds, such as 1,2,7 or 1-3, the model loaded once
+    /// Make an image for each of these seeds, such as 1-3,7
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = values::seeds,
           conflicts_with_all = ["seed", "job", "save_tokens", "trace", "explain"])]
     pub seeds: Vec<RangeInclusive<u64>>,
     /// Repeat the request that made this PNG; other flags change it
     #[arg(long, value_name = "IMAGE.png")]
     pub from: Option<PathBuf>,
-    /// Where to write: a file ending in .png, .jpg or .webp, a folder, FOLDER/, which is made, a
-    /// template, or - for stdout; only a PNG holds its request
+    /// A .png, .jpg or .webp, a folder, a template, or - for stdout
+    ///
+    /// FOLDER/ is made. A template such as 'out/{line:03}-{seed}.png' may also name {image} and
+    /// {prompt}. Only a PNG holds its request.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Leave a PNG that is there and holds the same request, and make the others: a batch goes on
+    /// Leave a PNG that is there and holds the same request
+    ///
+    /// A batch that was stopped goes on by the same line.
     #[arg(long, conflicts_with_all = ["private", "job", "save_tokens", "trace", "explain"])]
     pub skip_existing: bool,
     /// What is written into the image's file
@@ -73,14 +97,15 @@ pub struct GenerateArgs {
     /// The package and how it is run
     #[command(flatten)]
     pub package: PackageArgs,
-    /// Print how each stage would be loaded and the memory that would take, and make nothing
+    /// Print what memory it would take, and make nothing
     #[arg(long)]
     pub explain: bool,
     /// What is told and shown meanwhile
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on
-    /// after a kill
+    /// Keep the job here, for `pocketmuse resume` after a kill
+    ///
+    /// The file is written after every step. If it holds this very job, unfinished, that goes on.
     #[arg(long, value_name = "FILE.json")]
     pub job: Option<PathBuf>,
     /// Write the tokens after every step to this file

@@ -10,12 +10,14 @@ use super::values::{one_of, package};
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PackageArgs {
-    /// The package to use: its folder, or its name (see `pocketmuse ls`) [default: that of
-    /// POCKETMUSE_PACKAGE, else the built-in model, exported once into the cache]
+    /// A package's folder, or its name [default: the built-in model]
+    ///
+    /// `pocketmuse ls` lists the names. Without it that of POCKETMUSE_PACKAGE is used, else the
+    /// built-in model, which is exported once into the cache.
     #[arg(long = "package", short_alias = 'm', alias = "model", value_name = "PACKAGE",
           env = "POCKETMUSE_PACKAGE", hide_env = true, value_parser = package())]
     pub folder: Option<PathBuf>,
-    /// The graphs of the package to run [default: the package's best]
+    /// The graphs to run [default: the package's best]
     #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Option<Flavour>,
     /// How it is run
@@ -29,8 +31,9 @@ pub struct RunArgs {
     /// Threads to compute with [default: one for each fast core]
     #[arg(short, long, alias = "n-threads", value_name = "COUNT")]
     pub threads: Option<usize>,
-    /// The most memory to hold, such as 512MB, 1.5GiB or 2G, which is 2GiB; auto is three quarters of what the system
-    /// has left [default: auto]
+    /// The most memory to hold, such as 512MB or 2G [default: auto]
+    ///
+    /// 2G is 2GiB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
     /// Say nothing on stderr but errors

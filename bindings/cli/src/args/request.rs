@@ -17,15 +17,17 @@ pub struct RequestArgs {
     /// Take brackets in both prompts as text, and not as weights
     #[arg(long)]
     pub no_prompt_weighting: bool,
-    /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the
-    /// package's]
+    /// How strongly the prompt steers [default: the package's]
+    ///
+    /// Up to 1 guidance is off and a step costs half.
     #[arg(long, aliases = ["cfg-scale", "cfg", "guidance"], value_name = "NUMBER")]
     pub guidance_scale: Option<f32>,
-    /// Steps from all tokens masked to all chosen [default: the package's]
+    /// Steps from all masked to all chosen [default: the package's]
     #[arg(long, alias = "steps", value_name = "COUNT")]
     pub num_inference_steps: Option<u32>,
-    /// Noise of the choice of tokens: FIRST,LAST step, or one number that falls to 0.01 [default:
-    /// the package's]
+    /// Noise of the choice of tokens [default: the package's]
+    ///
+    /// Of the first and of the last step, or one number that falls to 0.01.
     #[arg(long, value_name = "FIRST,LAST")]
     pub temperature: Option<Temperature>,
     /// Height in pixels [default: the model's]
@@ -34,41 +36,52 @@ pub struct RequestArgs {
     /// Width in pixels [default: the model's]
     #[arg(short = 'W', long, value_name = "PIXELS")]
     pub width: Option<u32>,
-    /// The same seed makes the same image; -1 is a random one, which is printed [default: -1]
+    /// The same seed makes the same image; -1 is random [default: -1]
+    ///
+    /// A random one is printed.
     #[arg(short, long, value_name = "NUMBER", value_parser = values::seed)]
     pub seed: Option<u64>,
-    /// The aesthetic score that the model is told its image has, about 0 to 10 [default: 6]
+    /// The score that the model is told, about 0 to 10 [default: 6]
     #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
     pub aesthetic_score: Option<f32>,
-    /// The corner that the model is told its image was cropped at [default: 0,0]
+    /// The crop that the model is told [default: 0,0]
+    ///
+    /// The left and top corner, in pixels, that its image was cropped at.
     #[arg(alias = "micro-conditioning-crop-coord", long, value_name = "LEFT,TOP",
           value_parser = values::corner)]
     pub crop_coordinates: Option<[u32; 2]>,
-    /// Random numbers: own (the same on every machine) or torch (as the reference pipeline, slow)
-    /// [default: own]
+    /// Random numbers: own or torch [default: own]
+    ///
+    /// own: the same on every machine. torch: as the reference pipeline, slow.
     #[arg(long, value_name = "KIND")]
     pub rng: Option<RngKind>,
-    /// Which tokens a step chooses: confidence (the surest, with noise), or halton (spread evenly,
-    /// a fixed order in which each token is asked for once; --temperature has no effect) [default:
-    /// confidence]
+    /// Tokens of a step: confidence or halton [default: confidence]
+    ///
+    /// confidence: the surest, with noise. halton: spread evenly, a fixed order in which each token
+    /// is asked for once; --temperature has no effect.
     #[arg(long, value_name = "SAMPLER")]
     pub sampler: Option<Sampler>,
-    /// How guidance grows over the steps: constant, linear from none, or cosine, faster at first
-    /// [default: constant]
+    /// Guidance over the steps: constant, linear or cosine
+    ///
+    /// It is constant by default, grows linearly from none, or as a cosine, faster at first.
     #[arg(long, value_name = "SCHEDULE")]
     pub guidance_schedule: Option<GuidanceSchedule>,
-    /// How the number of masked tokens falls: cosine or linear [default: the package's; linear with
-    /// a mask]
+    /// How the number of masked tokens falls
+    ///
+    /// As the package says by default, linearly with a mask.
     #[arg(long, value_name = "SCHEDULE",
           value_parser = values::one_of(MaskingSchedule::ALL, MaskingSchedule::name))]
     pub masking_schedule: Option<MaskingSchedule>,
-    /// Make edges meet, so that copies of the image can lie side by side: across (left and right),
-    /// down (top and bottom), both, or no. Takes more time and memory [default: no]
+    /// Make edges meet: across, down, both or no [default: no]
+    ///
+    /// Copies of the image can then lie side by side: across is left and right, down is top and
+    /// bottom. Takes more time and memory.
     #[arg(long, value_name = "EDGES")]
     pub tileable: Option<Tileable>,
-    /// Vary the image that the other flags ask for: this share of its steps, 0 to 1, is run once
-    /// more with other random numbers for each image; 0 is the image itself. With --from it is the
-    /// image in that file
+    /// Vary the image that the other flags ask for, 0 to 1
+    ///
+    /// This share of its steps is run once more with other random numbers for each image; 0 is the
+    /// image itself. With --from it is the image in that file.
     #[arg(long, value_name = "SHARE")]
     pub variation: Option<f64>,
 }

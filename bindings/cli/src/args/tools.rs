@@ -10,7 +10,7 @@ use super::values::{one_of, package};
 /// The flags of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A checkpoint's or a package's folder, or a package's name
+    /// A checkpoint's or a package's folder, a package's name, or an image that tells its request
     #[arg(value_parser = package())]
     pub path: PathBuf,
     /// Print one JSON object on stdout

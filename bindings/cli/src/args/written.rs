@@ -6,8 +6,9 @@ use clap::Args;
 /// What is written into an image's file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WrittenArgs {
-    /// Keep the prompt to yourself: neither the image's file nor a name made for it tells what the
-    /// image was made of, so --from cannot repeat it
+    /// Tell nothing of the prompt in the file or its name
+    ///
+    /// --from cannot repeat such an image.
     #[arg(long)]
     pub private: bool,
 }

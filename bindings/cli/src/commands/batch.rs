@@ -147,11 +147,13 @@ impl Batch<'_> {
                     self.console.error(&error);
                     terminal::tell(&error);
                 }
-                Ok(Made::New) => self.counts.made += 1,
                 Ok(Made::Before) => self.counts.skipped += 1,
-            }
-            if self.counts.done() < self.counts.total {
-                self.console.note(self.counts.line(self.started.elapsed()));
+                Ok(Made::New) => {
+                    self.counts.made += 1;
+                    if self.counts.done() < self.counts.total {
+                        self.console.note(self.counts.line(self.started.elapsed()));
+                    }
+                }
             }
         }
         Ok(())

@@ -6,18 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pocketmuse::pixels::Format;
 use pocketmuse_export::checkpoint::{Checkpoint, Network};
 use pocketmuse_package::{Digest, Error, ErrorKind, MANIFEST, Manifest, Result, StageEntry};
 use serde_json::Value;
 
 use crate::{
     args::InspectArgs,
-    events, onnx,
-    results::{Inspected, InspectedKind, InspectedNetwork},
+    events, image_file, onnx,
+    results::{Inspected, InspectedImage, InspectedKind, InspectedNetwork},
     terminal::{self, mebibytes, thousands},
 };
 
 pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
+    if Format::of(&args.path).is_ok() && args.path.is_file() {
+        image(args)?;
+        return Ok(0);
+    }
     let found = if args.path.join(MANIFEST).exists() {
         package(&args.path)?
     } else {
@@ -29,6 +34,23 @@ pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
         lines(&found).iter().try_for_each(terminal::print)?;
     }
     Ok(0)
+}
+
+/// Shows the request of an image, and what made it.
+fn image(args: &InspectArgs) -> Result<()> {
+    let (request, made_by) = image_file::read(&args.path)?;
+    let told = InspectedImage { kind: "image", request: &request, made_by: made_by.as_ref() };
+    let told = events::plain_json(&told);
+    if args.json {
+        return terminal::print(events::line(&told));
+    }
+    for part in ["request", "made_by"] {
+        for (name, value) in told[part].as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            terminal::print(format!("{name} {value}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// What people read: facts, then a line for each network.

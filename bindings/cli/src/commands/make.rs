@@ -4,8 +4,8 @@ use pocketmuse::Manifest;
 use pocketmuse_package::Result;
 
 use crate::{
-    console::Console, events::Place, image_file::MadeBy, package::Opened, stop, task::Task, trace,
-    watch::Watcher,
+    console::Console, events::Place, image_file::MadeBy, order, package::Opened, stop, task::Task,
+    trace, watch::Watcher,
 };
 
 /// Makes the images of `task`.
@@ -20,6 +20,8 @@ pub(super) fn make(
         console.warning(&warning)?;
     }
     task.warnings.iter().try_for_each(|warning| console.warning(warning))?;
+    let unusual = order::unusual(&task.request, manifest);
+    unusual.iter().try_for_each(|warning| console.warning(warning))?;
     task.keeper.as_ref().map_or(Ok(()), |keeper| keeper.save())?;
     let files: Vec<_> = task.places().map(|(_, file)| file.to_owned()).collect();
     console.start((folder, manifest), task.request.seed, &files, place)?;
@@ -33,6 +35,7 @@ pub(super) fn make(
     let output = made?;
     stop::check()?;
     console.truncated(&output.truncated)?;
+    console.unknown(&output.unknown_words, manifest)?;
 
     let files = task.write(&output, manifest)?.to_vec();
     if let (Some(path), Some(tokens)) = (&task.save_tokens, &seen.tokens) {

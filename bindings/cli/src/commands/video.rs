@@ -8,7 +8,7 @@ use std::{
 
 use image::RgbImage;
 use indicatif::ProgressBar;
-use pocketmuse::{Origin, Pipeline, Step, Video, Watch, job::State, pixels::Animation};
+use pocketmuse::{Origin, Pipeline, Request, Step, Video, Watch, job::State, pixels::Animation};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{
@@ -81,7 +81,14 @@ impl Shoot {
             state: None,
             written: Vec::new(),
         };
-        Self::of(job, args.job.as_deref(), &args.package.run)
+        let kept = match args.job.as_deref().filter(|path| path.exists()) {
+            Some(path) => JobFile::unfinished(path, |kept| {
+                let seed = args.request.seed.map_or(kept.request.seed, |_| job.request.seed);
+                JobFile { request: Request { seed, ..job.request.clone() }, ..job.clone() }
+            })?,
+            None => None,
+        };
+        Self::of(kept.unwrap_or(job), args.job.as_deref(), &args.package.run)
     }
 
     fn of(job: JobFile, file: Option<&Path>, run: &RunArgs) -> Result<Self> {
@@ -112,7 +119,11 @@ impl Shoot {
         }
         let Opened { folder, manifest, pipeline } =
             found.open(&package::options(&self.package), offline)?;
-        order::warnings(request).iter().try_for_each(|warning| console.warning(warning))?;
+        let unusual = order::unusual(request, &manifest);
+        order::warnings(request)
+            .iter()
+            .chain(&unusual)
+            .try_for_each(|warning| console.warning(warning))?;
         let job = match &begin {
             Begin::New(video) => pipeline.video_job(request, video),
             Begin::Saved(state) => pipeline.job(&state.request, Origin::Saved(state, None)),
@@ -129,6 +140,7 @@ impl Shoot {
         let made = made?;
         stop::check()?;
         console.truncated(&made.truncated)?;
+        console.unknown(&made.unknown_words, &manifest)?;
         let files = animation.finish()?;
         keeper.as_mut().map_or(Ok(()), |keeper| keeper.save_video(&files))?;
         frames.map_or(Ok(()), Frames::remove)?;

@@ -23,6 +23,12 @@ pub const MANIFEST: &str = "manifest.json";
 /// The version of the format that this build writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The most words that a model is said to know.
+pub const MAX_KNOWN_WORDS: u32 = 1000;
+
+/// The most bytes of one of them.
+pub const MAX_KNOWN_WORD: usize = 64;
+
 /// What the tap of a cross-attention's weights is called before the attention's name. It is f32
 /// `["branches", heads, positions, prompt tokens]`; what a position gives to all tokens of the
 /// prompt sums to 1.
@@ -41,6 +47,10 @@ pub struct Manifest {
     pub tokenizer: Tokenizer,
     /// What a request uses where it says nothing.
     pub defaults: Defaults,
+    /// What people may ask for, the most telling first: words that the model was trained on, for
+    /// those who ask for something else. Empty if the checkpoint does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knows: Vec<String>,
     /// The colours of the tokens for previews: [`PATCH_VALUES`](crate::PATCH_VALUES) bytes for
     /// each.
     #[serde(default, skip_serializing_if = "Option::is_none")]

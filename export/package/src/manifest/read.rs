@@ -11,7 +11,10 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Defaults, FORMAT_VERSION, FileEntry, MANIFEST, Manifest, Model, Stage, Tokenizer};
+use super::{
+    Defaults, FORMAT_VERSION, FileEntry, MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest,
+    Model, Stage, Tokenizer,
+};
 use crate::{Error, ErrorKind, Result, files};
 
 /// A manifest larger than this is not one; it is refused before it is parsed.
@@ -76,6 +79,7 @@ impl Manifest {
         self.model.validate().map_err(|error| error.within("model"))?;
         self.tokenizer.validate().map_err(|error| error.within("tokenizer"))?;
         self.defaults.validate().map_err(|error| error.within("defaults"))?;
+        check_words(&self.knows)?;
         if self.flavours.is_empty() {
             return Err(damaged("flavours", "expected at least one, found none"));
         }
@@ -98,6 +102,19 @@ impl Manifest {
             }
         }
         self.files().try_for_each(check_path)
+    }
+}
+
+/// Words are shown to people: few and short.
+fn check_words(knows: &[String]) -> Result<()> {
+    in_range("knows", knows.len() as u32, 0, MAX_KNOWN_WORDS)?;
+    let most = MAX_KNOWN_WORD;
+    match knows.iter().find(|word| word.is_empty() || word.len() > most) {
+        None => Ok(()),
+        Some(word) => {
+            let found = word.len();
+            Err(damaged("knows", format!("expected words of 1 to {most} bytes, found {found}")))
+        }
     }
 }
 
@@ -301,6 +318,7 @@ mod tests {
                 max_tokens: 77,
             },
             defaults: Defaults::default(),
+            knows: Vec::new(),
             preview: Some(file("preview.rgb")),
             flavours: [(
                 Flavour::F32,
@@ -318,11 +336,15 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 9] = [
             ("format: expected 1 to 1, found 2: written by a newer PocketMuse", |m| m.format = 2),
             ("format: expected 1 to 1, found 0", |m| m.format = 0),
             ("model: mask_token_id: expected 0 < codebook_size", |m| m.model.mask_token_id = 64),
             ("model: sample_size: expected a multiple of 2, found 5", |m| m.model.sample_size = 5),
+            ("knows: expected words of 1 to 64 bytes, found 65", |m| {
+                m.knows = vec!["a".repeat(65)]
+            }),
+            ("knows: expected 0 to 1000, found 1001", |m| m.knows = vec!["a".to_owned(); 1001]),
             ("defaults: num_inference_steps: expected 1 to 10000, found 0", |m| {
                 m.defaults.num_inference_steps = 0
             }),

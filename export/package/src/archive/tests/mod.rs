@@ -68,6 +68,7 @@ fn manifest(flavours: &[Flavour]) -> Manifest {
             max_tokens: 77,
         },
         defaults: Defaults::default(),
+        knows: Vec::new(),
         preview: Some(entry("preview.rgb")),
         flavours: flavours.iter().map(|&flavour| (flavour, stages(flavour))).collect(),
     }
