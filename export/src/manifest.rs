@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse_package::{self as package, FORMAT_VERSION, FileEntry, Manifest, Model};
+use pocketmuse_package::{self as package, FileEntry, Manifest, Model};
 
 use crate::{
     checkpoint::{self, Checkpoint},
@@ -10,7 +10,7 @@ use crate::{
     tokenizer::Tokenizer,
 };
 
-/// A manifest without flavours and previews. `file` is the tokenizer's, `name` the model's if it is
+/// A manifest without flavours and previews, of the oldest format. `file` is the tokenizer's, `name` the model's if it is
 /// not to be called after the checkpoint.
 pub(crate) fn begin(
     checkpoint: &Checkpoint,
@@ -21,7 +21,7 @@ pub(crate) fn begin(
     let &Tokenizer { bos, eos, pad, .. } = tokenizer;
     let max_tokens = configs.text.max_position_embeddings as u32;
     Manifest {
-        format: FORMAT_VERSION,
+        format: 1,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(name.unwrap_or(&name_of(checkpoint)), configs),
         tokenizer: package::Tokenizer { file, bos, eos, pad, max_tokens },
