@@ -6,6 +6,7 @@ use crate::{
     builder::{Builder, Conv, To, Value},
     checkpoint::{Weight, Weights},
     error::Result,
+    form::Form,
 };
 
 /// `x W^T`, without bias; the checkpoint's weight is `[outputs, inputs]`.
@@ -42,7 +43,9 @@ pub(crate) fn product(b: &mut Builder, x: &Value, name: &str, weight: &Weight) -
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` over the last axis.
 ///
-/// Written as the operators that ONNX Runtime fuses into one.
+/// Written as the operators that ONNX Runtime's CPU provider fuses into one, or as a layer norm of
+/// the values and their negatives: their mean is 0 and their variance the mean of squares, which no
+/// half has to hold.
 pub(crate) fn rms_norm(
     b: &mut Builder,
     x: &Value,
@@ -50,7 +53,16 @@ pub(crate) fn rms_norm(
     name: &str,
     epsilon: f32,
 ) -> Result<Value> {
-    let weight = weights.get(&format!("{name}.weight"), &[x.extent(-1)])?;
+    let width = x.extent(-1);
+    let weight = weights.get(&format!("{name}.weight"), &[width])?;
+    if b.form() == Form::Portable {
+        let twice = Weight::stack(&[weight.clone(), weight]);
+        let minus = b.scalar(-1.0);
+        let negatives = b.mul(x, &minus);
+        let both = b.concat(&[x, &negatives], x.shape().len() - 1);
+        let both = unbiased_norm(b, &both, &format!("{name}.weight"), &twice, epsilon);
+        return Ok(b.split(&both, 2).swap_remove(0));
+    }
     let weight = b.weight(&format!("{name}.weight"), &weight);
     let (two, epsilon) = (b.scalar(2.0), b.scalar(epsilon));
     let square = b.pow(x, &two);
@@ -85,16 +97,28 @@ pub(crate) fn centred_norm(
     name: &str,
     epsilon: f32,
 ) -> Result<Value> {
+    if b.form() == Form::Portable {
+        let name = format!("{name}.weight");
+        let weight = weights.get(&name, &[x.extent(-1)])?;
+        return Ok(unbiased_norm(b, x, &name, &weight, epsilon));
+    }
     let mean = b.mean(x, &[-1]);
     let centred = b.sub(x, &mean);
     rms_norm(b, &centred, weights, name, epsilon)
 }
 
+/// The layer norm with a weight alone, as one operator.
+fn unbiased_norm(b: &mut Builder, x: &Value, name: &str, weight: &Weight, epsilon: f32) -> Value {
+    let (weight, zeros) = (b.weight(name, weight), vec![0.0; x.extent(-1)]);
+    let zeros = b.floats(&[zeros.len()], &zeros);
+    b.layer_norm(x, &weight, &zeros, epsilon)
+}
+
 /// The group norm of one image `[1, c, h, w]`, with weight and bias by channel.
 ///
-/// The statistics are sums of sums, row by row first: a flat sum over millions of values loses
-/// digits. They become one scale and one shift by channel, so the image itself is read twice and
-/// written once.
+/// On the CPU the statistics are sums of sums, row by row first: a flat sum over millions of values
+/// loses digits. They become one scale and one shift by channel, so the image itself is read twice
+/// and written once. In halves these sums would be wrong, and the norm of each group is an operator.
 pub(crate) fn group_norm(
     b: &mut Builder,
     x: &Value,
@@ -104,11 +128,24 @@ pub(crate) fn group_norm(
     epsilon: f32,
 ) -> Result<Value> {
     let channels = x.extent(1);
+    let by_channel = match b.form() {
+        Form::Cpu => vec![groups, channels / groups],
+        Form::Portable => vec![1, channels, 1, 1],
+    };
     let mut by_channel = |part: &str| {
         let weight = weights.get(&format!("{name}.{part}"), &[channels])?;
-        Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&[groups, channels / groups])))
+        Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&by_channel)))
     };
     let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
+    if b.form() == Form::Portable {
+        let rest = To::Rest("rows of a group");
+        let apart = b.reshape(x, &[To::Keep, To::Is(groups), rest, To::Keep]);
+        let normal = b.instance_norm(&apart, epsilon);
+        let target = b.ints(&[0, channels as i64, -1, 0]);
+        let normal = b.reshape_to(&normal, &target, x.shape());
+        let scaled = b.mul(&normal, &weight);
+        return Ok(b.add(&scaled, &bias));
+    }
     let (mean, square) = (group_mean(b, x, groups), group_mean_of_squares(b, x, groups));
     let (scale, shift) = norm_by_group(b, &mean, &square, &weight, &bias, epsilon);
     let (scale, shift) =

@@ -24,7 +24,9 @@ pub mod builder;
 pub mod checkpoint;
 mod draft;
 mod error;
+mod form;
 pub mod graph;
+mod halves;
 #[cfg(feature = "fuzz")]
 pub mod internals;
 mod layers;
@@ -35,6 +37,8 @@ mod preview;
 mod progress;
 mod proto;
 pub mod quantize;
+#[cfg(test)]
+mod rules;
 mod tokenizer;
 mod write;
 
@@ -134,6 +138,7 @@ pub fn export(
         let entry = FlavourEntry { stages: writer.graphs(*flavour, graphs)? };
         manifest.flavours.insert(*flavour, entry);
     }
+    manifest.format = manifest.oldest_format();
 
     // measure a draft,
     let mut preview = own_preview(&checkpoint, &networks)?;

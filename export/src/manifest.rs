@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pocketmuse_package::{
-    self as package, FORMAT_VERSION, FileEntry, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, Model,
+    self as package, FileEntry, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, Model,
 };
 use serde_json::Value;
 
@@ -14,8 +14,8 @@ use crate::{
     tokenizer::Tokenizer,
 };
 
-/// A manifest without flavours and previews. `file` is the tokenizer's, `name` the model's if it is
-/// not to be called after the checkpoint.
+/// A manifest without flavours and previews, of the oldest format. `file` is the tokenizer's,
+/// `name` the model's if it is not to be called after the checkpoint.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub(crate) fn begin(
     let &Tokenizer { bos, eos, pad, .. } = tokenizer;
     let max_tokens = configs.text.max_position_embeddings as u32;
     Ok(Manifest {
-        format: FORMAT_VERSION,
+        format: 1,
         exporter: format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
         model: model(name.unwrap_or(&name_of(checkpoint)), configs),
         tokenizer: package::Tokenizer { file, bos, eos, pad, max_tokens },

@@ -7,7 +7,9 @@ use pocketmuse_package::{Cell, Convolutions, Dtype, Flavour, Held, Ranges, Stage
 use crate::{
     checkpoint::{Checkpoint, Network},
     error::Result,
+    form::Form,
     graph::Graph,
+    halves,
     models::{config::Configs, decoder, encoder, prologue, step, text_encoder},
     preview,
     quantize::{self, Bits},
@@ -58,20 +60,23 @@ impl Networks {
         let linear = |stage, graph| match Held::of(flavour, stage).linear_bits {
             4 => quantize::rewrite(graph, Bits::Four),
             8 => quantize::rewrite(graph, Bits::Eight),
+            16 => halves::rewrite(graph),
             _ => graph,
         };
         // f16 is exact enough for what is kept of the prologue during the steps.
-        let (decoder, attended): (fn(_, &_) -> _, _) = if is_quantized(flavour) {
-            (decoder::build_observed, Dtype::F16)
+        let attended = if is_quantized(flavour) { Dtype::F16 } else { Dtype::F32 };
+        let form = Form::of(flavour);
+        let decoder = if is_quantized(flavour) {
+            decoder::build_observed(vq, &vqvae)
         } else {
-            (decoder::build, Dtype::F32)
+            decoder::build(vq, &vqvae, form)
         };
         Ok([
-            (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights())?),
-            (Stage::Prologue, prologue::build(text, vit, &transformer, attended)?),
-            (Stage::Step, step::build(text, vit, &transformer, attended)?),
-            (Stage::Decoder, decoder(vq, &vqvae)?),
-            (Stage::Encoder, encoder::build(vq, &vqvae)?),
+            (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights(), form)?),
+            (Stage::Prologue, prologue::build(text, vit, &transformer, (form, attended))?),
+            (Stage::Step, step::build(text, vit, &transformer, (form, attended))?),
+            (Stage::Decoder, decoder?),
+            (Stage::Encoder, encoder::build(vq, &vqvae, form)?),
         ]
         .map(|(stage, graph)| (stage, linear(stage, graph)))
         .into())

@@ -8,6 +8,7 @@ mod control;
 mod exactness;
 mod faults;
 mod grids;
+mod halves;
 mod hostile_packages;
 mod images;
 mod images_in;

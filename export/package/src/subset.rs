@@ -28,6 +28,7 @@ impl Manifest {
                 entry.stages.remove(&Stage::Encoder);
             }
         }
+        part.format = part.format.min(part.oldest_format());
         Ok(part)
     }
 }

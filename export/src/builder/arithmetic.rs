@@ -3,7 +3,7 @@
 use pocketmuse_package::Dtype;
 
 use super::{Builder, Value, shapes::broadcast};
-use crate::graph::Attribute;
+use crate::{form::Form, graph::Attribute};
 
 impl Builder {
     #[track_caller]
@@ -84,9 +84,12 @@ impl Builder {
 
     /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`.
     ///
-    /// Written as the operators that ONNX Runtime fuses into its own GELU, which is faster than the
-    /// one of the standard.
+    /// For the CPU it is written as the operators that ONNX Runtime fuses into its own GELU, which
+    /// is faster than the one of the standard.
     pub fn gelu(&mut self, x: &Value) -> Value {
+        if self.form() == Form::Portable {
+            return self.unary("Gelu", x);
+        }
         let (root, one, half) =
             (self.scalar(std::f32::consts::SQRT_2), self.scalar(1.0), self.scalar(0.5));
         let scaled = self.div(x, &root);

@@ -18,6 +18,7 @@ use pocketmuse_package::{Dim, Dtype, Shape, TensorSpec};
 
 use crate::{
     checkpoint::Weight,
+    form::Form,
     graph::{Attribute, Data, Graph, Initializer, Node},
 };
 
@@ -79,6 +80,7 @@ pub struct Builder {
     names: HashSet<String>,
     counters: HashMap<String, usize>,
     observes: bool,
+    form: Form,
     constants: HashMap<(Dtype, Vec<usize>, Vec<u8>), Value>,
 }
 
@@ -86,6 +88,16 @@ impl Builder {
     /// An empty graph.
     pub fn new(name: &str) -> Self {
         Self { graph: Graph { name: name.to_owned(), ..Graph::default() }, ..Self::default() }
+    }
+
+    /// An empty graph in the operators of `form`.
+    pub(crate) fn of_form(name: &str, form: Form) -> Self {
+        Self { form, ..Self::new(name) }
+    }
+
+    /// Which operators the graph is written in.
+    pub(crate) fn form(&self) -> Form {
+        self.form
     }
 
     /// An empty graph in which [`Self::observe`] has an effect.

@@ -104,6 +104,19 @@ impl Builder {
         self.node("LayerNormalization", &[x, scale, bias], (x.dtype, x.shape.clone()), attributes)
     }
 
+    /// `(x - mean) / sqrt(variance + epsilon)` of each group's values: `x` is `[n, groups, ...]`.
+    #[track_caller]
+    pub fn instance_norm(&mut self, x: &Value, epsilon: f32) -> Value {
+        let groups = x.extent(1);
+        let (scale, bias) = (
+            self.floats(&[groups], &vec![1.0; groups]),
+            self.floats(&[groups], &vec![0.0; groups]),
+        );
+        let made = (x.dtype, x.shape.clone());
+        let attributes = vec![("epsilon", Attribute::Float(epsilon))];
+        self.node("InstanceNormalization", &[x, &scale, &bias], made, attributes)
+    }
+
     /// `x * scale + shift` by channel; `x` is `[n, channels, ...]`, the others `[channels]`.
     ///
     /// Written as a batch norm of statistics 0 and 1, which reads and writes a large tensor once.

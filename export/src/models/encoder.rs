@@ -7,13 +7,14 @@ use crate::{
     builder::{Builder, Conv, Value},
     checkpoint::{Weight, Weights},
     error::Result,
+    form::Form,
     graph::Graph,
     layers,
 };
 
 /// `pixels` f32 `[1, 3, H, W]` in 0..=1 to `tokens` i64 `[1, height, width]`.
-pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
-    let mut b = Builder::new("encoder");
+pub(crate) fn build(config: &VqConfig, weights: &Weights, form: Form) -> Result<Graph> {
+    let mut b = Builder::of_form("encoder", form);
     let scale = config.pixels_per_token();
     let pixels = b.input(
         "pixels",
@@ -66,22 +67,28 @@ fn downsample(
 }
 
 /// Tokens by Euclidean distance: the smallest `|vector|^2 - 2 vector x`, since `|x|^2` is the same
-/// for all.
+/// for all. Not every provider finds the smallest, so the portable form finds the largest of the
+/// negatives.
 fn nearest(
     b: &mut Builder,
     latents: &Value,
     config: &VqConfig,
     weights: &Weights,
 ) -> Result<Value> {
+    let form = b.form();
     let (count, width) = (config.num_vq_embeddings, config.vector_width());
     let vectors = weights.get("quantize.embedding.weight", &[count, width])?;
     let lengths = squared_lengths(&vectors);
     let pixels = b.transpose(latents, &[0, 2, 3, 1]); // NCHW => NHWC
-    let products = layers::product(b, &pixels, "codes", &vectors.scale(-2.0));
-    let lengths = b.weight("codes.squared_lengths", &lengths);
+    let sign = if form == Form::Portable { -1.0 } else { 1.0 };
+    let products = layers::product(b, &pixels, "codes", &vectors.scale(-2.0 * sign));
+    let lengths = b.weight("codes.squared_lengths", &lengths.scale(sign));
     let distances = b.add(&products, &lengths);
     let [height, width] = [latents.shape()[2].clone(), latents.shape()[3].clone()];
-    let nearest = b.argmin(&distances);
+    let nearest = match form {
+        Form::Cpu => b.argmin(&distances),
+        Form::Portable => b.argmax(&distances),
+    };
     debug_assert_eq!(nearest.shape(), [Dim::Fixed(1), height, width]);
     Ok(nearest)
 }

@@ -11,6 +11,7 @@ use crate::{
     builder::{Builder, To, Value},
     checkpoint::Weights,
     error::Result,
+    form::Form,
     graph::Graph,
     layers,
 };
@@ -23,14 +24,16 @@ const MICRO_CONDS: usize = 5;
 pub(crate) const BLOCK_EPSILON: f32 = 1e-6;
 
 /// `hidden` `[branches, tokens, encoder_hidden_size]`, `pooled` `[branches, cond_embed_dim]` and
-/// `micro_conds` `[branches, 5]` to modulations, and keys and values of the type `attended`.
+/// `micro_conds` `[branches, 5]` to modulations, and keys and values of the type `attended`. In the
+/// portable form the sinusoids of the five numbers go in, `sinusoids` `[branches, 5 *
+/// micro_cond_encode_dim]`: a half cannot tell the angle of 512 from that of 512.2.
 pub(crate) fn build(
     text: &TextConfig,
     config: &VitConfig,
     weights: &Weights,
-    attended: Dtype,
+    (form, attended): (Form, Dtype),
 ) -> Result<Graph> {
-    let mut b = Builder::new("prologue");
+    let mut b = Builder::of_form("prologue", form);
     let branches = Dim::from("branches");
     let tokens = text.max_position_embeddings;
     let hidden = b.input(
@@ -39,7 +42,11 @@ pub(crate) fn build(
         &[branches.clone(), tokens.into(), config.encoder_hidden_size.into()],
     );
     let pooled = b.input("pooled", Dtype::F32, &[branches.clone(), config.cond_embed_dim.into()]);
-    let micro = b.input("micro_conds", Dtype::F32, &[branches, MICRO_CONDS.into()]);
+    let (name, width) = match form {
+        Form::Cpu => ("micro_conds", MICRO_CONDS),
+        Form::Portable => ("sinusoids", MICRO_CONDS * config.micro_cond_encode_dim),
+    };
+    let micro = b.input(name, Dtype::F32, &[branches, width.into()]);
 
     let text = layers::linear(&mut b, &hidden, weights, "encoder_proj", config.hidden_size)?;
     let text =
@@ -88,7 +95,10 @@ fn condition(
     config: &VitConfig,
     weights: &Weights,
 ) -> Result<Value> {
-    let sinusoids = sinusoids(b, micro, config.micro_cond_encode_dim);
+    let sinusoids = match b.form() {
+        Form::Cpu => sinusoids(b, micro, config.micro_cond_encode_dim),
+        Form::Portable => micro.clone(),
+    };
     let joined = b.concat(&[pooled, &sinusoids], 1);
     let weights = weights.scope("cond_embed");
     let first = layers::linear(b, &joined, &weights, "linear_1", config.hidden_size)?;

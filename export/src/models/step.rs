@@ -4,8 +4,11 @@
 //! tokens, so everything before the first modulation is computed once: its first axis is 1 and is
 //! stretched there.
 
+mod grid;
+
 use pocketmuse_package::{ATTENTION, Dim, Dtype};
 
+use self::grid::Grid;
 use super::{
     config::{TextConfig, VitConfig},
     prologue::BLOCK_EPSILON,
@@ -14,22 +17,26 @@ use crate::{
     builder::{Builder, Conv, To, Value},
     checkpoint::{Weight, Weights},
     error::Result,
+    form::Form,
     graph::Graph,
     layers,
 };
 
 /// `tokens` i64 `[1, height, width]`, `positions` i64 `[positions]`, `guidance` f32 `[branches]`
 /// and the outputs of the prologue, keys and values of the type `attended`, to `logits` f32
-/// `[positions, codebook_size]`.
+/// `[positions, codebook_size]`. The portable form has no `positions`: it makes the logits of all,
+/// row-major.
 pub(crate) fn build(
     text: &TextConfig,
     config: &VitConfig,
     weights: &Weights,
-    attended: Dtype,
+    (form, attended): (Form, Dtype),
 ) -> Result<Graph> {
-    let mut b = Builder::new("step");
-    let tokens = b.input("tokens", Dtype::I64, &[1.into(), "height".into(), "width".into()]);
-    let positions = b.input("positions", Dtype::I64, &["positions".into()]);
+    let mut b = Builder::of_form("step", form);
+    let grid = [1.into(), "height".into(), "width".into()];
+    let tokens = b.input("tokens", form.token_dtype(), &grid);
+    let positions =
+        (form == Form::Cpu).then(|| b.input("positions", Dtype::I64, &["positions".into()]));
     let guidance = b.input("guidance", Dtype::F32, &["branches".into()]);
     let (grid, text_tokens) = (Grid::of(&mut b, &tokens, config), text.max_position_embeddings);
     let mut step = Step { config, weights, text_tokens, attended, grid };
@@ -38,7 +45,7 @@ pub(crate) fn build(
     x = step.down_block(&mut b, x)?;
     x = step.transformer(&mut b, x)?;
     x = step.up_block(&mut b, x)?;
-    let logits = step.head(&mut b, &x, &positions, &guidance)?;
+    let logits = step.head(&mut b, &x, positions.as_ref(), &guidance)?;
     b.output("logits", &logits);
     Ok(b.finish())
 }
@@ -50,35 +57,6 @@ struct Step<'a> {
     /// The type of keys and values that the prologue made.
     attended: Dtype,
     grid: Grid,
-}
-
-/// The grid that the layers work on: the tokens', or half of it with resampling blocks.
-struct Grid {
-    /// `[height, width]` as computed integers.
-    extents: Value,
-    /// Their names.
-    dims: [Dim; 2],
-}
-
-impl Grid {
-    fn of(b: &mut Builder, tokens: &Value, config: &VitConfig) -> Self {
-        let extents = b.shape_of(tokens, 1, 3);
-        if !config.downsample {
-            return Self { extents, dims: ["height".into(), "width".into()] };
-        }
-        let two = b.ints(&[2, 2]);
-        Self { extents: b.div(&extents, &two), dims: ["height / 2".into(), "width / 2".into()] }
-    }
-
-    /// `[n, tokens, c]` as planes over the grid, `[n, c, height, width]`.
-    fn planes(&self, b: &mut Builder, x: &Value) -> Value {
-        let channels = x.extent(2);
-        let [height, width] = self.dims.clone();
-        let (start, end) = (b.ints(&[0]), b.ints(&[channels as i64]));
-        let target = b.concat(&[&start, &self.extents, &end], 0);
-        let x = b.reshape_to(x, &target, &[x.shape()[0].clone(), height, width, channels.into()]);
-        b.transpose(&x, &[0, 3, 1, 2]) // NHWC => NCHW
-    }
 }
 
 impl Step<'_> {
@@ -104,9 +82,7 @@ impl Step<'_> {
         let mut x = x;
         if self.config.downsample {
             x = layers::rms_norm(b, &x, &weights.scope("downsample"), "norm", BLOCK_EPSILON)?;
-            x = b.transpose(&x, &[0, 3, 1, 2]); // NHWC => NCHW
-            x = b.space_to_depth(&x, self.grid.dims.clone());
-            x = b.transpose(&x, &[0, 2, 3, 1]); // NCHW => NHWC, channels (row, column, c)
+            x = self.grid.blocks_to_channels(b, &x);
             let kernel = weights.get("downsample.conv.weight", &[channels, channels, 2, 2])?;
             // OIHW => O(HWI)
             let kernel = kernel.permute(&[0, 2, 3, 1]).reshape(&[channels, 4 * channels]);
@@ -142,10 +118,42 @@ impl Step<'_> {
         let y = layers::rms_norm(b, &y, weights, "norm", BLOCK_EPSILON)?;
         let y = layers::linear(b, &y, weights, "channelwise_linear_1", 4 * channels)?;
         let y = b.gelu(&y);
-        let y = response_norm(b, &y, &weights.scope("channelwise_norm"))?;
+        let y = self.response_norm(b, &y, &weights.scope("channelwise_norm"))?;
         let y = layers::linear(b, &y, weights, "channelwise_linear_2", channels)?;
         let y = b.add(&y, x);
         Ok(self.modulate(b, &format!("{name}.res"), &y, channels))
+    }
+
+    /// The global response norm of ConvNeXt V2 over all tokens: `gamma * (x * n) + beta + x`.
+    ///
+    /// Only the channels' shares count. Halves hold means of squares and no sums of them, and what
+    /// is added to a norm shrinks with it: by the grid that the model was trained for.
+    fn response_norm(&self, b: &mut Builder, x: &Value, weights: &Weights) -> Result<Value> {
+        let width = x.extent(-1);
+        let mut parameter = |name: &str| {
+            let weight = weights.get(name, &[1, 1, 1, width])?;
+            Ok(b.weight(name, &weight.reshape(&[width])))
+        };
+        let (gamma, beta) = (parameter("gamma")?, parameter("beta")?);
+        let (energy, epsilon) = match b.form() {
+            Form::Cpu => (b.l2_norm(x, &[1]), BLOCK_EPSILON),
+            Form::Portable => {
+                let side = self.config.sample_size / self.config.grid_multiple();
+                let square = b.mul(x, x);
+                let square = b.mean(&square, &[1]);
+                (b.sqrt(&square), BLOCK_EPSILON / side as f32)
+            }
+        };
+        let mean = b.mean(&energy, &[-1]);
+        let epsilon = b.scalar(epsilon);
+        let mean = b.add(&mean, &epsilon);
+        let relative = b.div(&energy, &mean);
+        // x n gamma + beta + x = x (n gamma + 1) + beta: the small tensor takes the work.
+        let one = b.scalar(1.0);
+        let gain = b.mul(&relative, &gamma);
+        let gain = b.add(&gain, &one);
+        let scaled = b.mul(x, &gain);
+        Ok(b.add(&scaled, &beta))
     }
 
     /// A 3 x 3 convolution of each channel by itself.
@@ -308,26 +316,24 @@ impl Step<'_> {
             // IOHW => (HWO)I
             let kernel = kernel.permute(&[2, 3, 1, 0]).reshape(&[4 * channels, channels]);
             x = layers::product(b, &x, "up_block.upsample", &kernel);
-            x = self.grid.planes(b, &x);
-            x = b.depth_to_space(&x, ["height".into(), "width".into()]);
-            x = b.transpose(&x, &[0, 2, 3, 1]); // NCHW => NHWC
-            x = b.reshape(&x, &[To::Keep, To::Rest("all tokens"), To::Is(channels)]);
+            x = self.grid.channels_to_blocks(b, &x);
         }
         b.tap("step.up_block", &x);
         Ok(x)
     }
 
-    /// Logits at `positions`. The last product is linear, so the branches are mixed before it.
+    /// Logits at `positions`, or of all. The last product is linear, so the branches are mixed
+    /// before it.
     fn head(
         &self,
         b: &mut Builder,
         x: &Value,
-        positions: &Value,
+        positions: Option<&Value>,
         guidance: &Value,
     ) -> Result<Value> {
         let (config, weights) = (self.config, self.weights.scope("mlm_layer"));
         let (inner, channels) = (config.in_channels, config.channels());
-        let x = b.gather_axis(x, positions, 1);
+        let x = positions.map_or_else(|| x.clone(), |positions| b.gather_axis(x, positions, 1));
         let conv =
             weights.get("conv1.weight", &[inner, channels, 1, 1])?.reshape(&[inner, channels]);
         let x = layers::product(b, &x, "mlm_layer.conv1", &conv);
@@ -335,32 +341,12 @@ impl Step<'_> {
         let guidance = b.reshape(guidance, &[To::Keep, To::Is(1), To::Is(1)]);
         let weighted = b.mul(&x, &guidance);
         let mixed = b.sum(&weighted, &[0]);
-        let mixed = b.reshape(&mixed, &[To::Rest("positions"), To::Is(inner)]);
+        let rest = if positions.is_some() { "positions" } else { "all tokens" };
+        let mixed = b.reshape(&mixed, &[To::Rest(rest), To::Is(inner)]);
         let conv = weights.get("conv2.weight", &[config.codebook_size, inner, 1, 1])?;
         let conv = conv.reshape(&[config.codebook_size, inner]);
         Ok(layers::product(b, &mixed, "mlm_layer.conv2", &conv))
     }
-}
-
-/// The global response norm of ConvNeXt V2 over all tokens: `gamma * (x * n) + beta + x`.
-fn response_norm(b: &mut Builder, x: &Value, weights: &Weights) -> Result<Value> {
-    let width = x.extent(-1);
-    let mut parameter = |name: &str| {
-        let weight = weights.get(name, &[1, 1, 1, width])?;
-        Ok(b.weight(name, &weight.reshape(&[width])))
-    };
-    let (gamma, beta) = (parameter("gamma")?, parameter("beta")?);
-    let energy = b.l2_norm(x, &[1]);
-    let mean = b.mean(&energy, &[-1]);
-    let epsilon = b.scalar(BLOCK_EPSILON);
-    let mean = b.add(&mean, &epsilon);
-    let relative = b.div(&energy, &mean);
-    // x n gamma + beta + x = x (n gamma + 1) + beta: the small tensor takes the work.
-    let one = b.scalar(1.0);
-    let gain = b.mul(&relative, &gamma);
-    let gain = b.add(&gain, &one);
-    let scaled = b.mul(x, &gain);
-    Ok(b.add(&scaled, &beta))
 }
 
 /// `rms_norm(table) conv^T`: what the three first layers make of every id. Sums run in f64.

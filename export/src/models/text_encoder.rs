@@ -4,13 +4,14 @@
 //! Only one row of the last layer is ever used, that of the pooled position, so only that row is
 //! computed.
 
-use pocketmuse_package::Dtype;
+use pocketmuse_package::{Dim, Dtype};
 
 use super::config::TextConfig;
 use crate::{
     builder::{Builder, To, Value},
     checkpoint::{Weight, Weights},
     error::Result,
+    form::Form,
     graph::Graph,
     layers,
 };
@@ -20,14 +21,16 @@ use crate::{
 const LEGACY_EOS: u32 = 2;
 
 /// `input_ids` i64 `[batch, tokens]` to `hidden` f32 `[batch, tokens, hidden_size]` and `pooled`
-/// `[batch, projection_dim]`.
-pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
-    let mut b = Builder::new("text_encoder");
+/// `[batch, projection_dim]`. In the portable form the batch is one prompt, and where it ends is the
+/// input `position` i32 `[1]`.
+pub(crate) fn build(config: &TextConfig, weights: &Weights, form: Form) -> Result<Graph> {
+    let mut b = Builder::of_form("text_encoder", form);
     let model = weights.scope("text_model");
     let tokens = config.max_position_embeddings;
-    let ids = b.input("input_ids", Dtype::I64, &["batch".into(), tokens.into()]);
+    let batch = if form == Form::Portable { 1.into() } else { Dim::from("batch") };
+    let ids = b.input("input_ids", form.token_dtype(), &[batch, tokens.into()]);
     let mut x = embed(&mut b, &ids, config, &model.scope("embeddings"))?;
-    let mask = causal_mask(tokens);
+    let mask = causal_mask(tokens, form);
     let table = b.floats(&[tokens, tokens], &mask);
     for index in 0..config.num_hidden_layers - 1 {
         let layer = model.scope("encoder.layers").scope(index);
@@ -38,7 +41,10 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights) -> Result<Graph> {
         })?;
     }
     b.output("hidden", &x);
-    let position = pooled_position(&mut b, &ids, config.eos_token_id);
+    let position = match form {
+        Form::Cpu => pooled_position(&mut b, &ids, config.eos_token_id),
+        Form::Portable => b.input("position", Dtype::I32, &[1.into()]),
+    };
     let last = model.scope("encoder.layers").scope(config.num_hidden_layers - 1);
     let row = b.within("last", |b| last_row(b, &x, &position, &table, config, &last))?;
     let normal =
@@ -61,10 +67,12 @@ fn embed(b: &mut Builder, ids: &Value, config: &TextConfig, weights: &Weights) -
     Ok(b.add(&embedded, &positions))
 }
 
-/// Row `i` lets position `i` see positions up to itself.
-fn causal_mask(tokens: usize) -> Vec<f32> {
+/// Row `i` lets position `i` see positions up to itself. In the portable form others are as good as
+/// unseen: halves have no such number as the least float.
+fn causal_mask(tokens: usize, form: Form) -> Vec<f32> {
+    let unseen = if form == Form::Portable { -100.0 } else { f32::MIN };
     (0..tokens * tokens)
-        .map(|cell| if cell % tokens > cell / tokens { f32::MIN } else { 0.0 })
+        .map(|cell| if cell % tokens > cell / tokens { unseen } else { 0.0 })
         .collect()
 }
 
@@ -122,8 +130,8 @@ fn pooled_position(b: &mut Builder, ids: &Value, eos: u32) -> Value {
     b.reshape(&position, &[To::Rest("batch"), To::Is(1)])
 }
 
-/// The last layer at one position: `x` `[batch, tokens, c]`, `position` `[batch, 1]`, gives
-/// `[batch, 1, c]`.
+/// The last layer at one position: `x` `[batch, tokens, c]`, `position` `[batch, 1]`, or `[1]` of
+/// one prompt, gives `[batch, 1, c]`.
 fn last_row(
     b: &mut Builder,
     x: &Value,
@@ -134,15 +142,18 @@ fn last_row(
 ) -> Result<Value> {
     let width = config.hidden_size;
     let row = |b: &mut Builder, x: &Value| {
+        if b.form() == Form::Portable {
+            return b.gather_axis(x, position, 1);
+        }
         let row = b.pick_row(x, position);
         b.reshape(&row, &[To::Keep, To::Is(1), To::Is(width)])
     };
     let normal = layers::layer_norm(b, x, weights, "layer_norm1", config.layer_norm_eps)?;
     let from = row(b, &normal);
     let x = row(b, x);
-    let seen = b.gather(mask, position); // [batch, 1, tokens]
-    let seen =
-        b.reshape(&seen, &[To::Keep, To::Is(1), To::Is(1), To::Is(config.max_position_embeddings)]);
+    let seen = b.gather(mask, position); // [batch, 1, tokens], or [1, tokens]
+    let tokens = To::Is(config.max_position_embeddings);
+    let seen = b.reshape(&seen, &[To::Keep, To::Is(1), To::Is(1), tokens]);
     let x = attend(b, &x, &from, &normal, &seen, config, &weights.scope("self_attn"))?;
     mlp(b, &x, config, weights)
 }

@@ -16,7 +16,7 @@ mod rounding;
 mod scales;
 mod table;
 
-use pocketmuse_package::{Convolutions, Held};
+use pocketmuse_package::{Convolutions, Dtype, Held};
 
 pub use self::channel::{columns, pair_safe_scales};
 use self::rewriter::{Rewriter, Role};
@@ -62,6 +62,8 @@ pub(crate) fn held(graph: &Graph) -> Held {
             4
         } else if operators.contains(linear::OPERATOR) {
             8
+        } else if graph.initializers.iter().all(|constant| constant.dtype() != Dtype::F32) {
+            16
         } else {
             Held::FLOATS.linear_bits
         },

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd as _;
 use std::{borrow::Cow, collections::BTreeMap, fs::File, path::Path};
 
 use ort::value::DynValue;
-use pocketmuse_package::{Error, ErrorKind, Result, StageEntry, TensorSpec};
+use pocketmuse_package::{Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
 
 use self::{
     builder::builder,
@@ -36,6 +36,8 @@ pub use self::{
 pub struct Session {
     inner: ort::session::Session,
     at: String,
+    /// The types of what goes in, as far as the manifest says.
+    inputs: BTreeMap<String, Dtype>,
     outputs: Vec<TensorSpec>,
     /// What each tapped value is called in reference files, by its name in the graph.
     tap_names: BTreeMap<String, String>,
@@ -69,9 +71,10 @@ impl Session {
         check_signature("output", &entry.outputs, outputs).map_err(|error| error.within(at))?;
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
+        let inputs = entry.inputs.iter().map(|spec| (spec.name.clone(), spec.dtype)).collect();
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: at.to_owned(), outputs, tap_names, taps, files, cancel })
+        Ok(Self { inner, at: at.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -104,8 +107,8 @@ impl Session {
             .map_err(|error| failed(name, &error))?;
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
-        let (tap_names, taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: name.to_owned(), outputs, tap_names, taps, files, cancel })
+        let (inputs, tap_names, taps, files, cancel) = Default::default();
+        Ok(Self { inner, at: name.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
     }
 
     /// Has `cancel` stop every run from now on.
@@ -125,7 +128,8 @@ impl Session {
         let at = &self.at;
         let mut values = Vec::with_capacity(inputs.len());
         for (name, input) in inputs {
-            let value = input.value().map_err(|error| failed(format!("{at}: {name}"), &error))?;
+            let value = input.value(self.inputs.get(*name).copied());
+            let value = value.map_err(|error| failed(format!("{at}: {name}"), &error))?;
             values.push((Cow::Borrowed(*name), value));
         }
         self.taps.clear(); // they may be as large as the next

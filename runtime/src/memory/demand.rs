@@ -36,6 +36,9 @@ const ENCODER: PixelBytes = PixelBytes { least: 60.0, share: 0.12, fixed: 0.55 }
 /// A finished image: red, green and blue.
 const IMAGE_BYTES: f64 = 3.0;
 
+/// What weights in halves take, in their own size: themselves and a copy twice as large.
+const HALVES_COPIED: u64 = 3;
+
 /// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
 const ABSURD_BYTES: u64 = 1 << 56;
 
@@ -110,6 +113,9 @@ impl Demand {
         let held = entry.held(self.flavour, stage);
         let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
         let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
+        // The CPU provider computes in 32-bit floats and copies halves for that.
+        let copies = if held.linear_bits == 16 { HALVES_COPIED } else { 1 };
+        let weights_bytes = (weights_bytes * copies).min(ABSURD_BYTES);
         let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64;
         StageDemand {
             weights: if is_copied(stage, held) { Weights::Packed } else { Weights::Mapped },
@@ -145,12 +151,12 @@ impl Demand {
 }
 
 /// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
-/// copy them at load all the same, and without packing the kernels of 4-bit layers take more memory
-/// than the copy does.
+/// copy them at load all the same, halves are copied as floats, and without packing the kernels of
+/// 4-bit layers take more memory than the copy does.
 fn is_copied(stage: Stage, held: Held) -> bool {
     match stage {
         Stage::Encoder | Stage::Decoder => held.convolutions == Convolutions::Float,
-        Stage::TextEncoder | Stage::Prologue | Stage::Step => held.linear_bits == 4,
+        Stage::TextEncoder | Stage::Prologue | Stage::Step => [4, 16].contains(&held.linear_bits),
     }
 }
 

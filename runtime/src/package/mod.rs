@@ -137,6 +137,15 @@ impl Package {
         })
     }
 
+    /// Whether the graph of `stage` takes an input of that name: graphs differ by flavour.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::entry`].
+    pub(crate) fn takes(&self, stage: Stage, input: &str) -> Result<bool> {
+        Ok(self.entry(stage)?.inputs.iter().any(|spec| spec.name == input))
+    }
+
     /// Checks the files of `stage` and loads it, as the package was opened.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ impl Decoder {
     /// `EngineFailed` if the graph fails or returns a number that is not finite.
     pub fn decode(&mut self, tokens: &[i64], [height, width]: [usize; 2]) -> Result<Pixels> {
         let outputs = self.session.run(&[("tokens", Input::I64(&[1, height, width], tokens))])?;
-        let tensor = one("decoder", outputs)?;
+        let tensor = one("decoder", outputs)?.to_f32()?;
         let (height, width) = (height * self.pixels_per_token, width * self.pixels_per_token);
         let values = tensor.shaped(&[1, 3, height, width])?;
         if let Some(found) = values.iter().find(|value| !value.is_finite()) {

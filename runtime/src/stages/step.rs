@@ -13,11 +13,16 @@ use crate::{
     sampler::margin::Margin,
 };
 
+/// The input that says which positions get logits.
+const POSITIONS: &str = "positions";
+
 /// The step graph, loaded, without a prompt.
 pub struct Predictor {
     session: Session,
     codebook_size: usize,
     mask: i64,
+    /// Whether the graph makes the logits of some positions; else those of all.
+    takes_positions: bool,
 }
 
 /// The step graph with what it is asked: what the sampler asks.
@@ -47,6 +52,7 @@ impl Network for Predictor {
             session,
             codebook_size: model.codebook_size as usize,
             mask: model.mask_token_id.into(),
+            takes_positions: package.takes(Self::STAGE, POSITIONS)?,
         })
     }
 
@@ -155,7 +161,7 @@ impl<'a> Asked<'a> {
         tokens: &[Option<u32>],
         positions: &[usize],
     ) -> Result<&[f32]> {
-        let Predictor { session, codebook_size, mask } = predictor;
+        let Predictor { session, codebook_size, mask, takes_positions } = predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
         let tokens = self.margin.wrap(&tokens);
         let [rows, columns] = self.margin.outer();
@@ -165,14 +171,29 @@ impl<'a> Asked<'a> {
         let (count, branches) = ([positions.len()], [self.guidance.len()]);
         let mut inputs = vec![
             ("tokens", Input::I64(&grid, &tokens)),
-            ("positions", Input::I64(&count, &wanted)),
             ("guidance", Input::F32(&branches, &self.guidance)),
         ];
+        if *takes_positions {
+            inputs.push((POSITIONS, Input::I64(&count, &wanted)));
+        }
         inputs.extend(
             self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))),
         );
         self.logits = None; // the last ones are as large as the next
-        let logits = one("step", session.run(&inputs)?)?;
+        let mut logits = one("step", session.run(&inputs)?)?.to_f32()?;
+        if !*takes_positions {
+            logits = picked(&logits, &wanted, [rows * columns, *codebook_size])?;
+        }
         self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])
     }
+}
+
+/// The rows at `positions` of logits `[rows, columns]`.
+fn picked(logits: &Tensor, positions: &[i64], [rows, columns]: [usize; 2]) -> Result<Tensor> {
+    let values = logits.shaped(&[rows, columns])?;
+    let rows = positions.iter().flat_map(|&position| {
+        let row = usize::try_from(position).unwrap_or(usize::MAX);
+        values.chunks_exact(columns).nth(row).unwrap_or_default()
+    });
+    Tensor::f32("logits", &[positions.len(), columns], rows.copied().collect())
 }

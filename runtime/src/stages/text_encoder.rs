@@ -8,6 +8,9 @@ use crate::{
     package::Package,
 };
 
+/// The input that says where a prompt ends.
+const POSITION: &str = "position";
+
 /// What the text encoder makes of prompts.
 pub struct Text {
     /// `[prompts, 77, width]`, the last hidden layer but one.
@@ -43,13 +46,17 @@ impl Text {
 /// The text encoder, loaded.
 pub struct TextEncoder {
     session: Session,
+    /// The id at which a prompt ends, if the graph has to be told where that is. It then takes one
+    /// prompt at once.
+    end: Option<u32>,
 }
 
 impl Network for TextEncoder {
     const STAGE: Stage = Stage::TextEncoder;
 
-    fn of(_package: &Package, session: Session) -> Result<Self> {
-        Ok(Self { session })
+    fn of(package: &Package, session: Session) -> Result<Self> {
+        let is_told = package.takes(Self::STAGE, POSITION)?;
+        Ok(Self { session, end: is_told.then_some(package.manifest().tokenizer.eos) })
     }
 
     fn session(&mut self) -> &mut Session {
@@ -69,10 +76,24 @@ impl TextEncoder {
             let detail = "expected prompts of one length above 0";
             return Err(Error::new(ErrorKind::BadRequest, "input_ids", detail));
         }
+        let Some(end) = self.end else { return self.run(prompts, None) };
+        let end_of = |prompt: &[u32]| prompt.iter().position(|id| *id == end).unwrap_or(length - 1);
+        let texts = prompts
+            .iter()
+            .map(|prompt| self.run(std::slice::from_ref(prompt), Some(end_of(prompt) as i64)));
+        let mut texts = texts.collect::<Result<Vec<_>>>()?;
+        if let [_] = texts[..] { Ok(texts.remove(0)) } else { Text::join(texts.iter()) }
+    }
+
+    /// Runs the graph; `position` is where the prompts end, if it is to be told.
+    fn run(&mut self, prompts: &[Vec<u32>], position: Option<i64>) -> Result<Text> {
+        let length = prompts.first().map_or(0, Vec::len);
         let ids: Vec<i64> = prompts.iter().flatten().map(|&id| id.into()).collect();
-        let outputs =
-            self.session.run(&[("input_ids", Input::I64(&[prompts.len(), length], &ids))])?;
-        let [hidden, pooled] = exactly("text_encoder", outputs)?;
-        Ok(Text { hidden, pooled })
+        let shape = [prompts.len(), length];
+        let mut inputs = vec![("input_ids", Input::I64(&shape, &ids))];
+        let position = position.map(|position| [position]);
+        inputs.extend(position.iter().map(|at| (POSITION, Input::I64(&[1], at))));
+        let [hidden, pooled] = exactly("text_encoder", self.session.run(&inputs)?)?;
+        Ok(Text { hidden: hidden.to_f32()?, pooled: pooled.to_f32()? })
     }
 }

@@ -8,8 +8,8 @@ use crate::named_enum;
 /// How a stage holds its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Bits of a weight of a linear layer, without its block's or channel's scale: 32, 8 or 4. 32
-    /// if there are no linear layers.
+    /// Bits of a weight of a linear layer, without its block's or channel's scale: 32, 16, 8 or 4.
+    /// 32 if there are no linear layers. With 16 all other weights are 16-bit floats, too.
     pub linear_bits: u8,
     /// How convolutions compute. Floats if there are none.
     pub convolutions: Convolutions,
@@ -19,7 +19,7 @@ named_enum! {
     /// How the convolutions of a stage compute.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Convolutions at "convolutions" {
-        /// In 32-bit floats, the whole image at once.
+        /// In floats, the whole image at once.
         Float = "float",
         /// In 8-bit integers, the image by tiles.
         Integer = "integer",
@@ -39,6 +39,7 @@ impl Held {
     pub fn of(flavour: Flavour, stage: Stage) -> Self {
         let linear = |linear_bits| Self { linear_bits, ..Self::FLOATS };
         match (flavour, stage) {
+            (Flavour::F16, _) => linear(16),
             (Flavour::F32, _) | (_, Stage::Encoder) => Self::FLOATS,
             (_, Stage::Decoder) => Self { convolutions: Convolutions::Integer, ..Self::FLOATS },
             (Flavour::Int8, Stage::Prologue) | (Flavour::Int4, _) => linear(4),

@@ -20,8 +20,9 @@ use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
 /// The manifest's file name inside a package.
 pub const MANIFEST: &str = "manifest.json";
 
-/// The version of the format that this build writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the format that this build reads. It writes the oldest that can say what
+/// a package holds: see [`Manifest::oldest_format`].
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The most words that a model is said to know.
 pub const MAX_KNOWN_WORDS: u32 = 1000;
@@ -168,6 +169,22 @@ impl fmt::Display for TensorSpec {
 }
 
 impl Manifest {
+    /// The oldest version of the format that can hold these flavours: 2 if graphs differ in their
+    /// inputs and outputs by flavour, as those of [`Flavour::F16`] do, else 1.
+    pub fn oldest_format(&self) -> u32 {
+        if self.flavours.contains_key(&Flavour::F16) { 2 } else { 1 }
+    }
+
+    /// Checks that the format can hold the flavours.
+    fn check_format(&self) -> Result<()> {
+        let (oldest, found) = (self.oldest_format(), self.format);
+        if found >= oldest {
+            return Ok(());
+        }
+        let detail = format!("expected {oldest} with the flavour f16, found {found}");
+        Err(Error::new(ErrorKind::PackageDamaged, "format", detail))
+    }
+
     /// The manifest as it is written, pretty JSON.
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self)

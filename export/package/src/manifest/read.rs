@@ -93,6 +93,7 @@ impl Manifest {
                 }
             }
         }
+        self.check_format()?;
         for (flavour, entry) in &self.flavours {
             for (stage, entry) in &entry.stages {
                 if let Some(held) = entry.held {
@@ -336,9 +337,14 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 9] = [
-            ("format: expected 1 to 1, found 2: written by a newer PocketMuse", |m| m.format = 2),
-            ("format: expected 1 to 1, found 0", |m| m.format = 0),
+        let cases: [(&str, Change); 10] = [
+            ("format: expected 1 to 2, found 3: written by a newer PocketMuse", |m| m.format = 3),
+            ("format: expected 1 to 2, found 0", |m| m.format = 0),
+            ("format: expected 2 with the flavour f16, found 1", |m| {
+                let f32 = m.flavours[&Flavour::F32].clone();
+                m.flavours.insert(Flavour::F16, f32);
+                m.format = 1;
+            }),
             ("model: mask_token_id: expected 0 < codebook_size", |m| m.model.mask_token_id = 64),
             ("model: sample_size: expected a multiple of 2, found 5", |m| m.model.sample_size = 5),
             ("knows: expected words of 1 to 64 bytes, found 65", |m| {
@@ -368,7 +374,7 @@ mod tests {
     fn a_key_stands_once_wherever_it_is() {
         let text = manifest().to_json();
         for (key, place) in
-            [("format", "\"format\": 1,"), ("name", "\"name\": \"tiny\","), ("step", "\"step\": {")]
+            [("format", "\"format\": 2,"), ("name", "\"name\": \"tiny\","), ("step", "\"step\": {")]
         {
             let twice = match place.strip_suffix('{') {
                 Some(start) => text.replacen(place, &format!("{start}null, {place}"), 1),

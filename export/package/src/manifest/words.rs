@@ -31,6 +31,9 @@ named_enum! {
         Int4 = "int4",
         /// Every weight and every product in 32-bit float: the yardstick.
         F32 = "f32",
+        /// Every weight and every value in 16-bit float, in operators that NPUs and GPUs take; slow
+        /// on a CPU.
+        F16 = "f16",
     }
 }
 

@@ -13,7 +13,7 @@ mod phases;
 mod tile;
 mod units;
 
-use pocketmuse_package::{Dtype, Ranges};
+use pocketmuse_package::Ranges;
 
 use self::{float::FloatLayers, integer::IntegerLayers, layers::Layers, phases::Phases};
 use super::config::VqConfig;
@@ -21,12 +21,13 @@ use crate::{
     builder::{Builder, Value},
     checkpoint::{Weight, Weights},
     error::Result,
+    form::Form,
     graph::Graph,
 };
 
 /// `tokens` i64 `[1, height, width]` to `pixels` f32 `[1, 3, H, W]`, not clipped.
-pub(crate) fn build(config: &VqConfig, weights: &Weights) -> Result<Graph> {
-    decode(Builder::new("decoder"), config, weights, |_| FloatLayers {
+pub(crate) fn build(config: &VqConfig, weights: &Weights, form: Form) -> Result<Graph> {
+    decode(Builder::of_form("decoder", form), config, weights, |_| FloatLayers {
         groups: config.norm_num_groups,
     })
 }
@@ -58,7 +59,8 @@ fn decode<L: Layers>(
     weights: &Weights,
     layers: impl FnOnce(&Value) -> L,
 ) -> Result<Graph> {
-    let tokens = b.input("tokens", Dtype::I64, &[1.into(), "height".into(), "width".into()]);
+    let dtype = b.form().token_dtype();
+    let tokens = b.input("tokens", dtype, &[1.into(), "height".into(), "width".into()]);
     let layers = layers(&tokens);
     let mut channels = config.block_out_channels.iter().rev();
     let mut width = *channels.next().expect("a checked config has a block");

@@ -1,5 +1,6 @@
 //! What a graph is given and what it makes.
 
+use half::{f16, slice::HalfFloatSliceExt as _};
 use ort::{
     session::SessionInputValue,
     value::{DynValue, TensorRef},
@@ -9,7 +10,8 @@ use pocketmuse_package::{Dtype, Error, ErrorKind, Result};
 use super::signature::signature;
 use crate::engine::runtime::failed;
 
-/// What a run is given: a shape and its values, row-major. Nothing is copied.
+/// What a run is given: a shape and its values, row-major. Nothing is copied, unless the graph
+/// wants floats or integers of another width.
 pub enum Input<'a> {
     /// Floats with their shape.
     F32(&'a [usize], &'a [f32]),
@@ -20,13 +22,33 @@ pub enum Input<'a> {
 }
 
 impl Input<'_> {
-    pub(super) fn value(&self) -> ort::Result<SessionInputValue<'_>> {
-        Ok(match self {
-            Self::F32(shape, data) => TensorRef::from_array_view((*shape, *data))?.into(),
-            Self::I64(shape, data) => TensorRef::from_array_view((*shape, *data))?.into(),
-            Self::Tensor(tensor) => (&tensor.value).into(),
+    /// The value as the graph takes it: of `wanted`, if that is known.
+    pub(super) fn value(&self, wanted: Option<Dtype>) -> ort::Result<SessionInputValue<'_>> {
+        Ok(match (self, wanted) {
+            (Self::F32(shape, data), Some(Dtype::F16)) => halves(shape, data)?,
+            (Self::F32(shape, data), _) => TensorRef::from_array_view((*shape, *data))?.into(),
+            (Self::I64(shape, data), Some(Dtype::I32)) => {
+                let narrow = |&value: &i64| i32::try_from(value).unwrap_or(i32::MAX);
+                let data: Vec<i32> = data.iter().map(narrow).collect();
+                ort::value::Tensor::from_array((*shape, data))?.into()
+            }
+            (Self::I64(shape, data), _) => TensorRef::from_array_view((*shape, *data))?.into(),
+            (Self::Tensor(tensor), Some(Dtype::F16)) if tensor.dtype() == Some(Dtype::F32) => {
+                halves(&tensor.shape(), tensor.value.try_extract_tensor::<f32>()?.1)?
+            }
+            (Self::Tensor(tensor), Some(Dtype::F32)) if tensor.dtype() == Some(Dtype::F16) => {
+                let (_, data) = tensor.value.try_extract_tensor::<f16>()?;
+                ort::value::Tensor::from_array((&tensor.shape()[..], data.to_f32_vec()))?.into()
+            }
+            (Self::Tensor(tensor), _) => (&tensor.value).into(),
         })
     }
+}
+
+fn halves(shape: &[usize], values: &[f32]) -> ort::Result<SessionInputValue<'static>> {
+    let mut data = vec![f16::ZERO; values.len()];
+    data.convert_from_f32_slice(values);
+    Ok(ort::value::Tensor::from_array((shape, data))?.into())
 }
 
 /// A value in ONNX Runtime's memory. It outlives the session that made it.
@@ -45,6 +67,25 @@ impl Tensor {
         let value =
             ort::value::Tensor::from_array((shape, data)).map_err(|error| failed(name, &error))?;
         Ok(Self { at: name.to_owned(), value: value.into_dyn() })
+    }
+
+    /// The same values as 32-bit floats, if they are halves.
+    ///
+    /// # Errors
+    ///
+    /// `EngineFailed` if ONNX Runtime does not make room for them.
+    pub fn to_f32(self) -> Result<Self> {
+        if self.dtype() != Some(Dtype::F16) {
+            return Ok(self);
+        }
+        let halves = self.value.try_extract_tensor::<f16>();
+        let values = halves.map_err(|error| failed(self.at.as_str(), &error))?.1.to_f32_vec();
+        Self::f32(&self.at, &self.shape(), values)
+    }
+
+    /// The type of its elements; `None` for one that no package has.
+    fn dtype(&self) -> Option<Dtype> {
+        signature(self.value.dtype()).map(|(dtype, _)| dtype)
     }
 
     /// Its extents.

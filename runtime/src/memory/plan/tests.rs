@@ -164,6 +164,22 @@ fn an_automatic_budget_that_is_too_small_is_tried_all_the_same() {
 }
 
 #[test]
+fn weights_in_halves_are_planned_with_the_copy_that_a_cpu_makes() {
+    let step = |linear_bits| {
+        let mut manifest = full_size();
+        let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
+        let entry = stages.get_mut(&Stage::Step).expect("a step graph");
+        entry.held = Some(Held { linear_bits, ..Held::FLOATS });
+        let options =
+            Options { memory: Budget::Bytes(4 << 30), threads: Some(2), ..Options::default() };
+        Plan::new(&manifest, &Request::default(), &options).expect("it fits").stage(Stage::Step)
+    };
+    let [floats, halves] = [32, 16].map(step);
+    assert_eq!(halves.weights_bytes, 3 * floats.weights_bytes);
+    assert!(halves.is_packed() && halves.peak_anonymous_bytes > halves.weights_bytes);
+}
+
+#[test]
 fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called() {
     let mut manifest = full_size();
     let stages = &mut manifest.flavours.get_mut(&Flavour::Int8).expect("a flavour").stages;
