@@ -7,7 +7,7 @@ set -euo pipefail
 
 targets=$(realpath "$1") seconds=$2 jobs=$3
 shift 3
-all=(archive configs graphs image_bytes job manifest merges prompt_weights request safetensors tokenizer)
+all=(archive configs graph_check graphs image_bytes job manifest merges prompt_weights request safetensors tokenizer)
 [ $# -gt 0 ] && all=("$@")
 
 logs=$(mktemp -d)

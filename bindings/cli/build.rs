@@ -1,10 +1,15 @@
 //! Computes the part of the key of the built-in model's cached package that is known at build time:
-//! it changes with the model and with every source that turns it into a package.
+//! it changes with the model and with every source that turns it into a package. And says what is
+//! built: the commit, where there is one, and the target.
 
 #[path = "src/sources.rs"]
 mod sources;
 
-use std::{env, io, path::PathBuf};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 fn main() -> io::Result<()> {
     let root =
@@ -13,5 +18,22 @@ fn main() -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     println!("cargo::rustc-env=POCKETMUSE_BUNDLED_KEY={}", sources::digest(&root)?);
+    println!("cargo::rustc-env=POCKETMUSE_TARGET={}", env::var("TARGET").expect("cargo sets it"));
+    if let Some(commit) = git(&root, &["rev-parse", "--short=12", "HEAD"]) {
+        println!("cargo::rustc-env=POCKETMUSE_COMMIT={commit}");
+        // Written at every commit and checkout.
+        if let Some(log) =
+            git(&root, &["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])
+        {
+            println!("cargo::rerun-if-changed={log}");
+        }
+    }
     Ok(())
+}
+
+/// What git says in one line; `None` without git or outside a repository.
+fn git(root: &Path, words: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(root).args(words).output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !said.trim().is_empty()).then(|| said.trim().to_owned())
 }

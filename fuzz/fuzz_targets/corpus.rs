@@ -177,6 +177,10 @@ fn made(package: &Path) -> io::Result<()> {
         let weights = fs::read(path.with_extension("data")).unwrap_or_default();
         let weights = &weights[..weights.len().min(MOST_GRAPH)];
         add("graphs", &name_of(path, package), &[&graph, weights, &graph, weights])?;
+        let data = path.with_extension("data");
+        let name = data.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = data.metadata().map_or(0, |metadata| metadata.len());
+        add("graph_check", &name_of(path, package), &[&graph, name.as_bytes(), &bytes.to_le_bytes()])?;
     }
     Ok(())
 }

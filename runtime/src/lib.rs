@@ -4,20 +4,49 @@
 //! [`Job`]. Progress and cancel are one callback, or a [`Watch`]. ONNX Runtime is one library file,
 //! found as [`library`] says.
 //!
+//! A package is a folder that `pocketmuse export` makes of a checkpoint; as one file it comes through
+//! [`Import`]. With [`Options::prepared`] a folder keeps what was found out about it, so that it opens
+//! faster the next time.
+//!
 //! ```no_run
 //! use std::ops::ControlFlow;
 //!
 //! use pocketmuse::{Pipeline, Request};
 //!
 //! let pipeline = Pipeline::open("tiny-world-package")?;
-//! let prompt = "a red lighthouse by the sea at sunset".to_owned();
-//! let request = Request { prompt, seed: 7, ..Request::default() };
+//! let request = Request { seed: 7, ..Request::new("a red lighthouse by the sea at sunset") };
 //! let output = pipeline.generate(&request, |step| {
 //!     println!("step {} of {}", step.step + 1, step.num_inference_steps);
 //!     ControlFlow::Continue(())
 //! })?;
 //! let (width, height) = output.images[0].dimensions();
 //! println!("{width} x {height} pixels in {:.1?}", output.report.total);
+//! output.save(0, "lighthouse.png")?; // keeps the request
+//! # Ok::<(), pocketmuse::Error>(())
+//! ```
+//!
+//! What else there is:
+//!
+//! - [`Pipeline::edit`] begins with a [`Source`]: an image, and a mask, a box or new sides.
+//! - [`Pipeline::preview`] shows a step without the decoder.
+//! - [`job::State`] is a job between two steps, to be kept and [resumed](Pipeline::resume).
+//! - [`Pipeline::video`] makes a moving image, [`Pipeline::trace`] looks inside.
+//! - [`Control`] pauses, steers and cancels from any thread.
+//! - [`Pipeline::plan`] says what memory a request takes, before anything is loaded.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use pocketmuse::{Options, Pipeline, Request, Source, pixels};
+//!
+//! let options = Options { prepared: Some("cache/prepared".into()), ..Options::default() };
+//! let pipeline = Pipeline::open_with("tiny-world-package", &options)?;
+//! let source = Source::new(pixels::read("house.png".as_ref())?.image).with_box([40, 0, 64, 64])?;
+//! let output = pipeline.edit(&Request::new("a balloon"), &source, |step| {
+//!     let _state = pipeline.state(step).to_bytes(); // for `job::State::from_bytes`
+//!     ControlFlow::Continue(())
+//! })?;
+//! output.save(0, "balloon.png")?;
 //! # Ok::<(), pocketmuse::Error>(())
 //! ```
 //!
@@ -62,6 +91,9 @@ mod pipeline;
 #[cfg(feature = "measure")]
 pub mod internals;
 
+/// The image library that pixels come and go in.
+pub use image;
+
 pub use engine::{
     library,
     loading::{Loading, Weights},
@@ -73,8 +105,7 @@ pub use memory::{
 };
 pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
-    Attention, Controlled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
-    state as job,
+    Attention, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch, state as job,
     trace::{self, Trace, Tracer},
     video::{self, Video},
 };

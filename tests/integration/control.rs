@@ -109,10 +109,9 @@ fn run(
     control: &Control,
     act: impl FnMut(usize, Event),
 ) -> Result<Vec<RgbImage>, Error> {
-    let mut watch = control.over(Seen::new(act));
-    let output = pipeline.run(job, &mut watch)?;
-    let frames = watch.into_watch().frames;
-    Ok(frames.into_iter().chain(output.images).collect())
+    let mut seen = Seen::new(act);
+    let output = pipeline.with_control(control).run(job, &mut seen)?;
+    Ok(seen.frames.into_iter().chain(output.images).collect())
 }
 
 /// The images of a job that nobody steers, and how many events there were.
@@ -483,7 +482,7 @@ fn is_load(event: &Event) -> bool {
 }
 
 /// Panics at one of its methods, with the prompt.
-struct Panics(&'static str, Control);
+struct Panics(&'static str);
 
 impl Panics {
     fn at(&self, method: &str) {
@@ -492,11 +491,6 @@ impl Panics {
 }
 
 impl Watch for Panics {
-    fn control(&self) -> Option<&Control> {
-        self.at("control");
-        Some(&self.1)
-    }
-
     fn progress(&mut self, _: &Progress) {
         self.at("progress");
     }
@@ -528,10 +522,9 @@ fn a_panic_is_an_error_and_the_pipeline_works_on() {
     let (_, video) = jobs.pop().expect("the last");
     let (_, image) = jobs.swap_remove(0);
     let expected = made(&pipeline, &image).0;
-    for method in ["control", "progress", "wants_predictions", "prediction", "step", "frame"] {
+    for method in ["progress", "wants_predictions", "prediction", "step", "frame"] {
         let job = if method == "frame" { &video } else { &image };
-        let mut watch = Panics(method, Control::new());
-        let error = pipeline.run(job, &mut watch).map(|_| ()).expect_err(method);
+        let error = pipeline.run(job, &mut Panics(method)).map(|_| ()).expect_err(method);
         assert_eq!(error.kind(), ErrorKind::Internal, "{method}: {error}");
         assert!(!format!("{error:?}").contains("zanzibar"), "{method}: {error:?}");
         assert_eq!(made(&pipeline, &image).0, expected, "after a panic in {method}");

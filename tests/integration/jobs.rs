@@ -138,6 +138,28 @@ fn a_state_that_does_not_belong_here_is_refused() {
     }
 }
 
+/// Going on passes over all words that were drawn: a claim of many would take long.
+#[test]
+fn more_random_words_than_the_steps_draw_are_refused() {
+    let pipeline = open("tiny-world");
+    let request = request(RngKind::Torch);
+    let state = stopped(&pipeline, &request, None, 1);
+    let saved = serde_json::to_value(&state).expect("plain data");
+    let drawn = saved["rng"]["torch"]["drawn"].as_u64().expect("a number");
+    let claiming = |words: u64| {
+        let mut claim = saved.clone();
+        claim["rng"]["torch"]["drawn"] = words.into();
+        serde_json::from_value::<State>(claim).expect("a state")
+    };
+    let job = |words| pipeline.job(&request, Origin::Saved(&claiming(words), None)).map(drop);
+    job(drawn).expect("as it was");
+    for words in [drawn + drawn / 4, 2 * drawn, 1 << 40] {
+        let error = job(words).expect_err("more");
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(error.to_string().contains("random words drawn, found"), "{error}");
+    }
+}
+
 /// Keeps all that a job shows: the bytes of its state after every step, and how many frames were
 /// finished then; and frames.
 struct Keeper<'a> {

@@ -1,6 +1,7 @@
-//! The oldest ONNX Runtime that is said to work does: numbers are the reference's, and packages
-//! that would have it read other files are refused. The newest is the pinned one, which all tests
-//! run with.
+//! The oldest ONNX Runtime that is said to work does, and so do two between it and the newest: the
+//! oldest with a model editor, and the one that the vendor's Swift package brings. Numbers are the
+//! reference's, and packages that would have it read other files are refused. The newest is the
+//! pinned one, which all tests run with.
 
 use std::path::Path;
 
@@ -26,21 +27,18 @@ mod oldest {
     use pocketmuse::library;
     use pocketmuse_setup::{Event, Pinned, Release, Setup, Source, WHEEL};
 
-    /// The last of the versions that begin with [`library::MINIMUM_VERSION`].
-    const RELEASE: Release = Release { name: WHEEL.name, version: "1.21.1" };
+    /// A version, and the SHA-256 of its library: `pip download onnxruntime==VERSION --no-deps
+    /// --only-binary=:all: --python-version 3.12 --abi cp312 --platform manylinux_2_28_x86_64`,
+    /// unzip, sha256sum.
+    type Version = (&'static str, &'static str);
 
-    /// pip download onnxruntime==1.21.1 --no-deps --only-binary=:all: --python-version 3.12 --abi
-    /// cp312 --platform manylinux_2_28_x86_64, unzip, sha256sum
-    const LIBRARY: Pinned = Pinned {
-        os: "linux",
-        arch: "x86_64",
-        tag: "manylinux_2_28_x86_64",
-        wheel: Source {
-            member: "onnxruntime/capi/libonnxruntime.so.{version}",
-            sha256: "3c8416b0e39ea0bac523265f681f6db6ec101d9441e12a1472dbc7c4a18bc1ac",
-        },
-        npm: None,
-    };
+    /// The last of the versions that begin with [`library::MINIMUM_VERSION`].
+    const OLDEST: Version =
+        ("1.21.1", "3c8416b0e39ea0bac523265f681f6db6ec101d9441e12a1472dbc7c4a18bc1ac");
+    const WITH_MODEL_EDITOR: Version =
+        ("1.22.1", "ad9665887025474170d3e71cd28021e7e811c5bf201bc365f953e34a2c4989cc");
+    const OF_SWIFT: Version =
+        ("1.24.2", "7d5242d7bfbb8b0a2c6ae4d4883adac34c883129c8091f74f3e1bc9f740b1d62");
 
     /// What must hold with it, by the names of tests.
     const TESTS: [&str; 4] = ["exactness::", "hostile_packages::", "links::", "oldest_runtime::"];
@@ -48,12 +46,36 @@ mod oldest {
     #[test]
     #[ignore = "slow: brings another ONNX Runtime, and runs a dozen tests again with it"]
     fn the_oldest_runtime_does_what_the_newest_does() {
-        assert!(RELEASE.version.starts_with(library::MINIMUM_VERSION));
+        assert!(OLDEST.0.starts_with(library::MINIMUM_VERSION));
+        does_what_the_newest_does(OLDEST);
+    }
+
+    #[test]
+    #[ignore = "slow: brings another ONNX Runtime, and runs a dozen tests again with it"]
+    fn version_1_22_does_what_the_newest_does() {
+        does_what_the_newest_does(WITH_MODEL_EDITOR);
+    }
+
+    #[test]
+    #[ignore = "slow: brings another ONNX Runtime, and runs a dozen tests again with it"]
+    fn version_1_24_does_what_the_newest_does() {
+        does_what_the_newest_does(OF_SWIFT);
+    }
+
+    fn does_what_the_newest_does((version, sha256): Version) {
+        let release = Release { name: WHEEL.name, version };
+        let pinned = Pinned {
+            os: "linux",
+            arch: "x86_64",
+            tag: "manylinux_2_28_x86_64",
+            wheel: Source { member: "onnxruntime/capi/libonnxruntime.so.{version}", sha256 },
+            npm: None,
+        };
         let cache = library::cache_folder().expect("a cache of this user");
-        let folder = cache.join(format!("onnxruntime-{}", RELEASE.version));
+        let folder = cache.join(format!("onnxruntime-{version}"));
         let setup = Setup {
-            pinned: LIBRARY,
-            release: RELEASE,
+            pinned,
+            release,
             path: folder.join(library::file_name()),
             ..Setup::of_this_machine().expect("a machine with a pinned library")
         };

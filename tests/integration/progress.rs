@@ -51,9 +51,10 @@ impl Watch for Teller<'_> {
 }
 
 fn told(pipeline: &Pipeline, job: &Job, control: &Control) -> Told {
-    let mut watch = control.over(Teller(pipeline, Told::default()));
-    pipeline.run(job, &mut watch).unwrap_or_else(|error| panic!("{error}"));
-    watch.into_watch().1
+    let mut teller = Teller(pipeline, Told::default());
+    let made = pipeline.with_control(control).run(job, &mut teller);
+    made.unwrap_or_else(|error| panic!("{error}"));
+    teller.1
 }
 
 /// Checks what holds for every job.

@@ -125,7 +125,7 @@ fn stops(pipeline: &Pipeline, stage: Stage) -> Result<Stops> {
 fn stop(pipeline: &Pipeline, job: &Job, stage: Stage, after: Duration) -> Result<Option<Duration>> {
     let control = Control::new();
     let (tell, told) = mpsc::channel();
-    let mut watch = control.over(Begun { stage, tell: Some(tell), later: 0 });
+    let mut begun = Begun { stage, tell: Some(tell), later: 0 };
     let (made, ended, asked) = thread::scope(|scope| {
         let control = &control;
         let canceller = scope.spawn(move || {
@@ -135,13 +135,12 @@ fn stop(pipeline: &Pipeline, job: &Job, stage: Stage, after: Duration) -> Result
             control.cancel();
             Some(asked)
         });
-        let made = pipeline.run(job, &mut watch);
+        let made = pipeline.with_control(control).run(job, &mut begun);
         (made, Instant::now(), canceller.join().ok().flatten())
     });
     match (made, asked) {
         (Err(error), Some(asked)) if error.kind() == ErrorKind::Cancelled => {
-            let is_inside = watch.into_watch().later == 0;
-            Ok(is_inside.then(|| ended - asked))
+            Ok((begun.later == 0).then(|| ended - asked))
         }
         (Err(error), _) => Err(error.into()),
         (Ok(_), _) => Ok(None),

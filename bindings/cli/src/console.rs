@@ -1,31 +1,60 @@
 //! What a command says while it makes images: lines for people on stderr and file names on stdout,
 //! or events on stdout.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::{Manifest, Output, Plan, Report, Trace};
 use pocketmuse_package::{Error, Result};
 
 use crate::{
-    events::{Event, PathText},
+    args::RunArgs,
+    events::{self, Event, PathText, Place},
     terminal::{self, mebibytes, milliseconds},
 };
 
 /// Who is spoken to. Every method fails as [`terminal::print`] does.
+#[derive(Debug)]
 pub(crate) struct Console {
     /// Whether it is a script that reads events.
     pub(crate) json: bool,
+    /// Whether people are told of errors alone.
+    quiet: bool,
+    /// The warnings that were said.
+    warned: RefCell<HashSet<String>>,
 }
 
 impl Console {
+    pub(crate) fn new(args: &RunArgs) -> Self {
+        Self { json: args.json, quiet: args.quiet, warned: RefCell::default() }
+    }
+
+    /// Whether nobody looks at bars.
+    pub(crate) fn hides_bars(&self) -> bool {
+        self.json || self.quiet
+    }
+
+    /// Tells people how things go.
+    pub(crate) fn note(&self, line: impl AsRef<str>) {
+        if !self.hides_bars() {
+            terminal::note(line);
+        }
+    }
+
     /// Says an event to a script.
     pub(crate) fn event(&self, event: &Event<'_>) -> Result<()> {
         if self.json { terminal::print(event.line()) } else { Ok(()) }
     }
 
-    /// Says a warning.
+    /// Says a warning, once.
     pub(crate) fn warning(&self, message: &str) -> Result<()> {
-        if !self.json {
+        if !self.warned.borrow_mut().insert(message.to_owned()) {
+            return Ok(());
+        }
+        if !self.hides_bars() {
             terminal::warn(message);
         }
         self.event(&Event::Warning { message })
@@ -37,12 +66,25 @@ impl Console {
     }
 
     /// Says that the package is open.
-    pub(crate) fn start(&self, package: &Path, manifest: &Manifest, seed: u64) -> Result<()> {
-        if !self.json {
-            terminal::note(format!("seed {seed}"));
-        }
+    pub(crate) fn start(
+        &self,
+        (package, manifest): (&Path, &Manifest),
+        seed: u64,
+        files: &[PathBuf],
+        place: Option<Place>,
+    ) -> Result<()> {
+        self.note(format!("seed {seed}"));
         let (model, digest) = (&manifest.model.name, manifest.digest());
-        self.event(&Event::Start { package: PathText(package), model, digest, seed })
+        let (package, files) = (PathText(package), events::paths(files));
+        self.event(&Event::Start { package, model, digest, seed, files, place })
+    }
+
+    /// Says that images are there already.
+    pub(crate) fn skipped(&self, files: &[PathBuf], place: Option<Place>) -> Result<()> {
+        for file in files {
+            self.note(format!("{}: there already", file.display()));
+        }
+        self.event(&Event::Skipped { files: events::paths(files), place })
     }
 
     /// Says which words of prompts had no effect.
@@ -66,9 +108,7 @@ impl Console {
                  than they are",
             )?;
         }
-        if !self.json {
-            terminal::note(format!("trace {}", page.display()));
-        }
+        self.note(format!("trace {}", page.display()));
         self.event(&Event::Trace { page: PathText(page) })
     }
 

@@ -18,7 +18,24 @@ use crate::terminal::{self, milliseconds};
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Event<'a> {
     /// The package is open.
-    Start { package: PathText<'a>, model: &'a str, digest: Digest, seed: u64 },
+    Start {
+        package: PathText<'a>,
+        model: &'a str,
+        digest: Digest,
+        seed: u64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        files: Vec<PathText<'a>>,
+        #[serde(flatten)]
+        place: Option<Place>,
+    },
+    /// Images of one of several jobs are there already.
+    Skipped {
+        files: Vec<PathText<'a>>,
+        #[serde(flatten)]
+        place: Option<Place>,
+    },
+    /// Several jobs are over.
+    Batch { made: usize, skipped: usize, failed: usize, total: usize, total_ms: f64 },
     /// Something that does not stop the command.
     Warning { message: &'a str },
     /// A step is done, counted from 1; `preview` names the files that show it.
@@ -47,6 +64,16 @@ pub(crate) enum Event<'a> {
     Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
     /// The command, or a job of several, failed.
     Error { kind: &'static str, at: &'a str, message: &'a str, exit_code: u8 },
+}
+
+/// Which of several jobs: its line in the file of prompts, from 1, and how many there are.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Place {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<usize>,
+    /// From 1.
+    pub(crate) job: usize,
+    pub(crate) total: usize,
 }
 
 /// How stages are loaded and what that takes.
@@ -172,9 +199,11 @@ impl<'a> Event<'a> {
 
     fn paths(&self) -> impl Iterator<Item = PathText<'a>> {
         let (one, several) = match self {
-            Self::Start { package: path, .. } | Self::Trace { page: path } => (Some(*path), None),
+            Self::Start { package: path, files, .. } => (Some(*path), Some(files)),
+            Self::Trace { page: path } => (Some(*path), None),
             Self::Step { preview, .. } => (None, preview.as_ref()),
             Self::Images(ImagesDone { files, .. })
+            | Self::Skipped { files, .. }
             | Self::Grid { files, .. }
             | Self::Video { files, .. } => (None, Some(files)),
             _ => (None, None),
@@ -242,7 +271,19 @@ pub(crate) mod tests {
         let path = PathText(Path::new("a.png"));
         let (digest, files) = (Digest::of(b""), vec![path]);
         vec![
-            Event::Start { package: path, model: "tiny", digest, seed: 3 },
+            Event::Start {
+                package: path,
+                model: "tiny",
+                digest,
+                seed: 3,
+                files: files.clone(),
+                place: Some(Place { line: Some(1), job: 1, total: 2 }),
+            },
+            Event::Skipped {
+                files: files.clone(),
+                place: Some(Place { line: Some(1), job: 1, total: 2 }),
+            },
+            Event::Batch { made: 1, skipped: 0, failed: 0, total: 1, total_ms: 1.5 },
             Event::Warning { message: "a" },
             Event::Step { step: 1, num_inference_steps: 2, preview: Some(files.clone()) },
             Event::Picture { picture: 1, pictures: 2 },

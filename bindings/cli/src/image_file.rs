@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use image::RgbImage;
-use pocketmuse::{Request, pixels};
+use pocketmuse::{
+    Request,
+    pixels::{self, Format},
+};
 use pocketmuse_package::{Digest, Flavour, Result};
 use serde::{Deserialize, Serialize};
 
@@ -39,10 +42,32 @@ pub(crate) fn write(
     path: &Path,
     told: Option<(&Request, &MadeBy)>,
 ) -> Result<()> {
-    let Some((request, made_by)) = told else { return pixels::write(image, path, None, &[]) };
+    let (request, notes) = beside_pixels(told);
+    pixels::write(image, path, request, &notes)
+}
+
+/// What [`write`] writes to a file of the format that the path's ending asks for.
+///
+/// # Errors
+///
+/// `BadRequest` for an unknown ending, or a format that cannot hold an image so large.
+pub(crate) fn to_bytes(
+    image: &RgbImage,
+    path: &Path,
+    told: Option<(&Request, &MadeBy)>,
+) -> Result<Vec<u8>> {
+    let (request, notes) = beside_pixels(told);
+    pixels::to_bytes(image, Format::of(path)?, request, &notes)
+}
+
+/// The request, and the notes of an image's file.
+fn beside_pixels<'a>(
+    told: Option<(&'a Request, &MadeBy)>,
+) -> (Option<&'a Request>, Vec<(&'static str, String)>) {
+    let Some((request, made_by)) = told else { return (None, Vec::new()) };
     let made_by =
         serde_json::to_string(made_by).expect("plain data with string keys always serializes");
-    pixels::write(image, path, request, &[(KEYWORD, made_by)])
+    (Some(request), vec![(KEYWORD, made_by)])
 }
 
 /// Reads the request of a PNG, and what made it if that is in it.

@@ -1,18 +1,23 @@
 //! The file that `--job` keeps: what going on in another process needs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::{
     Flavour, Request,
     job::{self, State},
-    pixels::Format,
+    pixels::{Animation, Format},
+    video::MAX_FRAMES,
 };
 use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    frames::{Frames, Made},
     image_file,
-    source::{SourceFiles, absolute},
+    source::{PinnedFile, SourceFiles, absolute},
 };
 
 /// What the file holds. All paths are absolute and of UTF-8 text.
@@ -23,6 +28,9 @@ pub(crate) struct JobFile {
     pub(crate) package: Option<PathBuf>,
     pub(crate) flavour: Option<Flavour>,
     pub(crate) source: Option<SourceFiles>,
+    /// How the image moves, if it is a video; its one file is then as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) video: Option<VideoFile>,
     pub(crate) files: Vec<PathBuf>,
     /// The one image to write of those that the request makes; `None` for all.
     pub(crate) only: Option<usize>,
@@ -31,9 +39,23 @@ pub(crate) struct JobFile {
     pub(crate) private: bool,
     /// `None` before the first step.
     pub(crate) state: Option<State>,
-    /// What stands for the images that were written.
+    /// What stands for the images that were written, or would have been next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) written: Vec<Digest>,
+}
+
+/// How an image becomes a video, and which of its frames are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VideoFile {
+    pub(crate) frames: u32,
+    pub(crate) motion: [f32; 2],
+    pub(crate) remask: f32,
+    pub(crate) end: Option<PinnedFile>,
+    /// Frames in a second.
+    pub(crate) fps: f64,
+    /// Those before the frame of the state.
+    pub(crate) made: Made,
 }
 
 /// Keeps a job in its file.
@@ -62,15 +84,31 @@ impl JobFile {
     ///
     /// `BadRequest` if something else has the name of an image.
     pub(crate) fn check_replaces_its_own(&self) -> Result<()> {
-        let is_foreign = |path: &&PathBuf| path.exists() && !self.has_made(path);
-        let Some(path) = self.files.iter().find(is_foreign) else { return Ok(()) };
+        let is_foreign = |path: &PathBuf| path.exists() && !self.has_made(path);
+        let frames = |video: &VideoFile| Animation::files(&self.files[0], video.frames);
+        let files = self.video.as_ref().map_or_else(|| self.files.clone(), frames);
+        let Some(path) = files.into_iter().find(is_foreign) else { return Ok(()) };
         let detail = "expected nothing there, or an image that this job made, found something \
                       else: move it away, or give --force to replace it";
         Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail))
     }
 
-    /// Whether this job made the file: it was noted, or the job was stopped before that and the
-    /// image itself says so.
+    /// Whether nothing is left to do: its images are there.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| self.has_made(file))
+    }
+
+    /// Whether it is this job, as far as it was told when it began.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if there is no current folder.
+    pub(crate) fn is_begun_by(&self, wanted: &Self) -> Result<bool> {
+        let told = |job: &Self| Self { state: None, written: Vec::new(), ..job.clone() };
+        Ok(told(self) == told(&wanted.absolute()?))
+    }
+
+    /// Whether this job made the file: it was noted, or the image itself says so.
     fn has_made(&self, path: &Path) -> bool {
         if !path.is_file() {
             return false;
@@ -86,8 +124,18 @@ impl JobFile {
     }
 
     /// Checks that every image to write has a file, which a job written by hand may lack, and that
-    /// each is called as an image is.
+    /// each is called as an image is. A video's is called as one is, or it cannot be begun.
     fn check(&self) -> Result<()> {
+        if let Some(video) = &self.video {
+            let is_video = (1..=MAX_FRAMES).contains(&video.frames)
+                && self.files.len() == 1
+                && self.source.is_none()
+                && self.only.is_none();
+            let detail = format!("expected a video with one file and 1 to {MAX_FRAMES} frames");
+            return is_video
+                .then_some(())
+                .ok_or_else(|| Error::new(ErrorKind::BadInput, "job", detail));
+        }
         let images = self.request.num_images_per_prompt as usize;
         let wanted = if self.only.is_some() { 1 } else { images };
         if self.files.len() == wanted && self.only.is_none_or(|only| only < images) {
@@ -104,6 +152,7 @@ impl JobFile {
         Ok(Self {
             package: self.package.as_deref().map(absolute).transpose()?,
             source: self.source.as_ref().map(SourceFiles::absolute).transpose()?,
+            video: self.video.as_ref().map(VideoFile::absolute).transpose()?,
             files: absolutes(&self.files)?,
             ..self.clone()
         })
@@ -111,7 +160,15 @@ impl JobFile {
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let source = self.source.iter().flat_map(SourceFiles::paths);
-        self.package.iter().chain(&self.files).map(PathBuf::as_path).chain(source)
+        let end = self.video.iter().filter_map(|video| Some(video.end.as_ref()?.path()));
+        self.package.iter().chain(&self.files).map(PathBuf::as_path).chain(source).chain(end)
+    }
+}
+
+impl VideoFile {
+    fn absolute(&self) -> Result<Self> {
+        let end = self.end.as_ref().map(PinnedFile::absolute).transpose()?;
+        Ok(Self { end, ..self.clone() })
     }
 }
 
@@ -152,6 +209,47 @@ impl JobKeeper {
         self.save()
     }
 
+    /// Writes an image, and notes it before that: whoever is killed between the two still knows it
+    /// for its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::save`]; `Io` if the image cannot be written.
+    pub(crate) fn write(&mut self, path: &Path, image: &[u8]) -> Result<()> {
+        self.job.written.push(Digest::of(image));
+        self.save()?;
+        files::write(path, |out| out.write_all(image))
+    }
+
+    /// Where the frames of a video are kept.
+    pub(crate) fn frames(&self) -> Frames {
+        let made = self.job.video.as_ref().map_or_else(Made::default, |video| video.made);
+        Frames::of(&self.path, made)
+    }
+
+    /// Writes a video's job as it is after a step of a frame, before which so many were `made`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::save`].
+    pub(crate) fn save_frame_state(&mut self, state: State, made: Made) -> Result<()> {
+        self.job.video.iter_mut().for_each(|video| video.made = made);
+        self.save_state(state)
+    }
+
+    /// Writes what stands for the `files` of a video, which is finished: the job is as it was
+    /// before its first step.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::save`]; `Io` if a file cannot be read again.
+    pub(crate) fn save_video(&mut self, files: &[PathBuf]) -> Result<()> {
+        self.job.video.iter_mut().for_each(|video| video.made = Made::default());
+        self.job.state = None;
+        self.job.written = files.iter().map(|file| Digest::of_file(file)).collect::<Result<_>>()?;
+        self.save()
+    }
+
     /// Writes where the images went, and what stands for them.
     ///
     /// # Errors
@@ -178,6 +276,7 @@ mod tests {
             package: None,
             flavour: Some(Flavour::F32),
             source: None,
+            video: None,
             files: vec![folder.join("a.png")],
             only: None,
             private: false,
@@ -213,6 +312,24 @@ mod tests {
             let error = JobFile::read(&path).expect_err("nothing to write to");
             assert!(error.to_string().ends_with(expected), "{error}");
         }
+    }
+
+    /// A JPEG does not say who made it.
+    #[test]
+    fn an_image_is_noted_before_it_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, image) = (folder.path().join("job.json"), folder.path().join("a.jpg"));
+        let job = JobFile { files: vec![image.clone()], ..job(folder.path()) };
+        let mut keeper = JobKeeper::new(&path, &job).expect("kept");
+        std::fs::create_dir(&image).expect("made");
+        keeper.write(&image, b"pixels").expect_err("no place for it");
+        std::fs::remove_dir(&image).expect("removed");
+        let noted = JobFile::read(&path).expect("kept");
+        assert_eq!(noted.written, [Digest::of(b"pixels")]);
+        keeper.write(&image, b"pixels").expect("written");
+        noted.check_replaces_its_own().expect("as far as it got when it was killed");
+        std::fs::write(&image, "a letter").expect("written");
+        noted.check_replaces_its_own().expect_err("another's");
     }
 
     #[test]

@@ -12,9 +12,13 @@ pub mod logging;
 
 pub mod synth;
 
+mod named;
+
 pub mod args;
 mod order;
 mod prompts;
+
+mod version;
 
 pub mod runtime;
 
@@ -32,9 +36,11 @@ mod package;
 mod label;
 mod png;
 
+mod frames;
 mod image_file;
 mod outputs;
 mod source;
+mod template;
 
 mod job_file;
 mod trace;
@@ -58,18 +64,33 @@ use std::{
 
 use args::{Cli, Command};
 use clap::{
-    Parser,
-    error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion},
+    CommandFactory, Parser,
+    error::{
+        ContextKind, ContextValue,
+        ErrorKind::{
+            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+            InvalidSubcommand, UnknownArgument,
+        },
+    },
 };
 use order::Order;
 use pocketmuse_package::Result;
 
 /// Runs a command line, the program's name first, and returns its exit code.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
-    match Cli::try_parse_from(line) {
+    let commands = Cli::command();
+    let is_command = |word: &str| word == "help" || commands.find_subcommand(word).is_some();
+    let line = args::translate(line, is_command);
+    match Cli::try_parse_from(&line) {
         Ok(cli) => {
             stop::listen();
             command(&cli).unwrap_or_else(|error| terminal::fail(&error))
+        }
+        Err(error) if error.kind() == DisplayVersion => {
+            let is_verbose = line.iter().any(|word| word == "--verbose" || word == "-v");
+            let lines = version::lines(is_verbose);
+            let printed = lines.iter().try_for_each(terminal::print);
+            printed.map_or_else(|error| terminal::fail(&error), |()| 0)
         }
         Err(error) => usage(&error),
     }
@@ -80,7 +101,7 @@ fn command(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Generate(args) => commands::generate::run(&Order::generate(args), offline),
         Command::Edit(args) => commands::generate::run(&Order::edit(args), offline),
-        Command::Resume(args) => commands::generate::run(&Order::resume(args), offline),
+        Command::Resume(args) => commands::resume::run(args, offline),
         Command::Grid(args) => commands::grid::run(args, offline),
         Command::Video(args) => commands::video::run(args, offline),
         Command::Export(args) => commands::export::run(args),
@@ -91,6 +112,9 @@ fn command(cli: &Cli) -> Result<u8> {
         Command::Synth(args) => commands::synth::run(args),
         Command::Prepared(args) => commands::prepared::run(args),
         Command::Setup(args) => commands::setup::run(args, offline),
+        Command::Ls(args) => commands::ls::run(args),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
     }
 }
 
@@ -99,7 +123,7 @@ fn command(cli: &Cli) -> Result<u8> {
 fn usage(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
     match error.kind() {
-        DisplayHelp | DisplayVersion => {
+        DisplayHelp => {
             let written = error.print().and_then(|()| io::stdout().flush());
             terminal::printed(written).map_or_else(|error| terminal::fail(&error), |()| code)
         }
@@ -108,8 +132,33 @@ fn usage(error: &clap::Error) -> u8 {
             code
         }
         _ => {
-            terminal::note(terminal::usage_line(&error.to_string()));
+            let (line, tips) = terminal::usage_lines(&error.to_string());
+            terminal::note(line);
+            match tip(error) {
+                Some(tip) => terminal::note(format!("tip: {tip}")),
+                None => tips.iter().for_each(terminal::note),
+            }
             code
         }
+    }
+}
+
+/// What to type instead, where that is known better than the parser does.
+fn tip(error: &clap::Error) -> Option<String> {
+    match (
+        error.kind(),
+        error.get(ContextKind::InvalidArg),
+        error.get(ContextKind::InvalidSubcommand),
+    ) {
+        (UnknownArgument, Some(ContextValue::String(flag)), _) => {
+            let flag = flag.split('=').next().unwrap_or_default();
+            args::tip(flag).map(str::to_owned)
+        }
+        (InvalidSubcommand, _, Some(ContextValue::String(word)))
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
+            Some(format!("pocketmuse generate {word:?} makes an image of that"))
+        }
+        _ => None,
     }
 }

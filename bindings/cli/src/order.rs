@@ -1,16 +1,13 @@
 //! What is meant by the flags of a command that makes images. From here on nobody asks which
 //! command was typed.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use pocketmuse::Request;
 
 use crate::args::{
-    EditArgs, GenerateArgs, GridArgs, PackageArgs, RequestArgs, ResumeArgs, Setting, SourceArgs,
-    VideoArgs, WatchArgs,
+    self, EditArgs, GenerateArgs, GridArgs, PackageArgs, RequestArgs, ResumeArgs, Setting,
+    SourceArgs, VideoArgs, WatchArgs,
 };
 
 /// How other programs' prompts name a file that changes the model.
@@ -37,6 +34,23 @@ pub(crate) struct Order {
     pub(crate) prompts: Option<PathBuf>,
     /// The seeds that each prompt is made with.
     pub(crate) seeds: Vec<u64>,
+    /// Whether images are left as they are that an earlier command made of the same request.
+    pub(crate) skip_existing: bool,
+}
+
+/// Which line of a file of prompts, from 1, and the last that has a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) number: usize,
+    pub(crate) last: usize,
+}
+
+impl Line {
+    /// The number with as many digits as the last has.
+    pub(crate) fn padded(self) -> String {
+        let digits = self.last.to_string().len();
+        format!("{:0digits$}", self.number)
+    }
 }
 
 /// Where work begins.
@@ -65,7 +79,7 @@ pub(crate) struct Wish {
     /// The file or folder that is written to.
     pub(crate) output: Option<PathBuf>,
     /// The line of the prompt file, from 1, if files are named after it.
-    pub(crate) line: Option<usize>,
+    pub(crate) line: Option<Line>,
     /// Whether files are named after the seed.
     pub(crate) names_seed: bool,
 }
@@ -90,7 +104,8 @@ impl Order {
             job: args.job.clone(),
             private: args.written.private,
             prompts: args.prompts.clone(),
-            seeds: args.seeds.clone(),
+            seeds: args.seeds.iter().cloned().flatten().collect(),
+            skip_existing: args.skip_existing,
         }
     }
 
@@ -117,6 +132,7 @@ impl Order {
             private: args.written.private,
             prompts: None,
             seeds: Vec::new(),
+            skip_existing: false,
         }
     }
 
@@ -126,7 +142,7 @@ impl Order {
     }
 
     /// The order for one line of the prompt file, and one seed of several.
-    pub(crate) fn one_of(&self, line: Option<(usize, &str)>, seed: Option<u64>) -> Self {
+    pub(crate) fn one_of(&self, line: Option<(Line, &str)>, seed: Option<u64>) -> Self {
         let mut order = Self { prompts: None, seeds: Vec::new(), ..self.clone() };
         if let Begin::Request(wish) = &mut order.begin {
             if let Some((number, prompt)) = line {
@@ -168,7 +184,7 @@ pub(crate) fn video_request(args: &VideoArgs) -> Request {
 
 /// The request that flags change where no image brings one: a random seed, else the defaults.
 pub(crate) fn new_request() -> Request {
-    Request { seed: random_seed(), ..Request::default() }
+    Request { seed: args::random_seed(), ..Request::default() }
 }
 
 /// What people should know of a request: what looks like more than text in its prompts and is none.
@@ -201,20 +217,9 @@ fn no_weights(prompt: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A seed short enough to be typed again.
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(std::process::id()) >> 32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seeds_are_short_and_differ() {
-        let seeds: std::collections::HashSet<_> = (0..8).map(|_| random_seed()).collect();
-        assert!(seeds.len() > 1 && seeds.iter().all(|seed| *seed < 1 << 32), "{seeds:?}");
-    }
 
     #[test]
     fn an_edit_means_what_generate_does_and_its_own() {
@@ -280,15 +285,16 @@ mod tests {
     fn one_of_several_has_its_line_and_its_seed() {
         let args = GenerateArgs {
             prompts: Some("a.txt".into()),
-            seeds: vec![4, 9],
+            seeds: vec![4..=4, 9..=9],
             ..GenerateArgs::default()
         };
         let order = Order::generate(&args);
         assert!(order.is_batch());
-        let one = order.one_of(Some((7, "a tree")), Some(9));
+        let line = Line { number: 7, last: 9 };
+        let one = order.one_of(Some((line, "a tree")), Some(9));
         assert!(!one.is_batch());
         let Begin::Request(wish) = one.begin else { panic!("a request") };
-        assert_eq!((wish.line, wish.names_seed), (Some(7), true));
+        assert_eq!((wish.line, wish.names_seed), (Some(line), true));
         let request = wish.request(Request::default());
         assert_eq!((request.prompt.as_str(), request.seed), ("a tree", 9));
     }

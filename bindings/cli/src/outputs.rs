@@ -2,34 +2,44 @@
 //! image takes its name. Knows names and folders, not images.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use pocketmuse::pixels::Format;
 use pocketmuse_package::{
-    Error, Result,
+    Error, ErrorKind, Result,
     files::{self, TemporaryFolder},
 };
 use tempfile::TempPath;
 
+use crate::{order::Line, template};
+
 /// The longest name made from a prompt, in bytes.
 const MAX_NAME: usize = 60;
+/// The most digits that a template may ask for.
+const MAX_DIGITS: usize = 20;
+/// What stands for stdout.
+pub(crate) const STDOUT: &str = "-";
 
 /// What tells a job's files from those of others: the prompt they are named after, and with several
 /// jobs in one command its line and its seed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Name<'a> {
     pub(crate) prompt: &'a str,
-    pub(crate) line: Option<usize>,
-    pub(crate) seed: Option<u64>,
+    pub(crate) line: Option<Line>,
+    /// The seed, and whether every file has it in its name.
+    pub(crate) seed: (u64, bool),
 }
 
 impl Name<'_> {
-    /// `-LINE-SEED`, as far as there are such.
-    fn suffix(&self) -> String {
-        let line = self.line.map(|line| format!("-{line}")).unwrap_or_default();
-        line + &self.seed.map(|seed| format!("-{seed}")).unwrap_or_default()
+    /// `-LINE-SEED`, as far as there are such and `named` does not have them yet.
+    fn suffix(&self, named: &[&str]) -> String {
+        let line = self.line.filter(|_| !named.contains(&"line"));
+        let line = line.map(|line| format!("-{}", line.padded())).unwrap_or_default();
+        let (seed, is_in_all) = self.seed;
+        let seed = (is_in_all && !named.contains(&"seed")).then(|| format!("-{seed}"));
+        line + &seed.unwrap_or_default()
     }
 }
 
@@ -46,20 +56,38 @@ impl Outputs {
     /// The files of `images` images: the path given, or one named after the prompt that does not
     /// exist.
     ///
-    /// `output` may be a file with an image's ending, or an existing folder.
+    /// `output` may be a file with an image's ending, a folder, which is made if it ends in a slash,
+    /// a template such as `out/{line:03}-{seed}.png`, whose folder is made, or `-` for stdout.
     ///
     /// # Errors
     ///
-    /// `BadRequest` for an unknown ending; `Io` if the folder is missing or cannot be written to.
+    /// `BadRequest` for an unknown ending or template, and for several images to stdout; `Io` if the
+    /// folder is missing or cannot be written to.
     pub(crate) fn plan(output: Option<&Path>, name: Name<'_>, images: usize) -> Result<Self> {
         let outputs = match output {
-            Some(path) if !path.is_dir() => {
+            Some(path) if path == Path::new(STDOUT) => {
+                if images != 1 {
+                    let detail = format!("expected one image for stdout, found {images}");
+                    return Err(Error::new(ErrorKind::BadRequest, "output", detail));
+                }
+                return Ok(Self::given(vec![path.to_owned()]));
+            }
+            Some(path) if template::is_one(path) => {
+                let files = filled(path, name, images)?;
+                files.iter().try_for_each(|file| Format::of(file).map(drop))?;
+                files.first().map_or(Ok(()), |file| make_folder(files::parent(file)))?;
+                Self::given(files)
+            }
+            Some(path) if !path.is_dir() && !ends_in_slash(path) => {
                 Format::of(path)?;
-                Self::given(numbered(&marked(path, &name.suffix()), images))
+                Self::given(numbered(&marked(path, &name.suffix(&[])), images))
             }
             folder => {
                 let folder = folder.unwrap_or(Path::new(""));
-                let name = slug(name.prompt) + &name.suffix();
+                if ends_in_slash(folder) {
+                    make_folder(folder)?;
+                }
+                let name = slug(name.prompt) + &name.suffix(&[]);
                 let files = unused(folder, &name, images);
                 Self { files, free: Some((folder.to_owned(), name)) }
             }
@@ -79,7 +107,29 @@ impl Outputs {
     ///
     /// `Io` if its folder is missing or cannot be written to.
     pub(crate) fn try_first(&self) -> Result<()> {
-        self.files.first().map_or(Ok(()), |first| files::check_writable(first))
+        let first = self.files.first().filter(|_| !self.is_stdout());
+        first.map_or(Ok(()), |first| files::check_writable(first))
+    }
+
+    /// Whether the image goes to stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.files == [Path::new(STDOUT)]
+    }
+
+    /// The files that a command before this one may have made of the same job: those it would write,
+    /// or for names after the prompt each that is taken.
+    pub(crate) fn made_before(&self, images: usize) -> Vec<Vec<PathBuf>> {
+        let exist = |files: &Vec<PathBuf>| files.iter().all(|file| file.is_file());
+        match &self.free {
+            Some((folder, name)) => {
+                let taken = names(folder, name, images);
+                taken
+                    .take_while(|files| files.iter().any(|file| file.exists()))
+                    .filter(exist)
+                    .collect()
+            }
+            None => vec![self.files.clone()].into_iter().filter(exist).collect(),
+        }
     }
 
     /// Whether the files replace others that have their names.
@@ -166,12 +216,44 @@ fn written(
     TempPath::try_from_path(file).map_err(|error| Error::io(name, error))
 }
 
-/// `NAME.png` for one image, `NAME-0.png`, `NAME-1.png`… for several.
+/// `NAME.png` for one image, `NAME-0.png`, `NAME-1.png`… for several, with as many digits each.
 fn numbered(path: &Path, images: usize) -> Vec<PathBuf> {
     if images == 1 {
         return vec![path.to_owned()];
     }
-    (0..images).map(|index| marked(path, &format!("-{index}"))).collect()
+    let number = |index| Line { number: index, last: images - 1 }.padded();
+    (0..images).map(|index| marked(path, &format!("-{}", number(index)))).collect()
+}
+
+/// The files that a template names. What it does not name is added, as to a file's name.
+fn filled(path: &Path, name: Name<'_>, images: usize) -> Result<Vec<PathBuf>> {
+    let prompt = slug(name.prompt);
+    let line = name.line.map_or(0, |line| line.number as u64);
+    let file = |image: usize| {
+        let values: template::Values<'_> = [
+            ("line", Ok(line)),
+            ("seed", Ok(name.seed.0)),
+            ("image", Ok(image as u64)),
+            ("prompt", Err(&prompt)),
+        ];
+        let (file, named) = template::filled(path, &values, MAX_DIGITS)?;
+        let marked = marked(&file, &name.suffix(&named));
+        let is_told = images == 1 || named.contains(&"image");
+        Ok(if is_told { marked } else { numbered(&marked, images).swap_remove(image) })
+    };
+    (0..images).map(file).collect()
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    last.is_some_and(|last| std::path::is_separator(char::from(*last)))
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))
 }
 
 /// The same path with `suffix` after the name and before the ending.
@@ -183,12 +265,20 @@ fn marked(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(file)
 }
 
-/// The first of `NAME.png`, `NAME-2.png`, `NAME-3.png`… that is free for all images.
+/// The files of `NAME.png`, `NAME-2.png`, `NAME-3.png`…
+fn names(folder: &Path, name: &str, images: usize) -> impl Iterator<Item = Vec<PathBuf>> {
+    let names =
+        (1..).map(
+            move |try_| {
+                if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") }
+            },
+        );
+    names.map(move |file| numbered(&folder.join(file), images))
+}
+
+/// The first of them that are free for all images.
 fn unused(folder: &Path, name: &str, images: usize) -> Vec<PathBuf> {
-    let names = (1..)
-        .map(|try_| if try_ == 1 { format!("{name}.png") } else { format!("{name}-{try_}.png") });
-    let mut files = names.map(|file| numbered(&folder.join(file), images));
-    files
+    names(folder, name, images)
         .find(|files| files.iter().all(|file| file.symlink_metadata().is_err()))
         .expect("names do not run out")
 }
@@ -214,10 +304,6 @@ pub(crate) fn slug(prompt: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use pocketmuse_package::ErrorKind;
-
     use super::*;
 
     fn plan(output: &Path, name: Name<'_>, images: usize) -> Vec<PathBuf> {
@@ -318,11 +404,56 @@ mod tests {
     fn several_jobs_have_their_line_and_seed_in_the_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
-        let name = Name { prompt: "a tree", line: Some(7), seed: Some(3) };
+        let line = Some(Line { number: 7, last: 9 });
+        let name = Name { prompt: "a tree", line, seed: (3, true) };
+        let padded = Name { line: Some(Line { number: 7, last: 200 }), ..name };
+        assert_eq!(plan(&root.join("b.webp"), padded, 1), [root.join("b-007-3.webp")]);
         assert_eq!(plan(&root.join("b.webp"), name, 1), [root.join("b-7-3.webp")]);
         let several = plan(&root.join("b.webp"), Name { line: None, ..name }, 2);
         assert_eq!(several, [root.join("b-3-0.webp"), root.join("b-3-1.webp")]);
         assert_eq!(plan(root, name, 1), [root.join("a-tree-7-3.png")]);
+    }
+
+    #[test]
+    fn a_template_says_where_each_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let line = Some(Line { number: 7, last: 9 });
+        let name = Name { prompt: "a Tree!", line, seed: (3, true) };
+        let cases: [(&str, usize, &[&str]); 6] = [
+            ("out/{line:03}-{seed}.png", 1, &["out/007-3.png"]),
+            ("{prompt}.png", 1, &["a-tree-7-3.png"]),
+            ("{seed}/{image:2}.jpg", 2, &["3/00-7.jpg", "3/01-7.jpg"]),
+            ("{line}.png", 2, &["7-3-0.png", "7-3-1.png"]),
+            ("{{}}{line}{seed}.png", 1, &["{}73.png"]),
+            ("new/deep/{seed}{line}.png", 1, &["new/deep/37.png"]),
+        ];
+        for (template, images, expected) in cases {
+            let expected: Vec<_> = expected.iter().map(|file| root.join(file)).collect();
+            assert_eq!(plan(&root.join(template), name, images), expected, "{template}");
+        }
+        for wrong in [
+            "{lines}.png",
+            "{line.png",
+            "{line:x}.png",
+            "{line:99}.png",
+            "{prompt:3}.png",
+            "a}.png",
+            "{line}.gif",
+        ] {
+            let planned = Outputs::plan(Some(&root.join(wrong)), name, 1);
+            assert_eq!(planned.expect_err(wrong).kind(), ErrorKind::BadRequest, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_ends_in_a_slash_is_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tree = Name { prompt: "a tree", ..Name::default() };
+        let new = folder.path().join("new/");
+        assert_eq!(plan(&new, tree, 1), [new.join("a-tree.png")]);
+        assert!(new.is_dir());
+        assert!(Outputs::plan(Some(Path::new(STDOUT)), tree, 2).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Found {
     pub(crate) fn open(self, options: &Options, offline: bool) -> Result<Opened> {
         runtime::start(offline)?;
         let Self { folder, manifest, .. } = self.for_this_runtime()?;
-        let pipeline = Pipeline::open_with(&folder, options)?;
+        let pipeline = Pipeline::open_with(&folder, options)?.with_control(stop::control());
         Ok(Opened { folder, manifest, pipeline })
     }
 
@@ -51,7 +51,7 @@ pub(crate) fn find(args: &PackageArgs, console: &Console) -> Result<Found> {
         Some(folder) => (folder.clone(), None),
         None => {
             let flavour = built_in_flavour(args);
-            (built_in(flavour, console.json)?, Some(flavour))
+            (built_in(flavour, console.hides_bars())?, Some(flavour))
         }
     };
     let manifest = Manifest::read(&folder)?;

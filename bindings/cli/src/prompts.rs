@@ -47,12 +47,16 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// The number of each line, from 1, and its prompt. Empty lines are left out.
+    /// The number of each line, from 1, and its prompt. Empty lines are left out, and those that
+    /// begin with `#`.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, Result<&str>)> {
         let bytes = self.bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.bytes);
         let lines = (1..).zip(Lines { rest: Some(bytes) });
         lines
-            .filter(|(_, line)| !line.trim_ascii().is_empty())
+            .filter(|(_, line)| {
+                let line = line.trim_ascii();
+                !line.is_empty() && !line.starts_with(b"#")
+            })
             .map(|(number, line)| (number, prompt(line)))
     }
 }
@@ -126,7 +130,8 @@ mod tests {
         };
         let broken = "expected UTF-8 text, found none from byte 1 on";
         type Case<'a> = (&'a [u8], &'a [(usize, &'a str)]);
-        let cases: [Case<'_>; 6] = [
+        let cases: [Case<'_>; 7] = [
+            (b"# trees\na tree\n  #\na #1 car", &[(2, "a tree"), (4, "a #1 car")]),
             (b" a tree\r\n\n  \nb\xff\na car", &[(1, "a tree"), (4, broken), (5, "a car")]),
             (b"a\rb\r\rc", &[(1, "a"), (2, "b"), (4, "c")]),
             (b"a\r\n\r\nb\n\rc\r", &[(1, "a"), (3, "b"), (5, "c")]),
@@ -147,6 +152,7 @@ mod tests {
         for (bytes, expected) in [
             (&b" \n\n"[..], none.to_owned()),
             (b"", none.to_owned()),
+            (b"# nothing", none.to_owned()),
             (b"\xef\xbb\xbf\r\n", none.to_owned()),
             (b"a tree\n\0", zero(7)),
             (b"\xff\xfea\0", zero(3)), // UTF-16

@@ -56,6 +56,16 @@ pub(crate) struct Copied<'a> {
     pub(crate) bytes: u64,
 }
 
+/// An object of `ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) package: PathText<'a>,
+    pub(crate) model: &'a str,
+    pub(crate) flavours: Vec<Flavour>,
+    pub(crate) bytes: u64,
+}
+
 /// The one object of `inspect`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Inspected {
@@ -135,6 +145,9 @@ mod tests {
         let package = PathText("a".as_ref());
         let copied = Copied { package, flavours: vec![Flavour::F32], bytes: 1 };
         assert_eq!(documented("package"), keys(&plain_json(&copied)));
+
+        let listed = Listed { name: "a", package, model: "a", flavours: vec![], bytes: 1 };
+        assert_eq!(documented("ls"), keys(&plain_json(&listed)));
 
         let kinds = [
             InspectedKind::Package {

@@ -24,13 +24,16 @@ pub(crate) struct SourceFiles {
 
 /// A file as it was when the job began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct PinnedFile {
+pub(crate) struct PinnedFile {
     path: PathBuf,
     sha256: Digest,
 }
 
 impl PinnedFile {
-    fn new(path: &Path) -> Result<Self> {
+    /// # Errors
+    ///
+    /// `Io` or `BadInput` for what cannot be read.
+    pub(crate) fn new(path: &Path) -> Result<Self> {
         if !path.metadata().map_err(|error| Error::io(path, error))?.is_file() {
             let detail = "expected an image file, found no file";
             return Err(Error::new(ErrorKind::BadInput, path.display().to_string(), detail));
@@ -38,11 +41,26 @@ impl PinnedFile {
         Ok(Self { sha256: Digest::of_file(path)?, path: path.to_owned() })
     }
 
-    fn absolute(&self) -> Result<Self> {
+    /// The same, to be found from any folder.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if there is no current folder.
+    pub(crate) fn absolute(&self) -> Result<Self> {
         Ok(Self { path: absolute(&self.path)?, ..self.clone() })
     }
 
-    fn check(&self) -> Result<&Path> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is, if it is as it was.
+    ///
+    /// # Errors
+    ///
+    /// `BadInput` if it was changed; `Io` if it cannot be read.
+    pub(crate) fn check(&self) -> Result<&Path> {
         let found = Digest::of_file(&self.path)?;
         if found == self.sha256 {
             return Ok(&self.path);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pocketmuse::{
     Job, Manifest, Options, Origin, Output, Pipeline, Plan, Request, Source, job::State,
-    request::MAX_IMAGES,
+    pixels::Format, request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
@@ -16,7 +16,7 @@ use crate::{
     order::{self, Begin, Order, Wish},
     outputs::{Name, Outputs},
     source::SourceFiles,
-    trace,
+    terminal, trace,
 };
 
 /// One request's images, from what they are made, and where they go.
@@ -41,9 +41,15 @@ pub(crate) struct Task {
     outputs: Outputs,
     /// Whether files tell nothing of the request.
     private: bool,
+    /// Whether images that were made before are left as they are; and whether of any seed.
+    skips: Option<AnySeed>,
     /// The one image that is wanted, from 0; `None` for all.
     only: Option<usize>,
 }
+
+/// Whether no seed was asked for, so that an image of any is as good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct AnySeed(bool);
 
 impl Task {
     /// Reads what an order is about, and tries every place that will be written to.
@@ -74,24 +80,35 @@ impl Task {
         let all = wish.num_images_per_prompt.is_some() || wish.changes.variation.is_some();
         let only = made_by.as_ref().filter(|_| !all).map(|made_by| made_by.image as usize);
         let only = only.filter(|only| *only < images);
-        let seed = wish.changes.seed.filter(|_| wish.names_seed);
         let prompt = if order.private { "" } else { &request.prompt };
-        let name = Name { prompt, line: wish.line, seed };
+        let name = Name { prompt, line: wish.line, seed: (request.seed, wish.names_seed) };
         let count = if only.is_some() { 1 } else { images.min(MAX_IMAGES as usize) };
         let outputs = Outputs::plan(wish.output.as_deref(), name, count)?;
+        if outputs.is_stdout() {
+            check_fits_stdout(order)?;
+        }
+        if order.skip_existing {
+            check_can_skip(&outputs, source.is_some())?;
+        }
         let job = JobFile {
             request,
             package: order.package.folder.clone(),
             flavour: order.package.flavour,
             source,
+            video: None,
             files: outputs.files().to_vec(),
             only,
             private: order.private,
             state: None,
             written: Vec::new(),
         };
+        let (job, outputs) = match order.job.as_deref().filter(|path| path.exists()) {
+            Some(path) => went_on(path, job, outputs, wish.changes.seed.is_none())?,
+            None => (job, outputs),
+        };
+        let skips = order.skip_existing.then_some(AnySeed(wish.changes.seed.is_none()));
         let task = Self::of_job(order, job, outputs)?;
-        Ok(Self { made_by, ..task })
+        Ok(Self { made_by, skips, ..task })
     }
 
     fn saved(order: &Order, file: &Path, force: bool) -> Result<Self> {
@@ -124,6 +141,7 @@ impl Task {
             save_tokens: order.save_tokens.clone(),
             outputs,
             private: order.private || job.private,
+            skips: None,
             only: job.only,
         })
     }
@@ -172,6 +190,32 @@ impl Task {
         (first..).zip(self.outputs.files().iter().map(PathBuf::as_path))
     }
 
+    /// The files of an earlier command that made the same images, if such are to be left as they
+    /// are: their requests say so.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::check`].
+    pub(crate) fn made_before(&self, manifest: &Manifest) -> Result<Option<Vec<PathBuf>>> {
+        let Some(AnySeed(any)) = self.skips else { return Ok(None) };
+        let wanted = self.request.resolve(manifest)?;
+        let first = self.only.unwrap_or(0);
+        let is_same = |(image, file): (usize, &PathBuf)| {
+            let Ok((request, Some(made_by))) = image_file::read(file) else { return false };
+            let seed = if any { request.seed } else { wanted.seed };
+            request == Request { seed, ..wanted.clone() }
+                && made_by.package == manifest.digest()
+                && made_by.image as usize == image
+        };
+        let mut made = self.outputs.made_before(self.outputs.files().len()).into_iter();
+        Ok(made.find(|files| (first..).zip(files).all(is_same)))
+    }
+
+    /// Whether the image goes to stdout.
+    pub(crate) fn is_to_stdout(&self) -> bool {
+        self.outputs.is_stdout()
+    }
+
     /// Whether the images replace files that have their names.
     pub(crate) fn replaces(&self) -> bool {
         self.outputs.replaces()
@@ -190,7 +234,15 @@ impl Task {
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
             let told = (!self.private).then_some((&output.request, &made_by));
-            let write = |path: &Path| image_file::write(image, path, told);
+            if self.outputs.is_stdout() {
+                let png = image_file::to_bytes(image, Path::new("image.png"), told)?;
+                terminal::print_bytes(&png)?;
+                continue;
+            }
+            let write = |path: &Path| match &mut self.keeper {
+                Some(keeper) => keeper.write(path, &image_file::to_bytes(image, path, told)?),
+                None => image_file::write(image, path, told),
+            };
             self.outputs.write(file, write)?;
         }
         if let Some(keeper) = &mut self.keeper {
@@ -198,6 +250,62 @@ impl Task {
         }
         Ok(self.outputs.files())
     }
+}
+
+/// Goes on with the job that a file keeps, if it is the same one that was not finished.
+fn went_on(
+    path: &Path,
+    new: JobFile,
+    outputs: Outputs,
+    any_seed: bool,
+) -> Result<(JobFile, Outputs)> {
+    let kept = JobFile::read(path)?;
+    if kept.is_finished() {
+        return Ok((new, outputs));
+    }
+    let seed = if any_seed { kept.request.seed } else { new.request.seed };
+    let wanted = JobFile {
+        request: Request { seed, ..new.request.clone() },
+        files: if outputs.replaces() { new.files.clone() } else { kept.files.clone() },
+        ..new
+    };
+    if !kept.is_begun_by(&wanted)? {
+        let detail = "expected no unfinished job, or this one, found another: `pocketmuse resume` \
+                      ends that, or give another file";
+        return Err(Error::new(ErrorKind::BadRequest, path.display().to_string(), detail));
+    }
+    let outputs = Outputs::given(kept.files.clone());
+    Ok((kept, outputs))
+}
+
+/// Stdout has room for one thing.
+fn check_fits_stdout(order: &Order) -> Result<()> {
+    let found = if order.package.run.json {
+        "--json"
+    } else if order.job.is_some() {
+        "--job, whose image has a file"
+    } else if order.watch.preview.is_some() {
+        "--preview"
+    } else if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        "a terminal"
+    } else {
+        return Ok(());
+    };
+    let detail = format!("expected stdout to take an image alone, found {found}");
+    Err(Error::new(ErrorKind::BadRequest, "output", detail))
+}
+
+/// Only a PNG says of what request it is, and no file says of what image to edit.
+fn check_can_skip(outputs: &Outputs, is_edit: bool) -> Result<()> {
+    let is_png = |file: &PathBuf| Format::of(file).is_ok_and(|format| format == Format::Png);
+    let found = match outputs.files().iter().find(|file| !is_png(file)) {
+        _ if is_edit => "an edit".to_owned(),
+        Some(file) => file.display().to_string(),
+        None => return Ok(()),
+    };
+    let detail =
+        format!("expected a PNG that a prompt makes, which says of what request, found {found}");
+    Err(Error::new(ErrorKind::BadRequest, "skip_existing", detail))
 }
 
 fn needs_its_image(path: &Path) -> Error {

@@ -35,6 +35,16 @@ pub(crate) fn print_lines(lines: &str) -> Result<()> {
     lines.lines().try_for_each(print)
 }
 
+/// Prints what this program made, whatever its bytes: a script, an image.
+///
+/// # Errors
+///
+/// As for [`print`].
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    printed(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
 /// Prints a path on stdout: its own bytes for a script, as text for a terminal.
 ///
 /// # Errors
@@ -152,14 +162,16 @@ pub(crate) fn tell(error: &Error) {
     note(line.replace(field, &format!("{field} (--no-prompt-weighting)")));
 }
 
-/// What is wrong with a command line as one line: the parser's paragraphs before its advice to read
-/// the help.
-pub(crate) fn usage_line(text: &str) -> String {
+/// What is wrong with a command line as one line, and the parser's tips, a line each: its paragraphs
+/// before its advice to read the help.
+pub(crate) fn usage_lines(text: &str) -> (String, Vec<String>) {
     let lines = text
         .lines()
         .map(str::trim)
         .take_while(|line| !["Usage:", "For more"].iter().any(|end| line.starts_with(end)));
-    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let (tips, error): (Vec<_>, Vec<_>) =
+        lines.filter(|line| !line.is_empty()).partition(|line| line.starts_with("tip: "));
+    (error.join(" "), tips.into_iter().map(str::to_owned).collect())
 }
 
 /// The exit code of a failure: 2 for a request that nobody could serve, 130 for Ctrl-C, else 1.
@@ -212,9 +224,9 @@ mod tests {
         let text = "error: unexpected argument '--x' found\n\n  tip: to pass '--x' as a value, use \
                     '-- --x'\n\nUsage: pocketmuse generate [PROMPT]\n\nFor more information, try \
                     '--help'.\n";
-        let expected =
-            "error: unexpected argument '--x' found tip: to pass '--x' as a value, use '-- --x'";
-        assert_eq!(usage_line(text), expected);
+        let (line, tips) = usage_lines(text);
+        assert_eq!(line, "error: unexpected argument '--x' found");
+        assert_eq!(tips, ["tip: to pass '--x' as a value, use '-- --x'"]);
     }
 
     #[test]

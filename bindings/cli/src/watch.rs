@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use indicatif::ProgressBar;
-use pocketmuse::{Control, Job, Pipeline, Prediction, Step, Trace, Tracer, Watch};
+use pocketmuse::{Job, Pipeline, Prediction, Step, Trace, Tracer, Watch};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -50,7 +50,7 @@ impl<'a> Watcher<'a> {
             pipeline: &opened.pipeline,
             mask_token_id: opened.manifest.model.mask_token_id,
             previewer: previewer(task, &opened.pipeline, console)?,
-            bar: terminal::step_bar("drawing", console.json),
+            bar: terminal::step_bar("drawing", console.hides_bars()),
             keeper: task.keeper.take(),
             tokens: task.save_tokens.as_ref().map(|_| TokenLog::default()),
             tracer: None,
@@ -105,10 +105,6 @@ impl<'a> Watcher<'a> {
 }
 
 impl Watch for Watcher<'_> {
-    fn control(&self) -> Option<&Control> {
-        Some(stop::control())
-    }
-
     fn wants_predictions(&self) -> bool {
         self.tracer.is_some()
     }

@@ -27,7 +27,7 @@ fn folder() -> TempDir {
 fn what_cannot_work_fails_before_any_work_with_one_line() {
     let root = folder();
     fs::write(root.path().join("text.png"), "no image").expect("written");
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["generate"], 2, "error: the following required arguments were not provided: <PROMPT>"),
         (&["generate", "a", "--seeds", "1,18446744073709551616"], 2, "number too large to fit"),
         (
@@ -40,7 +40,6 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
             2,
             "expected four whole numbers with commas between",
         ),
-        (&["draw"], 2, "error: unrecognized subcommand 'draw'"),
         (&["generate", "a", "-o", "a.gif"], 2, "error: a.gif: expected a file ending in .png"),
         (&["generate", "a", "-o", "none/a.png"], 1, "error: none: expected a folder, found none"),
         (
@@ -80,6 +79,73 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
         assert!(output.stdout.is_empty() && stderr.lines().count() == 1, "{words:?}: {stderr}");
         assert_eq!(names(root.path()), ["text.png"], "{words:?}");
     }
+}
+
+/// A tip stands on a line of its own.
+#[test]
+fn whoever_comes_from_another_program_is_told_what_to_type() {
+    let root = folder();
+    let cases: [(&[&str], &str, &str); 7] = [
+        (&["draw"], "error: unrecognized subcommand 'draw'", "tip: pocketmuse generate \"draw\""),
+        (
+            &["generat", "a"],
+            "error: unrecognized subcommand 'generat'",
+            "tip: a similar subcommand",
+        ),
+        (
+            &["generate", "a", "--sampler_name", "Euler a"],
+            "error: unexpected argument '--sampler-name' found",
+            "tip: --sampler confidence or --sampler halton",
+        ),
+        (
+            &["-p", "a", "--device=cuda"],
+            "error: unexpected argument '--device' found",
+            "tip: it runs",
+        ),
+        (&["generate", "a", "--tiling"], "error: unexpected argument", "tip: --tileable both"),
+        (
+            &["generate", "a", "--hight", "3"],
+            "error: unexpected argument",
+            "tip: a similar argument",
+        ),
+        (&["generate", "a", "--lora", "x"], "error: unexpected argument", "tip: a package is all"),
+    ];
+    for (words, error, tip) in cases {
+        let output = run(root.path(), words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<_> = stderr.lines().collect();
+        assert_eq!((output.status.code(), lines.len()), (Some(2), 2), "{words:?}: {stderr}");
+        assert!(lines[0].starts_with(error) && lines[1].starts_with(tip), "{words:?}: {stderr}");
+    }
+}
+
+/// Each line makes the image that our own words make.
+#[test]
+fn lines_of_other_programs_make_the_same_image() {
+    let root = folder();
+    let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+    let ours = ["generate", "a red house", "--negative-prompt=fog", "--seed=3", "--width=64"];
+    let size = ["--height=64", "--num-inference-steps=2", "--guidance-scale=2", "--threads=1"];
+    succeed(root.path(), &[&ours[..], &size, &["-o", "ours.png"]].concat());
+    let lines = [
+        "-p|a red house|-n|fog|-s|3|-W|64|-H|64|--steps|2|--cfg-scale|2|-t|1|-b|1|-v|-o|theirs.png",
+        "a red house|--negative_prompt=fog|-s3|-W64|-H64|--num_inference_steps=2|--guidance_scale|2\
+         |--batch_size|1|--output|theirs.png|-q",
+    ];
+    for line in lines {
+        succeed(root.path(), &line.split('|').collect::<Vec<_>>());
+        assert!(read("theirs.png") == read("ours.png"), "{line}");
+        fs::remove_file(root.path().join("theirs.png")).expect("there");
+    }
+    let edits = [
+        "edit|ours.png|a blue house|--strength=0.5|--seed=3|--num-inference-steps=2|-o|a.png",
+        "-i|ours.png|-p|a blue house|--denoising_strength|0.5|-s|3|--steps|2|-o|b.png",
+        "edit|--init-img|ours.png|a blue house|--strength|0.5|-s|3|--steps|2|-o|b.png",
+    ];
+    for line in edits {
+        succeed(root.path(), &line.split('|').collect::<Vec<_>>());
+    }
+    assert!(read("a.png") == read("b.png"));
 }
 
 #[test]

@@ -186,10 +186,11 @@ fn execute(
     let is_small = previews == Previews::Small;
     let mut teller =
         Teller { pipeline, running, listener, preview, is_small, request, failure: None };
+    let steered = pipeline.with_control(&running.control);
     let output = if is_warm {
-        pipeline.warm(&job, &mut teller).map(|_| None)
+        steered.warm(&job, &mut teller).map(|_| None)
     } else {
-        pipeline.run(&job, &mut teller).map(Some)
+        steered.run(&job, &mut teller).map(Some)
     };
     if let Some(failure) = teller.failure {
         return Err(failure);
@@ -238,10 +239,6 @@ impl Teller<'_> {
 }
 
 impl Watch for Teller<'_> {
-    fn control(&self) -> Option<&Control> {
-        Some(&self.running.control)
-    }
-
     fn progress(&mut self, progress: &pocketmuse::Progress) {
         // Whether to go on is asked after every step; what is thrown here stops it before.
         let _ = self.tell(|listener| listener.progress(progress.into()));

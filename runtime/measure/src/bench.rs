@@ -253,7 +253,7 @@ fn operations(
     options: &Options,
     make: impl FnOnce(&Pipeline) -> Result<Report>,
 ) -> Result<BTreeMap<Stage, Operations>> {
-    let pipeline = Pipeline::open_with(root, options)?.with_profiles(folder);
+    let pipeline = Pipeline::open_with_profiles(root, options, folder)?;
     let report = make(&pipeline)?;
     let ran = |stage: &&Stage| report.stages.iter().any(|report| report.name == stage.name());
     let graph = |stage: &Stage| Ok((*stage, pipeline.package().graph(*stage)?));

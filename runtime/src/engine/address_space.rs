@@ -1,31 +1,57 @@
 //! Whether this process may take the address space that ONNX Runtime needs. Without it allocations
 //! fail in places where nothing is left but to end the process, so it is asked for first.
+//!
+//! A thread takes far more of it than memory: glibc gives each a heap of its own to grow in.
+
+use std::sync::OnceLock;
 
 use pocketmuse_package::{Amounts, Error, ErrorKind, Result};
 
-/// The least that the library and the buffers of a small job take.
-const NEEDED: u64 = 64 << 20;
+/// What the library takes beside its memory, and what libraries that are loaded later take.
+const LIBRARY: u64 = 96 << 20;
+/// What a thread takes: its heap, 64 MiB, and its stack.
+const THREAD: u64 = 72 << 20;
+/// Threads beside those that run graphs: the caller's, and one that listens to signals or watches.
+const OTHER_THREADS: u64 = 2;
+/// The least that any job takes: the library, the thread that runs graphs and one beside it.
+const LEAST: u64 = LIBRARY + OTHER_THREADS * THREAD;
 
-/// Checks that there is address space to load ONNX Runtime.
+/// What was left before ONNX Runtime was loaded; `None` if it is not limited.
+static AT_START: OnceLock<Option<u64>> = OnceLock::new();
+
+/// Checks that there is address space to load ONNX Runtime and run anything.
 ///
 /// # Errors
 ///
 /// `NotEnoughMemory` if it is limited, and less is left.
 pub(super) fn check() -> Result<()> {
-    check_left(left())
+    check_left(*AT_START.get_or_init(left), LEAST, "ONNX Runtime")
 }
 
-fn check_left(left: Option<u64>) -> Result<()> {
+/// Checks that there was address space, before ONNX Runtime was loaded, for a job that holds so many
+/// bytes at most and runs graphs with so many threads.
+///
+/// # Errors
+///
+/// `NotEnoughMemory` if it is limited, and less was left.
+pub(crate) fn check_job(peak_bytes: u64, threads: usize) -> Result<()> {
+    let all = (threads as u64).saturating_add(OTHER_THREADS);
+    let needed = peak_bytes.saturating_add(LIBRARY).saturating_add(all.saturating_mul(THREAD));
+    let what = format!("this job on {threads} threads");
+    check_left(AT_START.get().copied().flatten(), needed, &what)
+}
+
+fn check_left(left: Option<u64>, needed: u64, what: &str) -> Result<()> {
     match left {
-        Some(available) if available < NEEDED => {
+        Some(available) if available < needed => {
             let detail = format!(
-                "expected {} MiB of address space for ONNX Runtime, found {}: raise the limit of \
-                 this process (ulimit -v)",
-                NEEDED >> 20,
+                "expected {} MiB of address space for {what}, found {}: raise the limit of this \
+                 process (ulimit -v)",
+                needed >> 20,
                 available >> 20
             );
             Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)
-                .with_amounts(Amounts { needed: NEEDED, available }))
+                .with_amounts(Amounts { needed, available }))
         }
         _ => Ok(()),
     }
@@ -52,13 +78,14 @@ mod tests {
 
     #[test]
     fn too_little_is_said_in_numbers() {
-        for left in [None, Some(NEEDED), Some(u64::MAX)] {
-            check_left(left).expect("enough");
+        for left in [None, Some(LEAST), Some(u64::MAX)] {
+            check_left(left, LEAST, "ONNX Runtime").expect("enough");
         }
-        let error = check_left(Some(3 << 20)).expect_err("too little");
+        let error = check_left(Some(3 << 20), LEAST, "ONNX Runtime").expect_err("too little");
         assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
-        assert_eq!(error.amounts(), Some(Amounts { needed: NEEDED, available: 3 << 20 }));
-        assert!(error.detail().contains("found 3: raise the limit"), "{error}");
+        assert_eq!(error.amounts(), Some(Amounts { needed: LEAST, available: 3 << 20 }));
+        assert!(error.detail().contains("ONNX Runtime, found 3: raise the limit"), "{error}");
         check().expect("these tests run");
+        check_job(u64::MAX, usize::MAX).expect("they are not limited");
     }
 }

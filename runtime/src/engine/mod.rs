@@ -1,6 +1,6 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
-mod address_space;
+pub(crate) mod address_space;
 pub mod library;
 #[cfg(feature = "linked")]
 mod linked;

@@ -8,7 +8,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 use super::{Pipeline, watch::Step};
 use crate::{
     package::Package,
-    request::{Job, Request},
+    request::{Job, Options, Request},
     sampler::{Canvas, Predict, Schedule, guidance, sample},
     stages::{Predictor, Primed, Prompted},
 };
@@ -40,9 +40,13 @@ impl Pipeline {
         &self.package
     }
 
-    /// The same pipeline, whose stages write profiles into `folder`.
-    pub fn with_profiles(self, folder: &Path) -> Self {
-        Self { package: self.package.with_profiles(folder), ..self }
+    /// As [`Self::open_with`]; the stages write profiles into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::open_with`].
+    pub fn open_with_profiles(root: &Path, options: &Options, folder: &Path) -> Result<Self> {
+        Ok(Self::of(Package::open(root, options)?.with_profiles(folder), options))
     }
 
     /// Encodes the prompts of `request` and runs the prologue.

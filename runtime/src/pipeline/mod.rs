@@ -26,14 +26,14 @@ pub mod video;
 pub(crate) mod warm;
 mod watch;
 
-use std::{ops::ControlFlow, path::Path};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use pocketmuse_package::{Manifest, Result};
 
 pub use self::{
     output::Output,
     progress::{Phase, Progress},
-    watch::{Attention, Controlled, Prediction, Step, Watch},
+    watch::{Attention, Prediction, Step, Watch},
 };
 use self::{
     panics::caught,
@@ -48,16 +48,19 @@ use crate::{
     memory::{metrics::Report, plan::Plan},
     package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
-    request::{Job, Options, Request, source::Source, video::Video},
+    request::{Control, Job, Options, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
 /// A package, ready to make images. Can be shared between threads: jobs take turns, so the memory
-/// in use is that of one.
+/// in use is that of one. All clones are one, but for what steers their jobs.
+#[derive(Clone)]
 pub struct Pipeline {
-    package: Package,
-    planner: Planner,
-    turns: Turns,
+    package: Arc<Package>,
+    planner: Arc<Planner>,
+    turns: Arc<Turns>,
+    /// Steers the jobs; without one, nobody does.
+    control: Option<Control>,
 }
 
 /// What a job starts from.
@@ -97,8 +100,46 @@ impl Pipeline {
     /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
     /// found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
-        let package = Package::open(package.as_ref(), options)?;
-        Ok(Self { package, planner: Planner::new(options), turns: Turns::default() })
+        Ok(Self::of(Package::open(package.as_ref(), options)?, options))
+    }
+
+    fn of(package: Package, options: &Options) -> Self {
+        Self {
+            package: Arc::new(package),
+            planner: Arc::new(Planner::new(options)),
+            turns: Arc::default(),
+            control: None,
+        }
+    }
+
+    /// The same pipeline, and `control` steers its jobs: a [`Cancel`](crate::Cancel) that stops
+    /// them, or a [`Control`] that can do more. All that makes an image obeys it: [`Self::run`],
+    /// [`Self::generate`], [`Self::edit`], [`Self::video`], [`Self::resume`] and the rest.
+    ///
+    /// One control is for one job: the next gets another.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use std::{ops::ControlFlow, thread};
+    ///
+    /// use pocketmuse::{Cancel, ErrorKind, Pipeline, Request};
+    ///
+    /// let pipeline = Pipeline::open("tiny-world-package")?;
+    /// let cancel = Cancel::new();
+    /// let button = cancel.clone();
+    /// thread::spawn(move || button.cancel()); // while it runs, or waits, or even before
+    /// let made = pipeline.with_control(&cancel).generate(&Request::default(), |step| {
+    ///     println!("step {} of {}", step.step + 1, step.num_inference_steps);
+    ///     ControlFlow::Continue(())
+    /// });
+    /// if let Err(error) = made {
+    ///     assert_eq!(error.kind(), ErrorKind::Cancelled);
+    /// }
+    /// # Ok::<(), pocketmuse::Error>(())
+    /// ```
+    pub fn with_control(&self, control: impl Into<Control>) -> Self {
+        Self { control: Some(control.into()), ..self.clone() }
     }
 
     /// What the package says about itself.
@@ -186,13 +227,12 @@ impl Pipeline {
     /// the next job where the budget allows it (see [`Self::plan`]).
     ///
     /// Jobs of other threads wait until this one is done, and are served in their order.
-    /// [`Control::over`](crate::Control::over) makes a watch that stops, halts and steers the job
-    /// from any thread, also while it waits.
+    /// [`Self::with_control`] stops, halts and steers the job from any thread, also while it waits.
     ///
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or its control says so;
+    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or the control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
@@ -222,7 +262,7 @@ impl Pipeline {
 
     /// Waits for its turn, and plans the job.
     fn start<'a>(&'a self, job: &'a Job, watch: &'a mut dyn Watch) -> Result<RunningJob<'a>> {
-        let control = watch.control().cloned().unwrap_or_default();
+        let control = self.control.clone().unwrap_or_default();
         let turn = self.turns.take(&control, || watch.progress(&Progress::waiting()))?;
         let means = Means { package: &self.package, planner: &self.planner };
         Steered::new(job, means, (control, watch), turn).map(RunningJob::new)

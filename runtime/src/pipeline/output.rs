@@ -1,8 +1,11 @@
 //! What comes out of a job.
 
-use image::RgbImage;
+use std::path::Path;
 
-use crate::{memory::metrics::Report, request::Request};
+use image::RgbImage;
+use pocketmuse_package::{Error, ErrorKind, Result};
+
+use crate::{memory::metrics::Report, pixels, request::Request};
 
 /// What came of a job.
 #[derive(Clone, Debug)]
@@ -16,4 +19,43 @@ pub struct Output {
     pub truncated: Vec<String>,
     /// The request with every default filled in: it makes the same images again.
     pub request: Request,
+}
+
+impl Output {
+    /// Writes an image, counted from 0, in the format of the path's ending: see
+    /// [`pixels::write`](crate::pixels::write()). A PNG keeps the request, for
+    /// [`pixels::read_request`].
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if there is no such image, or for an unknown ending; `Io` if it cannot be
+    /// written.
+    pub fn save(&self, image: usize, path: impl AsRef<Path>) -> Result<()> {
+        let Some(pixels) = self.images.get(image) else {
+            let detail = format!("expected one of {} images, found {image}", self.images.len());
+            return Err(Error::new(ErrorKind::BadRequest, "image", detail));
+        };
+        pixels::write(pixels, path.as_ref(), &self.request, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_image_keeps_its_request() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        let output = Output {
+            images: vec![RgbImage::new(4, 3)],
+            report: Report::default(),
+            truncated: Vec::new(),
+            request: Request { seed: 7, ..Request::new("a tree") },
+        };
+        output.save(0, &path).expect("written");
+        assert_eq!(pixels::read_request(&path).expect("kept"), output.request);
+        let error = output.save(1, &path).expect_err("one image");
+        assert_eq!(error.to_string(), "image: expected one of 1 images, found 1");
+    }
 }

@@ -156,6 +156,7 @@ impl State {
                 "expected a step up to {steps} and {count} tokens, found {found}"
             )));
         }
+        self.check_drawn(job)?;
         let end = job.codebook_size;
         if let Some(token) = self.tokens.iter().flatten().find(|token| **token as usize >= end) {
             return Err(bad(format!("expected tokens below {end}, found {token}")));
@@ -164,6 +165,23 @@ impl State {
             return Err(bad("expected no masked token after the last step, found some"));
         }
         self.check_video(job)
+    }
+
+    /// Checks that no more random words were drawn than so many steps draw: going on passes over
+    /// them all.
+    fn check_drawn(&self, job: &Job) -> Result<()> {
+        let frames = self.video.as_ref().map_or(0, |video| u64::from(video.at.frame));
+        let steps = frames.saturating_mul(job.steps() as u64).saturating_add(self.next_step as u64);
+        // Two words for each token to choose from and one for its confidence; one before a frame,
+        // an edit or a variation.
+        let step = (job.codebook_size as u64).saturating_mul(2).saturating_add(1);
+        let cell = steps.saturating_mul(step).saturating_add(frames.saturating_add(1));
+        let most = cell.saturating_mul(self.tokens.len() as u64);
+        let found = self.rng.drawn();
+        if found <= most {
+            return Ok(());
+        }
+        Err(bad(format!("expected at most {most} random words drawn, found {found}")))
     }
 
     fn check_video(&self, job: &Job) -> Result<()> {

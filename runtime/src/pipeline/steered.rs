@@ -17,7 +17,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    engine::session::Taps,
+    engine::{address_space, session::Taps},
     memory::{
         measured,
         metrics::Report,
@@ -86,6 +86,7 @@ impl<'a> Steered<'a> {
         mut turn: Turn<'a>,
     ) -> Result<Self> {
         let plan = planner.plan(package.manifest(), job)?;
+        address_space::check_job(plan.peak_rss_bytes(), plan.threads)?;
         turn.warm().fit(&plan);
         let tracker = Tracker::new(effort::efforts(job, package, &plan, turn.warm()));
         Ok(Self {

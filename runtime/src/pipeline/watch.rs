@@ -7,7 +7,7 @@ use image::RgbImage;
 use super::progress::Progress;
 use crate::{
     pixels::preview::Preview,
-    request::{Control, Job, Request, fitted::FittedSource, job::SavedFrame, video::Video},
+    request::{Job, Request, fitted::FittedSource, job::SavedFrame, video::Video},
     sampler::{self, rng::Rng},
 };
 
@@ -30,12 +30,6 @@ use crate::{
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
 pub trait Watch {
-    /// What steers the job; asked once, before the job waits for its turn. [`Control::over`] makes
-    /// a watch that has one.
-    fn control(&self) -> Option<&Control> {
-        None
-    }
-
     /// Told how far the job is, often.
     fn progress(&mut self, _progress: &Progress) {}
 
@@ -66,13 +60,8 @@ impl<F: FnMut(&Step<'_>) -> ControlFlow<()>> Watch for F {
     }
 }
 
-/// Two who watch. Both are told of everything; it breaks if one does. The first that has a control
-/// steers.
+/// Two who watch. Both are told of everything; it breaks if one does.
 impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
-    fn control(&self) -> Option<&Control> {
-        self.0.control().or(self.1.control())
-    }
-
     fn progress(&mut self, progress: &Progress) {
         self.0.progress(progress);
         self.1.progress(progress);
@@ -98,53 +87,6 @@ impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
 
 fn either([first, second]: [ControlFlow<()>; 2]) -> ControlFlow<()> {
     if first.is_break() { first } else { second }
-}
-
-impl Control {
-    /// `watch`, and this steers the job that it watches.
-    pub fn over<W: Watch>(&self, watch: W) -> Controlled<W> {
-        Controlled { control: self.clone(), watch }
-    }
-}
-
-/// A watch with a control of its own: see [`Control::over`].
-#[derive(Debug)]
-pub struct Controlled<W> {
-    control: Control,
-    watch: W,
-}
-
-impl<W> Controlled<W> {
-    /// The watch again, with all that it has seen.
-    pub fn into_watch(self) -> W {
-        self.watch
-    }
-}
-
-impl<W: Watch> Watch for Controlled<W> {
-    fn control(&self) -> Option<&Control> {
-        Some(&self.control)
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        self.watch.progress(progress);
-    }
-
-    fn wants_predictions(&self) -> bool {
-        self.watch.wants_predictions()
-    }
-
-    fn prediction(&mut self, prediction: &Prediction<'_>) {
-        self.watch.prediction(prediction);
-    }
-
-    fn step(&mut self, step: &Step<'_>) -> ControlFlow<()> {
-        self.watch.step(step)
-    }
-
-    fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
-        self.watch.frame(frame, image)
-    }
 }
 
 /// A step that was just finished.

@@ -86,6 +86,14 @@ impl Animation {
         Ok(Self { path: path.to_owned(), delay, frames: 0, kind })
     }
 
+    /// The files that an animation of so many frames becomes.
+    pub fn files(path: &Path, frames: u32) -> Vec<PathBuf> {
+        if ending(path) == "png" {
+            return (0..frames).map(|frame| numbered(path, frame as usize)).collect();
+        }
+        vec![path.to_owned()]
+    }
+
     /// Writes a frame. All have the size of the first.
     ///
     /// # Errors
@@ -190,6 +198,7 @@ mod tests {
         let read = |name: &str| io::BufReader::new(File::open(path(name)).expect("written"));
         for name in ["a.gif", "b.webp"] {
             assert_eq!(write(&path(name)).expect(name), [path(name)]);
+            assert_eq!(Animation::files(&path(name), FRAMES), [path(name)]);
             let frames = match name {
                 "a.gif" => {
                     GifDecoder::new(read(name)).expect("a GIF").into_frames().collect_frames()
@@ -211,6 +220,7 @@ mod tests {
         }
         let files = write(&path("c.png")).expect("written");
         assert_eq!(files[3], path("c-0003.png"));
+        assert_eq!(Animation::files(&path("c.png"), FRAMES), files);
         assert_eq!(image::open(&files[3]).expect("a PNG").into_rgb8(), frame(3));
         assert_eq!(
             fs::read_dir(folder.path()).expect("readable").count(),

@@ -44,7 +44,7 @@ impl FromStr for Budget {
     type Err = Error;
 
     /// Reads `auto`, or a number of bytes with or without a unit: B, kB, MB, GB, KiB, MiB, GiB in
-    /// either case.
+    /// either case; K, M and G alone are those of 1024, as containers take them.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             let detail =
@@ -61,11 +61,11 @@ impl FromStr for Budget {
         let unit = match unit {
             "" | "b" => 1,
             "kb" => 1_000,
-            "kib" => 1 << 10,
+            "k" | "kib" => 1 << 10,
             "mb" => 1_000_000,
-            "mib" => 1 << 20,
+            "m" | "mib" => 1 << 20,
             "gb" => 1_000_000_000,
-            "gib" => 1 << 30,
+            "g" | "gib" => 1 << 30,
             _ => return Err(wrong()),
         };
         let number = number.trim();
@@ -87,6 +87,8 @@ mod tests {
             ("0", 0),
             ("512", 512),
             ("512MB", 512_000_000),
+            ("2G", 2 << 30),
+            ("512m", 512 << 20),
             ("400MiB", 400 << 20),
             ("1GB", 1_000_000_000),
             (" 1.5 gib ", 3 << 29),

@@ -14,7 +14,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 /// Stops a job: before it starts, while it waits for its turn, while a graph runs, at any time and
 /// from any thread. All clones are one. It cannot be taken back: the next job gets another.
 ///
-/// A job hears of it through its [`Control`](crate::Control).
+/// [`Pipeline::with_control`](crate::Pipeline::with_control) hands it to a job.
 ///
 /// # Example
 ///

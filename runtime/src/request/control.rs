@@ -12,32 +12,27 @@ pub(crate) const MAX_THREADS: usize = 1024;
 
 /// Steers a running job from any thread. All clones are one.
 ///
-/// A job asks its [`Watch`](crate::Watch) for it: [`Control::over`] puts one over any watch. What
-/// is wished before the job starts counts, too. Stopping acts at once; the rest between steps,
-/// images and frames, and none of it changes a bit of the images.
+/// [`Pipeline::with_control`](crate::Pipeline::with_control) hands it to a job. What is wished before
+/// the job starts counts, too. Stopping acts at once; the rest between steps, images and frames, and
+/// none of it changes a bit of the images.
 ///
 /// # Example
 ///
 /// ```no_run
 /// use std::{ops::ControlFlow, thread};
 ///
-/// use pocketmuse::{Control, ErrorKind, Origin, Pipeline, Request, Step};
+/// use pocketmuse::{Control, Pipeline, Request};
 ///
 /// let pipeline = Pipeline::open("tiny-world-package")?;
-/// let job = pipeline.job(&Request::default(), Origin::Nothing)?;
 /// let control = Control::new();
-/// let mut watch = control.over(|step: &Step<'_>| {
-///     println!("step {} of {}", step.step + 1, step.num_inference_steps);
-///     ControlFlow::Continue(())
-/// });
+/// let steered = pipeline.with_control(&control);
 /// let made = thread::scope(|scope| {
-///     let made = scope.spawn(|| pipeline.run(&job, &mut watch));
-///     control.cancel(); // while it runs, or waits, or even before
+///     let made = scope.spawn(|| steered.generate(&Request::default(), |_| ControlFlow::Continue(())));
+///     control.set_threads(1);
+///     control.pause();
+///     control.go_on();
 ///     made.join().expect("no panic")
-/// });
-/// if let Err(error) = made {
-///     assert_eq!(error.kind(), ErrorKind::Cancelled);
-/// }
+/// })?;
 /// # Ok::<(), pocketmuse::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -66,11 +61,6 @@ impl Control {
     /// Nothing is wished yet.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// One that `cancel` stops, too.
-    pub fn with_cancel(cancel: Cancel) -> Self {
-        Self { cancel, ..Self::default() }
     }
 
     /// Stops the job: [`Cancel::cancel`].
@@ -152,6 +142,19 @@ impl Control {
     }
 }
 
+impl From<&Cancel> for Control {
+    /// One that `cancel` stops, too.
+    fn from(cancel: &Cancel) -> Self {
+        Self { cancel: cancel.clone(), ..Self::default() }
+    }
+}
+
+impl From<&Control> for Control {
+    fn from(control: &Control) -> Self {
+        control.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{sync::mpsc, thread};
@@ -171,7 +174,7 @@ mod tests {
             assert_eq!(control.wishes().threads, Some(expected));
         }
         let cancel = Cancel::new();
-        let control = Control::with_cancel(cancel.clone());
+        let control = Control::from(&cancel);
         cancel.cancel();
         assert_eq!(control.next(0).expect_err("cancelled").kind(), ErrorKind::Cancelled);
         assert!(control.canceller().is_cancelled());

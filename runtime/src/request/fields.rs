@@ -26,7 +26,7 @@ pub const MAX_SIDE: u32 = 4096;
 ///
 /// ```
 /// use pocketmuse::Request;
-/// let request = Request { prompt: "a red lighthouse".to_owned(), seed: 7, ..Request::default() };
+/// let request = Request { seed: 7, ..Request::new("a red lighthouse") };
 /// assert_eq!(request.num_images_per_prompt, 1);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +139,11 @@ impl Default for Request {
 }
 
 impl Request {
+    /// A request for what `prompt` says, with the reference pipeline's values and seed 0.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), ..Self::default() }
+    }
+
     /// One of the prompts and its weights, if it is one that can be.
     pub(crate) fn weighted(&self, name: &str, prompt: &str) -> Result<Weighted> {
         if prompt.len() > MAX_PROMPT_BYTES {

@@ -11,7 +11,7 @@ use super::{
     repackage::RepackageArgs,
     resume::ResumeArgs,
     synth::SynthArgs,
-    tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
+    tools::{CompletionsArgs, InspectArgs, LsArgs, ManArgs, PreparedArgs, SetupArgs, VerifyArgs},
     video::VideoArgs,
 };
 
@@ -23,12 +23,14 @@ Errors are one line on stderr: `error: place: sentence`.
 Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
+  POCKETMUSE_PACKAGE  the package to use where --package gives none
+  XDG_DATA_HOME       packages that go by a name lie in its folder pocketmuse: see `pocketmuse ls`
   XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
-#[command(name = "pocketmuse", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "pocketmuse", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]
@@ -69,6 +71,12 @@ pub enum Command {
     Prepared(PreparedArgs),
     /// Bring the pinned ONNX Runtime into the cache, through pip or npm
     Setup(SetupArgs),
+    /// List the packages that go by a name
+    Ls(LsArgs),
+    /// Print what a shell needs to complete words
+    Completions(CompletionsArgs),
+    /// Print or write manual pages
+    Man(ManArgs),
 }
 
 #[cfg(test)]

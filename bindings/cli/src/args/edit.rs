@@ -30,13 +30,15 @@ Examples:
 
 /// The flags of `edit`: those of `generate`, and what it starts from.
 #[derive(Clone, Debug, Default, Args)]
-#[command(after_help = EDIT_HELP, allow_negative_numbers = true)]
+#[command(after_help = EDIT_HELP, allow_negative_numbers = true,
+          mut_arg("tileable", |arg| arg.hide(true)), mut_arg("variation", |arg| arg.hide(true)),
+          mut_arg("skip_existing", |arg| arg.hide(true)))]
 pub struct EditArgs {
     /// What it starts from
     #[command(flatten)]
     pub source: SourceArgs,
     /// How much changes, 0 to 1: the part of the steps that is run [default: 0.5, with a mask 1]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, alias = "denoising-strength", value_name = "NUMBER")]
     pub strength: Option<f64>,
     /// Let strength 1 without a mask keep everything, as the reference pipeline does
     #[arg(long)]
@@ -49,11 +51,11 @@ pub struct EditArgs {
 /// The image to start from, and which part of it is repainted.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub struct SourceArgs {
-    /// The image to start from
+    /// The image to start from; may also be given as -i IMAGE
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
     /// Repaint what is white in this image and keep the rest
-    #[arg(long, value_name = "MASK", group = "where")]
+    #[arg(long, alias = "mask-image", value_name = "MASK", group = "where")]
     pub mask: Option<PathBuf>,
     /// Repaint what is transparent in the image
     #[arg(long, group = "where")]

@@ -1,6 +1,6 @@
 //! The flags of `generate`, which `edit` takes too.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use clap::Args;
 
@@ -15,8 +15,10 @@ plan or error. Times are milliseconds, sizes bytes. docs/events.md describes eve
 
 Without -o the file is named after the prompt, in the current folder, and never replaces another. \
 A file named with -o is replaced. Several images are NAME-0.png, NAME-1.png and so on. With \
---prompts the line's number is in the name, with --seeds the seed: NAME-LINE-SEED.png. Empty \
-lines are skipped; a line that fails is reported, the others are made, and the exit code is then 1.
+--prompts the line's number is in the name, with --seeds the seed: NAME-LINE-SEED.png; or a \
+template says it: -o 'out/{line:03}-{seed}.png', also {image} and {prompt}. Empty lines and those \
+that begin with # are skipped; a line that fails is reported, the others are made, and the exit \
+code is then 1.
 
 Weights in a prompt: (word) is 1.1, ((word)) 1.21, [word] 1/1.1, (some words:1.3) the number, 0 \
 to 10; nested ones multiply. \\( \\) \\[ \\] are brackets in the text. A bracket without its \
@@ -27,7 +29,7 @@ Examples:
   pocketmuse generate \"a robot in the snow\" --seed 7 --num-images-per-prompt 4 -o robot.webp
   pocketmuse generate \"a robot in the snow\" --package amused-512.package --memory 560MB --explain
   pocketmuse generate \"a robot in the snow\" --trace why -o robot.png   # then open why/index.html
-  pocketmuse generate --prompts prompts.txt --seeds 1,2,3 -o images/scene.png
+  pocketmuse generate --prompts prompts.txt --seeds 1-3 -o images/scene.png
   pocketmuse generate --from robot.png --guidance-scale 2 -o stronger.png
   pocketmuse generate \"mountains at night\" --tileable across -o border.png
   pocketmuse generate --from robot.png --variation 0.3 --num-images-per-prompt 4 -o like-it.png";
@@ -37,7 +39,7 @@ Examples:
 #[command(after_help = GENERATE_HELP, allow_negative_numbers = true)]
 pub struct GenerateArgs {
     /// What the image shows, in English; (word:1.3) weighs more, [word] less. What does not fit the
-    /// model's 77 tokens is cut off
+    /// model's 77 tokens is cut off. May also be given as -p PROMPT
     #[arg(value_name = "PROMPT", required_unless_present_any = ["from", "prompts"])]
     pub prompt: Option<String>,
     /// Make an image for each line of this text file, the model loaded once; - is stdin
@@ -48,19 +50,23 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub request: RequestArgs,
     /// Images to make [default: 1]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(short = 'b', long, aliases = ["batch-count", "batch-size", "num-images", "n-iter"],
+          value_name = "COUNT")]
     pub num_images_per_prompt: Option<u32>,
-    /// Make an image for each of these seeds, the model loaded once
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = values::seed,
+    /// Make an image for each of these seeds, such as 1,2,7 or 1-3, the model loaded once
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = values::seeds,
           conflicts_with_all = ["seed", "job", "save_tokens", "trace", "explain"])]
-    pub seeds: Vec<u64>,
+    pub seeds: Vec<RangeInclusive<u64>>,
     /// Repeat the request that made this PNG; other flags change it
     #[arg(long, value_name = "IMAGE.png")]
     pub from: Option<PathBuf>,
-    /// Where to write: a file ending in .png, .jpg or .webp, or a folder; only a PNG holds its
-    /// request
+    /// Where to write: a file ending in .png, .jpg or .webp, a folder, FOLDER/, which is made, a
+    /// template, or - for stdout; only a PNG holds its request
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Leave a PNG that is there and holds the same request, and make the others: a batch goes on
+    #[arg(long, conflicts_with_all = ["private", "job", "save_tokens", "trace", "explain"])]
+    pub skip_existing: bool,
     /// What is written into the image's file
     #[command(flatten)]
     pub written: WrittenArgs,
@@ -104,7 +110,9 @@ mod tests {
             assert_eq!(parse(&words).expect("valid").prompt, None);
         }
         let args = parse(&["a", "--seeds", "1,2", "--num-images-per-prompt=3"]).expect("valid");
-        assert_eq!((args.seeds, args.num_images_per_prompt), (vec![1, 2], Some(3)));
+        assert_eq!((args.seeds, args.num_images_per_prompt), (vec![1..=1, 2..=2], Some(3)));
+        let args = parse(&["a", "--seeds", "1-3,9", "-b3", "-n", "fog"]).expect("valid");
+        assert_eq!((args.seeds, args.num_images_per_prompt), (vec![1..=3, 9..=9], Some(3)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line as it is typed: commands, flags and their help. Knows what a value looks like,
 //! not whether it suits a model.
 
+mod foreign;
 mod values;
 
 mod package;
@@ -34,8 +35,12 @@ pub use self::{
     resume::ResumeArgs,
     setting::{Axis, FIELDS, Setting},
     synth::SynthArgs,
-    tools::{InspectArgs, PreparedArgs, SetupArgs, VerifyArgs},
+    tools::{CompletionsArgs, InspectArgs, LsArgs, ManArgs, PreparedArgs, SetupArgs, VerifyArgs},
     video::VideoArgs,
     watch::{Show, WatchArgs},
     written::WrittenArgs,
+};
+pub(crate) use self::{
+    foreign::{tip, translate},
+    values::random_seed,
 };

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::{Budget, Flavour};
 
-use super::values::one_of;
+use super::values::{one_of, package};
 
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PackageArgs {
-    /// The package to use [default: the built-in model, exported once into the cache]
-    #[arg(long = "package", value_name = "DIR")]
+    /// The package to use: its folder, or its name (see `pocketmuse ls`) [default: that of
+    /// POCKETMUSE_PACKAGE, else the built-in model, exported once into the cache]
+    #[arg(long = "package", short_alias = 'm', alias = "model", value_name = "PACKAGE",
+          env = "POCKETMUSE_PACKAGE", hide_env = true, value_parser = package())]
     pub folder: Option<PathBuf>,
     /// The graphs of the package to run [default: the package's best]
     #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
@@ -25,12 +27,15 @@ pub struct PackageArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// Threads to compute with [default: one for each fast core]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(short, long, alias = "n-threads", value_name = "COUNT")]
     pub threads: Option<usize>,
-    /// The most memory to hold, such as 512MB or 1.5GiB; auto is three quarters of what the system
+    /// The most memory to hold, such as 512MB, 1.5GiB or 2G, which is 2GiB; auto is three quarters of what the system
     /// has left [default: auto]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
+    /// Say nothing on stderr but errors
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Print one JSON object per line on stdout
     #[arg(long)]
     pub json: bool,

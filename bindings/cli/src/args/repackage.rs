@@ -6,7 +6,7 @@ use clap::Args;
 use pocketmuse::Flavour;
 use pocketmuse_package::Subset;
 
-use super::values::one_of;
+use super::values::{one_of, package};
 
 /// The flags of `package`.
 #[derive(Debug, Args)]
@@ -15,7 +15,8 @@ use super::values::one_of;
                   again by the same command."
 )]
 pub struct RepackageArgs {
-    /// The package: its folder, or its archive
+    /// The package: its folder, its name, or its archive
+    #[arg(value_parser = package())]
     pub source: PathBuf,
     /// What to make: an archive if it ends in .pocketmuse or .tar, else a folder
     #[arg(short, long, value_name = "PATH")]

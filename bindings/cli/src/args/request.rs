@@ -12,30 +12,30 @@ use super::values;
 #[command(allow_negative_numbers = true)]
 pub struct RequestArgs {
     /// What the image is guided away from
-    #[arg(long, value_name = "TEXT")]
+    #[arg(short, long, alias = "negative", value_name = "TEXT")]
     pub negative_prompt: Option<String>,
     /// Take brackets in both prompts as text, and not as weights
     #[arg(long)]
     pub no_prompt_weighting: bool,
     /// How strongly the prompt steers; up to 1 guidance is off and a step costs half [default: the
     /// package's]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, aliases = ["cfg-scale", "cfg", "guidance"], value_name = "NUMBER")]
     pub guidance_scale: Option<f32>,
     /// Steps from all tokens masked to all chosen [default: the package's]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, alias = "steps", value_name = "COUNT")]
     pub num_inference_steps: Option<u32>,
     /// Noise of the choice of tokens: FIRST,LAST step, or one number that falls to 0.01 [default:
     /// the package's]
     #[arg(long, value_name = "FIRST,LAST")]
     pub temperature: Option<Temperature>,
     /// Height in pixels [default: the model's]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(short = 'H', long, value_name = "PIXELS")]
     pub height: Option<u32>,
     /// Width in pixels [default: the model's]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(short = 'W', long, value_name = "PIXELS")]
     pub width: Option<u32>,
-    /// The same seed makes the same image [default: a random one, which is printed]
-    #[arg(long, value_name = "NUMBER", value_parser = values::seed)]
+    /// The same seed makes the same image; -1 is a random one, which is printed [default: -1]
+    #[arg(short, long, value_name = "NUMBER", value_parser = values::seed)]
     pub seed: Option<u64>,
     /// The aesthetic score that the model is told its image has, about 0 to 10 [default: 6]
     #[arg(alias = "micro-conditioning-aesthetic-score", long, value_name = "NUMBER")]
@@ -177,7 +177,7 @@ mod tests {
             &["--crop-coordinates", "0"],
             &["--crop-coordinates", "-1,0"],
             &["--seed", "x"],
-            &["--seed", "-1"],
+            &["--seed", "-2"],
             &["--rng", "numpy"],
         ];
         for words in cases {

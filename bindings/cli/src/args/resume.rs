@@ -13,6 +13,9 @@ is there with --force. An image to edit and its mask must still be there, unchan
 remove it; with nothing left to do its images are decoded once more. A file that was changed by \
 hand is refused, and so is one of another package.
 
+A video goes on within the frame in the making, and is the one that was never stopped. Once it is \
+finished its frames lie nowhere else, and `resume` makes it again from its first frame.
+
 --preview and --trace show the steps that are left. What went on in those before is lost: a trace \
 says how many they were.
 

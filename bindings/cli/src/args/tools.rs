@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use pocketmuse::Flavour;
 
-use super::values::one_of;
+use super::values::{one_of, package};
 
 /// The flags of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A checkpoint's or a package's folder
+    /// A checkpoint's or a package's folder, or a package's name
+    #[arg(value_parser = package())]
     pub path: PathBuf,
     /// Print one JSON object on stdout
     #[arg(long)]
@@ -21,7 +22,8 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Prints one line for each tensor. The exit code is 0 only if all hold.")]
 pub struct VerifyArgs {
-    /// The package's folder
+    /// The package's folder, or its name
+    #[arg(value_parser = package())]
     pub package: PathBuf,
     /// Reference tensors: inputs and outputs of every stage
     #[arg(long, value_name = "FILE.safetensors")]
@@ -40,6 +42,42 @@ pub struct PreparedArgs {
     /// Remove all of it: packages are checked and optimised again when they are used
     #[arg(long)]
     pub clean: bool,
+}
+
+/// The flags of `ls`.
+#[derive(Debug, Args)]
+#[command(after_help = "A package's folder in $XDG_DATA_HOME/pocketmuse (else \
+                        ~/.local/share/pocketmuse) goes by its name: --package NAME. \
+                        POCKETMUSE_PACKAGE is the package where none is given.")]
+pub struct LsArgs {
+    /// Print one JSON object per line on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pocketmuse completions bash > ~/.local/share/bash-completion/completions/pocketmuse
+  pocketmuse completions zsh > ~/.zfunc/_pocketmuse
+  pocketmuse completions fish > ~/.config/fish/completions/pocketmuse.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// The flags of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pocketmuse man generate | man -l -
+  pocketmuse man -o ~/.local/share/man/man1")]
+pub struct ManArgs {
+    /// The command whose page is printed [default: the whole program's]
+    #[arg(value_name = "COMMAND", conflicts_with = "output")]
+    pub command: Option<String>,
+    /// Write the pages of all commands to this folder instead
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
 
 /// The flags of `setup`.

@@ -1,6 +1,15 @@
 //! How values of flags are read that are more than one word or number.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::{
+    hash::{BuildHasher, RandomState},
+    num::ParseIntError,
+    ops::RangeInclusive,
+    path::PathBuf,
+};
+
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+
+use crate::named;
 
 /// Reads one of `all` by its name; the help lists the names.
 pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
@@ -11,6 +20,11 @@ pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
         let found = all.into_iter().find(|one| name(*one) == text);
         found.expect("clap lets these names through alone")
     })
+}
+
+/// Reads a package's folder, or its name.
+pub(super) fn package() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| named::locate(&path))
 }
 
 /// Reads whole numbers with commas between.
@@ -64,16 +78,40 @@ pub(super) fn fps(text: &str) -> Result<f64, String> {
     fps.ok_or_else(|| format!("expected a number of 0.1 to 100, found {text:?}"))
 }
 
-/// Reads a seed.
+/// Reads a seed; -1 is a random one.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|error: std::num::ParseIntError| {
+    if text.trim() == "-1" {
+        return Ok(random_seed());
+    }
+    text.parse().map_err(|error: ParseIntError| {
         if text.starts_with('-') {
-            let most = u64::MAX;
-            format!("expected 0 to {most}, found {text:?}: leave the seed out for a random one")
+            format!("expected 0 to {}, or -1 for a random seed, found {text:?}", u64::MAX)
         } else {
             error.to_string()
         }
     })
+}
+
+/// A seed short enough to be typed again.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
+
+/// The most seeds of one range.
+const MOST_SEEDS: u64 = 1_000_000;
+
+/// Reads a seed, or the first and the last of several, such as 1-3.
+pub(super) fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let Some((first, last)) = text.split_once('-').filter(|(first, _)| !first.trim().is_empty())
+    else {
+        return seed(text).map(|seed| seed..=seed);
+    };
+    let number = |text: &str| text.trim().parse().map_err(|error: ParseIntError| error.to_string());
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last || last - first >= MOST_SEEDS {
+        return Err(format!("expected 1 to {MOST_SEEDS} seeds as FIRST-LAST, found {text:?}"));
+    }
+    Ok(first..=last)
 }
 
 #[cfg(test)]
@@ -110,10 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn seeds_are_short_and_differ() {
+        let seeds: std::collections::HashSet<_> =
+            (0..8).map(|_| seed("-1").expect("a random one")).collect();
+        assert!(seeds.len() > 1 && seeds.iter().all(|seed| *seed < 1 << 32), "{seeds:?}");
+    }
+
+    #[test]
+    fn several_seeds_are_a_range() {
+        assert_eq!(seeds("3"), Ok(3..=3));
+        assert_eq!(seeds("1-3"), Ok(1..=3));
+        assert_eq!(seeds("0 - 0"), Ok(0..=0));
+        for wrong in ["3-1", "1-", "-2", "1-2-3", "x-3", "0-1000000"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_negative_seed_is_told_what_to_do() {
         assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
-        let error = seed("-1").expect_err("negative");
-        assert!(error.ends_with("leave the seed out for a random one"), "{error}");
+        let error = seed("-2").expect_err("negative");
+        assert!(error.contains("or -1 for a random seed"), "{error}");
         assert_eq!(seed("x").expect_err("no number"), "invalid digit found in string");
     }
 }

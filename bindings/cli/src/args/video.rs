@@ -47,6 +47,10 @@ pub struct VideoArgs {
     /// An image that the video becomes
     #[arg(long, value_name = "IMAGE")]
     pub end: Option<PathBuf>,
+    /// Keep the job in this file after every step, so that `pocketmuse resume FILE.json` can go on
+    /// after a kill; frames that are made lie in FILE.json.frames until the video is finished
+    #[arg(long, value_name = "FILE.json")]
+    pub job: Option<PathBuf>,
     /// Frames in a second, 0.1 to 100
     #[arg(long, value_name = "COUNT", default_value = "8", value_parser = values::fps)]
     pub fps: f64,

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Default, Args)]
 pub struct WatchArgs {
     /// Print time and peak memory of each stage
-    #[arg(long)]
+    #[arg(short, long)]
     pub verbose: bool,
     /// Show the image in the making after every step, without the decoder: in place in a terminal
     /// that can show it, else as files NAME.step-01.png and so on beside the image, named in the

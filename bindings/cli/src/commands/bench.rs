@@ -20,7 +20,8 @@ const PROMPT: &str = "a red lighthouse by the sea at sunset";
 
 pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     let json = args.package.run.json;
-    let Found { folder, manifest, .. } = package::find(&args.package, &Console { json })?;
+    let Found { folder, manifest, .. } =
+        package::find(&args.package, &Console::new(&args.package.run))?;
     let request = Request {
         prompt: PROMPT.to_owned(),
         num_inference_steps: args.steps,

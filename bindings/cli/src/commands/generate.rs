@@ -9,7 +9,7 @@ use crate::{console::Console, order::Order, package, task::Task};
 
 /// Runs an order.
 pub(crate) fn run(order: &Order, offline: bool) -> Result<u8> {
-    let console = Console { json: order.package.run.json };
+    let console = Console::new(&order.package.run);
     let done = if order.is_batch() {
         batch::run(order, offline, &console)
     } else {
@@ -27,6 +27,9 @@ fn one(order: &Order, offline: bool, console: &Console) -> Result<()> {
 fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
     let found = package::find(&task.package, console)?;
     task.check(&found.manifest)?; // a wrong request fails before anything is fetched
+    if let Some(files) = task.made_before(&found.manifest)? {
+        return console.skipped(&files, None);
+    }
     // One image, after which the process ends.
     let options = Options { staged: true, ..package::options(&task.package) };
     if task.package.run.memory.is_some() || task.explain {
@@ -36,5 +39,5 @@ fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
             return console.plan(&plan);
         }
     }
-    make::make(task, &found.open(&options, offline)?, console)
+    make::make(task, &found.open(&options, offline)?, console, None)
 }

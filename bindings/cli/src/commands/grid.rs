@@ -27,7 +27,7 @@ struct Grid {
 }
 
 pub(crate) fn run(args: &GridArgs, offline: bool) -> Result<u8> {
-    let console = Console { json: args.package.run.json };
+    let console = Console::new(&args.package.run);
     let made = package::with_repair(&args.package, &console, || make(args, offline, &console));
     made.map(|()| 0).inspect_err(|error| console.error(error))
 }
@@ -47,7 +47,7 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     let Opened { folder, manifest, pipeline } = &opened;
     let warnings: BTreeSet<_> = requests.iter().flat_map(order::warnings).collect();
     warnings.iter().try_for_each(|warning| console.warning(warning))?;
-    console.start(folder, manifest, grid.base.seed)?;
+    console.start((folder, manifest), grid.base.seed, &[], None)?;
 
     let images = draw(&requests, source.as_ref(), pipeline, console)?;
     let [columns, rows] = [&grid.columns, &grid.rows].map(|settings| Labels::of(settings));
@@ -75,12 +75,12 @@ fn draw(
     pipeline: &Pipeline,
     console: &Console,
 ) -> Result<Vec<RgbImage>> {
-    let bar = terminal::step_bar("drawing", console.json);
+    let bar = terminal::step_bar("drawing", console.hides_bars());
     bar.set_length(requests.len() as u64);
     let mut images: Vec<RgbImage> = Vec::new();
     for request in requests {
         let job = pipeline.job(request, Origin::image(source))?;
-        let output = pipeline.run(&job, &mut stop::control().over(|_: &Step<'_>| stop::flow()))?;
+        let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
         images.extend(output.images);
         bar.inc(1);
         console.event(&Event::Picture { picture: images.len(), pictures: requests.len() })?;

@@ -4,18 +4,25 @@ use pocketmuse::Manifest;
 use pocketmuse_package::Result;
 
 use crate::{
-    console::Console, image_file::MadeBy, package::Opened, stop, task::Task, trace, watch::Watcher,
+    console::Console, events::Place, image_file::MadeBy, package::Opened, stop, task::Task, trace,
+    watch::Watcher,
 };
 
 /// Makes the images of `task`.
-pub(super) fn make(task: &mut Task, opened: &Opened, console: &Console) -> Result<()> {
+pub(super) fn make(
+    task: &mut Task,
+    opened: &Opened,
+    console: &Console,
+    place: Option<Place>,
+) -> Result<()> {
     let Opened { folder, manifest, pipeline } = opened;
     if let Some(warning) = task.made_by.as_ref().and_then(|made_by| differs(made_by, manifest)) {
         console.warning(&warning)?;
     }
     task.warnings.iter().try_for_each(|warning| console.warning(warning))?;
     task.keeper.as_ref().map_or(Ok(()), |keeper| keeper.save())?;
-    console.start(folder, manifest, task.request.seed)?;
+    let files: Vec<_> = task.places().map(|(_, file)| file.to_owned()).collect();
+    console.start((folder, manifest), task.request.seed, &files, place)?;
 
     let mut watcher = Watcher::new(task, opened, console)?;
     let made = task.job(pipeline).and_then(|job| {
@@ -34,7 +41,8 @@ pub(super) fn make(task: &mut Task, opened: &Opened, console: &Console) -> Resul
     if let (Some(folder), Some(traced)) = (&task.watch.trace, &seen.trace) {
         console.trace(&trace::write(folder, traced, &output, manifest)?, traced)?;
     }
-    console.images(&files, &output, task.watch.verbose)
+    let shown: &[_] = if task.is_to_stdout() { &[] } else { &files };
+    console.images(shown, &output, task.watch.verbose)
 }
 
 /// Why an image may come out another than the one its request was read from.

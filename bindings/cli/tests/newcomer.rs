@@ -1,0 +1,130 @@
+//! What shells, package managers and newcomers find: versions, completions, manual pages, packages
+//! by name, help that fits.
+
+mod support;
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use support::{pocketmuse, run, succeed};
+
+/// Lines of a screen, of which help takes two at most.
+const SCREEN: usize = 60;
+
+/// Runs another program with a text as its input, if it is there; returns what it prints.
+fn piped(program: &str, words: &[&str], input: &str) -> Option<String> {
+    use std::io::Write;
+
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().ok()?;
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("taken");
+    drop(stdin);
+    let output = child.wait_with_output().expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {stderr}");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn the_version_is_told_anywhere() {
+    let root = tempfile::tempdir().expect("a folder");
+    let version = format!("pocketmuse {}\n", env!("CARGO_PKG_VERSION"));
+    for words in [&["--version"][..], &["-V"], &["generate", "--version"], &["setup", "-V"]] {
+        assert_eq!(succeed(root.path(), words), version, "{words:?}");
+    }
+    for words in [["--version", "--verbose"], ["--verbose", "--version"]] {
+        let told = succeed(root.path(), &words);
+        assert!(told.starts_with(&version), "{told}");
+        for line in ["commit ", "target ", "ONNX Runtime ", "instruction sets"] {
+            assert_eq!(told.lines().filter(|told| told.starts_with(line)).count(), 1, "{told}");
+        }
+    }
+}
+
+#[test]
+fn shells_load_their_completions() {
+    let root = tempfile::tempdir().expect("a folder");
+    let bash = succeed(root.path(), &["completions", "bash"]);
+    let ask = "\nCOMP_WORDS=(pocketmuse gen); COMP_CWORD=1\n_pocketmuse pocketmuse gen pocketmuse\n\
+               echo \"${COMPREPLY[@]}\"\n";
+    assert_eq!(piped("bash", &["-s"], &(bash + ask)).expect("bash"), "generate\n");
+    let fish = succeed(root.path(), &["completions", "fish"]) + "\ncomplete -C'pocketmuse gen'\n";
+    if let Some(told) = piped("fish", &["--no-config"], &fish) {
+        assert!(told.starts_with("generate\t"), "{told}");
+    }
+    let zsh = succeed(root.path(), &["completions", "zsh"]);
+    assert!(zsh.starts_with("#compdef pocketmuse"), "{zsh}");
+    let load = format!("autoload -U compinit; compinit -D\n{zsh}\nwhich _pocketmuse >/dev/null\n");
+    piped("zsh", &["-f"], &load);
+    assert_eq!(run(root.path(), &["completions", "tcsh"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let root = tempfile::tempdir().expect("a folder");
+    let written = succeed(root.path(), &["man", "-o", "man1"]);
+    assert!(written.lines().count() > 14, "{written}");
+    let page = fs::read_to_string(root.path().join("man1/pocketmuse-generate.1")).expect("there");
+    assert_eq!(succeed(root.path(), &["man", "generate"]), page);
+    if let Some(shown) = piped("man", &["--warnings", "-l", "-"], &page) {
+        assert!(shown.contains("--num-inference-steps"), "{shown}");
+    }
+    assert_eq!(run(root.path(), &["man", "draw"]).status.code(), Some(2));
+}
+
+#[test]
+fn help_fits_on_two_screens() {
+    let root = tempfile::tempdir().expect("a folder");
+    let long: Vec<_> = ["generate", "edit", "grid", "video", "resume", "export", "package", "ls"]
+        .into_iter()
+        .map(|command| (command, succeed(root.path(), &[command, "--help"]).lines().count()))
+        .filter(|(_, lines)| *lines > 2 * SCREEN)
+        .collect();
+    assert!(long.is_empty(), "{long:?}");
+    let edit = succeed(root.path(), &["edit", "--help"]);
+    for refused in ["--tileable", "--variation", "--skip-existing"] {
+        assert!(!edit.contains(refused), "{refused}");
+    }
+}
+
+#[test]
+fn a_package_goes_by_its_name() {
+    let (root, data) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("data"));
+    let packages = data.path().join("pocketmuse");
+    fs::create_dir(&packages).expect("made");
+    succeed(root.path(), &["synth", "--preset=tiny", "-o", "checkpoint"]);
+    let noise = packages.join("noise");
+    let noise = noise.to_str().expect("UTF-8");
+    succeed(root.path(), &["export", "checkpoint", "-o", noise, "--flavour=f32", "--name=tiny"]);
+    let with_data = |words: &[&str]| {
+        let mut command = pocketmuse(root.path(), words);
+        command.env("XDG_DATA_HOME", data.path());
+        command
+    };
+    let text = |mut command: Command| {
+        let output = command.output().expect("started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(text(with_data(&["ls"])).starts_with("noise  tiny, f32, "));
+    let listed: Value = serde_json::from_str(&text(with_data(&["ls", "--json"]))).expect("JSON");
+    assert_eq!((&listed["name"], &listed["package"]), (&"noise".into(), &noise.into()));
+    let words = ["generate", "a", "--seed=3", "--num-inference-steps=1", "-o"];
+    text(with_data(&[&words[..], &["a.png", "--package=noise"]].concat()));
+    text(with_data(&[&words[..], &["b.png", "--model", noise]].concat()));
+    let mut command = with_data(&[&words[..], &["c.png"]].concat());
+    command.env("POCKETMUSE_PACKAGE", "noise");
+    text(command);
+    text(with_data(&["inspect", "noise"]));
+    let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+    assert!(read("a.png") == read("b.png") && read("a.png") == read("c.png"));
+    // What is there as a path is no name.
+    fs::create_dir(root.path().join("noise")).expect("made");
+    let output = with_data(&["inspect", "noise"]).output().expect("started");
+    assert_eq!(output.status.code(), Some(1));
+}
