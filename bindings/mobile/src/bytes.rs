@@ -59,9 +59,9 @@ unsafe impl FfiConverter<UniFfiTag> for Bytes {
 
     fn try_read(buffer: &mut &[u8]) -> anyhow::Result<Self> {
         let length = usize::try_from(buffer.try_get_i32()?)?;
-        let (bytes, rest) = buffer.split_at_checked(length).ok_or_else(|| {
-            anyhow::anyhow!("expected {length} bytes, found {}", buffer.len())
-        })?;
+        let (bytes, rest) = buffer
+            .split_at_checked(length)
+            .ok_or_else(|| anyhow::anyhow!("expected {length} bytes, found {}", buffer.len()))?;
         *buffer = rest;
         Ok(Self(bytes.to_vec()))
     }

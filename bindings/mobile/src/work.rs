@@ -2,9 +2,7 @@
 
 use pocketmuse::{Origin, Pipeline, job::State};
 
-use crate::{
-    bytes::Bytes, error::PocketMuseError, request::Request, source::Source, video::Video,
-};
+use crate::{bytes::Bytes, error::PocketMuseError, request::Request, source::Source, video::Video};
 
 /// What a job does.
 #[derive(Clone, Debug, PartialEq, uniffi::Enum)]
@@ -46,7 +44,9 @@ impl Work {
     /// Checks what is asked for.
     pub(crate) fn job(self, pipeline: &Pipeline) -> Result<pocketmuse::Job, PocketMuseError> {
         Ok(match self {
-            Self::Generate { request } | Self::Warm { request } => pipeline.job(&request.into(), Origin::Nothing)?,
+            Self::Generate { request } | Self::Warm { request } => {
+                pipeline.job(&request.into(), Origin::Nothing)?
+            }
             Self::Edit { request, source } => {
                 pipeline.job(&request.into(), Origin::Image(&source.try_into()?))?
             }

@@ -58,7 +58,10 @@ fn every_field_of_the_runtime_crosses() {
     let there = structure("runtime/src/package/capabilities.rs", "Capabilities");
     assert_eq!(names(&here), names(&there));
     let here = mobile("import.rs", "ImportProgress");
-    assert_eq!(names(&here), names(&structure("export/package/src/archive/progress.rs", "Progress")));
+    assert_eq!(
+        names(&here),
+        names(&structure("export/package/src/archive/progress.rs", "Progress"))
+    );
     // The subset, and where what was checked is kept.
     let mut there = names(&structure("export/package/src/subset.rs", "Subset"));
     there.push("prepared".to_owned());

@@ -77,7 +77,6 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-
 /// Archives, all but `whole.pocketmuse` refused: `cut`, `altered`, `outside` whose second file has a
 /// path that leads out of the folder, `escaping` whose manifest says so, `newer`, `huge` for which no
 /// disk has room.
@@ -140,7 +139,8 @@ pub(super) fn states(pipeline: &Pipeline, folder: &Path) -> Result<()> {
     });
     drop(stopped); // it says that it was stopped
     let state = state.ok_or("expected a step")?;
-    let write = |name: &str, bytes: Vec<u8>| fs::write(folder.join(name).with_extension("state"), bytes);
+    let write =
+        |name: &str, bytes: Vec<u8>| fs::write(folder.join(name).with_extension("state"), bytes);
     let mut changed = state.to_bytes();
     let middle = changed.len() / 2;
     changed[middle] ^= 1;

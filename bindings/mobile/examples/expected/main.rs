@@ -93,9 +93,7 @@ fn plan(package: &Path, case: &Value, inputs: &Path) -> Result<u64> {
     let request = request(case)?;
     let job = match case["work"].as_str() {
         Some("generate") => pipeline.job(&request, Origin::Nothing)?,
-        Some("edit") => {
-            pipeline.job(&request, Origin::Image(&source(&case["source"], inputs)?))?
-        }
+        Some("edit") => pipeline.job(&request, Origin::Image(&source(&case["source"], inputs)?))?,
         Some("video") => pipeline.video_job(&request, &video(&case["video"], inputs)?)?,
         other => return Err(format!("expected work, found {other:?}").into()),
     };
