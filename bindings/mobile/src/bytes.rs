@@ -13,6 +13,9 @@ use uniffi::{
 
 use crate::UniFfiTag;
 
+/// Room for the fields of a record that come after its bytes, so that they move no block again.
+const FOLLOWING: usize = 64;
+
 /// Bytes that cross the border.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
@@ -52,7 +55,7 @@ unsafe impl FfiConverter<UniFfiTag> for Bytes {
 
     fn write(bytes: Self, buffer: &mut Vec<u8>) {
         let length = i32::try_from(bytes.len()).expect("an array of Java is below 2 GiB");
-        buffer.reserve(size_of::<i32>() + bytes.len());
+        buffer.reserve(size_of::<i32>() + bytes.len() + FOLLOWING);
         buffer.extend_from_slice(&length.to_be_bytes());
         buffer.extend_from_slice(&bytes);
     }

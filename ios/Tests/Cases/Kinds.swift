@@ -440,12 +440,14 @@ private final class Lines: LogSink {
         image.cancel()
         begin.give(())
         _ = try await thrown(CancellationError.self) { _ = try await image.value }
-    case let moment where ["step", "decoding"].contains(moment):
+    case let moment where ["checking", "loading", "step", "decoding"].contains(moment):
         let reached = Later<Void>()
         let image = Task {
             for try await event in generator.events(work) {
                 switch (moment, event.phase) {
-                case ("step", .step), ("decoding", .decoding): reached.give(())
+                case ("checking", .checking), ("loading", .loading), ("step", .step),
+                    ("decoding", .decoding):
+                    reached.give(())
                 default: break
                 }
             }

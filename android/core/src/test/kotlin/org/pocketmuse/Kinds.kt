@@ -318,13 +318,17 @@ private suspend fun cancel(world: World, case: JSONObject) {
                 image.cancel()
                 expectThrown<CancellationException> { image.await() }
             }
-            "step", "decoding" -> coroutineScope {
+            "checking", "loading", "step", "decoding" -> coroutineScope {
                 val reached = CompletableDeferred<Unit>()
                 val image = async(Dispatchers.Default) {
                     generator.events(work).collect { event ->
                         val phase = (event as? Event.Progress)?.progress?.phase
-                        val here = if (moment == "step") phase is Phase.Step else
-                            phase is Phase.Decoding
+                        val here = when (moment) {
+                            "checking" -> phase is Phase.Checking
+                            "loading" -> phase is Phase.Loading
+                            "step" -> phase is Phase.Step
+                            else -> phase is Phase.Decoding
+                        }
                         if (here) reached.complete(Unit)
                     }
                 }
