@@ -472,8 +472,8 @@ fn what_is_warm_is_not_loaded_again() {
     let stopped = Control::new();
     stopped.cancel();
     let job = pipeline.job(&request(), Origin::Nothing).expect("a job");
-    let mut watch = stopped.over(|_: &Step<'_>| ControlFlow::Continue(()));
-    let error = pipeline.warm(&job, &mut watch).expect_err("stopped");
+    let mut watch = |_: &Step<'_>| ControlFlow::Continue(());
+    let error = pipeline.with_control(&stopped).warm(&job, &mut watch).expect_err("stopped");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
 
