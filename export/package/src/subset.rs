@@ -28,7 +28,9 @@ impl Manifest {
                 entry.stages.remove(&Stage::Encoder);
             }
         }
-        part.format = part.format.min(part.oldest_format());
+        if part.oldest_format() < self.oldest_format() {
+            part.format = part.oldest_format(); // what asked for the newer one stays behind
+        }
         Ok(part)
     }
 }
