@@ -459,11 +459,12 @@ fn what_is_warm_is_not_loaded_again() {
         pipeline.warm(&job, &mut seen).expect(name);
         let loads = |told: &[Event]| told.iter().filter(|event| is_load(event)).count();
         assert!(loads(&told) >= 4, "{name}: {told:?}");
-        let shares = told.iter().filter_map(|event| match event {
+        let share = |event: &Event| match event {
             Event::Progress(progress) => Some(progress.share),
             _ => None,
-        });
-        assert!(shares.clone().is_sorted() && shares.last() == Some(1.0), "{name}: {told:?}");
+        };
+        let shares: Vec<_> = told.iter().filter_map(share).collect();
+        assert!(shares.is_sorted() && shares.last() == Some(&1.0), "{name}: {told:?}");
         let mut after = Vec::new();
         let images = run(&pipeline, &job, &Control::new(), |_, event| after.push(event));
         assert_eq!(images.expect(name), expected, "{name}");
