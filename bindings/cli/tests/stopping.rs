@@ -152,6 +152,9 @@ fn a_video_that_goes_on_replaces_nothing_of_others_and_takes_no_other_frames() {
     };
     refused(&["resume", "job.json", "--preview"], "preview: expected images to look at");
     refused(&["resume", "job.json", "--trace=why"], "trace: expected images to look at");
+    let other = [&words[..], &more, &["--remask=0.8"]].concat();
+    let other: Vec<_> = other.into_iter().filter(|word| *word != "--remask=0.9").collect();
+    refused(&other, "expected no unfinished job, or this one, found another");
     fs::write(root.join("a.webp"), "a letter").expect("written");
     refused(&["resume", "job.json"], "found something else: move it away");
     let frame = root.join("job.json.frames/0000.png");
@@ -159,7 +162,7 @@ fn a_video_that_goes_on_replaces_nothing_of_others_and_takes_no_other_frames() {
     image::RgbImage::new(64, 64).save(&frame).expect("written");
     refused(&["resume", "job.json", "--force"], "expected the frames that the job made");
     fs::write(&frame, kept).expect("written");
-    succeed(root, &["resume", "job.json", "--force"]);
+    succeed(root, &[&words[..], &more].concat()); // the same line goes on
     let film = fs::read(root.join("a.webp")).expect("made");
     succeed(root, &["resume", "job.json"]); // once more, from the first frame
     assert_eq!(fs::read(root.join("a.webp")).expect("made"), film);

@@ -41,9 +41,9 @@ impl Part {
         let digest = digest.to_string();
         let name = format!("{}{}{ENDING}", prefix(target)?, &digest[..DIGITS]);
         let root = files::parent(target).join(name);
-        fs::create_dir_all(root.join("package")).map_err(|error| Error::io(&root, error))?;
         let path = root.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = fs::create_dir_all(root.join("package"))
+            .and_then(|()| File::options().create(true).truncate(false).write(true).open(&path));
         let lock = match lock {
             Ok(lock) => lock,
             // It was just removed with its folder.
