@@ -43,9 +43,10 @@ fn jumps(image: &RgbImage, is_across: bool) -> bool {
 ///
 /// Why it cannot tip. A seam that is a place like any other is among the highest quarter in a
 /// quarter of the images, and one that does not meet (the sky above the ground) in nearly all. The
-/// bound, one half, is between them, whatever the images are: of 25 images, more than half are
-/// there by chance in 3 cases of 1,000, of 100 in 1 of 10 million.
-/// `sum(comb(n, k) * 0.25**k * 0.75**(n - k) for k in range(n // 2 + 1, n + 1))`
+/// bound, one half, is between them, whatever the images are: of 100 images, half are there by
+/// chance in 1 case of 10 million. Of 10 they are in 1 of 13, but those of f32 are the same 10
+/// wherever they are made.
+/// `sum(comb(n, k) * 0.25**k * 0.75**(n - k) for k in range(n // 2, n + 1))`
 fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
     let pipeline = open_flavour(flavour);
     let prompts = prompts()["prompts"].as_array().expect("a list");
@@ -82,7 +83,7 @@ fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
 /// runs with the reference's, token by token.
 #[test]
 fn edges_meet() {
-    edges_meet_where_they_are_asked_to(Flavour::F32, 25);
+    edges_meet_where_they_are_asked_to(Flavour::F32, 10);
 }
 
 #[test]

@@ -30,8 +30,11 @@ macro_rules! files {
     };
 }
 
+/// Files of a checkpoint: paths in its folder, and contents.
+type Files = [(&'static str, &'static [u8])];
+
 /// The checkpoint's files.
-pub const FILES: &[(&str, &[u8])] = files![
+pub const FILES: &Files = files![
     "README.md",
     "generation_config.json",
     "model_index.json",
@@ -55,7 +58,11 @@ pub const FILES: &[(&str, &[u8])] = files![
 ///
 /// `Io` if it cannot be written.
 pub fn write_checkpoint(folder: &Path) -> Result<()> {
-    FILES.iter().try_for_each(|(name, bytes)| {
+    write_files(FILES, folder)
+}
+
+fn write_files(files: &Files, folder: &Path) -> Result<()> {
+    files.iter().try_for_each(|(name, bytes)| {
         let path = folder.join(name);
         let written =
             fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, bytes));
@@ -91,11 +98,38 @@ pub fn package(
     flavour: Flavour,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<PathBuf> {
+    package_of(FILES, cache, flavour, on_progress)
+}
+
+fn package_of(
+    files: &Files,
+    cache: &Path,
+    flavour: Flavour,
+    on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<PathBuf> {
     if let Some(package) = cached(cache, flavour) {
         return Ok(package);
     }
     runtime::start(false)?; // which measures the draft, and decides what it is called
-    package_named(cache, &name(flavour), flavour, on_progress)
+    let package = cache.join(name(flavour));
+    fs::create_dir_all(cache).map_err(|error| Error::io(cache, error))?;
+    let _lock = lock(cache)?;
+    if is_whole(&package) {
+        return Ok(package);
+    }
+    remove_leftovers(cache);
+    remove(&package)?; // whatever has its name
+    let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
+    write_files(files, checkpoint.path())?;
+    let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
+    pocketmuse_export::export(
+        checkpoint.path(),
+        &package,
+        &options,
+        runtime::calibrate,
+        on_progress,
+    )?;
+    Ok(package)
 }
 
 /// Removes the package that [`package`] would return, so that it is exported anew.
@@ -136,33 +170,6 @@ fn name(flavour: Flavour) -> String {
 fn name_for(build: &str, flavour: Flavour) -> String {
     let build = Digest::of(build.as_bytes()).to_string();
     format!("{SOURCES}-{}-{flavour}", &build[..8])
-}
-
-fn package_named(
-    cache: &Path,
-    name: &str,
-    flavour: Flavour,
-    on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
-) -> Result<PathBuf> {
-    let package = cache.join(name);
-    fs::create_dir_all(cache).map_err(|error| Error::io(cache, error))?;
-    let _lock = lock(cache)?;
-    if is_whole(&package) {
-        return Ok(package);
-    }
-    remove_leftovers(cache);
-    remove(&package)?; // whatever has its name
-    let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
-    write_checkpoint(checkpoint.path())?;
-    let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
-    pocketmuse_export::export(
-        checkpoint.path(),
-        &package,
-        &options,
-        runtime::calibrate,
-        on_progress,
-    )?;
-    Ok(package)
 }
 
 /// Waits until no other process makes or removes a package. Where a file system has no locks, the
@@ -212,8 +219,36 @@ fn remove(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
     use crate::sources;
+
+    /// The package of a tiny checkpoint, as if that were the bundled one.
+    fn package(
+        cache: &Path,
+        on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<PathBuf> {
+        static FILES: OnceLock<Vec<(&str, &[u8])>> = OnceLock::new();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-256");
+        let files = FILES.get_or_init(|| {
+            let mut folders = vec![root.clone()];
+            let mut files: Vec<(&str, &[u8])> = Vec::new();
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).expect("a fixture").flatten() {
+                    let path = entry.path();
+                    if path.is_dir() {
+                        folders.push(path);
+                        continue;
+                    }
+                    let name = path.strip_prefix(&root).expect("below").to_str().expect("UTF-8");
+                    files.push((name.to_owned().leak(), fs::read(&path).expect("read").leak()));
+                }
+            }
+            files
+        });
+        package_of(files, cache, Flavour::F32, on_progress)
+    }
 
     #[test]
     fn the_checkpoint_is_whole() {
@@ -229,7 +264,7 @@ mod tests {
         let cache = tempfile::tempdir().expect("a folder");
         let exports = |cache: &Path| {
             let mut calls = 0;
-            let package = package(cache, Flavour::F32, |_| {
+            let package = package(cache, |_| {
                 calls += 1;
                 ControlFlow::Continue(())
             });
@@ -269,7 +304,7 @@ mod tests {
         }
         fs::create_dir_all(at("deep.part/x.part/y")).expect("made");
         fs::write(at("deep.part/x.part/y/z"), "").expect("written");
-        let made = package(cache.path(), Flavour::F32, |_| ControlFlow::Continue(()));
+        let made = package(cache.path(), |_| ControlFlow::Continue(()));
         assert!(is_whole(&made.unwrap_or_else(|error| panic!("{error}"))));
         assert!(elsewhere.path().join("mine").exists(), "links are removed, not what they name");
         assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 2);
@@ -278,7 +313,7 @@ mod tests {
     #[test]
     fn a_package_of_another_runtime_or_source_is_made_again() {
         let cache = tempfile::tempdir().expect("a folder");
-        let make = || package(cache.path(), Flavour::F32, |_| ControlFlow::Continue(()));
+        let make = || package(cache.path(), |_| ControlFlow::Continue(()));
         let package = make().expect("a package");
         let name =
             |package: &Path| package.file_name().expect("a name").to_string_lossy().into_owned();
@@ -321,7 +356,7 @@ mod tests {
     #[test]
     fn stopping_leaves_nothing_to_use() {
         let cache = tempfile::tempdir().expect("a folder");
-        let stopped = package(cache.path(), Flavour::F32, |_| ControlFlow::Break(()));
+        let stopped = package(cache.path(), |_| ControlFlow::Break(()));
         assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Cancelled);
         assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 1, "the lock");
     }

@@ -372,7 +372,7 @@ fn too_little_address_space_is_said() {
         }
         assert_eq!(output.status.code(), Some(2), "{kibibytes}: {stderr}");
         assert!(stderr.contains("MiB of address space for"), "{kibibytes}: {stderr}");
-        assert!(made == 0 && case.names().is_empty(), "{kibibytes}: {:?}", case.names());
+        assert!(case.names().is_empty(), "{kibibytes}: {:?}", case.names());
         refused += 1;
     }
     assert!(refused >= 10 && made >= 5, "{refused} refused, {made} made");
