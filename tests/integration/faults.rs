@@ -14,9 +14,7 @@ use crate::support::{
 const EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
 
 fn image(package: &Path, prompt: &str) -> RgbImage {
-    support::runtime();
-    let options = Options { threads: Some(1), ..Options::default() };
-    let pipeline = Pipeline::open_with(package, &options).unwrap_or_else(|error| panic!("{error}"));
+    let pipeline = support::open(package, Options::default());
     let request = Request {
         prompt: prompt.to_owned(),
         seed: 3,

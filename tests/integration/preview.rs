@@ -34,9 +34,7 @@ fn distance(a: &RgbImage, b: &RgbImage) -> f64 {
 }
 
 fn open(package: &Path) -> Pipeline {
-    support::runtime();
-    Pipeline::open_with(package, &Options { threads: Some(1), ..Options::default() })
-        .unwrap_or_else(|e| panic!("{e}"))
+    support::open(package, Options::default())
 }
 
 /// How far previews of the images of f32 are off, with the table of `package`: of each image at the

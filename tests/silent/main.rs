@@ -2,7 +2,7 @@
 //! Each claim needs a process of its own, so this is no part of the other binary.
 
 #[path = "../integration/support.rs"]
-#[allow(dead_code, reason = "the other binary uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the other binary uses the rest")]
 mod support;
 
 use std::{

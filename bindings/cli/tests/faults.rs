@@ -34,7 +34,10 @@ impl Case {
     fn new() -> Self {
         let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
         let root = Arc::new(tempfile::tempdir().expect("a folder"));
-        support::link_folder(&support::bundled(Flavour::F32), &root.path().join("package"));
+        support::folders::link_folder(
+            &support::folders::flavoured_package(Flavour::F32),
+            &root.path().join("package"),
+        );
         Self::of(root, library, "")
     }
 
@@ -121,14 +124,6 @@ impl Case {
             self.succeed(&words("settling.png"));
         }
         self.clear(&[]);
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("readable") {
-        let path = entry.expect("an entry").path();
-        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
     }
 }
 
@@ -335,14 +330,14 @@ fn a_damaged_cache_changes_no_image() {
     let whole = case.read("whole.png");
     let cache = case.cache.join("pocketmuse/prepared");
     let kept = case.root.path().join("kept");
-    copy(&cache, &kept);
+    support::folders::copy_folder(&cache, &kept);
     let mut tried = 0;
     for entry in fs::read_dir(&kept).expect("readable") {
         let source = entry.expect("an entry").path();
         let bytes = fs::read(&source).expect("a file");
         for (name, damage) in damages {
             fs::remove_dir_all(&cache).expect("removed");
-            copy(&kept, &cache);
+            support::folders::copy_folder(&kept, &cache);
             let path = cache.join(source.file_name().expect("a name"));
             damage(&path, &bytes);
             case.succeed(&words("a.png"));

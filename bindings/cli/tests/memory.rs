@@ -29,8 +29,8 @@ impl Case {
             pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path().to_owned();
         let case = Self { root: tempfile::tempdir().expect("a folder"), library };
         for flavour in [pocketmuse::Flavour::F32, pocketmuse::Flavour::Int8] {
-            support::link_folder(
-                &support::bundled(flavour),
+            support::folders::link_folder(
+                &support::folders::flavoured_package(flavour),
                 &case.root.path().join(flavour.name()),
             );
         }

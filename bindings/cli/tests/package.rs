@@ -18,7 +18,10 @@ fn files(package: &Path) -> Vec<String> {
 fn a_part_travels_as_one_file_and_makes_the_same_image() {
     let root = tempfile::tempdir().expect("a folder");
     let at = |name: &str| root.path().join(name);
-    support::link_folder(&support::bundled(pocketmuse::Flavour::Int8), &at("whole"));
+    support::folders::link_folder(
+        &support::folders::flavoured_package(pocketmuse::Flavour::Int8),
+        &at("whole"),
+    );
     let words = ["package", "whole", "-o", "part.pocketmuse", "--without", "encoder", "--json"];
     let said: Value = serde_json::from_str(&succeed(root.path(), &words)).expect("JSON");
     assert_eq!(said["flavours"], serde_json::json!(["int8"]));
