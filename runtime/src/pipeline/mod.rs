@@ -170,7 +170,7 @@ impl Pipeline {
     ///
     /// `BadRequest` or `NotEnoughMemory`, as [`Self::run`].
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        self.planner.plan(self.manifest(), &Job::new(request, self.manifest())?)
+        self.plan_job(&Job::new(request, self.manifest())?)
     }
 
     /// As [`Self::plan`], for any job: the images of an edit count, too, and those of a video.

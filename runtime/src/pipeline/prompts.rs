@@ -41,24 +41,22 @@ struct Branch {
 impl Prompts {
     /// The prompt, and the negative prompt before it if there is guidance.
     pub(crate) fn new(job: &Job, tokenizer: &Tokenizer, knows: &[String]) -> Result<Self> {
-        let (prompt, negative) =
-            (("prompt", &job.request.prompt), ("negative prompt", &job.request.negative_prompt));
-        let g = job.guidance_scale;
-        let (texts, guidance) = if job.is_guided() {
-            (vec![negative, prompt], vec![1.0 - g, g])
-        } else {
-            (vec![prompt], vec![1.0])
-        };
+        let request = &job.request;
+        let prompt = request.weighted("prompt", &request.prompt)?;
+        let words = tokenizer.words(&prompt.text)?;
+        let (mut texts, mut guidance) = (vec![("prompt", prompt)], vec![1.0]);
+        if job.is_guided() {
+            let name = "negative prompt";
+            texts.insert(0, (name, request.weighted(name, &request.negative_prompt)?));
+            guidance = vec![1.0 - job.guidance_scale, job.guidance_scale];
+        }
         let (mut branches, mut truncated) = (Vec::new(), Vec::new());
-        for (name, text) in texts {
-            let weighted = job.request.weighted(name, text)?;
+        for (name, weighted) in texts {
             let encoded = tokenizer.encode(&weighted.text)?;
             let weights = encoded.starts.iter().map(|start| weighted.at(*start)).collect();
             branches.push(Branch { ids: encoded.ids, weights });
             truncated.extend(encoded.truncated.map(|rest| format!("{name}: {rest}")));
         }
-        let prompt = job.request.weighted(prompt.0, prompt.1)?;
-        let words = tokenizer.words(&prompt.text)?;
         let mut unknown_words = Vec::new();
         for word in words.into_iter().filter(|word| is_unknown(word, knows)).map(|word| word.text) {
             if !unknown_words.contains(&word) {
