@@ -19,14 +19,10 @@ fn main() -> io::Result<()> {
     }
     println!("cargo::rustc-env=POCKETMUSE_BUNDLED_KEY={}", sources::digest(&root)?);
     println!("cargo::rustc-env=POCKETMUSE_TARGET={}", env::var("TARGET").expect("cargo sets it"));
+    // Not watched: every commit would build the command anew, and all that depends on it. What a
+    // clean clone builds says the right one; what is built again and again may say an older one.
     if let Some(commit) = git(&root, &["rev-parse", "--short=12", "HEAD"]) {
         println!("cargo::rustc-env=POCKETMUSE_COMMIT={commit}");
-        // Written at every commit and checkout.
-        if let Some(log) =
-            git(&root, &["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])
-        {
-            println!("cargo::rerun-if-changed={log}");
-        }
     }
     Ok(())
 }
