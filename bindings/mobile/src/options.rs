@@ -95,6 +95,7 @@ impl TryFrom<Options> for pocketmuse::Options {
             staged,
             measure_memory,
             prepared: prepared.map(Into::into),
+            providers: pocketmuse::Providers::default(),
         })
     }
 }

@@ -46,6 +46,7 @@ pub struct Session {
     files: MappedFiles,
     /// What stops its runs.
     cancel: Cancel,
+    is_fixed: bool,
 }
 
 impl Session {
@@ -65,16 +66,19 @@ impl Session {
         let at = entry.graph.path.as_str();
         let tapped = tapped(entry, settings.taps);
         let inner = commit(runtime, root, entry, &tapped, settings)?;
-        check_signature("input", &entry.inputs, inner.inputs())
+        let sizes = settings.target.map(|target| target.sizes);
+        check_signature(("input", sizes), &entry.inputs, inner.inputs())
             .map_err(|error| error.within(at))?;
         let outputs = &inner.outputs()[..inner.outputs().len().saturating_sub(tapped.len())];
-        check_signature("output", &entry.outputs, outputs).map_err(|error| error.within(at))?;
+        check_signature(("output", sizes), &entry.outputs, outputs)
+            .map_err(|error| error.within(at))?;
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let inputs = entry.inputs.iter().map(|spec| (spec.name.clone(), spec.dtype)).collect();
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: at.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
+        let (at, is_fixed) = (at.to_owned(), sizes.is_some());
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, is_fixed })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -108,7 +112,13 @@ impl Session {
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: name.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
+        let (at, is_fixed) = (name.to_owned(), false);
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, is_fixed })
+    }
+
+    /// Whether it is compiled for one size.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.is_fixed
     }
 
     /// Has `cancel` stop every run from now on.
@@ -176,6 +186,13 @@ fn commit(
     settings: Settings<'_>,
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
+    if let Some(target) = &settings.target {
+        let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
+        let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
+        let mut builder = target.apply(runtime, entry, (plain, settings.threads))?;
+        let session = builder.commit_from_file(&file);
+        return session.map_err(|error| target.refused(entry, error.message()));
+    }
     let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
     let real = weights.and_then(|weights| real_file(&file, &weights));
     let from_memory = |model: &[u8]| {

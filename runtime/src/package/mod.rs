@@ -10,6 +10,7 @@ pub mod prepared;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use pocketmuse_package::{
@@ -21,10 +22,11 @@ pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
     engine::mapped::MappedFiles,
+    engine::providers::{self, Sizes, Target, proof},
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
-    request::{Sharing, control::MAX_THREADS},
+    request::{Provider, Providers, Sharing, control::MAX_THREADS},
 };
 
 /// How a stage is loaded.
@@ -35,6 +37,8 @@ pub(crate) struct How {
     pub(crate) threads: usize,
     /// The tapped values that are wanted among the outputs.
     pub(crate) taps: Option<Taps>,
+    /// For which sizes another provider than the CPU compiles it; `None` for the CPU.
+    pub(crate) sizes: Option<Sizes>,
 }
 
 impl How {
@@ -59,6 +63,9 @@ pub struct Package {
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
     prepared: Prepared,
+    providers: Providers,
+    /// What other providers than the CPU computed as it does.
+    proved: Mutex<Vec<(Stage, Sizes)>>,
 }
 
 impl Package {
@@ -87,6 +94,11 @@ impl Package {
         stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
+        for stage in manifest.flavour(flavour)?.stages.keys() {
+            let provider = options.providers.of(*stage);
+            let library = options.providers.libraries.get(&provider);
+            providers::check(runtime, provider, library.map(PathBuf::as_path))?;
+        }
         Ok(Self {
             root: root.to_path_buf(),
             capabilities,
@@ -98,6 +110,8 @@ impl Package {
             taps: None,
             profiles: None,
             prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
+            providers: options.providers.clone(),
+            proved: Mutex::default(),
             manifest,
         })
     }
@@ -154,7 +168,7 @@ impl Package {
     /// `EngineFailed` if it does not load.
     #[cfg(feature = "measure")]
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
-        let how = How { loading, threads: self.threads, taps: self.taps };
+        let how = self.how(loading);
         self.load_as(stage, how, &mut |_| Ok(()))
     }
 
@@ -176,8 +190,9 @@ impl Package {
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
         let plain = Settings::new(how.threads, how.loading);
-        let settings = Settings { sharing, taps, profile, ..plain };
-        let is_plain = taps.is_none() && profile.is_none();
+        let target = how.sizes.map(|sizes| self.target(stage, sizes));
+        let settings = Settings { sharing, taps, profile, target, ..plain };
+        let is_plain = taps.is_none() && profile.is_none() && target.is_none();
         let optimised = if is_plain { self.load_optimised(entry, settings, on_read) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);
@@ -186,7 +201,39 @@ impl Package {
 
     /// How a stage is loaded unless somebody looks inside or wants other threads.
     pub(crate) fn how(&self, loading: Loading) -> How {
-        How { loading, threads: self.threads, taps: self.taps }
+        How { loading, threads: self.threads, taps: self.taps, sizes: None }
+    }
+
+    /// Who computes `stage`.
+    pub(crate) fn provider(&self, stage: Stage) -> Provider {
+        self.providers.of(stage)
+    }
+
+    fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
+        let provider = self.providers.of(stage);
+        let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
+        Target { provider, library, sizes }
+    }
+
+    /// Has another provider than the CPU show, once for each size, that it computes `stage` as the
+    /// CPU does.
+    ///
+    /// # Errors
+    ///
+    /// `EngineFailed` if it does not take the whole stage, or computes something else; else as for
+    /// [`Self::load_as`].
+    pub(crate) fn prove(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<()> {
+        let Some(sizes) = how.sizes else { return Ok(()) };
+        let proved = || self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved().contains(&(stage, sizes)) {
+            return Ok(());
+        }
+        let mut other = self.load_as(stage, how, on_read)?;
+        let mut cpu = self.load_as(stage, How { sizes: None, ..how }, on_read)?;
+        let (target, entry) = (self.target(stage, sizes), self.entry(stage)?);
+        proof::prove((&mut other, &target), &mut cpu, (entry, self.flavour))?;
+        proved().push((stage, sizes));
+        Ok(())
     }
 
     /// What is known of this package's files and stages.

@@ -238,6 +238,7 @@ impl Pipeline {
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
         caught(|| {
             let mut running = self.start(job, watch)?;
+            running.prove()?; // other providers than the CPU, before anything is made
             let mut canvas = running.begin()?; // all masked, from the encoder, or saved
             let conditions = running.prime()?; // tokenizer, text encoder, prologue
             for pass in job.passes() {

@@ -17,14 +17,14 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    engine::{address_space, session::Taps},
+    engine::{address_space, providers::Sizes, session::Taps},
     memory::{
         measured,
         metrics::Report,
         plan::{Plan, StagePlan},
     },
     package::{How, Package},
-    request::{Control, Job},
+    request::{Control, Job, Provider},
     stages::Network,
 };
 
@@ -165,16 +165,45 @@ impl<'a> Steered<'a> {
     pub(super) fn ready<'u, S: Network>(&mut self, using: &'u mut Using<S>) -> Result<&'u mut S> {
         self.obey(using)?;
         let (plan, threads) = (self.plan_of(S::STAGE), self.plan.threads);
-        using.loaded.take_if(|loaded| !loaded.how.is(plan.loading, threads));
+        let sizes = self.sizes(S::STAGE);
+        using
+            .loaded
+            .take_if(|loaded| !loaded.how.is(plan.loading, threads) || loaded.how.sizes != sizes);
         let loaded = match using.loaded.take() {
             Some(loaded) => loaded,
-            None => self.load(using, How { threads, ..self.package.how(plan.loading) })?,
+            None => self.load(using, How { threads, sizes, ..self.package.how(plan.loading) })?,
         };
         self.turn.tell_held(plan.kept_bytes());
         let stage = &mut using.loaded.insert(loaded).stage;
         self.control.canceller().check()?; // a load ends by itself, and what was loaded stays
         stage.session().obey(self.control.canceller());
         Ok(stage)
+    }
+
+    /// For which sizes another provider than the CPU compiles `stage`.
+    fn sizes(&self, stage: Stage) -> Option<Sizes> {
+        let is_other = self.package.provider(stage) != Provider::Cpu;
+        let branches = if self.job.is_guided() { 2 } else { 1 };
+        is_other.then(|| Sizes { grid: self.job.outer_grid(), branches })
+    }
+
+    /// Has every other provider than the CPU show that it computes its stages as the CPU does,
+    /// before anything is made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::prove`]; `Cancelled` if the job is to stop.
+    pub(super) fn prove(&mut self) -> Result<()> {
+        let package = self.package;
+        for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
+            let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
+            let how = How { threads: self.plan.threads, ..package.how(loading) };
+            let how = How { sizes: self.sizes(stage), ..how };
+            let control = &self.control;
+            package.prove(stage, how, &mut |_| control.canceller().check())?;
+            measured::give_back();
+        }
+        Ok(())
     }
 
     /// Does what is wished, and waits while the job is to halt.

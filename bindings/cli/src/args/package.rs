@@ -1,11 +1,11 @@
 //! The flags of every command that runs a package: which one, and how.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
-use pocketmuse::{Budget, Flavour};
+use pocketmuse::{Budget, Flavour, Provider, Providers, Stage};
 
-use super::values::{one_of, package};
+use super::values::{library, one_of, package};
 
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
@@ -36,6 +36,15 @@ pub struct RunArgs {
     /// 2G is 2GiB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
+    /// Who computes the stages: cpu or openvino [default: cpu]
+    ///
+    /// For all, or by stage: step=openvino,decoder=cpu. Another than cpu makes a near image, not
+    /// the same one. docs/providers.md tells more.
+    #[arg(long, value_name = "PROVIDER", value_parser = Providers::stages_of)]
+    pub provider: Option<BTreeMap<Stage, Provider>>,
+    /// A provider's plug-in, such as openvino=/absolute/path.so
+    #[arg(long, value_name = "PROVIDER=FILE", value_parser = library)]
+    pub provider_library: Vec<(Provider, PathBuf)>,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,

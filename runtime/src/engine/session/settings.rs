@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{engine::loading::Loading, request::Sharing};
+use crate::{
+    engine::{loading::Loading, providers::Target},
+    request::Sharing,
+};
 
 /// Says by its name in reference files whether a tapped value is wanted.
 pub type Taps = fn(&str) -> bool;
@@ -61,6 +64,8 @@ pub struct Settings<'a> {
     /// node was given and made, and how long that took. Nodes are those of the exported graph, none
     /// replaced by a faster one. Written when the session is dropped.
     pub profile: Option<&'a Path>,
+    /// Who computes it instead of the CPU: then as it was exported, whatever the form.
+    pub target: Option<Target<'a>>,
 }
 
 impl Settings<'_> {
@@ -73,6 +78,7 @@ impl Settings<'_> {
             form: Form::Exported,
             taps: None,
             profile: None,
+            target: None,
         }
     }
 }

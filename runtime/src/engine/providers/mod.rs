@@ -1,0 +1,176 @@
+//! Execution providers other than the CPU's: which there are, how a session is handed to one, and
+//! the proof that it computes what the CPU does. One file a provider.
+//!
+//! A stage is taken whole or refused: nothing falls back to the CPU.
+
+mod openvino;
+#[cfg(all(unix, not(feature = "linked")))]
+mod plugin;
+#[cfg(not(all(unix, not(feature = "linked"))))]
+#[path = "no_plugin.rs"]
+mod plugin;
+pub(crate) mod proof;
+
+use std::{collections::BTreeSet, path::Path};
+
+use ort::session::builder::SessionBuilder;
+use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
+
+use crate::{engine::runtime::Runtime, request::Provider};
+
+/// What the names in a graph's shapes stand for: a graph is compiled for one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows and columns of tokens, the margin included.
+    pub grid: [usize; 2],
+    /// Guidance branches: 1 or 2.
+    pub branches: usize,
+}
+
+impl Sizes {
+    /// The extent called `name` in a manifest: `height`, or `8 * height`. `None` if that is not
+    /// known.
+    pub(super) fn extent(&self, name: &str) -> Option<usize> {
+        if let Some((factor, name)) = name.split_once(" * ") {
+            return factor.parse::<usize>().ok()?.checked_mul(self.extent(name)?);
+        }
+        let [rows, columns] = self.grid;
+        match name {
+            "height" => Some(rows),
+            "width" => Some(columns),
+            "positions" | "all tokens" => rows.checked_mul(columns), // all: the caller picks
+            "branches" => Some(self.branches),
+            "batch" => Some(1), // prompts are encoded one by one
+            _ => None,
+        }
+    }
+}
+
+/// Who computes a graph instead of the CPU, and for which sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Who.
+    pub provider: Provider,
+    /// The plug-in's library.
+    pub library: Option<&'a Path>,
+    /// For which sizes.
+    pub sizes: Sizes,
+}
+
+impl Target<'_> {
+    /// The session of `builder`, which has no provider yet, handed to this one alone, its shapes
+    /// fixed.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if this build lacks the provider, `BadRequest` for its library.
+    pub(super) fn apply(
+        &self,
+        runtime: &Runtime,
+        entry: &StageEntry,
+        (builder, threads): (SessionBuilder, usize),
+    ) -> Result<SessionBuilder> {
+        let mut builder = self.fixed(entry, builder)?;
+        let (name, options) = match self.provider {
+            Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
+            _ => return Err(not_in_this_build(self.provider)),
+        };
+        plugin::append(runtime, self, name, (&mut builder, &options))?;
+        Ok(builder)
+    }
+
+    fn fixed(&self, entry: &StageEntry, builder: SessionBuilder) -> Result<SessionBuilder> {
+        let mut builder = builder;
+        let dims = entry.inputs.iter().chain(&entry.outputs).flat_map(|spec| &spec.shape.0);
+        let names =
+            dims.filter_map(|dim| if let Dim::Named(name) = dim { Some(name) } else { None });
+        for name in names.collect::<BTreeSet<_>>() {
+            let extent = self.sizes.extent(name).ok_or_else(|| {
+                let detail = format!("expected a shape whose extents are known, found {name:?}");
+                Error::new(ErrorKind::Unsupported, entry.graph.path.as_str(), detail)
+            })?;
+            let extent = i64::try_from(extent).unwrap_or(i64::MAX);
+            builder = builder
+                .with_dimension_override(name, extent)
+                .map_err(|error| self.refused(entry, error.message()))?;
+        }
+        builder
+            .with_config_entry("session.disable_cpu_ep_fallback", "1")
+            .map_err(|error| self.refused(entry, error.message()))
+    }
+
+    /// The error of a graph that the provider does not take whole.
+    pub(super) fn refused(&self, entry: &StageEntry, reason: &str) -> Error {
+        let detail = format!("{} does not take the whole graph: {reason}", self.provider);
+        Error::new(ErrorKind::EngineFailed, entry.graph.path.as_str(), detail)
+    }
+}
+
+/// Checks that this build has the provider, and its library before anything is loaded.
+///
+/// # Errors
+///
+/// `Unsupported` if this build lacks it, `BadRequest` for its library.
+pub(crate) fn check(runtime: &Runtime, provider: Provider, library: Option<&Path>) -> Result<()> {
+    match provider {
+        Provider::Cpu => Ok(()),
+        Provider::OpenVino => plugin::register(runtime, (provider, openvino::NAME), library),
+        _ => Err(not_in_this_build(provider)),
+    }
+}
+
+fn not_in_this_build(provider: Provider) -> Error {
+    let detail = format!("expected cpu or openvino, found {provider}, which is not in this build");
+    Error::new(ErrorKind::Unsupported, "provider", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn names_of_extents_are_read() {
+        let sizes = Sizes { grid: [4, 6], branches: 2 };
+        for (name, extent) in [
+            ("height", Some(4)),
+            ("8 * width", Some(48)),
+            ("positions", Some(24)),
+            ("branches", Some(2)),
+            ("batch", Some(1)),
+            ("depth", None),
+            ("x * height", None),
+        ] {
+            assert_eq!(sizes.extent(name), extent, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_looked_at_before_it_is_used() {
+        let runtime = Runtime::for_tests();
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = folder.path().join("text.so");
+        fs::write(&text, "no library").expect("written");
+        let missing = folder.path().join("none.so");
+        let engine = runtime.path().to_owned();
+        for (library, expected) in [
+            (None, "expected the path of its plug-in's library, found none"),
+            (Some(Path::new("plugin.so")), "expected an absolute path"),
+            (Some(missing.as_path()), "expected a file"),
+            (Some(folder.path()), "expected a file"),
+            (Some(text.as_path()), "expected a library that opens"),
+            (Some(engine.as_path()), "CreateEpFactories"),
+        ] {
+            let error = check(runtime, Provider::OpenVino, library).expect_err(expected);
+            assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        for provider in [Provider::Qnn, Provider::Cuda, Provider::Nnapi] {
+            let error = check(runtime, provider, None).expect_err("not in this build");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("not in this build"), "{error}");
+        }
+        check(runtime, Provider::Cpu, None).expect("always there");
+    }
+}
