@@ -189,9 +189,7 @@ fn commit(
     if let Some(target) = &settings.target {
         let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
         let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
-        let mut builder = target.apply(runtime, entry, (plain, settings.threads))?;
-        let session = builder.commit_from_file(&file);
-        return session.map_err(|error| target.refused(entry, error.message()));
+        return target.commit(runtime, entry, (plain, settings.threads, &file));
     }
     let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
     let real = weights.and_then(|weights| real_file(&file, &weights));

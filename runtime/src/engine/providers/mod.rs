@@ -13,7 +13,7 @@ pub(crate) mod proof;
 
 use std::{collections::BTreeSet, path::Path};
 
-use ort::session::builder::SessionBuilder;
+use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
 
 use crate::{engine::runtime::Runtime, request::Provider};
@@ -58,25 +58,26 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The session of `builder`, which has no provider yet, handed to this one alone, its shapes
-    /// fixed.
+    /// Loads the graph in `file` with `builder`, which has no provider yet, on this one alone, its
+    /// shapes fixed.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if this build lacks the provider, `BadRequest` for its library.
-    pub(super) fn apply(
+    /// `Unsupported` if this build lacks the provider, `BadRequest` for its library, `EngineFailed`
+    /// if it does not take the whole graph.
+    pub(super) fn commit(
         &self,
         runtime: &Runtime,
         entry: &StageEntry,
-        (builder, threads): (SessionBuilder, usize),
-    ) -> Result<SessionBuilder> {
+        (builder, threads, file): (SessionBuilder, usize, &Path),
+    ) -> Result<Session> {
         let mut builder = self.fixed(entry, builder)?;
         let (name, options) = match self.provider {
             Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
             _ => return Err(not_in_this_build(self.provider)),
         };
         plugin::append(runtime, self, name, (&mut builder, &options))?;
-        Ok(builder)
+        builder.commit_from_file(file).map_err(|error| self.refused(entry, error.message()))
     }
 
     fn fixed(&self, entry: &StageEntry, builder: SessionBuilder) -> Result<SessionBuilder> {
@@ -100,7 +101,7 @@ impl Target<'_> {
     }
 
     /// The error of a graph that the provider does not take whole.
-    pub(super) fn refused(&self, entry: &StageEntry, reason: &str) -> Error {
+    fn refused(&self, entry: &StageEntry, reason: &str) -> Error {
         let detail = format!("{} does not take the whole graph: {reason}", self.provider);
         Error::new(ErrorKind::EngineFailed, entry.graph.path.as_str(), detail)
     }
