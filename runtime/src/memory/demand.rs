@@ -150,14 +150,10 @@ impl Demand {
     }
 }
 
-/// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
-/// copy them at load all the same, halves are copied as floats, and without packing the kernels of
-/// 4-bit layers take more memory than the copy does.
+/// Whether the weights of `stage` are better packed whatever the budget: they are copied at load all
+/// the same, or without packing the kernels of 4-bit layers take more memory than the copy does.
 fn is_copied(stage: Stage, held: Held) -> bool {
-    match stage {
-        Stage::Encoder | Stage::Decoder => held.convolutions == Convolutions::Float,
-        Stage::TextEncoder | Stage::Prologue | Stage::Step => [4, 16].contains(&held.linear_bits),
-    }
+    held.changes_at_load(stage) || held.linear_bits == 4
 }
 
 /// Values of one branch.

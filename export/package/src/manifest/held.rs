@@ -46,6 +46,13 @@ impl Held {
             (Flavour::Int8, _) => linear(8),
         }
     }
+
+    /// Whether ONNX Runtime makes other constants of this stage's weights when it optimises the
+    /// graph: convolutions of floats are laid out anew, and halves become floats.
+    pub fn changes_at_load(self, stage: Stage) -> bool {
+        let has_convolutions = matches!(stage, Stage::Encoder | Stage::Decoder);
+        self.linear_bits == 16 || has_convolutions && self.convolutions == Convolutions::Float
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ort::{
     },
 };
 
-use super::settings::{Form, SavedGraph, Settings};
+use super::settings::{Form, Settings};
 use crate::engine::{
     loading::{Loading, Weights},
     runtime::Runtime,
@@ -46,16 +46,9 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
     };
     match settings.form {
         Form::Exported => Ok(builder),
-        Form::Saved(saved) => Ok(builder
-            .with_optimized_model_path(saved.graph())?
-            .with_config_entry(
-                "session.optimized_model_external_initializers_file_name",
-                SavedGraph::WEIGHTS,
-            )?
-            .with_config_entry(
-                "session.optimized_model_external_initializers_min_size_in_bytes",
-                "1024",
-            )?),
+        // Told of no file for constants, ONNX Runtime leaves those that it did not change where they
+        // are.
+        Form::Saved(path) => Ok(builder.with_optimized_model_path(path)?),
         Form::Optimised(_) => Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?),
     }
 }
