@@ -8,7 +8,7 @@ use std::{
 
 use pocketmuse::{ErrorKind, Options, Runtime, library};
 use pocketmuse_package::{Measured, Result};
-use pocketmuse_setup::{self as setup, Event};
+use pocketmuse_setup::{self as setup, Event, Setup};
 
 use crate::{stop, terminal};
 
@@ -21,8 +21,9 @@ pub fn prepared_folder() -> Option<PathBuf> {
     Some(library::cache_folder()?.join("prepared"))
 }
 
-/// Starts ONNX Runtime. Where none is found it is brought through a package client, unless
-/// `offline`, or the environment says so, or names a library of its own.
+/// Starts ONNX Runtime. Where none is found it is brought through a package client that is there,
+/// unless `offline`, or the environment says so, or names a library of its own. Nothing else is
+/// installed.
 ///
 /// # Errors
 ///
@@ -38,7 +39,7 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     if offline || named || setup::is_offline() {
         return Err(missing);
     }
-    setup::ensure(false, watch_setup)?;
+    Setup::of_this_machine()?.ensure(false, watch_setup)?;
     Runtime::start(None)
 }
 
