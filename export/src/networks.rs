@@ -12,7 +12,7 @@ use crate::{
     halves,
     models::{config::Configs, decoder, encoder, prologue, step, text_encoder},
     preview,
-    qdq::{self, Known},
+    qdq::{self, Known, Tables},
     quantize::{self, Bits},
 };
 
@@ -120,7 +120,10 @@ impl Networks {
         let nothing = Ranges::default();
         let ranged = |(stage, graph)| {
             let ranges = measured.get(&stage).unwrap_or(&nothing);
-            let graph = qdq::rewrite(graph, &KNOWN, ranges);
+            // What the step graph looks up is all that tells tokens apart: 8 bits would double its
+            // error. The text encoder's table is the largest by far, and loses nothing.
+            let tables = if stage == Stage::TextEncoder { Tables::ByRow } else { Tables::Whole };
+            let graph = qdq::rewrite(graph, &KNOWN, ranges, tables);
             Ok((stage, graph.map_err(|error| error.within(stage.name()))?))
         };
         self.floats(Form::of(Flavour::Qdq), Dtype::F32)?.into_iter().map(ranged).collect()

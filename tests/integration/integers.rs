@@ -151,12 +151,42 @@ fn taps(draft: &Path) -> BTreeMap<Stage, Vec<String>> {
     names.collect()
 }
 
+/// A package of random weights: what int8 has is there once, and a part of the package has it, too.
+#[test]
+fn weights_are_those_of_int8() {
+    let calibrate = |draft: &Path| {
+        support::runtime();
+        let (options, prompts) = (Options::default(), ["a tree".to_owned()]);
+        pocketmuse_measure::calibrate(draft, &options, &prompts, |_| ControlFlow::Continue(()))
+    };
+    let package = export("tiny-256", calibrate);
+    let pipeline = open(package.path(), Flavour::Qdq);
+    let manifest = pipeline.manifest();
+    let [qdq, int8] = [Flavour::Qdq, Flavour::Int8].map(|flavour| &manifest.flavours[&flavour]);
+    assert_eq!(qdq.stages[&Stage::Encoder], int8.stages[&Stage::Encoder]);
+    let subset = pocketmuse::Subset { flavours: vec![Flavour::Qdq], ..Default::default() };
+    let part = manifest.subset(&subset).expect("a part");
+    assert_eq!(part.format, 2);
+    assert!(part.files().any(|file| file.path == "int8/encoder.onnx"));
+    let paths: Vec<_> = manifest.files().map(|file| &file.path).collect();
+    let distinct: std::collections::BTreeSet<_> = paths.iter().collect();
+    assert_eq!(paths.len(), distinct.len(), "each file once");
+    let request = Request { num_inference_steps: Some(2), ..request(1) };
+    let made = pipeline.generate(&request, |_| ControlFlow::Continue(()));
+    made.unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Images by way of all stages, edits, several prompts at once, tileable ones, and sizes that are
 /// neither square nor the trained one.
 #[test]
 #[ignore = "slow: ranges of every stage are measured"]
 fn whole_jobs_run_in_integers() {
     let pipeline = open(package(), Flavour::Qdq);
+    let flavours = &pipeline.manifest().flavours;
+    for stage in [Stage::TextEncoder, Stage::Step, Stage::Decoder, Stage::Encoder] {
+        let [qdq, int8] = [Flavour::Qdq, Flavour::Int8].map(|flavour| &flavours[&flavour].stages);
+        assert_eq!(qdq[&stage].weights, int8[&stage].weights, "{stage}: int8's own");
+    }
     let short = |seed| Request { num_inference_steps: Some(3), ..request(seed) };
     let go_on = |_: &pocketmuse::Step<'_>| ControlFlow::Continue(());
     let make = |request: &Request| {

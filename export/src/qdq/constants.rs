@@ -2,10 +2,15 @@
 
 use pocketmuse_package::Dtype;
 
-use super::{Rewriter, floats, step::Step, values::range};
+use super::{
+    observe::node,
+    rewriter::{Rewriter, Tables},
+    step::Step,
+    values::{floats, range},
+};
 use crate::{
     error::Result,
-    graph::{Data, Initializer, Node, Recipe, little_endian},
+    graph::{Attribute, Data, Initializer, Node, Recipe, little_endian},
     quantize,
 };
 
@@ -49,6 +54,47 @@ impl Rewriter {
         self.dequantize(&[&integers, &scale, &zero_point], &format!("{name}.float"), None);
     }
 
+    /// The table that a node picks rows of, if it is to be held by row.
+    pub(super) fn table_by_row(&self, node: &Node) -> Option<Initializer> {
+        let table = self.constants.get(&node.inputs[0]).filter(|_| node.op == "Gather")?;
+        let is_large = table.shape.len() == 2 && table.bytes() >= quantize::SMALL_TABLE_BYTES;
+        (self.tables == Tables::ByRow && is_large).then(|| table.clone())
+    }
+
+    /// Rows of a table in 8 bits, picked as integers, times their scales, which are picked, too.
+    pub(super) fn rows(&mut self, gather: &Node, table: &Initializer) -> Result<()> {
+        let (name, output, indices) = (&table.name, &gather.outputs[0], &gather.inputs[1]);
+        let [count, width] = [table.shape[0], table.shape[1]];
+        let (rows, scales) = quantize::rows(&floats(table)?, width);
+        let rows = self.keep(format!("{name}.s8"), &table.shape, Data::Inline(Dtype::I8, rows));
+        let one = Data::Inline(Dtype::F32, 1.0f32.to_le_bytes().to_vec());
+        let one = self.keep(format!("{name}.s8_unit"), &[], one);
+        let zero = self.keep(format!("{name}.s8_zero"), &[], Data::Inline(Dtype::I8, vec![0]));
+        self.dequantize(&[&rows, &one, &zero], &format!("{name}.float"), None);
+        let units = format!("{output}.units");
+        self.pick(&format!("{name}.float"), indices, &format!("{units}.exact"));
+        let (integers, exact) = (format!("{units}.s8"), format!("{units}.exact"));
+        self.nodes.push(node("QuantizeLinear", &[&exact, &one, &zero], &integers, vec![]));
+        self.dequantize(&[&integers, &one, &zero], &units, None);
+        let wide = format!("{units}.wide");
+        self.round_to(&units, &wide, Step { scale: 1.0 / 256.0, zero_point: 1 << 15 }); // exact
+
+        let scales_name = format!("{name}.row_scale");
+        let step = Step::holding(range(&scales));
+        self.rounded_constant(&scales_name, &[count, 1], step, &scales);
+        let scale = format!("{output}.row_scale");
+        self.pick(&format!("{scales_name}.float"), indices, &format!("{scale}.exact"));
+        self.round_to(&format!("{scale}.exact"), &scale, step);
+        let exact = format!("{output}.exact");
+        self.nodes.push(node("Mul", &[&wide, &scale], &exact, vec![]));
+        self.round(&exact, output, output)
+    }
+
+    fn pick(&mut self, table: &str, indices: &str, rows: &str) {
+        let attributes = vec![("axis", Attribute::Int(0))];
+        self.nodes.push(node("Gather", &[table, indices], rows, attributes));
+    }
+
     /// The operands of a convolution: the weight in 8 bits with a scale for each output channel,
     /// the bias in units of the input's scale times the channel's.
     pub(super) fn convolution(&mut self, node: &Node) -> Result<Vec<String>> {
@@ -73,52 +119,37 @@ impl Rewriter {
         self.dequantize(&[&values, &of_channels], &float, Some(0));
         let mut operands = vec![x, float];
         if let Some(biases) = biases {
-            let units = scales.iter().map(|scale| scale * step.scale).collect();
-            operands.push(self.bias(&format!("{name}.bias"), &biases, units));
+            let units: Vec<_> = scales.iter().map(|scale| scale * step.scale).collect();
+            operands.push(self.bias(&format!("{name}.bias"), &biases, &units));
         }
         Ok(operands)
     }
 
-    /// The operands of a norm: the weight in 16 bits, the bias, if there is one, in units of the
-    /// input's scale times the weight's.
-    pub(super) fn norm(&mut self, node: &Node) -> Result<Vec<String>> {
+    /// The operands of a norm of groups: the weight in 16 bits, the bias in units of the input's
+    /// scale times the weight's. QNN takes a bias of 16 bits, too, and makes 20 dB of it.
+    pub(super) fn norm_of_groups(&mut self, node: &Node) -> Result<Vec<String>> {
         let x = self.operand(node, 0)?;
-        let (input, name) = (self.step(&node.inputs[0])?, format!("{}.weight", node.outputs[0]));
-        let weight = self.constants[&node.inputs[1]].clone();
-        let (values, biases) = (
-            floats(&weight)?,
-            node.inputs.get(2).map(|name| floats(&self.constants[name])).transpose()?,
-        );
-        let mut step = Step::holding(range(&values));
-        if let Some(biases) = &biases {
-            let most = biases.iter().fold(0.0f32, |most, bias| most.max(bias.abs()));
-            let [least_of, most_of] = range(&values);
-            let needed = most / MOST_UNITS / input.scale * f32::from(u16::MAX);
-            let wider = needed / (most_of - least_of).max(f32::MIN_POSITIVE);
-            step = Step::holding(range(&values).map(|end| end * wider.max(1.0)));
-        }
-        self.rounded_constant(&name, &weight.shape, step, &values);
-        let mut operands = vec![x, format!("{name}.float")];
-        if let Some(biases) = biases {
-            let unit = input.scale * step.scale;
-            let bias = self.bias(&format!("{}.bias", node.outputs[0]), &biases, vec![unit]);
-            operands.push(bias);
-        }
-        Ok(operands)
+        let weight = floats(&self.constants[&node.inputs[1]])?;
+        let bias = floats(&self.constants[&node.inputs[2]])?;
+        let (input, step) = (self.step(&node.inputs[0])?, Step::holding(range(&weight)));
+        let (name, unit) = (&node.outputs[0], input.scale * step.scale);
+        self.rounded_constant(&format!("{name}.weight"), &[weight.len()], step, &weight);
+        let bias = self.bias(&format!("{name}.bias"), &bias, &[unit]);
+        Ok(vec![x, format!("{name}.weight.float"), bias])
     }
 
     /// A bias in whole units of 32 bits, one for each channel or one for all.
-    fn bias(&mut self, name: &str, values: &[f32], units: Vec<f32>) -> String {
-        let unit = |at: usize| units[if units.len() == 1 { 0 } else { at }];
-        let nearest = |(at, value): (usize, &f32)| {
-            (f64::from(*value) / f64::from(unit(at))).round_ties_even() as i32
+    fn bias(&mut self, name: &str, values: &[f32], units: &[f32]) -> String {
+        let nearest = |(value, unit): (&f32, &f32)| {
+            (f64::from(*value) / f64::from(*unit)).round_ties_even() as i32
         };
-        let bytes = values.iter().enumerate().map(nearest).flat_map(i32::to_le_bytes).collect();
+        let pairs = values.iter().zip(units.iter().cycle());
+        let bytes = pairs.map(nearest).flat_map(i32::to_le_bytes).collect();
         let data = Data::Inline(Dtype::I32, bytes);
         let integers = self.keep(format!("{name}.s32"), &[values.len()], data);
         let (shape, axis) =
             if units.len() == 1 { (vec![], None) } else { (vec![units.len()], Some(0)) };
-        let scales = Data::Inline(Dtype::F32, little_endian(units));
+        let scales = Data::Inline(Dtype::F32, little_endian(units.to_vec()));
         let scales = self.keep(format!("{name}.s32_scale"), &shape, scales);
         let float = format!("{name}.float");
         self.dequantize(&[&integers, &scales], &float, axis);

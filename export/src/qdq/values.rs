@@ -17,6 +17,10 @@ const MOVES: [&str; 7] =
 /// Operators whose results lie between 0 and 1.
 const SHARES: [&str; 2] = ["Sigmoid", "Softmax"];
 
+/// Calibration sees few images, and 16 bits have room: values may be larger by this before they are
+/// clipped. More is not better: docs/quantization.md.
+const HEADROOM: f32 = 1.25;
+
 /// A value's name and the least and the most that it can be.
 pub(crate) type Known = (&'static str, [f32; 2]);
 
@@ -120,7 +124,7 @@ impl Values {
             *range = [range[0].min(least), range[1].max(most)];
         };
         for name in &self.measured {
-            widen(self.ids[name], ranges.whole(name, 1)?);
+            widen(self.ids[name], ranges.whole(name, 1)?.map(|end| HEADROOM * end));
         }
         self.known.iter().for_each(|(id, range)| widen(*id, *range));
         Ok(found.into_iter().map(|(set, range)| (set, Step::holding(range))).collect())
@@ -129,10 +133,17 @@ impl Values {
 
 /// The least and the most of a constant.
 fn range_of(constant: &Initializer) -> Result<[f32; 2]> {
-    Ok(range(&super::floats(constant)?))
+    Ok(range(&floats(constant)?))
 }
 
 /// The least and the most of values.
 pub(super) fn range(values: &[f32]) -> [f32; 2] {
     values.iter().fold([0.0; 2], |[least, most], value| [least.min(*value), most.max(*value)])
+}
+
+/// The values of a constant of floats.
+pub(super) fn floats(constant: &Initializer) -> Result<Vec<f32>> {
+    let bytes = constant.values()?;
+    let (words, _) = bytes.as_chunks::<4>();
+    Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
 }

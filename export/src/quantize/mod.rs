@@ -21,8 +21,10 @@ use pocketmuse_package::{Convolutions, Dtype, Held};
 pub use self::channel::{columns, pair_safe_scales};
 use self::rewriter::{Rewriter, Role};
 pub(crate) use self::{
+    channel::rows,
     kernel::{KernelRecipes, kernel_recipe, kernel_recipes, kernel_scales},
     linear::matrix_recipes,
+    rewriter::SMALL_TABLE_BYTES,
     rounding::nearest,
 };
 use crate::graph::Graph;

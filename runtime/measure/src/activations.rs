@@ -18,6 +18,9 @@ const MASKED: [f64; 8] = [1.0, 0.98, 0.9, 0.75, 0.55, 0.35, 0.15, 0.01];
 /// Guidance in turn: none, the usual, and the most that the flavour tells apart.
 const GUIDANCE: [f32; 4] = [10.0, 1.0, 20.0, 4.0];
 
+/// How many parts of an image are measured, the image itself among them.
+const PARTS: usize = 3;
+
 /// The aesthetic score that is asked for.
 const SCORE: f32 = 6.0;
 
@@ -32,6 +35,8 @@ pub(crate) struct Samples<'a> {
     pub(crate) images: &'a [Vec<u32>],
     /// Rows and columns of tokens.
     pub(crate) grid: [usize; 2],
+    /// Sides of grids are multiples of this.
+    pub(crate) multiple: usize,
 }
 
 /// Measures the range of every tap of the draft's flavour qdq that is named as [`RANGE`] says, by
@@ -83,6 +88,7 @@ pub(crate) fn activations(
     for (image, (primed, tokens)) in primed.iter().zip(samples.images).enumerate() {
         go_on()?;
         for (state, share) in MASKED.into_iter().enumerate() {
+            let (tokens, grid) = samples.part(tokens, state + image);
             let guidance = GUIDANCE[(image + state) % GUIDANCE.len()];
             let [both, alone] = primed;
             let (primed, weights) = if guidance > 1.0 {
@@ -90,8 +96,8 @@ pub(crate) fn activations(
             } else {
                 (alone, vec![1.0])
             };
-            let shown = shown(tokens, share, image);
-            let mut prompted = predictor.with(primed, &weights, samples.grid)?;
+            let shown = shown(&tokens, share, image);
+            let mut prompted = predictor.with(primed, &weights, grid)?;
             prompted.predict(0, &shown, &[0])?;
             widen(ranges, prompted.taps())?;
         }
@@ -100,12 +106,26 @@ pub(crate) fn activations(
     let mut decoder = Decoder::load(&package, FRUGAL)?;
     let ranges = found.entry(Stage::Decoder).or_default();
     for tokens in samples.images {
-        go_on()?;
-        let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
-        decoder.decode(&ids, samples.grid)?;
-        widen(ranges, decoder.taps())?;
+        for part in 0..PARTS {
+            go_on()?;
+            let (tokens, grid) = samples.part(tokens, part);
+            let ids: Vec<_> = tokens.into_iter().map(i64::from).collect();
+            decoder.decode(&ids, grid)?;
+            widen(ranges, decoder.taps())?;
+        }
     }
     Ok(found)
+}
+
+impl Samples<'_> {
+    /// In turn an image, its first quarter and the first quarter of that: norms over a whole image
+    /// differ by its size.
+    fn part(&self, tokens: &[u32], at: usize) -> (Vec<u32>, [usize; 2]) {
+        let part = |side: usize| (side >> (at % PARTS)) / self.multiple * self.multiple;
+        let [height, width] = self.grid.map(|side| part(side).max(self.multiple));
+        let rows = tokens.chunks(self.grid[1]).take(height);
+        (rows.flat_map(|row| &row[..width]).copied().collect(), [height, width])
+    }
 }
 
 /// Width, height, corner and score of an image `times` as large as the samples.

@@ -72,6 +72,7 @@ pub fn calibrate(
     )?;
     let (side, rows) = size(pipeline.manifest());
     let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
+    let multiple = pipeline.manifest().model.grid_multiple as usize;
     let mut images = Vec::new();
     for (image, prompt) in prompts.iter().enumerate() {
         let sample = Sample { image, images: prompts.len() };
@@ -97,7 +98,7 @@ pub fn calibrate(
     }
     drop((decoder, observed));
     if has_activations {
-        let samples = Samples { prompts, images: &images, grid };
+        let samples = Samples { prompts, images: &images, grid, multiple };
         let last = Sample { image: prompts.len(), images: prompts.len() };
         measured.activations = activations(package, options, &samples, || on_sample(last))?;
     }

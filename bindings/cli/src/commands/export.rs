@@ -67,3 +67,27 @@ fn prompts_of(file: &Path) -> Result<Vec<String>> {
     }
     Ok(prompts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_a_prompt_on_each_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("prompts.txt");
+        let found = |text: &[u8]| {
+            std::fs::write(&file, text).expect("written");
+            prompts_of(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(b"a tree\r\n\n  a car "), Ok(vec!["a tree".into(), "a car".into()]));
+        for (text, expected) in [(&b" \n"[..], "found none"), (b"\xff", "text in UTF-8")] {
+            let error = found(text).expect_err(expected);
+            assert!(error.contains(expected) && error.contains("prompts.txt"), "{error}");
+        }
+        assert_eq!(
+            prompts_of(&folder.path().join("no")).err().map(|e| e.kind()),
+            Some(ErrorKind::NotFound)
+        );
+    }
+}

@@ -69,7 +69,11 @@ mod tests {
                 let held = Held::of(flavour, stage);
                 assert_eq!(held.linear_bits, bits, "{flavour} {stage}");
                 let is_integer = held.convolutions == Convolutions::Integer;
-                assert_eq!(is_integer, [Int8, Int4].contains(&flavour) && stage == Decoder, "{flavour} {stage}");
+                assert_eq!(
+                    is_integer,
+                    [Int8, Int4].contains(&flavour) && stage == Decoder,
+                    "{flavour} {stage}"
+                );
             }
         }
     }
