@@ -126,7 +126,7 @@ fn package_of(
         checkpoint.path(),
         &package,
         &options,
-        runtime::calibrate,
+        |draft| runtime::calibrate(draft, &[]),
         on_progress,
     )?;
     Ok(package)

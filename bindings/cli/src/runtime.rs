@@ -52,15 +52,15 @@ pub(crate) fn watch_setup(event: Event<'_>) -> ControlFlow<()> {
 }
 
 /// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX
-/// Runtime first where there is none.
+/// Runtime first where there is none. Images show `prompts`; without any, what is good for most.
 ///
 /// # Errors
 ///
 /// As for [`start`] and [`pocketmuse_measure::calibrate()`].
-pub fn calibrate(draft: &Path) -> Result<Measured> {
+pub fn calibrate(draft: &Path, prompts: &[String]) -> Result<Measured> {
     start(false)?;
     let bar = terminal::step_bar("measuring", false);
-    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), |sample| {
+    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), prompts, |sample| {
         bar.set_length(sample.images as u64);
         bar.set_position(sample.image as u64);
         stop::flow()

@@ -19,12 +19,13 @@ pub(super) struct RealFile {
 }
 
 /// Where the constants of `graph` really lie, in the file `weights`; `None` if both are where they
-/// seem to be, beside each other.
+/// seem to be, beside each other. Another flavour's weights are in another folder.
 pub(super) fn real_file(graph: &Path, weights: &Path) -> Option<RealFile> {
     let seems = |path: &Path| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     let [real_graph, real] = [graph, weights].map(|path| path.canonicalize().ok());
     let (real_graph, real) = (real_graph?, real?);
-    if seems(graph)? == real_graph && seems(weights)? == real {
+    let are_beside = real_graph.parent() == real.parent();
+    if are_beside && seems(graph)? == real_graph && seems(weights)? == real {
         return None;
     }
     Some(RealFile {

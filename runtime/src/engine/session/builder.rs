@@ -32,6 +32,9 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         // A pattern holds for one shape of all inputs, and the positions asked for change from run
         // to run.
         .with_memory_pattern(false)?
+        // Products of integers that a graph has as floats stay so exact: ONNX Runtime would round
+        // their left sides once more, to 8 bits.
+        .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
         // Bytes that are checked as ONNX are read as ONNX, not as a format that they may be too.
         .with_config_entry("session.load_model_format", "ONNX")?;
     let builder = match settings.sharing.dynamic_block_base {
