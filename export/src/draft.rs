@@ -1,8 +1,8 @@
 //! The draft of a package: what is measured before the package is whole.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Flavour, Manifest, Measured, Stage};
+use pocketmuse_package::{Flavour, FlavourEntry, Manifest, Measured, Stage};
 
 use crate::{
     error::Result,
@@ -13,26 +13,30 @@ use crate::{
 
 /// The flavour of a draft, except for its decoder: the fastest, and the one that takes the least
 /// memory where images are small.
-const DRAFT: Flavour = Flavour::Int8;
+pub(crate) const DRAFT: Flavour = Flavour::Int8;
 
 /// A whole package of the flavour [`DRAFT`] in the folder of the one that is being written.
 pub(crate) struct Draft {
     /// Whether its graphs were written for the draft alone.
     is_extra: bool,
+    /// Whether it has the taps of the flavour qdq.
+    wants_qdq: bool,
 }
 
 impl Draft {
     /// Which flavour's decoder is to be measured: the first quantized one's, or the first one's if
     /// only a preview is missing. `None` if there is nothing to measure.
+    ///
+    /// The flavour qdq is none of them.
     pub(crate) fn measured_flavour(flavours: &[Flavour], has_preview: bool) -> Option<Flavour> {
         let mut quantized = flavours.iter().copied().filter(|flavour| is_quantized(*flavour));
         quantized.next().or_else(|| flavours.first().copied().filter(|_| !has_preview))
     }
 
     /// Writes what the draft needs besides the flavours of `manifest`, which are written. It takes
-    /// the decoder of `flavour`.
+    /// the decoder of `flavour`, if there is one, and the taps of the flavour qdq if that is wanted.
     pub(crate) fn write<F>(
-        flavour: Flavour,
+        (flavour, wants_qdq): (Option<Flavour>, bool),
         networks: &Networks,
         manifest: &Manifest,
         writer: &mut PackageWriter<F>,
@@ -41,26 +45,40 @@ impl Draft {
         F: FnMut(&Progress<'_>) -> ControlFlow<()>,
     {
         let known = manifest.flavours.get(&DRAFT);
-        let mut draft = known.unwrap_or(&manifest.flavours[&flavour]).clone();
+        let taken = known.or_else(|| flavour.map(|flavour| &manifest.flavours[&flavour]));
+        let mut draft = taken.cloned().unwrap_or_else(|| FlavourEntry { stages: BTreeMap::new() });
         let is_extra = known.is_none();
         if is_extra {
             let mut graphs = networks.graphs(DRAFT)?;
-            graphs.retain(|(stage, _)| ![Stage::Decoder, Stage::Encoder].contains(stage));
+            let is_missing = |stage| draft.stages.is_empty() && stage == Stage::Decoder;
+            graphs.retain(|(stage, _)| {
+                is_missing(*stage) || ![Stage::Decoder, Stage::Encoder].contains(stage)
+            });
             draft.stages.extend(writer.graphs(DRAFT, &graphs)?);
         }
-        writer.manifest(&Manifest { flavours: [(DRAFT, draft)].into(), ..manifest.clone() })?;
-        Ok(Self { is_extra })
+        let mut flavours = BTreeMap::from([(DRAFT, draft)]);
+        if wants_qdq {
+            let stages = writer.graphs(Flavour::Qdq, &networks.observed(DRAFT)?)?;
+            flavours.insert(Flavour::Qdq, FlavourEntry { stages });
+        }
+        let mut manifest = Manifest { flavours, ..manifest.clone() };
+        manifest.format = manifest.oldest_format();
+        writer.manifest(&manifest)?;
+        Ok(Self { is_extra, wants_qdq })
     }
 
     /// Has `calibrate` measure the draft, and removes what is not part of the package.
     pub(crate) fn measure<F>(
         self,
-        writer: &PackageWriter<F>,
+        writer: &mut PackageWriter<F>,
         calibrate: impl FnOnce(&Path) -> Result<Measured>,
     ) -> Result<Measured> {
         let measured = calibrate(writer.folder())?;
         if self.is_extra {
             writer.remove(DRAFT)?;
+        }
+        if self.wants_qdq {
+            writer.remove(Flavour::Qdq)?;
         }
         Ok(measured)
     }

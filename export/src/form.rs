@@ -10,20 +10,28 @@ pub(crate) enum Form {
     Cpu,
     /// Those that other providers take, too, and whose inner values halves can hold: see
     /// docs/quantization.md.
-    Portable,
+    Halves,
+    /// As `Halves`, with inner values that integers of one range can hold.
+    Integers,
 }
 
 impl Form {
     /// The form of a flavour's graphs.
     pub(crate) fn of(flavour: Flavour) -> Self {
-        if flavour == Flavour::F16 { Self::Portable } else { Self::Cpu }
+        match flavour {
+            Flavour::F16 => Self::Halves,
+            Flavour::Qdq => Self::Integers,
+            _ => Self::Cpu,
+        }
+    }
+
+    /// Whether providers other than the CPU's take the graph.
+    pub(crate) fn is_portable(self) -> bool {
+        self != Self::Cpu
     }
 
     /// The type of tokens and token ids that go in.
     pub(crate) fn token_dtype(self) -> Dtype {
-        match self {
-            Self::Cpu => Dtype::I64,
-            Self::Portable => Dtype::I32,
-        }
+        if self.is_portable() { Dtype::I32 } else { Dtype::I64 }
     }
 }

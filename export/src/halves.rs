@@ -1,7 +1,7 @@
 //! Graph to graph: every 32-bit float becomes a half, inputs and outputs too. Knows operators, no
 //! model.
 //!
-//! What the graph computes must stay within the halves' range: `Form::Portable` does. Taps are left
+//! What the graph computes must stay within the halves' range: `Form::Halves` does. Taps are left
 //! out, since reference files hold 32-bit floats.
 
 use half::f16;

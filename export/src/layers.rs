@@ -43,9 +43,9 @@ pub(crate) fn product(b: &mut Builder, x: &Value, name: &str, weight: &Weight) -
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` over the last axis.
 ///
-/// Written as the operators that ONNX Runtime's CPU provider fuses into one, or as a layer norm of
-/// the values and their negatives: their mean is 0 and their variance the mean of squares, which no
-/// half has to hold.
+/// Written as the operators that ONNX Runtime's CPU provider fuses into one; for halves as a layer
+/// norm of the values and their negatives: their mean is 0 and their variance the mean of squares,
+/// which no half has to hold; for integers as one operator, whose inner values need no ranges.
 pub(crate) fn rms_norm(
     b: &mut Builder,
     x: &Value,
@@ -55,7 +55,7 @@ pub(crate) fn rms_norm(
 ) -> Result<Value> {
     let width = x.extent(-1);
     let weight = weights.get(&format!("{name}.weight"), &[width])?;
-    if b.form() == Form::Portable {
+    if b.form() == Form::Halves {
         let twice = Weight::stack(&[weight.clone(), weight]);
         let minus = b.scalar(-1.0);
         let negatives = b.mul(x, &minus);
@@ -64,6 +64,9 @@ pub(crate) fn rms_norm(
         return Ok(b.split(&both, 2).swap_remove(0));
     }
     let weight = b.weight(&format!("{name}.weight"), &weight);
+    if b.form() == Form::Integers {
+        return Ok(b.rms_norm(x, &weight, epsilon));
+    }
     let (two, epsilon) = (b.scalar(2.0), b.scalar(epsilon));
     let square = b.pow(x, &two);
     let mean = b.mean(&square, &[-1]);
@@ -97,7 +100,7 @@ pub(crate) fn centred_norm(
     name: &str,
     epsilon: f32,
 ) -> Result<Value> {
-    if b.form() == Form::Portable {
+    if b.form() == Form::Halves {
         let name = format!("{name}.weight");
         let weight = weights.get(&name, &[x.extent(-1)])?;
         return Ok(unbiased_norm(b, x, &name, &weight, epsilon));
@@ -130,14 +133,14 @@ pub(crate) fn group_norm(
     let channels = x.extent(1);
     let by_channel = match b.form() {
         Form::Cpu => vec![groups, channels / groups],
-        Form::Portable => vec![1, channels, 1, 1],
+        Form::Halves | Form::Integers => vec![1, channels, 1, 1],
     };
     let mut by_channel = |part: &str| {
         let weight = weights.get(&format!("{name}.{part}"), &[channels])?;
         Ok(b.weight(&format!("{name}.{part}"), &weight.reshape(&by_channel)))
     };
     let (weight, bias) = (by_channel("weight")?, by_channel("bias")?);
-    if b.form() == Form::Portable {
+    if b.form().is_portable() {
         let rest = To::Rest("rows of a group");
         let apart = b.reshape(x, &[To::Keep, To::Is(groups), rest, To::Keep]);
         let normal = b.instance_norm(&apart, epsilon);

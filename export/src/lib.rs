@@ -36,6 +36,7 @@ mod networks;
 mod preview;
 mod progress;
 mod proto;
+mod qdq;
 pub mod quantize;
 #[cfg(test)]
 mod rules;
@@ -44,12 +45,13 @@ mod write;
 
 use std::{ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Flavour, FlavourEntry, Manifest, PATCH_VALUES, PREVIEW};
+use pocketmuse_package::{Flavour, FlavourEntry, Manifest, PATCH_VALUES, PREVIEW, Stage};
 pub use pocketmuse_package::{Measured, RANGE, Ranges};
 
 use self::{
     checkpoint::Checkpoint,
-    draft::Draft,
+    draft::{DRAFT, Draft},
+    form::Form,
     networks::{Networks, is_quantized},
     progress::Counter,
     tokenizer::Tokenizer,
@@ -95,8 +97,12 @@ pub struct Summary {
 /// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews
 /// what tokens look like. `calibrate` measures both: it is given a draft, the folder of a whole
 /// package of the int8 flavour whose decoder is f32 and, if it is to be quantized, has a tap for
-/// each range, named as [`RANGE`] says. It is called once, and not at all for f32 alone if the
-/// checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
+/// each range, named as [`RANGE`] says. For the flavour qdq the draft has this flavour, too, its
+/// graphs in floats with a tap for the range of each value: [`Measured::activations`]. `calibrate`
+/// is called once, and not at all for f32 alone if the checkpoint brings its own [`PREVIEW`]. If it
+/// returns no cells, the package has no previews.
+///
+/// Weights of qdq that int8 has, too, are written once, where both are exported.
 ///
 /// # Errors
 ///
@@ -121,12 +127,18 @@ pub fn export(
     }
     let checkpoint = Checkpoint::open(checkpoint)?;
     let networks = Networks::open(&checkpoint)?;
-    let graphs = networks.flavours(&options.flavours)?;
+    let wants_qdq = options.flavours.contains(&Flavour::Qdq); // whose graphs need ranges
+    let mut flavours = options.flavours.clone();
+    flavours.retain(|flavour| *flavour != Flavour::Qdq);
+    let graphs = networks.flavours(&flavours)?;
     let tokenizer = Tokenizer::read(&checkpoint, &networks.configs)?;
 
     // Write graphs,
     let progress = Counter::new(&graphs, on_progress);
     let mut writer = PackageWriter::create(package, options.overwrite, progress)?;
+    if wants_qdq {
+        writer.share(DRAFT, Flavour::Qdq);
+    }
     let file = writer.file("tokenizer.json", tokenizer.json.as_bytes())?;
     let mut manifest = manifest::begin(
         &checkpoint,
@@ -142,20 +154,33 @@ pub fn export(
 
     // measure a draft,
     let mut preview = own_preview(&checkpoint, &networks)?;
-    if let Some(flavour) = Draft::measured_flavour(&options.flavours, preview.is_some()) {
-        let draft = Draft::write(flavour, &networks, &manifest, &mut writer)?;
-        let measured = draft.measure(&writer, calibrate)?;
+    let flavour = Draft::measured_flavour(&flavours, preview.is_some());
+    if flavour.is_some() || wants_qdq {
+        let taken = flavour.or_else(|| flavours.first().copied());
+        let draft = Draft::write((taken, wants_qdq), &networks, &manifest, &mut writer)?;
+        let measured = draft.measure(&mut writer, calibrate)?;
 
         // finish decoders and preview.
         if preview.is_none() {
             preview = networks.preview(&measured.cells)?;
         }
-        if is_quantized(flavour) {
+        if flavour.is_some_and(is_quantized) {
             let decoder = networks.integer_decoder(&measured.ranges)?;
             let quantized = manifest.flavours.iter_mut();
             for (flavour, entry) in quantized.filter(|(flavour, _)| is_quantized(**flavour)) {
                 entry.stages.extend(writer.graphs(*flavour, &decoder)?);
             }
+        }
+        if wants_qdq {
+            let mut stages =
+                writer.graphs(Flavour::Qdq, &networks.ranged(&measured.activations)?)?;
+            let encoder = manifest.flavours.get(&DRAFT);
+            match encoder.and_then(|entry| entry.stages.get(&Stage::Encoder)) {
+                Some(encoder) => drop(stages.insert(Stage::Encoder, encoder.clone())),
+                None => stages.extend(writer.graphs(Flavour::Qdq, &networks.encoder(Form::Cpu)?)?),
+            }
+            manifest.flavours.insert(Flavour::Qdq, FlavourEntry { stages });
+            manifest.format = manifest.oldest_format();
         }
     }
     manifest.preview = preview.map(|bytes| writer.file(PREVIEW, &bytes)).transpose()?;

@@ -1,6 +1,6 @@
 //! The networks of a checkpoint and the graphs of a flavour. Knows no file.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pocketmuse_package::{Cell, Convolutions, Dtype, Flavour, Held, Ranges, Stage};
 
@@ -12,6 +12,7 @@ use crate::{
     halves,
     models::{config::Configs, decoder, encoder, prologue, step, text_encoder},
     preview,
+    qdq::{self, Known, Tables},
     quantize::{self, Bits},
 };
 
@@ -21,6 +22,14 @@ const HARMLESS: [&str; 1] = ["text_model.embeddings.position_ids"];
 
 /// How many of the extra tensors a warning names.
 const NAMED_EXTRAS: usize = 12;
+
+/// Values of the flavour qdq whose ranges are chosen, not measured. Guidance is two weights, `1 - g`
+/// and `g`: one above the most acts as the most.
+const KNOWN: [Known; 2] =
+    [("guidance", [1.0 - MOST_GUIDANCE, MOST_GUIDANCE]), ("sinusoids", [-1.0, 1.0])];
+
+/// The most guidance that the flavour qdq tells apart.
+const MOST_GUIDANCE: f32 = 20.0;
 
 /// Whether a flavour's decoder computes with integers.
 pub(crate) fn is_quantized(flavour: Flavour) -> bool {
@@ -55,8 +64,6 @@ impl Networks {
 
     /// The graphs of a flavour; the decoder of a quantized one is the draft's.
     pub(crate) fn graphs(&self, flavour: Flavour) -> Result<Graphs> {
-        let Configs { text, vit, vq, .. } = &self.configs;
-        let (transformer, vqvae) = (self.transformer.weights(), self.vqvae.weights());
         let linear = |stage, graph| match Held::of(flavour, stage).linear_bits {
             4 => quantize::rewrite(graph, Bits::Four),
             8 => quantize::rewrite(graph, Bits::Eight),
@@ -66,20 +73,60 @@ impl Networks {
         // f16 is exact enough for what is kept of the prologue during the steps.
         let attended = if is_quantized(flavour) { Dtype::F16 } else { Dtype::F32 };
         let form = Form::of(flavour);
-        let decoder = if is_quantized(flavour) {
-            decoder::build_observed(vq, &vqvae)
-        } else {
-            decoder::build(vq, &vqvae, form)
-        };
-        Ok([
+        let mut graphs = self.floats(form, attended)?;
+        if is_quantized(flavour) {
+            let decoder = decoder::build_observed(&self.configs.vq, &self.vqvae.weights())?;
+            graphs.retain(|(stage, _)| *stage != Stage::Decoder);
+            graphs.push((Stage::Decoder, decoder));
+        }
+        graphs.extend(self.encoder(form)?);
+        Ok(graphs.into_iter().map(|(stage, graph)| (stage, linear(stage, graph))).collect())
+    }
+
+    /// The graphs of 32-bit floats that make images.
+    fn floats(&self, form: Form, attended: Dtype) -> Result<Graphs> {
+        let Configs { text, vit, vq, .. } = &self.configs;
+        let transformer = self.transformer.weights();
+        Ok(vec![
             (Stage::TextEncoder, text_encoder::build(text, &self.text_encoder.weights(), form)?),
             (Stage::Prologue, prologue::build(text, vit, &transformer, (form, attended))?),
             (Stage::Step, step::build(text, vit, &transformer, (form, attended))?),
-            (Stage::Decoder, decoder?),
-            (Stage::Encoder, encoder::build(vq, &vqvae, form)?),
-        ]
-        .map(|(stage, graph)| (stage, linear(stage, graph)))
-        .into())
+            (Stage::Decoder, decoder::build(vq, &self.vqvae.weights(), form)?),
+        ])
+    }
+
+    /// The encoder in 32-bit floats.
+    pub(crate) fn encoder(&self, form: Form) -> Result<Graphs> {
+        let encoder = encoder::build(&self.configs.vq, &self.vqvae.weights(), form)?;
+        Ok(vec![(Stage::Encoder, encoder)])
+    }
+
+    /// What the ranges of the flavour qdq are measured with: its graphs with a tap for each, their
+    /// linear layers those of `draft`.
+    pub(crate) fn observed(&self, draft: Flavour) -> Result<Graphs> {
+        let observed = |(stage, graph)| {
+            let bits = match Held::of(draft, stage).linear_bits {
+                4 => Some(Bits::Four),
+                8 => Some(Bits::Eight),
+                _ => None,
+            };
+            Ok((stage, qdq::observed(graph, &KNOWN, bits)?))
+        };
+        self.floats(Form::of(Flavour::Qdq), Dtype::F32)?.into_iter().map(observed).collect()
+    }
+
+    /// The graphs of the flavour qdq, for values of the measured ranges.
+    pub(crate) fn ranged(&self, measured: &BTreeMap<Stage, Ranges>) -> Result<Graphs> {
+        let nothing = Ranges::default();
+        let ranged = |(stage, graph)| {
+            let ranges = measured.get(&stage).unwrap_or(&nothing);
+            // What the step graph looks up is all that tells tokens apart: 8 bits would double its
+            // error. The text encoder's table is the largest by far, and loses nothing.
+            let tables = if stage == Stage::TextEncoder { Tables::ByRow } else { Tables::Whole };
+            let graph = qdq::rewrite(graph, &KNOWN, ranges, tables);
+            Ok((stage, graph.map_err(|error| error.within(stage.name()))?))
+        };
+        self.floats(Form::of(Flavour::Qdq), Dtype::F32)?.into_iter().map(ranged).collect()
     }
 
     /// The decoder of integers, for values of the measured `ranges`.

@@ -4,7 +4,7 @@
 //! before outer.
 
 use pocketmuse_package::{
-    Dim, FileEntry, TensorSpec,
+    Dim, TensorSpec,
     onnx::{
         self, LENGTH, LOCATION, OFFSET, attribute_type, data_location, dimension, entry, node,
         tensor, tensor_type, value_type,
@@ -167,9 +167,4 @@ fn value_info(spec: &TensorSpec) -> Message {
     let mut info = Message::default();
     info.text(onnx::value_info::NAME, &spec.name).message(onnx::value_info::TYPE, &kind);
     info
-}
-
-/// The external data file's name inside the graph: beside it.
-pub(crate) fn beside(file: &FileEntry) -> &str {
-    file.path.rsplit('/').next().expect("a split has a last part")
 }

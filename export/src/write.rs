@@ -2,7 +2,7 @@
 //! neighbour, which takes the package's name when it is complete.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     io::{BufWriter, Write},
     ops::ControlFlow,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use pocketmuse_package::{
-    DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry,
+    Digest, DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry,
     files::{self, NewFolder},
 };
 
@@ -25,6 +25,9 @@ use crate::{
 
 /// Constants up to this size stay inside the graph's own file.
 const INLINE_BYTES: usize = 1024;
+
+/// What a graph holds at most of constants that no other flavour has.
+const MOST_INLINE_BYTES: u64 = 32 << 20;
 
 /// Large constants begin at a multiple of this, so that any system can map them into memory by
 /// themselves.
@@ -41,6 +44,17 @@ pub(crate) struct PackageWriter<F> {
     target: PathBuf,
     folder: NewFolder,
     progress: Counter<F>,
+    /// The flavour whose weights another reads where they lie, and that one.
+    lender: Option<Flavour>,
+    borrower: Option<Flavour>,
+    lent: BTreeMap<Stage, Lent>,
+}
+
+/// Weights of a stage that another flavour may read, too.
+struct Lent {
+    file: FileEntry,
+    /// First byte and number of bytes of each constant, by its contents.
+    places: HashMap<Digest, [u64; 2]>,
 }
 
 impl<F> PackageWriter<F> {
@@ -59,7 +73,13 @@ impl<F> PackageWriter<F> {
         }
         let folder = NewFolder::begin(target, overwrite)?;
         files::check_room(files::parent(target), progress.total_bytes())?;
-        Ok(Self { target: target.to_owned(), folder, progress })
+        let (lender, borrower, lent) = Default::default();
+        Ok(Self { target: target.to_owned(), folder, progress, lender, borrower, lent })
+    }
+
+    /// Has graphs of `borrower` read constants that `lender` has where they are written.
+    pub(crate) fn share(&mut self, lender: Flavour, borrower: Flavour) {
+        (self.lender, self.borrower) = (Some(lender), Some(borrower));
     }
 
     /// Writes one of the package's small files.
@@ -75,7 +95,10 @@ impl<F> PackageWriter<F> {
     }
 
     /// Removes the files of a flavour again.
-    pub(crate) fn remove(&self, flavour: Flavour) -> Result<()> {
+    pub(crate) fn remove(&mut self, flavour: Flavour) -> Result<()> {
+        if self.lender == Some(flavour) {
+            self.lent.clear();
+        }
         let folder = self.folder.path().join(flavour.name());
         fs::remove_dir_all(&folder)
             .map_err(|error| Error::io(self.target.join(flavour.name()), error))
@@ -111,11 +134,21 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         fs::create_dir_all(&folder)
             .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
         let data = format!("{flavour}/{stage}.data");
-        let (weights, locations) = self.weights(&data, stage, graph)?;
-        let external = weights.as_ref().map_or("", proto::beside);
-        let bytes = proto::model(graph, &locations, external);
+        let borrowed =
+            if self.borrower == Some(flavour) { self.borrowed(stage, graph)? } else { None };
+        let (weights, locations) = match borrowed {
+            Some((file, locations)) => (Some(file), locations),
+            None => self.weights(&data, (flavour, stage), graph)?,
+        };
+        let path = format!("{flavour}/{stage}.onnx");
+        let external = weights.as_ref().map(|weights| {
+            let folder = format!("{flavour}/");
+            let beside = weights.path.strip_prefix(&folder).map(str::to_owned);
+            beside.unwrap_or_else(|| format!("../{}", weights.path))
+        });
+        let bytes = proto::model(graph, &locations, external.as_deref().unwrap_or_default());
         Ok(StageEntry {
-            graph: self.file(&format!("{flavour}/{stage}.onnx"), &bytes)?,
+            graph: self.file(&path, &bytes)?,
             weights,
             held: Some(quantize::held(graph)),
             inputs: graph.inputs.clone(),
@@ -124,12 +157,45 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         })
     }
 
+    /// The lender's file and where in it the graph's constants are, the others in the graph itself;
+    /// `None` if the file does not hold most of what they take.
+    fn borrowed(
+        &mut self,
+        stage: Stage,
+        graph: &Graph,
+    ) -> Result<Option<(FileEntry, Vec<Location>)>> {
+        let Some(lent) = self.lent.get(&stage) else { return Ok(None) };
+        let (mut inside, mut outside) = (0, 0);
+        let mut locations = Vec::new();
+        for initializer in &graph.initializers {
+            self.progress.advance(stage, &initializer.name, initializer.bytes() as u64)?;
+            let values = initializer.values()?;
+            let is_small = values.len() <= INLINE_BYTES;
+            let place = if is_small { None } else { lent.places.get(&Digest::of(&values)) };
+            locations.push(match place {
+                Some(&[offset, length]) => {
+                    outside += length;
+                    Location::External { offset, length }
+                }
+                None => {
+                    inside += values.len() as u64;
+                    Location::Inline(values)
+                }
+            });
+            if inside > MOST_INLINE_BYTES {
+                return Ok(None);
+            }
+        }
+        Ok((inside <= outside).then(|| (lent.file.clone(), locations)))
+    }
+
     fn weights(
         &mut self,
         path: &str,
-        stage: Stage,
+        (flavour, stage): (Flavour, Stage),
         graph: &Graph,
     ) -> Result<(Option<FileEntry>, Vec<Location>)> {
+        let mut places = (self.lender == Some(flavour)).then(HashMap::new);
         let target = self.target.join(path);
         let failed = |error| Error::io(&target, error);
         let mut file = None;
@@ -159,12 +225,20 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
             let padding = vec![0; (offset - position) as usize];
             writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
             position = offset + values.len() as u64;
-            locations[at] = Location::External { offset, length: values.len() as u64 };
+            let length = values.len() as u64;
+            locations[at] = Location::External { offset, length };
+            if let Some(places) = &mut places {
+                places.insert(Digest::of(&values), [offset, length]);
+            }
         }
         let Some(writer) = file else { return Ok((None, locations)) };
         let (mut inner, sha256) = writer.finish();
         inner.flush().map_err(failed)?;
-        Ok((Some(FileEntry { path: path.to_owned(), bytes: position, sha256 }), locations))
+        let file = FileEntry { path: path.to_owned(), bytes: position, sha256 };
+        if let Some(places) = places {
+            self.lent.insert(stage, Lent { file: file.clone(), places });
+        }
+        Ok((Some(file), locations))
     }
 }
 

@@ -9,12 +9,9 @@ pub use crate::{
     engine::{
         locations::moved,
         processor::instruction_sets,
-        session::{Form, Input, SavedGraph, Session, Settings, Taps, Tensor},
+        session::{Form, Input, Session, Settings, Taps, Tensor},
     },
-    package::{
-        Package,
-        prepared::graph::{Model, with_weights_of},
-    },
+    package::Package,
     pipeline::measured::Prompt,
     request::weights::Weighted,
     sampler::{

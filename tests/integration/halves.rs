@@ -1,16 +1,19 @@
 //! The flavour f16 against f32, stage by stage, on ONNX Runtime's CPU provider, the yardstick for
 //! any other: the same inputs for both. Each bound is one that other providers are held to, too.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::OnceLock};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::OnceLock};
 
 use pocketmuse::{
-    Flavour, Loading, Options, Pipeline, Request, Source, Stage,
-    internals::{Decoder, Encoder, Network, Package, Predict, Predictor, TextEncoder},
+    Flavour, Options, Pipeline, Request, Source, Stage,
+    internals::{Decoder, Encoder, Predict, Predictor, TextEncoder},
 };
 use pocketmuse_export::Measured;
 use tempfile::TempDir;
 
-use crate::support::{self, checkpoint};
+use crate::{
+    likeness::{Steps, decoded, load, psnr, relative, request, steps, tokens},
+    support::{self, checkpoint, flavoured_package},
+};
 
 /// The most that logits may differ, by the length of the difference over their own.
 const MOST_OF_LOGITS: f64 = 0.006;
@@ -20,67 +23,33 @@ const LEAST_CODES: f64 = 0.99;
 const LEAST_TOKENS: f64 = 0.985;
 /// How like decoded images are at least, in dB.
 const LEAST_PSNR: f64 = 65.0;
-/// States of an image in the making, from all masked to one token in 24.
-const STATES: usize = 24;
 
-/// A package of the checkpoint `name` with both flavours, exported once.
-fn package(name: &str) -> PathBuf {
-    static PACKAGES: OnceLock<TempDir> = OnceLock::new();
-    let root = PACKAGES.get_or_init(|| {
-        let root = tempfile::tempdir().expect("a folder");
-        for name in ["tiny-world", "tiny-256"] {
-            let options = pocketmuse_export::Options {
-                flavours: vec![Flavour::F32, Flavour::F16],
-                ..pocketmuse_export::Options::default()
-            };
-            let nothing = |_: &std::path::Path| Ok(Measured::default());
-            let (from, to) = (checkpoint(name), root.path().join(name));
-            let go_on = |_: &pocketmuse_export::Progress<'_>| ControlFlow::Continue(());
-            let made = pocketmuse_export::export(&from, &to, &options, nothing, go_on);
-            made.unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
-        root
-    });
-    root.path().join(name)
+/// A package of the checkpoint tiny-256 with both flavours, exported once.
+fn both() -> &'static Path {
+    static PACKAGE: OnceLock<TempDir> = OnceLock::new();
+    let export = || {
+        let package = tempfile::tempdir().expect("a folder");
+        let options = pocketmuse_export::Options {
+            flavours: vec![Flavour::F32, Flavour::F16],
+            overwrite: true,
+            ..pocketmuse_export::Options::default()
+        };
+        let nothing = |_: &Path| Ok(Measured::default());
+        let go_on = |_: &pocketmuse_export::Progress<'_>| ControlFlow::Continue(());
+        let from = checkpoint("tiny-256");
+        let made = pocketmuse_export::export(&from, package.path(), &options, nothing, go_on);
+        made.unwrap_or_else(|error| panic!("{error}"));
+        package
+    };
+    PACKAGE.get_or_init(export).path()
 }
 
 fn open(name: &str, flavour: Flavour) -> Pipeline {
     let options = Options { flavour: Some(flavour), ..Options::default() };
-    support::open(&package(name), options)
-}
-
-fn load<N: Network>(pipeline: &Pipeline) -> N {
-    let package: &Package = pipeline.package();
-    N::load(package, Loading::of(N::STAGE)).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// The length of the difference over the length of `expected`.
-fn relative(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let pairs = found.iter().zip(expected);
-    let difference = length(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    difference / length(&mut expected.iter().map(|value| f64::from(*value)))
-}
-
-fn most_likely(row: &[f32]) -> Option<usize> {
-    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(token, _)| token)
-}
-
-fn request(seed: u64) -> Request {
-    let prompt = "a red lighthouse by the sea at sunset".to_owned();
-    Request { prompt, seed, ..Request::default() }
-}
-
-/// The tokens of an image that f32 makes, row-major, and the grid.
-fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<u32>, [usize; 2]) {
-    let mut last = (Vec::new(), [0; 2]);
-    let made = pipeline.generate(request, |step| {
-        last = (step.tokens.iter().flatten().copied().collect(), [step.height, step.width]);
-        ControlFlow::Continue(())
-    });
-    made.unwrap_or_else(|error| panic!("{error}"));
-    last
+    match name {
+        "tiny-256" => support::open(both(), options),
+        _ => support::open(&flavoured_package(flavour), options),
+    }
 }
 
 #[test]
@@ -117,33 +86,8 @@ fn text_is_what_f32_says() {
 fn the_step_graph_chooses_as_f32_does_at_every_mask_ratio() {
     for name in ["tiny-world", "tiny-256"] {
         let [ours, theirs] = [Flavour::F32, Flavour::F16].map(|flavour| open(name, flavour));
-        let (image, grid) = tokens(&ours, &request(3));
-        let prompt = ours.prompt(&request(3)).expect("a prompt"); // the same for both
-        let [mut f32, mut f16]: [Predictor; 2] = [&ours, &theirs].map(load);
-        let mut expected = prompt.with(&mut f32).expect("a prompt");
-        let mut found = prompt.with(&mut f16).expect("a prompt");
-        let (mut same, mut all, mut worst) = (0, 0, 0.0f64);
-        for state in 0..STATES {
-            // Each state masks some of the places that the one before masked.
-            let is_masked = |place: usize| (place * 7919 + 13) % STATES >= state;
-            let masked: Vec<usize> = (0..image.len()).filter(|&at| is_masked(at)).collect();
-            let shown: Vec<Option<u32>> =
-                (0..image.len()).map(|at| (!is_masked(at)).then(|| image[at])).collect();
-            let expected = expected.predict(0, &shown, &masked).expect("logits").to_vec();
-            let found = found.predict(0, &shown, &masked).expect("logits");
-            worst = worst.max(relative(found, &expected));
-            let row = expected.len() / masked.len();
-            let rows = found.chunks(row).zip(expected.chunks(row));
-            same += rows.filter(|(a, b)| most_likely(a) == most_likely(b)).count();
-            all += masked.len();
-        }
-        let codes = same as f64 / all as f64;
-        let ([rows, columns], percent) = (grid, 100.0 * worst);
-        println!(
-            "{name}: {rows} x {columns}, {STATES} states: logits differ by {percent:.3} % at most, \
-             {:.2} % of {all} codes are the same",
-            100.0 * codes
-        );
+        print!("{name}: ");
+        let Steps { worst, codes } = steps(&ours, &theirs, &request(3));
         assert!(worst <= MOST_OF_LOGITS, "{name}: {worst}");
         // Of a model that learned nothing all tokens are nearly as likely.
         assert!(codes >= LEAST_CODES || name != "tiny-world", "{name}: {codes}");
@@ -178,14 +122,9 @@ fn the_decoder_and_the_encoder_are_those_of_f32() {
         let [height, width] = sides;
         let (tokens, grid) = tokens(&ours, &Request { height, width, ..request(seed) });
         let tokens: Vec<i64> = tokens.into_iter().map(i64::from).collect();
-        let decoded = [&mut f32, &mut f16].map(|decoder| {
-            let pixels = decoder.decode(&tokens, grid).expect("pixels");
-            let values = pixels.values().expect("floats").iter();
-            (values.map(|value| value.clamp(0.0, 1.0)).collect::<Vec<f32>>(), pixels.size())
-        });
-        let [(expected, size), (found, _)] = decoded;
-        let squares = found.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2));
-        let psnr = -10.0 * (squares.sum::<f64>() / found.len() as f64).log10();
+        let [(expected, size), (found, _)] =
+            [&mut f32, &mut f16].map(|decoder| decoded(decoder, &tokens, grid));
+        let psnr = psnr(&found, &expected);
         let [expected_tokens, found_tokens] = [&mut f32_encoder, &mut f16_encoder]
             .map(|encoder| encoder.tokens(&expected, size).expect("tokens"));
         let pairs = expected_tokens.iter().zip(&found_tokens);
@@ -226,7 +165,7 @@ fn whole_jobs_run_in_halves() {
     for prepared in [None, Some(prepared.path()), Some(prepared.path())] {
         let prepared = prepared.map(ToOwned::to_owned);
         let options = Options { flavour: Some(Flavour::F16), prepared, ..Options::default() };
-        let again = support::open(&package("tiny-world"), options)
+        let again = support::open(&flavoured_package(Flavour::F16), options)
             .generate(&short(1), |_| ControlFlow::Continue(()))
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(again.images, made["plain"], "the same request, the same image");
@@ -236,7 +175,7 @@ fn whole_jobs_run_in_halves() {
 
 #[test]
 fn a_package_says_its_format_and_an_older_reader_is_told() {
-    let pipeline = open("tiny-world", Flavour::F16);
+    let pipeline = open("tiny-256", Flavour::F16);
     assert_eq!(pipeline.manifest().format, 2);
     let subset = pocketmuse::Subset { flavours: vec![Flavour::F32], ..Default::default() };
     assert_eq!(pipeline.manifest().subset(&subset).expect("there").format, 1);

@@ -77,6 +77,7 @@ mod oldest {
             pinned,
             release,
             path: folder.join(library::file_name()),
+            may_install: true,
             ..Setup::of_this_machine().expect("a machine with a pinned library")
         };
         let watch = |event: Event<'_>| {

@@ -112,8 +112,8 @@ fn jobs(pipeline: &Pipeline) -> Vec<(&'static str, Job)> {
 fn the_share_never_falls_and_ends_at_one_for_every_kind_of_job() {
     let folder = tempfile::tempdir().expect("a folder");
     let prepared = Some(folder.path().join("prepared"));
-    for (staged, prepared) in [(false, None), (true, None), (false, prepared)] {
-        let options = Options { staged, prepared: prepared.clone(), ..Options::default() };
+    for (staged, prepared) in [(false, None), (true, prepared)] {
+        let options = Options { staged, prepared, ..Options::default() };
         // A hundred jobs, most of which load all stages: those of the smallest model.
         let pipeline = support::open(&package("tiny-256"), options);
         for (name, job) in jobs(&pipeline) {

@@ -63,7 +63,7 @@ pub(crate) fn export_flavours(
 pub(crate) fn calibrate(draft: &Path) -> Result<Measured> {
     runtime();
     let options = pocketmuse::Options { threads: Some(1), ..pocketmuse::Options::default() };
-    pocketmuse_measure::calibrate(draft, &options, |_| ControlFlow::Continue(()))
+    pocketmuse_measure::calibrate(draft, &options, &[], |_| ControlFlow::Continue(()))
 }
 
 /// Opens a package, on one thread unless `options` say otherwise: tests run side by side, and

@@ -12,7 +12,7 @@ fn images_are_the_same_however_threads_share_work() {
     let request = Request {
         prompt: "a red lighthouse by the sea at sunset".to_owned(),
         seed: 7,
-        num_inference_steps: Some(4),
+        num_inference_steps: Some(2),
         ..Request::default()
     };
     for flavour in [Flavour::F32, Flavour::Int8] {
@@ -29,7 +29,7 @@ fn images_are_the_same_however_threads_share_work() {
         };
         let image = generate(1, Sharing::default());
         for sleeping_threads in [false, true] {
-            for base in [0, 1, 4, u8::MAX] {
+            for base in [0, 4, u8::MAX] {
                 let dynamic_block_base = NonZeroU8::new(base);
                 let sharing = Sharing { sleeping_threads, dynamic_block_base };
                 assert_eq!(generate(2, sharing), image, "{flavour}, {sharing:?}");

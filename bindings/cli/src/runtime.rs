@@ -8,7 +8,7 @@ use std::{
 
 use pocketmuse::{ErrorKind, Options, Runtime, library};
 use pocketmuse_package::{Measured, Result};
-use pocketmuse_setup::{self as setup, Event};
+use pocketmuse_setup::{self as setup, Event, Setup};
 
 use crate::{stop, terminal};
 
@@ -21,8 +21,9 @@ pub fn prepared_folder() -> Option<PathBuf> {
     Some(library::cache_folder()?.join("prepared"))
 }
 
-/// Starts ONNX Runtime. Where none is found it is brought through a package client, unless
-/// `offline`, or the environment says so, or names a library of its own.
+/// Starts ONNX Runtime. Where none is found it is brought through a package client that is there,
+/// unless `offline`, or the environment says so, or names a library of its own. Nothing else is
+/// installed.
 ///
 /// # Errors
 ///
@@ -38,7 +39,7 @@ pub fn start(offline: bool) -> Result<&'static Runtime> {
     if offline || named || setup::is_offline() {
         return Err(missing);
     }
-    setup::ensure(false, watch_setup)?;
+    Setup::of_this_machine()?.ensure(false, watch_setup)?;
     Runtime::start(None)
 }
 
@@ -51,15 +52,15 @@ pub(crate) fn watch_setup(event: Event<'_>) -> ControlFlow<()> {
 }
 
 /// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX
-/// Runtime first where there is none.
+/// Runtime first where there is none. Images show `prompts`; without any, what is good for most.
 ///
 /// # Errors
 ///
 /// As for [`start`] and [`pocketmuse_measure::calibrate()`].
-pub fn calibrate(draft: &Path) -> Result<Measured> {
+pub fn calibrate(draft: &Path, prompts: &[String]) -> Result<Measured> {
     start(false)?;
     let bar = terminal::step_bar("measuring", false);
-    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), |sample| {
+    let measured = pocketmuse_measure::calibrate(draft, &Options::default(), prompts, |sample| {
         bar.set_length(sample.images as u64);
         bar.set_position(sample.image as u64);
         stop::flow()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pocketmuse::{
     Job, Manifest, Options, Origin, Output, Pipeline, Plan, Request, Source, job::State,
-    pixels::Format, request::MAX_IMAGES,
+    request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
@@ -87,8 +87,8 @@ impl Task {
         if outputs.is_stdout() {
             check_fits_stdout(order)?;
         }
-        if order.skip_existing {
-            check_can_skip(&outputs, source.is_some())?;
+        if order.skip_existing && source.is_some() {
+            return Err(edits_are_not_skipped());
         }
         let job = JobFile {
             request,
@@ -289,17 +289,10 @@ fn check_fits_stdout(order: &Order) -> Result<()> {
     Err(Error::new(ErrorKind::BadRequest, "output", detail))
 }
 
-/// Only a PNG says of what request it is, and no file says of what image to edit.
-fn check_can_skip(outputs: &Outputs, is_edit: bool) -> Result<()> {
-    let is_png = |file: &PathBuf| Format::of(file).is_ok_and(|format| format == Format::Png);
-    let found = match outputs.files().iter().find(|file| !is_png(file)) {
-        _ if is_edit => "an edit".to_owned(),
-        Some(file) => file.display().to_string(),
-        None => return Ok(()),
-    };
-    let detail =
-        format!("expected a PNG that a prompt makes, which says of what request, found {found}");
-    Err(Error::new(ErrorKind::BadRequest, "skip_existing", detail))
+/// No file says of what image to edit.
+fn edits_are_not_skipped() -> Error {
+    let detail = "expected images that a prompt makes, which say of what request, found an edit";
+    Error::new(ErrorKind::BadRequest, "skip_existing", detail)
 }
 
 fn needs_its_image(path: &Path) -> Error {

@@ -6,8 +6,9 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -96,6 +97,65 @@ fn people_are_told_how_far_it_is_and_each_warning_once() {
     assert!(output.status.success() && output.stderr.is_empty());
 }
 
+/// What a batch may hold more than after its first images.
+const GROWTH_BYTES: u64 = 8 << 20;
+
+/// Runs a batch to its end. Returns its events and, on Linux, its resident bytes after each image.
+fn watched(mut command: Command) -> (Vec<Value>, Vec<u64>) {
+    let mut child = command.stderr(Stdio::null()).spawn().expect("started");
+    let status = format!("/proc/{}/status", child.id());
+    let (mut told, mut held) = (Vec::new(), Vec::new());
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+        told.extend(events(&line.expect("UTF-8")));
+        let is_done = told.last().is_some_and(|event| event["event"] == "done");
+        if let (true, Ok(status)) = (is_done, fs::read_to_string(&status)) {
+            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB"));
+            held.extend(kibibytes.and_then(|number| number.parse::<u64>().ok()).map(|kb| kb << 10));
+        }
+    }
+    assert!(child.wait().expect("ended").success());
+    (told, held)
+}
+
+/// A small disk, mounted for one command alone, so that nothing is left of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_a_batch_and_the_same_line_goes_on() {
+    let root = tempfile::tempdir().expect("a folder");
+    for folder in ["out", "kept"] {
+        fs::create_dir(root.path().join(folder)).expect("made");
+    }
+    fs::write(root.path().join("p.txt"), "a tree\na car\n".repeat(6)).expect("written");
+    let words = ["generate", "--prompts=p.txt", "--seed=3", "--skip-existing", "-o", "out/a.png"];
+    let words = [&words[..], &QUICK].concat();
+    let on_small_disk = |then: &str, words: &[&str]| {
+        let line = format!("mount -t tmpfs -o size=16k tmpfs out && {then}");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &line, "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_pocketmuse")).args(words).current_dir(root.path());
+        command.output()
+    };
+    if !on_small_disk("true", &[]).is_ok_and(|output| output.status.success()) {
+        return writeln!(std::io::stderr(), "skipped: nothing can be mounted").expect("a terminal");
+    }
+    let then = "{ \"$@\"; status=$?; cp -a out/. kept && exit $status; }";
+    let output = on_small_disk(then, &words).expect("started");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = events(&String::from_utf8(output.stdout).expect("UTF-8"));
+    let errors: Vec<_> = told.iter().filter(|event| event["event"] == "error").collect();
+    assert!(errors.len() == 1 && errors[0]["kind"] == "no_space", "{errors:?}");
+    let there = files(&root.path().join("kept"));
+    assert!((1..12).contains(&there.len()), "{:?}", there.keys());
+    assert!(there.keys().all(|name| name.ends_with(".png")), "{:?}", there.keys());
+
+    fs::remove_dir(root.path().join("out")).expect("empty");
+    fs::rename(root.path().join("kept"), root.path().join("out")).expect("renamed");
+    let told = events(&succeed(root.path(), &words));
+    let made = 12 - there.len() as u64;
+    assert_eq!(counts(told.last().expect("events")), [made, there.len() as u64, 0, 12]);
+}
+
 /// Kills a batch after some images and starts it again, with the same line.
 fn kill_and_go_on(images: usize, killed_after: usize) {
     let root = tempfile::tempdir().expect("a folder");
@@ -118,10 +178,13 @@ fn kill_and_go_on(images: usize, killed_after: usize) {
     let is_image = |name: &&String| !name.starts_with('.');
     let there = before.keys().filter(is_image).count();
     assert!((killed_after..images).contains(&there), "{there}");
-    let told = events(&succeed(root.path(), &words));
+    let (told, held) = watched(pocketmuse(root.path(), &words));
     let [made, skipped, failed, total] = counts(told.last().expect("events"));
     assert_eq!((made + skipped, failed, total), (images as u64, 0, images as u64));
     assert_eq!(skipped, there as u64, "none is made twice");
+    let (first, rest) = held.split_at(held.len() / 4);
+    let most = |held: &[u64]| held.iter().copied().max();
+    assert!(most(rest) <= most(first).map(|bytes| bytes + GROWTH_BYTES), "{held:?}");
     let after = files(&root.path().join("out"));
     let digits = images.to_string().len();
     let expected = (1..=images).map(|line| format!("a-{line:0digits$}.png"));

@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -64,6 +65,23 @@ fn shells_load_their_completions() {
     assert_eq!(run(root.path(), &["completions", "tcsh"]).status.code(), Some(2));
 }
 
+/// What Pillow and exiftool find in an image, as far as they are there.
+fn read_by_others(image: &Path) -> Vec<String> {
+    let python = "
+import sys
+from PIL import Image
+image = Image.open(sys.argv[1])
+comment = image.getexif().get_ifd(0x8769).get(0x9286, b'')
+print(image.info.get('parameters') or comment.removeprefix(b'UNICODE\\0').decode('utf-16-be'))
+";
+    let pillow = Command::new("python3").args(["-c", python]).arg(image).output();
+    let exiftool = ["-b", "-PNG:Parameters", "-EXIF:UserComment"];
+    let exiftool = Command::new("exiftool").args(exiftool).arg(image).output();
+    let outputs = [pillow, exiftool].into_iter().flatten();
+    let found = outputs.filter(|output| output.status.success());
+    found.map(|output| String::from_utf8(output.stdout).expect("UTF-8")).collect()
+}
+
 #[test]
 fn an_image_tells_others_and_us_what_made_it() {
     let root = tempfile::tempdir().expect("a folder");
@@ -82,20 +100,25 @@ fn an_image_tells_others_and_us_what_made_it() {
         assert!(told.lines().any(|told| told == line), "{line}: {told}");
     }
     let told = succeed(root.path(), &["inspect", "a.png", "--json"]);
-    let told: Value = serde_json::from_str(&told).expect("JSON");
-    assert_eq!((&told["kind"], &told["request"]["seed"]), (&"image".into(), &7.into()));
+    let json: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&json["kind"], &json["request"]["seed"]), (&"image".into(), &7.into()));
     let expected = "a cat and an elephant\nNegative prompt: fog\nSteps: 1, Sampler: confidence, CFG \
                     scale: 9, Seed: 7, Size: 64x64, Model: tiny-world, Version: pocketmuse";
-    let file = root.path().join("a.png");
-    let read =
-        "import sys; from PIL import Image; print(Image.open(sys.argv[1]).info['parameters'])";
-    let file = file.to_str().expect("UTF-8");
-    let by_pillow = Command::new("python3").args(["-c", read, file]).output();
-    let by_exiftool = Command::new("exiftool").args(["-b", "-Parameters", file]).output();
-    for output in [by_pillow, by_exiftool].into_iter().flatten().filter(|one| one.status.success())
-    {
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        assert!(text.starts_with(expected), "{text}");
+    for (name, from) in [("a.png", None), ("a.jpg", Some("a.png")), ("a.webp", Some("a.jpg"))] {
+        if let Some(from) = from {
+            succeed(root.path(), &["generate", "--from", from, "-o", name]);
+            assert_eq!(succeed(root.path(), &["inspect", name, "--json"]), told, "{name}");
+        }
+        for text in read_by_others(&root.path().join(name)) {
+            assert!(text.starts_with(expected), "{name}: {text}");
+        }
+    }
+    let words = ["grid", "a cat", "a cat in fog", "-W64", "-H64", "--steps=1", "-o", "g.png"];
+    let words = [&words[..], &["--columns", "guidance-scale=2,9"]].concat();
+    let output = run(root.path(), &words);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for warning in ["does not know: cat, fog. It", "guidance_scale 9: tiny-world is made"] {
+        assert_eq!(stderr.matches(warning).count(), 1, "{stderr}");
     }
     let known = ["generate", "a big purple robot in the snow", "--steps=1", "-o", "b.png"];
     let output = run(root.path(), &known);

@@ -33,6 +33,24 @@ fn offline_it_says_where_the_library_is_missing() {
     assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 0);
 }
 
+#[test]
+fn without_a_home_it_names_the_way_out() {
+    let root = folder();
+    let words: [&[&str]; 3] = [&["setup"], &["setup", "--offline"], &["generate", "a tree"]];
+    for words in words {
+        let mut command = pocketmuse(root.path(), words);
+        let output = command.env_clear().env("HOME", ".").output().expect("started");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        let last = stderr.lines().last().unwrap_or_default();
+        let is_named = last.contains(
+            "expected a cache folder of this user, found no home: set \
+                                      XDG_CACHE_HOME",
+        );
+        assert!(output.status.code() == Some(1) && is_named, "{words:?}: {stderr}");
+    }
+    assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
+}
+
 /// Unless told not to, ONNX Runtime's packages keep an identifier of the device in the user's
 /// cache, in a folder `Microsoft`.
 #[cfg(target_os = "linux")]

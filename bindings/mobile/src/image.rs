@@ -72,7 +72,7 @@ impl GeneratedImage {
         guard(|| Ok(rgba_bytes(&self.image, stride)?.into()))
     }
 
-    /// The image as a file. A PNG holds the request, prompts included.
+    /// The image as a file. It holds the request, prompts included.
     ///
     /// Throws `BadRequest` if the format cannot hold an image of this size.
     pub fn encode(&self, format: ImageFormat) -> Result<Bytes, PocketMuseError> {

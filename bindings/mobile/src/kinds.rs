@@ -46,6 +46,12 @@ kind! {
         Int4,
         /// Every weight and every product in 32-bit float: the yardstick.
         F32,
+        /// Every weight and every value in 16-bit float, in operators that NPUs and GPUs take; slow
+        /// on a processor.
+        F16,
+        /// Every value in 16-bit integers of measured ranges, every weight in 8 bits, in operators
+        /// that NPUs take; slow on a processor.
+        Qdq,
     }
 }
 
@@ -56,6 +62,8 @@ impl Flavour {
             pocketmuse::Flavour::Int8 => Some(Self::Int8),
             pocketmuse::Flavour::Int4 => Some(Self::Int4),
             pocketmuse::Flavour::F32 => Some(Self::F32),
+            pocketmuse::Flavour::F16 => Some(Self::F16),
+            pocketmuse::Flavour::Qdq => Some(Self::Qdq),
             _ => None,
         }
     }

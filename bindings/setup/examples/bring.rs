@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pinned = PINNED.iter().find(|pinned| pinned.os == os && pinned.arch == arch);
     let pinned = *pinned.ok_or_else(|| format!("expected a pinned platform, found {os} {arch}"))?;
     let environment = Environment::of_this_process();
-    let setup = Setup { pinned, release: WHEEL, path: path.into(), environment };
+    let setup = Setup { pinned, release: WHEEL, path: path.into(), environment, may_install: true };
     let library = setup.ensure(false, |event| {
         if let Event::Note(line) = event {
             println!("{line}");

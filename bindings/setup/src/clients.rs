@@ -187,6 +187,11 @@ impl Clients<'_> {
         })
     }
 
+    /// Whether there is an apt that could install pip.
+    pub(crate) fn has_apt(&self) -> bool {
+        self.environment.find_system("apt-get").is_some()
+    }
+
     /// Installs pip through apt, as root or by a `sudo` that asks nothing. It says so before.
     ///
     /// # Errors

@@ -34,6 +34,10 @@ pub use unpack::{from_file, from_wheel};
 /// The environment variable that forbids fetching anything, unless it is empty or `0`.
 pub const OFFLINE: &str = "POCKETMUSE_OFFLINE";
 
+/// The way out where only apt can help.
+const BY_APT: &str = "install pip with: sudo apt-get install python3-pip, or run: pocketmuse setup, \
+                      which does that";
+
 /// How often a process that waits for another looks whether it is done.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,13 +57,14 @@ pub struct Library {
     pub is_new: bool,
 }
 
-/// Makes sure that the pinned library is in this user's cache: see [`Setup::ensure`].
+/// Makes sure that the pinned library is in this user's cache, installing pip for all users where
+/// nothing else helps: see [`Setup::ensure`].
 ///
 /// # Errors
 ///
 /// As for [`Setup::of_this_machine`] and [`Setup::ensure`].
 pub fn ensure(force: bool, watcher: impl FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Library> {
-    Setup::of_this_machine()?.ensure(force, watcher)
+    Setup { may_install: true, ..Setup::of_this_machine()? }.ensure(force, watcher)
 }
 
 /// What is brought, where to, and what the clients may see of this process.
@@ -73,10 +78,13 @@ pub struct Setup {
     pub path: PathBuf,
     /// What package clients get.
     pub environment: Environment,
+    /// Whether apt may install pip for all users, where neither pip nor npm is there.
+    pub may_install: bool,
 }
 
 impl Setup {
-    /// The library for this machine, in this user's cache, where the runtime looks for it.
+    /// The library for this machine, in this user's cache, where the runtime looks for it. Nothing
+    /// else is installed.
     ///
     /// # Errors
     ///
@@ -88,7 +96,8 @@ impl Setup {
             Error::new(ErrorKind::EngineMissing, "setup", detail)
         })?;
         let environment = Environment::of_this_process();
-        Ok(Self { pinned: *for_this_machine()?, release: WHEEL, path, environment })
+        let pinned = *for_this_machine()?;
+        Ok(Self { pinned, release: WHEEL, path, environment, may_install: false })
     }
 
     /// The library in the cache, if it is there and one of the pinned ones, byte for byte.
@@ -152,7 +161,8 @@ impl Setup {
             }
         }
         // Only where pip itself is missing can installing it help.
-        if matches!(refusals[0], Refusal::NotFound(_)) {
+        let lacks_pip = matches!(refusals[0], Refusal::NotFound(_));
+        if lacks_pip && self.may_install {
             let brought = match self.clients().apt(watcher)? {
                 Ok(()) => self.by_pip(watcher)?,
                 Err(refusal) => Err(refusal),
@@ -162,7 +172,8 @@ impl Setup {
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        Err(unbrought(self.release, &refusals))
+        let by_apt = lacks_pip && !self.may_install && self.clients().has_apt();
+        Err(unbrought(self.release, &refusals, by_apt))
     }
 
     fn by_pip(&self, watcher: Watch<'_>) -> Result<Result<(), Refusal>> {
@@ -203,14 +214,15 @@ fn lock(folder: &Path, watcher: Watch<'_>) -> Result<File> {
     Ok(file)
 }
 
-/// The error that says what each client said, and what to do.
-fn unbrought(release: Release, refusals: &[Refusal]) -> Error {
+/// The error that says what each client said, and what to do: `by_apt` where apt could bring pip.
+fn unbrought(release: Release, refusals: &[Refusal], by_apt: bool) -> Error {
     let said: Vec<_> = refusals.iter().map(Refusal::to_string).collect();
     let detail = format!(
-        "no package client could bring ONNX Runtime {}; {}; install pip or npm and run: \
-         pocketmuse setup, or name a library of your own with ORT_DYLIB_PATH",
+        "no package client could bring ONNX Runtime {}; {}; {}, or name a library of your own with \
+         ORT_DYLIB_PATH",
         release.version,
-        said.join("; ")
+        said.join("; "),
+        if by_apt { BY_APT } else { "install pip or npm and run: pocketmuse setup" }
     );
     Error::new(ErrorKind::EngineMissing, "setup", detail)
 }

@@ -55,6 +55,7 @@ fn setup_in(root: &Path, environment: Environment) -> Setup {
         release: WHEEL,
         path: root.join("cache/onnxruntime/libonnxruntime.so"),
         environment: environment.with_system([root.join("system")]),
+        may_install: true,
     }
 }
 
@@ -276,6 +277,31 @@ fn clients_follow_each_other() {
         assert_eq!(programs, expected.iter().map(|path| path.as_os_str()).collect::<Vec<_>>());
         assert_eq!(machine.cache_names(), ["libonnxruntime.so", "lock"], "case {index}");
     }
+}
+
+#[test]
+fn nothing_but_the_library_is_installed_unless_asked_for() {
+    let machine = Machine::new();
+    let lacks = machine.at("bin/python3");
+    for script in ["system/apt-get", "system/sudo"] {
+        machine.script(script, "echo \"$0\" >> \"$root/calls\"\n");
+    }
+    let refused = |machine: &Machine| {
+        let setup = Setup { may_install: false, ..machine.setup() };
+        let error = setup.ensure(false, |_| ControlFlow::Continue(())).expect_err("no client");
+        assert_eq!(error.kind(), ErrorKind::EngineMissing);
+        error.detail().to_owned()
+    };
+    let detail = refused(&machine);
+    let expected = "; install pip with: sudo apt-get install python3-pip, or run: pocketmuse setup";
+    assert!(detail.contains(expected), "{detail}");
+    // Where pip is there and fails, another one would, too.
+    machine.script("bin/python3", "echo ERROR: no route >&2; exit 1\n");
+    assert!(!refused(&machine).contains("apt-get"));
+    fs::remove_file(lacks).expect("removed");
+    fs::remove_file(machine.at("system/apt-get")).expect("removed");
+    assert!(!refused(&machine).contains("apt-get"));
+    assert!(!machine.at("calls").exists(), "nobody was called");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Writer {
 /// The file of a stage's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights<'a> {
-    /// Its path from the graph's folder, parts separated by `/`.
+    /// Its path from the graph's folder, parts separated by `/`: what the graph calls it.
     pub name: &'a str,
     /// Its size.
     pub bytes: u64,
@@ -110,15 +110,28 @@ impl StageEntry {
         if self.graph.path.to_ascii_lowercase().ends_with(".ort") {
             return Err(damaged("", "expected an ONNX graph, found the name of another format"));
         }
-        let weights = self.weights.as_ref().map(|weights| {
-            let folder = self.graph.path.rfind('/').map_or(0, |slash| slash + 1);
-            let name = weights.path.strip_prefix(&self.graph.path[..folder]);
-            name.map(|name| Weights { name, bytes: weights.bytes }).ok_or_else(|| {
-                let detail = format!("expected weights beside {:?}", self.graph.path);
-                damaged(shown(weights.path.as_bytes()), detail)
-            })
-        });
-        check(model, weights.transpose()?, writer)
+        let name = self.weights_name()?;
+        let weights = name.as_deref().zip(self.weights.as_ref());
+        let weights = weights.map(|(name, file)| Weights { name, bytes: file.bytes });
+        check(model, weights, writer)
+    }
+
+    /// What the graph calls its weights' file, if it has one: its path from the graph's own folder.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` if that is neither beside the graph nor in another flavour's folder.
+    pub fn weights_name(&self) -> Result<Option<String>> {
+        let Some(weights) = &self.weights else { return Ok(None) };
+        let folder = self.graph.path.rfind('/').map_or(0, |slash| slash + 1);
+        if let Some(name) = weights.path.strip_prefix(&self.graph.path[..folder]) {
+            return Ok(Some(name.to_owned()));
+        }
+        if [&self.graph.path, &weights.path].iter().all(|path| path.matches('/').count() == 1) {
+            return Ok(Some(format!("../{}", weights.path)));
+        }
+        let detail = format!("expected weights beside {:?}", self.graph.path);
+        Err(damaged(shown(weights.path.as_bytes()), detail))
     }
 }
 

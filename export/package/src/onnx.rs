@@ -110,6 +110,7 @@ impl Dtype {
             Self::F32 => 1,
             Self::U8 => 2,
             Self::I8 => 3,
+            Self::U16 => 4,
             Self::I32 => 6,
             Self::I64 => 7,
             Self::Bool => 9,

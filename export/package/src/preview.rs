@@ -1,7 +1,9 @@
 //! The colours of tokens, which previews are made of: what is measured of decoded images, used by
 //! the exporter, and the bytes that a package holds. Knows no network.
 
-use crate::Ranges;
+use std::collections::BTreeMap;
+
+use crate::{Ranges, Stage};
 
 /// Pixels along each side of a token's patch.
 pub const PATCH: usize = 4;
@@ -27,6 +29,8 @@ pub struct Cell {
 pub struct Measured {
     /// Of the decoder's inner values; none if it has no taps for them.
     pub ranges: Ranges,
+    /// Of the inner values of every stage that has taps for them, by the values' names.
+    pub activations: BTreeMap<Stage, Ranges>,
     /// Of images that the model makes; none if no preview is wanted.
     pub cells: Vec<Cell>,
 }

@@ -3,7 +3,7 @@
 use pocketmuse_package::Dtype;
 
 use super::{Builder, Value, shapes::broadcast};
-use crate::{form::Form, graph::Attribute};
+use crate::graph::Attribute;
 
 impl Builder {
     #[track_caller]
@@ -87,7 +87,7 @@ impl Builder {
     /// For the CPU it is written as the operators that ONNX Runtime fuses into its own GELU, which
     /// is faster than the one of the standard.
     pub fn gelu(&mut self, x: &Value) -> Value {
-        if self.form() == Form::Portable {
+        if self.form().is_portable() {
             return self.unary("Gelu", x);
         }
         let (root, one, half) =

@@ -104,6 +104,20 @@ impl Builder {
         self.node("LayerNormalization", &[x, scale, bias], (x.dtype, x.shape.clone()), attributes)
     }
 
+    /// `x / sqrt(mean of squares + epsilon) * scale` over the last axis, as the one operator that
+    /// ONNX Runtime has for it.
+    #[track_caller]
+    pub fn rms_norm(&mut self, x: &Value, scale: &Value, epsilon: f32) -> Value {
+        assert_eq!(x.dim(-1), scale.dim(-1), "norm of {}", x.name);
+        let attributes = vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon))];
+        self.node(
+            "SimplifiedLayerNormalization",
+            &[x, scale],
+            (x.dtype, x.shape.clone()),
+            attributes,
+        )
+    }
+
     /// `(x - mean) / sqrt(variance + epsilon)` of each group's values: `x` is `[n, groups, ...]`.
     #[track_caller]
     pub fn instance_norm(&mut self, x: &Value, epsilon: f32) -> Value {

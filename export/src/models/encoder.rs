@@ -80,14 +80,14 @@ fn nearest(
     let vectors = weights.get("quantize.embedding.weight", &[count, width])?;
     let lengths = squared_lengths(&vectors);
     let pixels = b.transpose(latents, &[0, 2, 3, 1]); // NCHW => NHWC
-    let sign = if form == Form::Portable { -1.0 } else { 1.0 };
+    let sign = if form.is_portable() { -1.0 } else { 1.0 };
     let products = layers::product(b, &pixels, "codes", &vectors.scale(-2.0 * sign));
     let lengths = b.weight("codes.squared_lengths", &lengths.scale(sign));
     let distances = b.add(&products, &lengths);
     let [height, width] = [latents.shape()[2].clone(), latents.shape()[3].clone()];
     let nearest = match form {
         Form::Cpu => b.argmin(&distances),
-        Form::Portable => b.argmax(&distances),
+        Form::Halves | Form::Integers => b.argmax(&distances),
     };
     debug_assert_eq!(nearest.shape(), [Dim::Fixed(1), height, width]);
     Ok(nearest)

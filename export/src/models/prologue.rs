@@ -44,7 +44,7 @@ pub(crate) fn build(
     let pooled = b.input("pooled", Dtype::F32, &[branches.clone(), config.cond_embed_dim.into()]);
     let (name, width) = match form {
         Form::Cpu => ("micro_conds", MICRO_CONDS),
-        Form::Portable => ("sinusoids", MICRO_CONDS * config.micro_cond_encode_dim),
+        Form::Halves | Form::Integers => ("sinusoids", MICRO_CONDS * config.micro_cond_encode_dim),
     };
     let micro = b.input(name, Dtype::F32, &[branches, width.into()]);
 
@@ -97,7 +97,7 @@ fn condition(
 ) -> Result<Value> {
     let sinusoids = match b.form() {
         Form::Cpu => sinusoids(b, micro, config.micro_cond_encode_dim),
-        Form::Portable => micro.clone(),
+        Form::Halves | Form::Integers => micro.clone(),
     };
     let joined = b.concat(&[pooled, &sinusoids], 1);
     let weights = weights.scope("cond_embed");

@@ -137,7 +137,7 @@ impl Step<'_> {
         let (gamma, beta) = (parameter("gamma")?, parameter("beta")?);
         let (energy, epsilon) = match b.form() {
             Form::Cpu => (b.l2_norm(x, &[1]), BLOCK_EPSILON),
-            Form::Portable => {
+            Form::Halves | Form::Integers => {
                 let side = self.config.sample_size / self.config.grid_multiple();
                 let square = b.mul(x, x);
                 let square = b.mean(&square, &[1]);

@@ -27,7 +27,7 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights, form: Form) -> Resul
     let mut b = Builder::of_form("text_encoder", form);
     let model = weights.scope("text_model");
     let tokens = config.max_position_embeddings;
-    let batch = if form == Form::Portable { 1.into() } else { Dim::from("batch") };
+    let batch = if form.is_portable() { 1.into() } else { Dim::from("batch") };
     let ids = b.input("input_ids", form.token_dtype(), &[batch, tokens.into()]);
     let mut x = embed(&mut b, &ids, config, &model.scope("embeddings"))?;
     let mask = causal_mask(tokens, form);
@@ -43,7 +43,7 @@ pub(crate) fn build(config: &TextConfig, weights: &Weights, form: Form) -> Resul
     b.output("hidden", &x);
     let position = match form {
         Form::Cpu => pooled_position(&mut b, &ids, config.eos_token_id),
-        Form::Portable => b.input("position", Dtype::I32, &[1.into()]),
+        Form::Halves | Form::Integers => b.input("position", Dtype::I32, &[1.into()]),
     };
     let last = model.scope("encoder.layers").scope(config.num_hidden_layers - 1);
     let row = b.within("last", |b| last_row(b, &x, &position, &table, config, &last))?;
@@ -70,7 +70,7 @@ fn embed(b: &mut Builder, ids: &Value, config: &TextConfig, weights: &Weights) -
 /// Row `i` lets position `i` see positions up to itself. In the portable form others are as good as
 /// unseen: halves have no such number as the least float.
 fn causal_mask(tokens: usize, form: Form) -> Vec<f32> {
-    let unseen = if form == Form::Portable { -100.0 } else { f32::MIN };
+    let unseen = if form.is_portable() { -100.0 } else { f32::MIN };
     (0..tokens * tokens)
         .map(|cell| if cell % tokens > cell / tokens { unseen } else { 0.0 })
         .collect()
@@ -142,7 +142,7 @@ fn last_row(
 ) -> Result<Value> {
     let width = config.hidden_size;
     let row = |b: &mut Builder, x: &Value| {
-        if b.form() == Form::Portable {
+        if b.form().is_portable() {
             return b.gather_axis(x, position, 1);
         }
         let row = b.pick_row(x, position);

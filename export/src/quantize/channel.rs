@@ -72,7 +72,7 @@ pub(super) fn blocks(weight: &[f32], size: usize, scales: &[f32]) -> Vec<u8> {
 
 /// Rows of `width` values, each with a scale of its own: values, scales. No pairs: rows are looked
 /// up, not multiplied.
-pub(super) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
+pub(crate) fn rows(table: &[f32], width: usize) -> (Vec<u8>, Vec<f32>) {
     let largest = |row: &[f32]| row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let scale = |row: &[f32]| {
         Some(largest(row)).filter(|largest| *largest > 0.0).map_or(1.0, |largest| largest / LARGEST)

@@ -4,7 +4,7 @@ use super::{channel, scales};
 use crate::{
     checkpoint::Weight,
     error::Result,
-    graph::{Recipe, little_endian},
+    graph::{Data, Initializer, Recipe, little_endian},
 };
 
 /// How to compute the constants of a convolution of integers.
@@ -50,6 +50,22 @@ pub(crate) fn kernel_recipes(
         ))
     });
     KernelRecipes { values, scales, bias }
+}
+
+/// The scale of each output channel of a kernel `[out, in, kh, kw]`, as [`kernel_recipes`] finds it.
+pub(crate) fn kernel_scales(kernel: &Initializer) -> Result<Vec<f32>> {
+    let Data::Weight(weight) = &kernel.data else { unreachable!("kernels are weights") };
+    Ok(channel::pair_safe_scales(&weight.permute(&[2, 3, 1, 0]).values()?, kernel.shape[0]))
+}
+
+/// How to compute a kernel in s8, of these scales.
+pub(crate) fn kernel_recipe(kernel: &Initializer, scales: &[f32]) -> Recipe {
+    let (kernel, scales) = (kernel.clone(), scales.to_vec());
+    let size = kernel.shape[1..].iter().product();
+    Recipe::new(move || {
+        let Data::Weight(weight) = &kernel.data else { unreachable!("kernels are weights") };
+        Ok(channel::blocks(&weight.values()?, size, &scales))
+    })
 }
 
 /// The bias in units of `input` times the channel's scale, to the nearest s32.

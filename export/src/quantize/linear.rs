@@ -7,7 +7,10 @@ use super::{
     rewriter::{Quantized, Rewriter},
     scales,
 };
-use crate::graph::{Data, Initializer, Node};
+use crate::{
+    checkpoint::Weight,
+    graph::{Data, Initializer, Node, Recipe},
+};
 
 /// A linear layer of 8 bits.
 pub(super) const OPERATOR: &str = "MatMulInteger";
@@ -50,12 +53,7 @@ fn quantize_input(rewriter: &mut Rewriter, input: &str) -> Quantized {
 fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) {
     let Data::Weight(values) = &weight.data else { unreachable!("only weights are rewritten") };
     let columns = weight.shape[1];
-    let values = values.clone();
-    let (matrix, scales) = scales::recipes(move || {
-        let values = values.values()?;
-        let scales = channel::pair_safe_scales(&values, columns);
-        Ok((channel::columns(&values, &scales), scales))
-    });
+    let (matrix, scales) = matrix_recipes(values, columns);
     let matrix = rewriter.constant(
         format!("{}.s8", weight.name),
         &weight.shape,
@@ -64,7 +62,18 @@ fn constants(rewriter: &mut Rewriter, weight: &Initializer) -> (String, String) 
     let scales = rewriter.constant(
         format!("{}.s8_scale", weight.name),
         &[columns],
-        Data::Recipe(Dtype::F32, scales.recipe()),
+        Data::Recipe(Dtype::F32, scales),
     );
     (matrix, scales)
+}
+
+/// How to compute a matrix `[rows, columns]` in s8 and its scales, one for each column.
+pub(crate) fn matrix_recipes(weight: &Weight, columns: usize) -> (Recipe, Recipe) {
+    let weight = weight.clone();
+    let (matrix, scales) = scales::recipes(move || {
+        let values = weight.values()?;
+        let scales = channel::pair_safe_scales(&values, columns);
+        Ok((channel::columns(&values, &scales), scales))
+    });
+    (matrix, scales.recipe())
 }

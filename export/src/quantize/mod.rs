@@ -21,7 +21,10 @@ use pocketmuse_package::{Convolutions, Dtype, Held};
 pub use self::channel::{columns, pair_safe_scales};
 use self::rewriter::{Rewriter, Role};
 pub(crate) use self::{
-    kernel::{KernelRecipes, kernel_recipes},
+    channel::rows,
+    kernel::{KernelRecipes, kernel_recipe, kernel_recipes, kernel_scales},
+    linear::matrix_recipes,
+    rewriter::SMALL_TABLE_BYTES,
     rounding::nearest,
 };
 use crate::graph::Graph;
@@ -60,7 +63,7 @@ pub(crate) fn held(graph: &Graph) -> Held {
     Held {
         linear_bits: if operators.contains(nibble::OPERATOR) {
             4
-        } else if operators.contains(linear::OPERATOR) {
+        } else if operators.contains(linear::OPERATOR) || is_of_integers(graph) {
             8
         } else if graph.initializers.iter().all(|constant| constant.dtype() != Dtype::F32) {
             16
@@ -73,4 +76,10 @@ pub(crate) fn held(graph: &Graph) -> Held {
             Convolutions::Float
         },
     }
+}
+
+/// Whether every value of the graph is of integers that are floats for one operator alone.
+fn is_of_integers(graph: &Graph) -> bool {
+    let is_rounded = graph.nodes.iter().any(|node| node.op == "QuantizeLinear");
+    is_rounded && !graph.operators().contains(INTEGER_CONVOLUTION)
 }

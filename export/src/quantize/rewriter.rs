@@ -7,7 +7,7 @@ use pocketmuse_package::Dtype;
 use crate::graph::{Attribute, Data, Initializer, Node};
 
 /// Tables below this many bytes are not worth a rounding error.
-const SMALL_TABLE_BYTES: usize = 64 << 10;
+pub(crate) const SMALL_TABLE_BYTES: usize = 64 << 10;
 
 /// What a constant is to the node that reads it.
 pub(super) enum Role {

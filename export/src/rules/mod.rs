@@ -6,6 +6,7 @@
 //! `onnxruntime/core/providers/webgpu/webgpu_execution_provider.cc`, called "kernels" here. What
 //! WebGPU's plug-in 0.4.0 left on the CPU when it was tried is "tried".
 
+mod qnn;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -242,9 +243,13 @@ const PROVIDERS: [(&str, &[Rule]); 2] = [("Core ML", CORE_ML), ("WebGPU", WEB_GP
 
 /// The graphs of a checkpoint that the repository holds.
 fn graphs(checkpoint: &str, flavour: Flavour) -> Vec<(Stage, Graph)> {
+    networks(checkpoint).graphs(flavour).expect("graphs")
+}
+
+fn networks(checkpoint: &str) -> Networks {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(checkpoint);
     let checkpoint = Checkpoint::open(&root).expect("a checkpoint");
-    Networks::open(&checkpoint).and_then(|networks| networks.graphs(flavour)).expect("graphs")
+    Networks::open(&checkpoint).expect("a checkpoint")
 }
 
 fn extents([height, width]: [usize; 2], branches: usize) -> BTreeMap<&'static str, usize> {

@@ -67,6 +67,11 @@ impl<'a> Fixed<'a> {
         self.values.get(name).unwrap_or_else(|| panic!("nothing makes {name}"))
     }
 
+    /// The node that makes a value.
+    pub(super) fn maker(&self, name: &str) -> Option<&'a Node> {
+        self.nodes.iter().copied().find(|node| node.outputs.iter().any(|output| output == name))
+    }
+
     pub(super) fn is_input(&self, name: &str) -> bool {
         self.inputs.contains(&name)
     }
@@ -103,7 +108,10 @@ impl<'a> Fixed<'a> {
                     ..same()
                 }
             }
+            "QuantizeLinear" => Known { dtype: of[2].dtype, ..same() },
+            "DequantizeLinear" => Known { dtype: Dtype::F32, ..same() },
             "Sigmoid"
+            | "SimplifiedLayerNormalization"
             | "Sqrt"
             | "Erf"
             | "Gelu"

@@ -197,7 +197,9 @@ extension Event {
     let generator = try world.generator()
     defer { try? generator.close() }
     let can = try generator.capabilities()
-    let names: [Flavour: String] = [.int8: "int8", .int4: "int4", .f32: "f32"]
+    let names: [Flavour: String] = [
+        .int8: "int8", .int4: "int4", .f32: "f32", .f16: "f16", .qdq: "qdq",
+    ]
     let found: JSON = [
         "model": can.model, "flavours": can.flavours.map { names[$0] },
         "flavour": names[can.flavour] as Any, "size": can.size, "size_multiple": can.sizeMultiple,

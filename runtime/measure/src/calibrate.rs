@@ -4,10 +4,12 @@
 use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Loading, Options, Pipeline, Request, Weights,
+    Flavour, Loading, Options, Pipeline, Request, Weights,
     internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose},
 };
-use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Ranges, Result, Stage};
+use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Result, Stage};
+
+use crate::activations::{Samples, activations, widen};
 
 /// What the images show: subjects, places and light of many kinds.
 const PROMPTS: [&str; 10] = [
@@ -43,7 +45,11 @@ pub struct Sample {
 }
 
 /// Makes a few images with `package` and measures the range of every tap of its decoder that is
-/// named as [`RANGE`] says, and what the images' tokens look like.
+/// named as [`RANGE`] says, and what the images' tokens look like. If it has the flavour qdq, the
+/// ranges of the taps of all its stages are measured, too: of token states at every mask ratio,
+/// with and without guidance.
+///
+/// The images show `prompts`, one each; without any, subjects, places and light of many kinds.
 ///
 /// `on_sample` is called for each image and after each of its steps; breaking cancels.
 ///
@@ -53,20 +59,25 @@ pub struct Sample {
 pub fn calibrate(
     package: &Path,
     options: &Options,
+    prompts: &[String],
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
 ) -> Result<Measured> {
+    let own = PROMPTS.map(str::to_owned);
+    let prompts = if prompts.is_empty() { &own } else { prompts };
     let pipeline = Pipeline::open_with(package, options)?;
+    let has_activations = pipeline.manifest().flavours.contains_key(&Flavour::Qdq);
     let mut predictor = Predictor::load(
         pipeline.package(),
         Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
     )?;
     let (side, rows) = size(pipeline.manifest());
     let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
+    let multiple = pipeline.manifest().model.grid_multiple as usize;
     let mut images = Vec::new();
-    for (image, prompt) in PROMPTS.into_iter().enumerate() {
-        let sample = Sample { image, images: PROMPTS.len() };
+    for (image, prompt) in prompts.iter().enumerate() {
+        let sample = Sample { image, images: prompts.len() };
         let (height, width) = (Some(side), Some(side));
-        let (prompt, seed) = (prompt.to_owned(), image as u64);
+        let (prompt, seed) = (prompt.clone(), image as u64);
         let request = Request { prompt, seed, height, width, ..Request::default() };
         let prompt = pipeline.prompt(&request)?;
         let mut model = prompt.with(&mut predictor)?;
@@ -77,13 +88,19 @@ pub fn calibrate(
     let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
     let mut measured = Measured::default();
-    for (image, tokens) in images.into_iter().enumerate() {
+    for (image, tokens) in images.iter().enumerate() {
         let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
         let pixels = decoder.decode(&ids, grid)?;
-        if image < PROMPTS.len() {
-            measured.cells.extend(Cell::of_image(&tokens, grid[1], pixels.values()?));
+        if image < prompts.len() {
+            measured.cells.extend(Cell::of_image(tokens, grid[1], pixels.values()?));
         }
-        measure(&decoder, &mut measured.ranges)?;
+        widen(&mut measured.ranges, decoder.taps())?;
+    }
+    drop((decoder, observed));
+    if has_activations {
+        let samples = Samples { prompts, images: &images, grid, multiple };
+        let last = Sample { image: prompts.len(), images: prompts.len() };
+        measured.activations = activations(package, options, &samples, || on_sample(last))?;
     }
     Ok(measured)
 }
@@ -102,16 +119,4 @@ fn random(image: usize, count: usize, codebook_size: u32) -> Vec<u32> {
     let philox = Philox::new(image as u64);
     let uniform = |position| philox.uniform(Purpose::Token, image, 0, position);
     (0..count).map(|position| (uniform(position) * f64::from(codebook_size)) as u32).collect()
-}
-
-/// Each range tap is `[2, channels]`: smallest values, largest values.
-fn measure(decoder: &Decoder, ranges: &mut Ranges) -> Result<()> {
-    let taps =
-        decoder.taps().iter().filter_map(|(name, tap)| Some((name.strip_prefix(RANGE)?, tap)));
-    for (name, tap) in taps {
-        let values = tap.as_f32()?;
-        let (least, most) = values.split_at(values.len() / 2);
-        ranges.widen(name, least, most)?;
-    }
-    Ok(())
 }

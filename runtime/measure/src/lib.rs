@@ -5,6 +5,7 @@
 //! values, [`calibrate()`] measures what a decoder makes, for the export, and [`agreement()`] how
 //! alike two flavours are. [`graph`] writes small graphs to measure single operators with.
 
+mod activations;
 mod agreement;
 pub mod bench;
 mod calibrate;

@@ -19,12 +19,13 @@ pub(super) struct RealFile {
 }
 
 /// Where the constants of `graph` really lie, in the file `weights`; `None` if both are where they
-/// seem to be, beside each other.
+/// seem to be, beside each other. Another flavour's weights are in another folder.
 pub(super) fn real_file(graph: &Path, weights: &Path) -> Option<RealFile> {
     let seems = |path: &Path| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     let [real_graph, real] = [graph, weights].map(|path| path.canonicalize().ok());
     let (real_graph, real) = (real_graph?, real?);
-    if seems(graph)? == real_graph && seems(weights)? == real {
+    let are_beside = real_graph.parent() == real.parent();
+    if are_beside && seems(graph)? == real_graph && seems(weights)? == real {
         return None;
     }
     Some(RealFile {
@@ -64,8 +65,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::rewrite::MAX_DEPTH;
 
-    /// A model with a constant in another file, and one inside.
+    /// A model with a constant in another file, and one inside; both in the graph of a node, too.
     fn model_of(location: &str) -> Vec<u8> {
         let entry = |key: &str, value: &str| {
             let mut entry = Message::default();
@@ -80,8 +82,38 @@ mod tests {
         let (mut graph, mut model) = (Message::default(), Message::default());
         graph.message(onnx::graph::INITIALIZER, &outside);
         graph.message(onnx::graph::INITIALIZER, &inside);
+        let body = graph.clone();
+        graph.message(onnx::graph::NODE, &node_with(&body));
         model.number(onnx::model::IR_VERSION, 10).message(onnx::model::GRAPH, &graph);
         model.into_bytes()
+    }
+
+    /// A node with a number and a graph among its attributes.
+    fn node_with(body: &Message) -> Message {
+        let (mut attribute, mut number, mut node) =
+            (Message::default(), Message::default(), Message::default());
+        number.text(onnx::attribute::NAME, "alpha").float(onnx::attribute::F, 0.5);
+        attribute.text(onnx::attribute::NAME, "body").message(onnx::attribute::G, body);
+        node.text(onnx::node::OP_TYPE, "Scan")
+            .message(onnx::node::ATTRIBUTE, &number)
+            .message(onnx::node::ATTRIBUTE, &attribute);
+        node
+    }
+
+    #[test]
+    fn graphs_too_deep_inside_each_other_are_none() {
+        let model = |depth: usize| {
+            let (mut body, mut model) = (Message::default(), Message::default());
+            for _ in 1..depth {
+                let node = node_with(&body);
+                body = Message::default();
+                body.message(onnx::graph::NODE, &node);
+            }
+            model.message(onnx::model::GRAPH, &body);
+            moved(&model.into_bytes(), "elsewhere.data")
+        };
+        assert!(model(MAX_DEPTH).is_some());
+        assert!(model(MAX_DEPTH + 1).is_none());
     }
 
     #[test]

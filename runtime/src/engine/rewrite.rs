@@ -12,7 +12,6 @@ pub(crate) const MAX_DEPTH: usize = 16;
 /// What becomes of a field of a message.
 pub(crate) enum Change {
     Keep,
-    Drop,
     Replace(Message),
 }
 
@@ -72,7 +71,6 @@ pub(crate) fn rewritten(
             (Change::Keep, Field::Number(value)) => made.number(number, value),
             (Change::Keep, Field::Bytes(bytes)) => made.bytes(number, bytes),
             (Change::Replace(inner), _) => made.message(number, &inner),
-            (Change::Drop, _) => made,
         };
         Some(())
     })?;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use self::{
-    settings::{Form, SavedGraph, Settings, Taps},
+    settings::{Form, Settings, Taps},
     value::{Input, Tensor},
 };
 

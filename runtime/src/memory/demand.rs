@@ -39,6 +39,9 @@ const IMAGE_BYTES: f64 = 3.0;
 /// What weights in halves take, in their own size: themselves and a copy twice as large.
 const HALVES_COPIED: u64 = 3;
 
+/// As [`HALVES_COPIED`], of weights in bytes that are floats for a product alone.
+const BYTES_COPIED: u64 = 5;
+
 /// A size larger than this is a mistake of whoever wrote the manifest: sums of such still fit.
 const ABSURD_BYTES: u64 = 1 << 56;
 
@@ -113,8 +116,12 @@ impl Demand {
         let held = entry.held(self.flavour, stage);
         let weights_bytes = entry.weights.as_ref().map_or(0, |weights| weights.bytes);
         let weights_bytes = weights_bytes.saturating_add(entry.graph.bytes).min(ABSURD_BYTES);
-        // The CPU provider computes in 32-bit floats and copies halves for that.
-        let copies = if held.linear_bits == 16 { HALVES_COPIED } else { 1 };
+        // The CPU provider computes in 32-bit floats and copies halves and bytes for that.
+        let copies = match held.linear_bits {
+            16 => HALVES_COPIED,
+            8 if self.flavour == Flavour::Qdq => BYTES_COPIED,
+            _ => 1,
+        };
         let weights_bytes = (weights_bytes * copies).min(ABSURD_BYTES);
         let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64;
         StageDemand {
@@ -150,14 +157,10 @@ impl Demand {
     }
 }
 
-/// Whether the weights of `stage` are better packed whatever the budget: convolutions of floats
-/// copy them at load all the same, halves are copied as floats, and without packing the kernels of
-/// 4-bit layers take more memory than the copy does.
+/// Whether the weights of `stage` are better packed whatever the budget: they are copied at load all
+/// the same, or without packing the kernels of 4-bit layers take more memory than the copy does.
 fn is_copied(stage: Stage, held: Held) -> bool {
-    match stage {
-        Stage::Encoder | Stage::Decoder => held.convolutions == Convolutions::Float,
-        Stage::TextEncoder | Stage::Prologue | Stage::Step => [4, 16].contains(&held.linear_bits),
-    }
+    held.changes_at_load(stage) || held.linear_bits == 4
 }
 
 /// Values of one branch.

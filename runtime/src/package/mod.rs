@@ -173,7 +173,7 @@ impl Package {
     }
 
     /// Checks the files of `stage` and loads it; `on_read` is told of every piece of a file that is
-    /// read to check or compare it.
+    /// read to check it.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl Package {
         let target = how.sizes.map(|sizes| self.target(stage, sizes));
         let settings = Settings { sharing, taps, profile, target, ..plain };
         let is_plain = taps.is_none() && profile.is_none() && target.is_none();
-        let optimised = if is_plain { self.load_optimised(entry, settings, on_read) } else { None };
+        let optimised = if is_plain { self.load_optimised(stage, settings) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);
         optimised.map_or_else(load, Ok)?.loaded_from(mapped)
@@ -247,15 +247,14 @@ impl Package {
         files.filter(|file| !self.prepared.is_checked(file)).map(|file| file.bytes).sum()
     }
 
-    /// Loads the graph of `entry` as it was optimised before, or keeps what it is optimised to now.
+    /// Loads the graph of `stage` as it was optimised before, or keeps what it is optimised to now.
     /// `None` if neither can be done: then it is loaded as it was exported, which also says what is
-    /// wrong with it.
-    fn load_optimised(
-        &self,
-        entry: &StageEntry,
-        settings: Settings<'_>,
-        on_read: OnRead<'_>,
-    ) -> Option<Session> {
+    /// wrong with it. Nor is it done where the optimised graph would hold the weights once more.
+    fn load_optimised(&self, stage: Stage, settings: Settings<'_>) -> Option<Session> {
+        let entry = self.entry(stage).ok()?;
+        if entry.held(self.flavour, stage).changes_at_load(stage) {
+            return None;
+        }
         let load =
             |settings: Settings<'_>| Session::load(self.runtime, &self.root, entry, settings);
         if let Some(graph) = self.prepared.graph(entry) {
@@ -268,8 +267,8 @@ impl Package {
             }
         }
         let workspace = self.prepared.workspace(entry)?;
-        let session = load(Settings { form: Form::Saved(workspace.saved()), ..settings });
-        self.prepared.keep(entry, session.as_ref().map(|_| workspace), on_read);
+        let session = load(Settings { form: Form::Saved(&workspace.graph()), ..settings });
+        self.prepared.keep(entry, session.as_ref().map(|_| workspace));
         session.ok()
     }
 

@@ -9,7 +9,6 @@
 //! holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
 
 mod folder;
-pub(crate) mod graph;
 mod record;
 mod times;
 
@@ -27,13 +26,17 @@ use pocketmuse_package::{
 };
 
 use self::record::{CheckedFile, Record, Stamp};
-use crate::engine::{processor, session::SavedGraph};
+use crate::engine::{locations::moved, processor};
 
 pub use self::folder::{Entry, clean, list};
 pub(crate) use self::times::{StageTime, StageTimes};
 
 /// A graph larger than this is not one of ours: its weights are elsewhere.
 const MAX_GRAPH_BYTES: u64 = 64 << 20;
+
+/// By how much an optimised graph may be larger than the exported one: by constants that ONNX
+/// Runtime changed. More would be a second copy of a network.
+const MAX_NEW_BYTES: u64 = 4 << 20;
 
 /// What is known of one package.
 pub(crate) struct Prepared {
@@ -54,15 +57,12 @@ struct State {
 }
 
 /// A folder for what ONNX Runtime saves, removed when this is dropped.
-pub(crate) struct Workspace {
-    saved: SavedGraph,
-    _folder: TemporaryFolder,
-}
+pub(crate) struct Workspace(TemporaryFolder);
 
 impl Workspace {
     /// Where the graph is to be saved.
-    pub(crate) fn saved(&self) -> &SavedGraph {
-        &self.saved
+    pub(crate) fn graph(&self) -> PathBuf {
+        self.0.path().join("graph.onnx")
     }
 }
 
@@ -215,17 +215,10 @@ impl Prepared {
     }
 
     /// Keeps the graph of `stage` that ONNX Runtime saved, or not: then a warning says, once, that
-    /// graphs are optimised whenever they are loaded. Nor is it kept if `on_read` stops.
-    pub(crate) fn keep(
-        &self,
-        stage: &StageEntry,
-        saved: Result<Workspace, &Error>,
-        on_read: OnRead<'_>,
-    ) {
+    /// graphs are optimised whenever they are loaded.
+    pub(crate) fn keep(&self, stage: &StageEntry, saved: Result<Workspace, &Error>) {
         let Some(path) = &self.path else { return };
-        let kept = saved.map(|saved| self.write_graph(path, stage, (saved.saved(), on_read)));
-        match kept {
-            Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => {}
+        match saved.map(|saved| write_graph(path, stage, &saved.graph())) {
             Ok(Ok(sha256)) => {
                 let mut state = self.state();
                 state.record.graphs.insert(stage.graph.path.clone(), sha256);
@@ -245,36 +238,34 @@ impl Prepared {
             );
         }
     }
+}
 
-    fn write_graph(
-        &self,
-        record: &Path,
-        stage: &StageEntry,
-        (saved, on_read): (&SavedGraph, OnRead<'_>),
-    ) -> Result<Option<Digest>> {
-        let read = |path: &Path| fs::read(path).map_err(|error| Error::io(path, error));
-        let exported = graph::Model {
-            graph: read(&stage.graph.locate(&self.root))?,
-            weights: stage.weights.as_ref().map(|weights| weights.locate(&self.root)),
-        };
-        let saved = graph::Model {
-            graph: read(&saved.graph())?,
-            weights: Some(saved.weights()).filter(|weights| weights.exists()),
-        };
-        let Some(bytes) = graph::with_weights_of(&exported, &saved, on_read)? else {
-            return Ok(None);
-        };
-        files::write(&graph_path(record, stage), |out| out.write_all(&bytes))?;
-        Ok(Some(Digest::of(&bytes)))
+/// Writes the graph that ONNX Runtime saved in the file `saved` beside `record`; `None` if it holds
+/// too many constants of its own.
+fn write_graph(record: &Path, stage: &StageEntry, saved: &Path) -> Result<Option<Digest>> {
+    let failed = |error| Error::io(saved, error);
+    if fs::metadata(saved).map_err(failed)?.len() > stage.graph.bytes + MAX_NEW_BYTES {
+        return Ok(None);
     }
+    let mut graph = fs::read(saved).map_err(failed)?;
+    if let Some(weights) = &stage.weights {
+        // The next package with this digest may lie elsewhere, and be no links.
+        let path = weights.locate(Path::new(""));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        graph = moved(&graph, &name).ok_or_else(|| {
+            let detail = "expected an ONNX graph of ONNX Runtime, found something else";
+            Error::new(ErrorKind::EngineFailed, stage.graph.path.clone(), detail)
+        })?;
+    }
+    files::write(&graph_path(record, stage), |out| out.write_all(&graph))?;
+    Ok(Some(Digest::of(&graph)))
 }
 
 /// A new folder beside the record at `path`.
 fn workspace(path: &Path) -> Result<Workspace> {
     let folder = files::parent(path);
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-    let folder = TemporaryFolder::beside(path)?;
-    Ok(Workspace { saved: SavedGraph::in_folder(folder.path()), _folder: folder })
+    TemporaryFolder::beside(path).map(Workspace)
 }
 
 /// Where what was made of a graph is kept: beside the record at `path`.

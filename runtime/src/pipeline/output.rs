@@ -27,8 +27,8 @@ pub struct Output {
 
 impl Output {
     /// Writes an image, counted from 0, in the format of the path's ending: see
-    /// [`pixels::write`](crate::pixels::write()). A PNG keeps the request, for
-    /// [`pixels::read_request`].
+    /// [`pixels::write`](crate::pixels::write()). The file keeps the request,
+    /// for [`pixels::read_request`].
     ///
     /// # Errors
     ///

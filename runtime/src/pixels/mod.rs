@@ -7,6 +7,7 @@ mod colour;
 mod container;
 mod encode;
 mod ending;
+mod exif;
 mod fit;
 mod inks;
 mod limits;
@@ -24,13 +25,14 @@ use std::{
 };
 
 use image::{
-    ImageError, RgbImage,
+    ImageEncoder, ImageError, RgbImage,
     codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
 pub use encode::to_bytes;
+pub use exif::PARAMETERS;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
 pub(crate) use paste::{REPAINT, paste, paste_inside};
@@ -43,7 +45,7 @@ pub use text::{note_in, read_note, read_request};
 use self::ending::{ending, other_ending};
 use crate::Request;
 
-/// The keyword of the PNG text chunk that holds the request as JSON.
+/// The keyword of the note that holds the request as JSON.
 pub const KEYWORD: &str = "pocketmuse";
 
 /// JPEG's quality, 1 to 100.
@@ -52,7 +54,7 @@ const JPEG_QUALITY: u8 = 95;
 /// The kinds of image files that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// `.png`: exact, and holds the request.
+    /// `.png`, exact.
     Png,
     /// `.jpg`, `.jpeg`.
     Jpeg,
@@ -136,8 +138,13 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes an image in the format of the path's ending; a PNG holds the request, too, unless that is
-/// `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters.
+/// Writes an image in the format of the path's ending. The file holds the request, too, unless that
+/// is `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters. Other
+/// programs read the note [`PARAMETERS`].
+///
+/// A PNG has a chunk of text for each. A JPEG and a WebP have an EXIF block: the note `PARAMETERS` is
+/// the user's comment, the maker's note holds the others. A JPEG has room for 65,527 bytes of it:
+/// if they do not fit, `PARAMETERS` is left out, and if that is not enough, all are.
 ///
 /// It is written beside its place under another name and moved there when it is whole, in place of
 /// what was there.
@@ -163,39 +170,49 @@ fn encode(
     notes: &[(&str, String)],
     writer: &mut impl Write,
 ) -> io::Result<()> {
-    let io_error = |error| match error {
-        ImageError::IoError(error) => error,
-        error => io::Error::other(error),
-    };
+    let json = request
+        .map(|request| serde_json::to_string(request).expect("plain data always serializes"));
+    let notes = notes.iter().map(|(keyword, text)| (*keyword, text.as_str()));
+    let notes: Vec<_> = json.iter().map(|json| (KEYWORD, json.as_str())).chain(notes).collect();
     match format {
-        Format::Png => encode_png(image, request, notes, writer).map_err(|error| match error {
+        Format::Png => encode_png(image, &notes, writer).map_err(|error| match error {
             png::EncodingError::IoError(error) => error,
             error => io::Error::other(error),
         }),
-        Format::Jpeg => image
-            .write_with_encoder(JpegEncoder::new_with_quality(writer, JPEG_QUALITY))
-            .map_err(io_error),
+        Format::Jpeg => {
+            let block = exif::block(&notes, exif::MAX_JPEG_BYTES);
+            encode_with(image, block, JpegEncoder::new_with_quality(writer, JPEG_QUALITY))
+        }
         Format::Webp => {
-            image.write_with_encoder(WebPEncoder::new_lossless(writer)).map_err(io_error)
+            let block = exif::block(&notes, exif::MAX_WEBP_BYTES);
+            encode_with(image, block, WebPEncoder::new_lossless(writer))
         }
     }
 }
 
+fn encode_with(
+    image: &RgbImage,
+    exif: Option<Vec<u8>>,
+    mut encoder: impl ImageEncoder,
+) -> io::Result<()> {
+    let block = exif.map_or(Ok(()), |block| encoder.set_exif_metadata(block));
+    block.map_err(io::Error::other)?;
+    image.write_with_encoder(encoder).map_err(|error| match error {
+        ImageError::IoError(error) => error,
+        error => io::Error::other(error),
+    })
+}
+
 fn encode_png(
     image: &RgbImage,
-    request: Option<&Request>,
-    notes: &[(&str, String)],
+    notes: &[(&str, &str)],
     writer: &mut impl Write,
 ) -> Result<(), png::EncodingError> {
     let mut encoder = png::Encoder::new(writer, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    if let Some(request) = request {
-        let json = serde_json::to_string(request).expect("plain data always serializes");
-        encoder.add_itxt_chunk(KEYWORD.to_owned(), json)?;
-    }
     for (keyword, text) in notes {
-        encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
+        encoder.add_itxt_chunk((*keyword).to_owned(), (*text).to_owned())?;
     }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(image.as_raw())?;
@@ -291,17 +308,40 @@ mod tests {
     }
 
     #[test]
-    fn a_png_holds_its_request() {
+    fn a_file_holds_its_request() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.png");
-        fs::write(&path, "replaced").expect("written");
-        write(&sample(), &path, &request(), &[]).expect("written");
-        assert_eq!(read_request(&path).expect("inside"), request());
-        write(&sample(), &path, None, &[]).expect("written");
-        let error = read_request(&path).expect_err("none").to_string();
-        assert!(error.ends_with("found no request in it"), "{error}");
-        let bytes = fs::read(&path).expect("written");
-        assert!(!bytes.windows(4).any(|four| matches!(four, b"tEXt" | b"iTXt" | b"zTXt")));
+        let notes = [(PARAMETERS, "Prompt \u{1F680}".to_owned()), ("own", String::new())];
+        for name in ["a.png", "a.jpg", "a.webp"] {
+            let path = folder.path().join(name);
+            fs::write(&path, "replaced").expect("written");
+            write(&sample(), &path, &request(), &notes).expect("written");
+            assert_eq!(read_request(&path).expect("inside"), request());
+            for (keyword, text) in &notes {
+                assert_eq!(read_note(&path, keyword).expect("whole").as_ref(), Some(text));
+            }
+            assert_eq!(read_note(&path, "none").expect("whole"), None);
+            write(&sample(), &path, None, &[]).expect("written");
+            let error = read_request(&path).expect_err("none").to_string();
+            assert!(error.ends_with("found no request in it"), "{error}");
+            let bytes = fs::read(&path).expect("written");
+            let is_beside =
+                |four: &[u8]| matches!(four, b"tEXt" | b"iTXt" | b"zTXt" | b"Exif" | b"EXIF");
+            assert!(!bytes.windows(4).any(is_beside), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_jpeg_holds_pixels_whatever_is_said_of_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.jpg");
+        for (length, is_there) in [(60_000, true), (70_000, false)] {
+            let request = Request::new("a".repeat(length));
+            let notes = [(PARAMETERS, request.prompt.clone())];
+            write(&sample(), &path, &request, &notes).expect("written");
+            assert_eq!(read_request(&path).is_ok(), is_there);
+            assert_eq!(read_note(&path, PARAMETERS).expect("whole"), None);
+            image::open(&path).expect("an image");
+        }
     }
 
     #[test]
@@ -317,8 +357,8 @@ mod tests {
                 fs::read(&plain).expect("written"),
                 "expected an image made by pocketmuse, found no request in it",
             ),
-            (b"GIF89a".to_vec(), "expected a PNG, found"),
-            (vec![], "expected a PNG, found"),
+            (b"GIF89a".to_vec(), "expected a PNG, JPEG or WebP, found"),
+            (vec![], "expected a PNG, JPEG or WebP, found"),
             (whole[..60].to_vec(), "expected a PNG, found"),
         ];
         for (bytes, expected) in cases {
@@ -336,15 +376,13 @@ mod tests {
 
     #[test]
     fn no_changed_byte_makes_it_panic() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.png");
-        write(&sample(), &path, &request(), &[]).expect("written");
-        let whole = fs::read(&path).expect("written");
-        for at in 0..whole.len().min(500) {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 0x55;
-            fs::write(&path, &bytes).expect("written");
-            let _ = read_request(&path);
+        for format in [Format::Png, Format::Jpeg, Format::Webp] {
+            let whole = to_bytes(&sample(), format, &request(), &[]).expect("encoded");
+            for at in 0..whole.len().min(800) {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x55;
+                let _ = note_in(&bytes, KEYWORD);
+            }
         }
     }
 

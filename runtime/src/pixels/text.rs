@@ -1,25 +1,28 @@
-//! Text in a PNG, in any of its three kinds and any place, bounded while it is unpacked. Knows no
-//! pixel.
+//! Text in an image's file: in a PNG in any of its three kinds and any place, bounded while it is
+//! unpacked; in a JPEG or WebP in its EXIF block. Knows no pixel.
 
 use std::path::Path;
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use super::{
-    KEYWORD, limits,
-    metadata::png::{Chunk, Chunks, Unpacked, split_zero, unpack},
+    KEYWORD, exif, limits,
+    metadata::{
+        self,
+        png::{Chunk, Chunks, Unpacked, split_zero, unpack},
+    },
 };
 use crate::Request;
 
 /// The most bytes of a text.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
-/// Reads the request that [`write()`](super::write()) put into a PNG.
+/// Reads the request that [`write()`](super::write()) put into a PNG, JPEG or WebP.
 ///
 /// # Errors
 ///
-/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or holds no request
-/// that this version knows.
+/// `Io` if the file cannot be read; `BadInput` if it is none of them, is damaged, or holds no
+/// request that this version knows.
 pub fn read_request(path: &Path) -> Result<Request> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, path.display().to_string(), detail);
     let text = read_note(path, KEYWORD)?;
@@ -29,16 +32,16 @@ pub fn read_request(path: &Path) -> Result<Request> {
     serde_json::from_str(&json).map_err(|error| bad(format!("expected a request, found: {error}")))
 }
 
-/// Reads one of the notes that [`write()`](super::write()) put into a PNG; `None` if it has none
-/// under `keyword`.
+/// Reads one of the notes that [`write()`](super::write()) put into a PNG, JPEG or WebP; `None` if
+/// it has none under `keyword`.
 ///
-/// It may be text of any kind (`iTXt`, `tEXt`, `zTXt`) before or behind the pixels, as other
+/// In a PNG it may be text of any kind (`iTXt`, `tEXt`, `zTXt`) before or behind the pixels, as other
 /// programs leave it when they save the image again.
 ///
 /// # Errors
 ///
-/// `Io` if the file cannot be read; `BadInput` if it is not a PNG, is damaged, or the text has more
-/// than 16 MiB.
+/// `Io` if the file cannot be read; `BadInput` if it is none of them, is damaged, or the text has
+/// more than 16 MiB.
 pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
     let bytes = limits::read_file(path, u64::MAX)?;
     note_in(&bytes, keyword).map_err(|error| error.within(path.display()))
@@ -51,8 +54,11 @@ pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
 /// As for [`read_note`], but for `Io`.
 pub fn note_in(bytes: &[u8], keyword: &str) -> Result<Option<String>> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, "", detail);
+    if let Some(block) = metadata::exif(bytes).map_err(bad)? {
+        return Ok(block.and_then(|block| exif::note(block, keyword)));
+    }
     let Some(mut chunks) = Chunks::of(bytes) else {
-        return Err(bad("expected a PNG, found another file".to_owned()));
+        return Err(bad("expected a PNG, JPEG or WebP, found another file".to_owned()));
     };
     for chunk in &mut chunks {
         let read = text(&chunk, keyword.as_bytes());

@@ -85,6 +85,12 @@ impl TextEncoder {
         if let [_] = texts[..] { Ok(texts.remove(0)) } else { Text::join(texts.iter()) }
     }
 
+    /// Tapped values of the last run.
+    #[cfg(feature = "measure")]
+    pub fn taps(&self) -> &std::collections::BTreeMap<String, Tensor> {
+        self.session.taps()
+    }
+
     /// Runs the graph; `position` is where the prompts end, if it is to be told.
     fn run(&mut self, prompts: &[Vec<u32>], position: Option<i64>) -> Result<Text> {
         let length = prompts.first().map_or(0, Vec::len);

@@ -20,6 +20,9 @@ pub struct ExportArgs {
     #[arg(long = "flavour", value_name = "FLAVOUR",
           value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavours: Vec<Flavour>,
+    /// A file of prompts to measure ranges with, one a line [default: ten of many kinds]
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
     /// The model's name in the package [default: the checkpoint's folder]
     #[arg(long)]
     pub name: Option<String>,

@@ -77,16 +77,16 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = values::seeds,
           conflicts_with_all = ["seed", "job", "save_tokens", "trace", "explain"])]
     pub seeds: Vec<RangeInclusive<u64>>,
-    /// Repeat the request that made this PNG; other flags change it
-    #[arg(long, value_name = "IMAGE.png")]
+    /// Repeat the request that made this image; other flags change it
+    #[arg(long, value_name = "IMAGE")]
     pub from: Option<PathBuf>,
     /// A .png, .jpg or .webp, a folder, a template, or - for stdout
     ///
     /// FOLDER/ is made. A template such as 'out/{line:03}-{seed}.png' may also name {image} and
-    /// {prompt}. Only a PNG holds its request.
+    /// {prompt}.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Leave a PNG that is there and holds the same request
+    /// Leave an image that is there and holds the same request
     ///
     /// A batch that was stopped goes on by the same line.
     #[arg(long, conflicts_with_all = ["private", "job", "save_tokens", "trace", "explain"])]

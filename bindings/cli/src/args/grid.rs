@@ -18,7 +18,7 @@ masking-schedule, guidance-schedule, guidance-scale, temperature, num-inference-
 (with --image), variation, aesthetic-score, crop-coordinates, height, width. Its values have \
 commas between, or semicolons where a value has a comma in it. Several prompts are the rows, or \
 the columns if --rows says something else. A label that the sheet's font cannot show is a number, \
-and what it stands for is printed. A PNG holds the request that its images share, for --from.
+and what it stands for is printed. The file holds the request that its images share, for --from.
 
 Examples:
   pocketmuse grid \"a red house\" \"a robot in the snow\" \

@@ -45,11 +45,15 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     requests.iter().try_for_each(|request| check(request, source.as_ref(), &found.manifest))?;
     let opened = found.open(&package::options(&args.package), offline)?;
     let Opened { folder, manifest, pipeline } = &opened;
-    let warnings: BTreeSet<_> = requests.iter().flat_map(order::warnings).collect();
+    let warned = |request| [order::warnings(request), order::unusual(request, manifest)].concat();
+    let warnings: BTreeSet<_> = requests.iter().flat_map(warned).collect();
     warnings.iter().try_for_each(|warning| console.warning(warning))?;
     console.start((folder, manifest), grid.base.seed, &[], None)?;
 
-    let images = draw(&requests, source.as_ref(), pipeline, console)?;
+    let Drawn { images, truncated, unknown_words } =
+        draw(&requests, source.as_ref(), pipeline, console)?;
+    console.truncated(&truncated.into_iter().collect::<Vec<_>>())?;
+    console.unknown(&unknown_words.into_iter().collect::<Vec<_>>(), manifest)?;
     let [columns, rows] = [&grid.columns, &grid.rows].map(|settings| Labels::of(settings));
     let sheet = sheet::lay(&images, &columns.shown, &rows.shown);
     let told = (!args.written.private).then_some(&grid.base);
@@ -68,26 +72,37 @@ fn check(request: &Request, source: Option<&Source>, manifest: &Manifest) -> Res
     resolved.map(drop)
 }
 
+/// The images of a grid, and what of their prompts the model did not take, each once.
+#[derive(Default)]
+struct Drawn {
+    images: Vec<RgbImage>,
+    truncated: BTreeSet<String>,
+    unknown_words: BTreeSet<String>,
+}
+
 /// Makes the images, in the order of their requests.
 fn draw(
     requests: &[Request],
     source: Option<&Source>,
     pipeline: &Pipeline,
     console: &Console,
-) -> Result<Vec<RgbImage>> {
+) -> Result<Drawn> {
     let bar = terminal::step_bar("drawing", console.hides_bars());
     bar.set_length(requests.len() as u64);
-    let mut images: Vec<RgbImage> = Vec::new();
+    let mut drawn = Drawn::default();
     for request in requests {
         let job = pipeline.job(request, Origin::image(source))?;
         let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
-        images.extend(output.images);
+        drawn.images.extend(output.images);
+        drawn.truncated.extend(output.truncated);
+        drawn.unknown_words.extend(output.unknown_words);
         bar.inc(1);
-        console.event(&Event::Picture { picture: images.len(), pictures: requests.len() })?;
+        let (picture, pictures) = (drawn.images.len(), requests.len());
+        console.event(&Event::Picture { picture, pictures })?;
     }
     bar.finish_and_clear();
     stop::check()?;
-    Ok(images)
+    Ok(drawn)
 }
 
 impl Grid {

@@ -10,7 +10,7 @@ pub(crate) fn run(args: &SetupArgs, offline: bool) -> Result<u8> {
     if is_offline && args.force {
         return Err(forbidden("--force, which fetches"));
     }
-    let setup = Setup::of_this_machine()?;
+    let setup = Setup { may_install: true, ..Setup::of_this_machine()? };
     let library = if is_offline {
         setup.find().ok_or_else(|| {
             forbidden(&format!("no ONNX Runtime to fall back on at {}", setup.path.display()))

@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use super::progress::Meter;
 use crate::{DigestWriter, Error, ErrorKind, FileEntry, Result};
 
-/// Bytes in one piece: between two the caller is asked whether to go on.
-pub(super) const PIECE: usize = 256 << 10;
+/// Bytes in one piece: between two the caller is asked whether to go on. Unit tests import hundreds
+/// of archives of a few pieces: there they are small, so that little is written.
+pub(super) const PIECE: usize = if cfg!(test) { 16 << 10 } else { 256 << 10 };
 
 /// The contents of a file of the package, from `inner`: fails at the end if they are not as the
 /// manifest says, so what was read from it must not be used before [`Checked::finish`].

@@ -278,9 +278,12 @@ fn the_stage_says_which_file_it_is() {
     };
     assert_eq!(check(&at_name("step.data"), "f32/step.onnx", Some("f32/step.data")), Ok(()));
     assert_eq!(check(&at_name("f32/step.data"), "step.onnx", Some("f32/step.data")), Ok(()));
+    // Another flavour's weights.
+    assert_eq!(check(&at_name("../int8/a.data"), "f32/step.onnx", Some("int8/a.data")), Ok(()));
     let cases = [
         ("step.data", "f32/step.onnx", None, "step.onnx: constant \"weight\": expected no file"),
-        ("step.data", "f32/step.onnx", Some("int8/step.data"), "expected weights beside"),
+        ("step.data", "f32/step.onnx", Some("int8/step.data"), "expected its values in \"../int8"),
+        ("../a/b/c.data", "f32/step.onnx", Some("a/b/c.data"), "expected weights beside"),
         ("../step.data", "f32/step.onnx", Some("step.data"), "expected weights beside"),
         ("step.data", "f32/step.ort", Some("f32/step.data"), "found the name of another format"),
     ];

@@ -126,7 +126,8 @@ pub struct FlavourEntry {
 pub struct StageEntry {
     /// The ONNX graph.
     pub graph: FileEntry,
-    /// Its external data, if it has any.
+    /// Its external data, if it has any: beside the graph, or in the folder of another flavour,
+    /// whose weights these are too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<FileEntry>,
     /// How the weights are held; packages of older exporters do not say, so ask
@@ -170,18 +171,23 @@ impl fmt::Display for TensorSpec {
 
 impl Manifest {
     /// The oldest version of the format that can hold these flavours: 2 if graphs differ in their
-    /// inputs and outputs by flavour, as those of [`Flavour::F16`] do, else 1.
+    /// inputs and outputs by flavour, as those of [`Flavour::F16`] and [`Flavour::Qdq`] do, else 1.
     pub fn oldest_format(&self) -> u32 {
-        if self.flavours.contains_key(&Flavour::F16) { 2 } else { 1 }
+        if self.newer_flavour().is_some() { 2 } else { 1 }
+    }
+
+    /// A flavour that the first version of the format has no graphs for.
+    fn newer_flavour(&self) -> Option<Flavour> {
+        let newer = [Flavour::F16, Flavour::Qdq];
+        newer.into_iter().find(|flavour| self.flavours.contains_key(flavour))
     }
 
     /// Checks that the format can hold the flavours.
     fn check_format(&self) -> Result<()> {
         let (oldest, found) = (self.oldest_format(), self.format);
-        if found >= oldest {
-            return Ok(());
-        }
-        let detail = format!("expected {oldest} with the flavour f16, found {found}");
+        let newer = self.newer_flavour().filter(|_| found < oldest);
+        let Some(flavour) = newer else { return Ok(()) };
+        let detail = format!("expected {oldest} with the flavour {flavour}, found {found}");
         Err(Error::new(ErrorKind::PackageDamaged, "format", detail))
     }
 
@@ -212,10 +218,16 @@ impl Manifest {
         })
     }
 
-    /// Every file of the package but the manifest.
+    /// Every file of the package but the manifest, once: flavours may share one.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
         let graphs = stages.flat_map(|stage| std::iter::once(&stage.graph).chain(&stage.weights));
-        std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs)
+        let all = std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs);
+        let mut seen = Vec::new();
+        all.filter(move |file| {
+            let is_new = !seen.contains(file);
+            seen.push(*file);
+            is_new
+        })
     }
 }

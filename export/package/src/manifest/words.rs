@@ -34,6 +34,9 @@ named_enum! {
         /// Every weight and every value in 16-bit float, in operators that NPUs and GPUs take; slow
         /// on a CPU.
         F16 = "f16",
+        /// Every value in 16-bit integers of measured ranges, every weight in 8 bits, in operators
+        /// that NPUs take; slow on a CPU.
+        Qdq = "qdq",
     }
 }
 

@@ -9,7 +9,7 @@ use ort::{
     },
 };
 
-use super::settings::{Form, SavedGraph, Settings};
+use super::settings::{Form, Settings};
 use crate::engine::{
     loading::{Loading, Weights},
     runtime::Runtime,
@@ -34,6 +34,9 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         // A pattern holds for one shape of all inputs, and the positions asked for change from run
         // to run.
         .with_memory_pattern(false)?
+        // Products of integers that a graph has as floats stay so exact: ONNX Runtime would round
+        // their left sides once more, to 8 bits.
+        .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
         // Bytes that are checked as ONNX are read as ONNX, not as a format that they may be too.
         .with_config_entry("session.load_model_format", "ONNX")?;
     let builder = match settings.sharing.dynamic_block_base {
@@ -48,16 +51,9 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
     };
     match settings.form {
         Form::Exported => Ok(builder),
-        Form::Saved(saved) => Ok(builder
-            .with_optimized_model_path(saved.graph())?
-            .with_config_entry(
-                "session.optimized_model_external_initializers_file_name",
-                SavedGraph::WEIGHTS,
-            )?
-            .with_config_entry(
-                "session.optimized_model_external_initializers_min_size_in_bytes",
-                "1024",
-            )?),
+        // Told of no file for constants, ONNX Runtime leaves those that it did not change where they
+        // are.
+        Form::Saved(path) => Ok(builder.with_optimized_model_path(path)?),
         Form::Optimised(_) => Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?),
     }
 }

@@ -1,6 +1,6 @@
 //! How a session is set up: plain values.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{
     engine::{loading::Loading, providers::Target},
@@ -15,36 +15,11 @@ pub type Taps = fn(&str) -> bool;
 pub enum Form<'a> {
     /// As it was exported; ONNX Runtime optimises it.
     Exported,
-    /// As it was exported, and what ONNX Runtime makes of it is saved.
-    Saved(&'a SavedGraph),
+    /// As it was exported, and what ONNX Runtime makes of it is saved in this file. Constants of other
+    /// files stay there, but for those that it changes.
+    Saved(&'a Path),
     /// What was saved, its weights where the package has them. Goes with no taps and no profile.
     Optimised(&'a [u8]),
-}
-
-/// Where ONNX Runtime saves a graph that it optimised: two files in one folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedGraph {
-    folder: PathBuf,
-}
-
-impl SavedGraph {
-    const GRAPH: &str = "graph.onnx";
-    pub(super) const WEIGHTS: &str = "graph.data";
-
-    /// In `folder`, which must exist.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
-    }
-
-    /// The graph's file.
-    pub fn graph(&self) -> PathBuf {
-        self.folder.join(Self::GRAPH)
-    }
-
-    /// The file of its larger constants; there is none if it has none.
-    pub fn weights(&self) -> PathBuf {
-        self.folder.join(Self::WEIGHTS)
-    }
 }
 
 /// How a session is set up.

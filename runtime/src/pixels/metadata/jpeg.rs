@@ -5,6 +5,7 @@
 use super::found::{End, MAX_PROFILE_BYTES, Metadata};
 
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
+const EXIF: &[u8] = b"Exif\0\0";
 /// One bit for each block of 8 x 8 pixels, as the first scan of a progressive image has at least.
 const PIXELS_PER_BYTE: u64 = 512;
 
@@ -46,12 +47,7 @@ impl Walk {
                 0x00 | 0x01 | 0xd0..=0xd7 | 0xd9 => continue,
                 _ => (),
             }
-            let size = bytes.get(at..).and_then(|rest| rest.first_chunk()).copied();
-            let size = usize::from(u16::from_be_bytes(size.unwrap_or_default()));
-            let Some(segment) = bytes.get(at + 2..at + size).filter(|_| size >= 2) else {
-                return End::TooEarly;
-            };
-            at += size;
+            let Some(segment) = segment(bytes, &mut at) else { return End::TooEarly };
             match marker {
                 0xc2 => self.is_progressive = true,
                 0xe2 => self.profile.extend(profile_part(segment)),
@@ -81,6 +77,31 @@ impl Walk {
         let is_sound = is_whole && count > 0 && profile.len() <= MAX_PROFILE_BYTES;
         if is_sound { Ok(Some(profile)) } else { Err(()) }
     }
+}
+
+/// The first EXIF block before the pixels.
+pub(super) fn exif(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = 2; // the marker that begins an image
+    loop {
+        match next_marker(bytes, &mut at)? {
+            0xd8..=0xda => return None, // an image, its end, its pixels
+            0x00 | 0x01 | 0xd0..=0xd7 => (),
+            marker => {
+                let block = segment(bytes, &mut at)?.strip_prefix(EXIF);
+                if let Some(block) = block.filter(|_| marker == 0xe1) {
+                    return Some(block);
+                }
+            }
+        }
+    }
+}
+
+/// What a segment holds, whose size is at `at`; goes behind it.
+fn segment<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let size = usize::from(u16::from_be_bytes(*bytes.get(*at..)?.first_chunk()?));
+    let segment = bytes.get(*at..)?.get(2..size)?;
+    *at += size;
+    Some(segment)
 }
 
 /// Goes behind the next marker, over whatever is before it.
@@ -119,6 +140,18 @@ mod tests {
     use image::{ImageFormat, Rgb, RgbImage};
 
     use super::*;
+
+    #[test]
+    fn an_exif_block_is_found_before_the_pixels() {
+        let block = segment(0xe1, b"Exif\0\0block");
+        let other = segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0");
+        let whole = jpeg();
+        let found = with_segments(&whole, &[other.clone(), block.clone(), other]);
+        assert_eq!(exif(&found), Some(&b"block"[..]));
+        for without in [whole.clone(), [whole, block].concat(), found[..20].to_vec(), Vec::new()] {
+            assert_eq!(exif(&without), None);
+        }
+    }
 
     fn jpeg() -> Vec<u8> {
         let image = RgbImage::from_fn(40, 24, |x, y| Rgb([(6 * x) as u8, (9 * y) as u8, 77]));

@@ -11,6 +11,7 @@ mod webp;
 use image::ImageFormat;
 
 pub(super) use found::{End, MAX_PROFILE_BYTES, Metadata};
+pub(super) use tiff::Fields;
 
 /// Looks through `bytes`. A PNG loses the chunks that decoding its pixels does not need, so
 /// that no decoder unpacks them; a WebP loses the mention of metadata that it does not have.
@@ -29,6 +30,19 @@ pub(super) fn take(format: ImageFormat, bytes: &mut Vec<u8>) -> Result<Metadata,
         ImageFormat::Pnm => Ok(Metadata { pixels_per_byte: Some(8), ..Metadata::default() }),
         ImageFormat::Tiff => tiff::read(bytes),
         _ => Ok(Metadata::default()),
+    }
+}
+
+/// The EXIF block of a JPEG or WebP, if it has one; `None` for another file.
+///
+/// # Errors
+///
+/// A sentence, for a WebP that claims more bytes than it has.
+pub(super) fn exif(bytes: &[u8]) -> Result<Option<Option<&[u8]>>, String> {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => Ok(Some(jpeg::exif(bytes))),
+        Ok(ImageFormat::WebP) => webp::exif(bytes).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The first directory of a TIFF: its colour profile and how its pixels are packed. Layout: "TIFF
-//! Revision 6.0", section 2, and BigTIFF. Orientation is the decoder's to find.
+//! The first directory of a TIFF: its colour profile and how its pixels are packed; and that of EXIF.
+//! Layout: "TIFF Revision 6.0", section 2, and BigTIFF. Orientation is the decoder's to find.
 
 use std::ops::RangeInclusive;
 
@@ -7,6 +7,8 @@ use super::found::{MAX_PROFILE_BYTES, Metadata};
 
 const COMPRESSION: u16 = 259;
 const PROFILE: u16 = 34_675;
+/// Where the directory of EXIF is.
+const EXIF: u16 = 34_665;
 /// Tags of the fields that say how pixels lie. Decoders reserve 32 bytes for each of their values
 /// before they look for it.
 const LAYOUT: RangeInclusive<u16> = 254..=347;
@@ -43,7 +45,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Metadata, String> {
 }
 
 /// The fields of a directory, each its tag, type, number of values, and them or where they are.
-struct Fields<'a> {
+pub(in crate::pixels) struct Fields<'a> {
     bytes: &'a [u8],
     is_big_endian: bool,
     /// Bytes of a number of values and of a place.
@@ -61,12 +63,23 @@ impl<'a> Fields<'a> {
         let number = |at: usize, size: usize| number(bytes.get(at..)?.get(..size)?, is_big_endian);
         let is_wide = number(2, 2)? == 43;
         let (wide, at) = if is_wide { (8, number(8, 8)?) } else { (4, number(4, 4)?) };
-        let at = usize::try_from(at).ok()?;
-        let head = if is_wide { 8 } else { 2 };
-        let count = usize::try_from(number(at, head)?).ok()?;
-        let fields = bytes.get(at.checked_add(head)?..)?;
-        let length = count.checked_mul(4 + 2 * wide)?.min(fields.len());
-        Some(Self { bytes, is_big_endian, wide, fields: &fields[..length] })
+        Self { bytes, is_big_endian, wide, fields: &[] }.directory(at)
+    }
+
+    /// The directory of EXIF that the first directory names.
+    pub(in crate::pixels) fn of_exif(bytes: &'a [u8]) -> Option<Self> {
+        let first = Self::of(bytes)?;
+        first.directory(first.number(first.find(EXIF)?)?)
+    }
+
+    /// The directory at a place of the same file.
+    fn directory(&self, at: u64) -> Option<Self> {
+        let head = if self.wide == 8 { 8 } else { 2 };
+        let (count, fields) =
+            self.bytes.get(usize::try_from(at).ok()?..)?.split_at_checked(head)?;
+        let count = usize::try_from(self.number(count)?).ok()?;
+        let length = count.checked_mul(4 + 2 * self.wide)?.min(fields.len());
+        Some(Self { fields: &fields[..length], ..*self })
     }
 
     /// Checks what the fields of the layout claim.
@@ -93,13 +106,14 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The bytes of a field of bytes or 16-bit numbers.
-    fn find(&self, tag: u16) -> Option<&'a [u8]> {
+    /// The bytes of a field of bytes or of numbers of 16 or 32 bits.
+    pub(in crate::pixels) fn find(&self, tag: u16) -> Option<&'a [u8]> {
         let mut fields = self.fields.chunks_exact(4 + 2 * self.wide);
         let field = fields.find(|field| self.number(&field[..2]) == Some(u64::from(tag)))?;
         let size = match self.number(&field[2..4])? {
             1 | 7 => 1,
             3 => 2,
+            4 | 13 => 4,
             _ => return None,
         };
         let (count, value) = field[4..].split_at(self.wide);

@@ -15,9 +15,7 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
     let mut metadata = Metadata { scratch_per_pixel: 4, ..Metadata::default() };
     let (mut flags, mut missing) = (None, HAS_EXIF | HAS_XMP);
     let mut canvas = None;
-    let riff =
-        bytes.get(4..8).and_then(|size| size.first_chunk()).map(|size| u32::from_le_bytes(*size));
-    let end = bytes.len().min(8usize.saturating_add(riff.unwrap_or(0) as usize));
+    let end = end(bytes);
     let mut at = HEAD_BYTES;
     while let Some((kind, data)) = chunk(bytes, at, end)? {
         match &kind {
@@ -50,6 +48,30 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
         *flags &= !missing;
     }
     Ok(metadata)
+}
+
+/// The first EXIF block.
+///
+/// # Errors
+///
+/// A sentence, for a chunk before it that claims more bytes than there are.
+pub(super) fn exif(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
+    let mut at = HEAD_BYTES;
+    while let Some((kind, data)) = chunk(bytes, at, end(bytes))? {
+        if &kind == b"EXIF" {
+            let block = &bytes[data];
+            return Ok(Some(block.strip_prefix(b"Exif\0\0").unwrap_or(block)));
+        }
+        at = padded(data.end);
+    }
+    Ok(None)
+}
+
+/// Where the file's chunks end.
+fn end(bytes: &[u8]) -> usize {
+    let riff = bytes.get(4..8).and_then(|size| size.first_chunk());
+    let riff = riff.map_or(0, |size| u32::from_le_bytes(*size));
+    bytes.len().min(8usize.saturating_add(riff as usize))
 }
 
 /// Width and height that a `VP8X` chunk claims.
@@ -146,6 +168,9 @@ mod tests {
         assert_eq!(found.profile.as_deref(), Some(&b"abc"[..]));
         assert_eq!(found.orientation, Some(image::metadata::Orientation::Rotate90));
         assert_eq!(bytes[20], 0x28, "there is no XMP");
+        assert_eq!(super::exif(&bytes), Ok(exif.strip_prefix(b"Exif\0\0")));
+        assert_eq!(super::exif(&webp(&parts[..3])), Ok(None));
+        super::exif(&bytes[..bytes.len() - 1]).expect_err("cut short");
         let behind = [&webp(&parts[..3])[..], b"EXIF\xff\xff\xff\xff"].concat();
         check(&mut behind.clone()).expect("what is behind the end is no part of it");
     }

@@ -35,7 +35,7 @@ fn an_import_that_was_stopped_goes_on() {
     let total: u64 = manifest.files().map(|file| file.bytes).sum();
     let mut stops = 0;
     let mut kept = 0;
-    for stop in (1..).map(|part: u64| part * 300_000) {
+    for stop in (1..).map(|part: u64| part * 19_000) {
         let mut reader = Counted { inner: Cursor::new(&whole), bytes: 0 };
         let mut first = None;
         let result = import_seekable(&mut reader, &Subset::default(), &target, |progress| {
@@ -64,7 +64,7 @@ fn an_import_that_was_stopped_goes_on() {
         assert!(!part.join("incoming").exists());
         kept = tree(&part.join("package")).values().map(|bytes| bytes.len() as u64).sum();
     }
-    assert!(stops >= 3 && kept > 700_000, "{stops} stops, {kept} bytes");
+    assert!(stops >= 3 && kept > 44_000, "{stops} stops, {kept} bytes");
     assert_eq!(names(root.path()), ["package"]);
     assert_eq!(tree(&target), expected_tree(&manifest));
 }
@@ -82,7 +82,7 @@ fn a_stream_goes_on_where_files_are_kept() {
         ControlFlow::Continue(())
     })
     .expect("whole");
-    assert!(first.is_some_and(|first| first > 1_400_000), "{first:?}");
+    assert!(first.is_some_and(|first| first > 88_000), "{first:?}");
     assert_eq!(names(root.path()), ["package"]);
 }
 
