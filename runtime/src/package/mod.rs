@@ -204,6 +204,11 @@ impl Package {
         How { loading, threads: self.threads, taps: self.taps, sizes: None }
     }
 
+    /// Who computes which stage.
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
     /// Who computes `stage`.
     pub(crate) fn provider(&self, stage: Stage) -> Provider {
         self.providers.of(stage)

@@ -26,9 +26,9 @@ pub mod video;
 pub(crate) mod warm;
 mod watch;
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
-use pocketmuse_package::{Manifest, Result};
+use pocketmuse_package::{Manifest, Result, Stage};
 
 pub use self::{
     output::Output,
@@ -48,7 +48,7 @@ use crate::{
     memory::{metrics::Report, plan::Plan},
     package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
-    request::{Control, Job, Options, Request, source::Source, video::Video},
+    request::{Control, Job, Options, Provider, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -150,6 +150,13 @@ impl Pipeline {
     /// What this package can do with these options, before any request.
     pub fn capabilities(&self) -> &Capabilities {
         self.package.capabilities()
+    }
+
+    /// Who computes each stage that the flavour in use has.
+    pub fn providers(&self) -> BTreeMap<Stage, Provider> {
+        let stages = self.manifest().flavours.get(&self.package.flavour());
+        let stages = stages.into_iter().flat_map(|flavour| flavour.stages.keys());
+        stages.map(|stage| (*stage, self.package.provider(*stage))).collect()
     }
 
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since

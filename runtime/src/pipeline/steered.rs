@@ -101,7 +101,11 @@ impl<'a> Steered<'a> {
             is_trimmed: false,
             halted: Duration::ZERO,
             tracker,
-            meter: Meter::start(package.measures_memory()),
+            meter: Meter::start(
+                package.flavour(),
+                package.providers().clone(),
+                package.measures_memory(),
+            ),
         })
     }
 
@@ -346,7 +350,7 @@ impl<'a> Steered<'a> {
         }
         let progress = self.tracker.finish();
         self.watch.progress(&progress);
-        Ok(std::mem::replace(&mut self.meter, Meter::start(false)).finish())
+        Ok(self.meter.finish())
     }
 }
 
