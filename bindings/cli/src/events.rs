@@ -2,11 +2,12 @@
 //! alphabetical order.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Output, Plan, Request};
+use pocketmuse::{Flavour, Output, Plan, Provider, Request, Stage};
 use pocketmuse_package::{Digest, Error, ErrorKind};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub(crate) enum Event<'a> {
         package: PathText<'a>,
         model: &'a str,
         digest: Digest,
+        flavour: Flavour,
+        providers: BTreeMap<Stage, Provider>,
         seed: u64,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         files: Vec<PathText<'a>>,
@@ -114,6 +117,8 @@ pub(crate) struct ImagesDone<'a> {
 #[derive(Debug, Serialize)]
 struct RunStage {
     name: &'static str,
+    flavour: Flavour,
+    provider: Provider,
     load_ms: f64,
     run_ms: f64,
     peak_rss_bytes: Option<u64>,
@@ -172,6 +177,8 @@ impl<'a> Event<'a> {
     pub(crate) fn images(files: &'a [PathBuf], output: &'a Output) -> Self {
         let stages = output.report.stages.iter().map(|stage| RunStage {
             name: stage.name,
+            flavour: stage.flavour,
+            provider: stage.provider,
             load_ms: milliseconds(stage.load),
             run_ms: milliseconds(stage.run),
             peak_rss_bytes: stage.peak_rss_bytes,
@@ -275,6 +282,8 @@ pub(crate) mod tests {
                 package: path,
                 model: "tiny",
                 digest,
+                flavour: Flavour::F32,
+                providers: BTreeMap::new(),
                 seed: 3,
                 files: files.clone(),
                 place: Some(Place { line: Some(1), job: 1, total: 2 }),
@@ -366,6 +375,28 @@ pub(crate) mod tests {
             ErrorKind::Internal,
         ] {
             assert!(row.contains(&format!("`{}`", kind_name(kind))), "{kind:?}");
+        }
+    }
+
+    /// The keys of objects in objects are named in a sentence.
+    #[test]
+    fn every_key_of_a_stage_is_in_the_document() {
+        let stage = RunStage {
+            name: "step",
+            flavour: Flavour::F32,
+            provider: Provider::OpenVino,
+            load_ms: 1.5,
+            run_ms: 1.5,
+            peak_rss_bytes: None,
+            peak_anonymous_bytes: None,
+        };
+        let value = plain_json(&stage);
+        assert_eq!((&value["flavour"], &value["provider"]), (&"f32".into(), &"openvino".into()));
+        let (_, section) = DOCUMENT.split_once("\n### done\n").expect("of images");
+        let (_, sentence) = section.split_once("Each stage has ").expect("of stages");
+        let (sentence, _) = sentence.split_once("Of `grid`").expect("what follows");
+        for key in keys(&value) {
+            assert!(sentence.contains(&format!("`{key}`")), "{key}");
         }
     }
 

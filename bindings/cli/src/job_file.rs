@@ -1,12 +1,13 @@
 //! The file that `--job` keeps: what going on in another process needs.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
 };
 
 use pocketmuse::{
-    Flavour, Request,
+    Flavour, Provider, Providers, Request, Stage,
     job::{self, State},
     pixels::{Animation, Format},
     video::MAX_FRAMES,
@@ -27,6 +28,12 @@ pub(crate) struct JobFile {
     pub(crate) request: Request,
     pub(crate) package: Option<PathBuf>,
     pub(crate) flavour: Option<Flavour>,
+    /// Who computes which stage; the CPU does if none is named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) providers: BTreeMap<Stage, Provider>,
+    /// The plug-ins of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) libraries: BTreeMap<Provider, PathBuf>,
     pub(crate) source: Option<SourceFiles>,
     /// How the image moves, if it is a video; its one file is then as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,7 +193,13 @@ impl JobFile {
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let source = self.source.iter().flat_map(SourceFiles::paths);
         let end = self.video.iter().filter_map(|video| Some(video.end.as_ref()?.path()));
-        self.package.iter().chain(&self.files).map(PathBuf::as_path).chain(source).chain(end)
+        let files = self.package.iter().chain(&self.files).chain(self.libraries.values());
+        files.map(PathBuf::as_path).chain(source).chain(end)
+    }
+
+    /// Who computes it.
+    pub(crate) fn providers(&self) -> Providers {
+        Providers { stages: self.providers.clone(), libraries: self.libraries.clone() }
     }
 }
 
@@ -300,6 +313,8 @@ mod tests {
             request: Request { prompt: "a tree".to_owned(), ..Request::default() },
             package: None,
             flavour: Some(Flavour::F32),
+            providers: BTreeMap::from([(Stage::Step, Provider::OpenVino)]),
+            libraries: BTreeMap::from([(Provider::OpenVino, folder.join("a.so"))]),
             source: None,
             video: None,
             files: vec![folder.join("a.png")],
@@ -377,6 +392,7 @@ mod tests {
             model: "tiny".to_owned(),
             package: state.package,
             flavour: None,
+            providers: Default::default(),
             image: 0,
         };
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };

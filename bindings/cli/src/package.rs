@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use pocketmuse::{Flavour, Manifest, Options, Pipeline, Providers};
+use pocketmuse::{Flavour, Manifest, Options, Pipeline};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, terminal};
@@ -66,10 +66,7 @@ pub(crate) fn options(args: &PackageArgs) -> Options {
         memory: args.run.memory.unwrap_or_default(),
         measure_memory: true,
         prepared: runtime::prepared_folder(),
-        providers: Providers {
-            stages: args.run.provider.clone().unwrap_or_default(),
-            libraries: args.run.provider_library.iter().cloned().collect(),
-        },
+        providers: args.run.providers(),
         ..Options::default()
     }
 }
