@@ -66,7 +66,14 @@ pub(crate) enum Event<'a> {
     #[serde(rename = "done")]
     Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
     /// The command, or a job of several, failed.
-    Error { kind: &'static str, at: &'a str, message: &'a str, exit_code: u8 },
+    Error {
+        kind: &'static str,
+        at: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider: Option<&'static str>,
+        exit_code: u8,
+    },
 }
 
 /// Which of several jobs: its line in the file of prompts, from 1, and how many there are.
@@ -147,6 +154,7 @@ impl<'a> Event<'a> {
             kind: kind_name(error.kind()),
             at: error.at(),
             message: error.detail(),
+            provider: error.provider(),
             exit_code: terminal::exit_code(error.kind()),
         }
     }
@@ -259,6 +267,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::BadInput => "bad_input",
         ErrorKind::EngineMissing => "engine_missing",
         ErrorKind::EngineFailed => "engine_failed",
+        ErrorKind::ProviderFailed => "provider_failed",
         ErrorKind::Cancelled => "cancelled",
         ErrorKind::Internal => "internal",
         _ => "other",
@@ -337,7 +346,7 @@ pub(crate) mod tests {
     #[test]
     fn every_event_and_every_key_is_in_the_document() {
         let request = Request::default();
-        let error = Error::new(ErrorKind::Io, "a", "b");
+        let error = Error::provider_failed("openvino", "step", "b");
         let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
         for event in events(&request, &error) {
             let value: Value = serde_json::from_str(&event.line()).expect("JSON");
@@ -371,6 +380,7 @@ pub(crate) mod tests {
             ErrorKind::BadInput,
             ErrorKind::EngineMissing,
             ErrorKind::EngineFailed,
+            ErrorKind::ProviderFailed,
             ErrorKind::Cancelled,
             ErrorKind::Internal,
         ] {

@@ -22,7 +22,7 @@ pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
     engine::mapped::MappedFiles,
-    engine::providers::{self, Sizes, Target, proof},
+    engine::providers::{self, Assignment, Sizes, Target, proof},
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
@@ -75,7 +75,8 @@ impl Package {
     /// # Errors
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
-    /// lacks; `BadRequest` for 0 threads; `EngineMissing` without ONNX Runtime.
+    /// lacks or a provider that this build lacks; `BadRequest` for 0 threads or for a plug-in's
+    /// library; `ProviderFailed` if a plug-in says no; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
@@ -97,7 +98,8 @@ impl Package {
         for stage in manifest.flavour(flavour)?.stages.keys() {
             let provider = options.providers.of(*stage);
             let library = options.providers.libraries.get(&provider);
-            providers::check(runtime, provider, library.map(PathBuf::as_path))?;
+            let who = Assignment { provider, stage: *stage };
+            providers::check(runtime, who, library.map(PathBuf::as_path))?;
         }
         Ok(Self {
             root: root.to_path_buf(),
@@ -217,7 +219,7 @@ impl Package {
     fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
         let provider = self.providers.of(stage);
         let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        Target { provider, library, sizes }
+        Target { assignment: Assignment { provider, stage }, library, sizes }
     }
 
     /// Has another provider than the CPU show, once for each size, that it computes `stage` as the
@@ -225,7 +227,7 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `EngineFailed` if it does not take the whole stage, or computes something else; else as for
+    /// `ProviderFailed` if it does not take the whole stage, or computes something else; else as for
     /// [`Self::load_as`].
     pub(crate) fn prove(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<()> {
         let Some(sizes) = how.sizes else { return Ok(()) };

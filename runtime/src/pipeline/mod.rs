@@ -97,8 +97,9 @@ impl Pipeline {
     /// # Errors
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
-    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
-    /// found or too old.
+    /// it lacks or a provider that this build lacks, `BadRequest` for options out of range or a
+    /// plug-in's library, `ProviderFailed` if a plug-in says no, `EngineMissing` if ONNX Runtime is
+    /// not found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self::of(Package::open(package.as_ref(), options)?, options))
     }
@@ -239,7 +240,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or the control says so;
+    /// `EngineFailed` if a graph fails; `ProviderFailed` if another provider than the CPU does not
+    /// take a stage whole, computes something else, or fails; `Cancelled` if `watch` breaks or the control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {

@@ -17,7 +17,11 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    engine::{address_space, providers::Sizes, session::Taps},
+    engine::{
+        address_space,
+        providers::{Assignment, Sizes},
+        session::Taps,
+    },
     memory::{
         measured,
         metrics::Report,
@@ -196,9 +200,14 @@ impl<'a> Steered<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`Package::prove`]; `Cancelled` if the job is to stop.
+    /// As for [`Package::prove`]; `BadRequest` if the step is looked into, which only the CPU lets;
+    /// `Cancelled` if the job is to stop.
     pub(super) fn prove(&mut self) -> Result<()> {
         let package = self.package;
+        let step = Assignment { provider: package.provider(Stage::Step), stage: Stage::Step };
+        if step.provider != Provider::Cpu && self.watch.wants_predictions() {
+            return Err(step.looked_into());
+        }
         for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
             let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
             let how = How { threads: self.plan.threads, ..package.how(loading) };

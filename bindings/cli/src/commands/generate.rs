@@ -34,6 +34,9 @@ fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
     let options = Options { staged: true, ..package::options(&task.package) };
     if task.package.run.memory.is_some() || task.explain {
         // Nor is anything fetched when the memory is too small.
+        if !task.package.run.others().is_empty() {
+            console.warning("the plan counts what the CPU needs: other providers may hold more")?;
+        }
         let plan = task.plan(&found.manifest, &options)?;
         if task.explain {
             return console.plan(&plan);

@@ -14,7 +14,7 @@ pub(crate) mod proof;
 use std::{collections::BTreeSet, path::Path};
 
 use ort::session::{Session, builder::SessionBuilder};
-use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
+use pocketmuse_package::{Dim, Error, ErrorKind, Result, Stage, StageEntry};
 
 use crate::{engine::runtime::Runtime, request::Provider};
 
@@ -46,11 +46,42 @@ impl Sizes {
     }
 }
 
+/// Who computes which stage instead of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Who.
+    pub provider: Provider,
+    /// Which stage.
+    pub stage: Stage,
+}
+
+impl Assignment {
+    /// The error of a provider that failed; `reason` is said of it.
+    pub(super) fn failed(self, reason: &str) -> Error {
+        Error::provider_failed(self.provider.name(), self.stage.name(), reason)
+    }
+
+    /// What ONNX Runtime failed with is this provider's failure.
+    pub(super) fn blamed(self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::EngineFailed => self.failed(&format!("failed: {}", error.detail())),
+            _ => error,
+        }
+    }
+
+    /// The error of a stage whose inner values are wanted: only the CPU tells them.
+    pub(crate) fn looked_into(self) -> Error {
+        let Self { provider, stage } = self;
+        let detail = format!("expected cpu for the {stage} that is looked into, found {provider}");
+        Error::new(ErrorKind::BadRequest, "provider", detail)
+    }
+}
+
 /// Who computes a graph instead of the CPU, and for which sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// Who.
-    pub provider: Provider,
+    /// Who, and which stage it is.
+    pub assignment: Assignment,
     /// The plug-in's library.
     pub library: Option<&'a Path>,
     /// For which sizes.
@@ -63,8 +94,8 @@ impl Target<'_> {
     ///
     /// # Errors
     ///
-    /// `Unsupported` if this build lacks the provider, `BadRequest` for its library, `EngineFailed`
-    /// if it does not take the whole graph.
+    /// `Unsupported` if this build lacks the provider, `BadRequest` for its library,
+    /// `ProviderFailed` if it does not take the whole graph.
     pub(super) fn commit(
         &self,
         runtime: &Runtime,
@@ -72,12 +103,13 @@ impl Target<'_> {
         (builder, threads, file): (SessionBuilder, usize, &Path),
     ) -> Result<Session> {
         let mut builder = self.fixed(entry, builder)?;
-        let (name, options) = match self.provider {
+        let (name, options) = match self.assignment.provider {
             Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
-            _ => return Err(not_in_this_build(self.provider)),
+            provider => return Err(not_in_this_build(provider)),
         };
-        plugin::append(runtime, self, name, (&mut builder, &options))?;
-        builder.commit_from_file(file).map_err(|error| self.refused(entry, error.message()))
+        plugin::append(runtime, self, name, (&mut builder, &options))
+            .map_err(|error| self.assignment.blamed(error))?;
+        builder.commit_from_file(file).map_err(|error| self.refused(error.message()))
     }
 
     fn fixed(&self, entry: &StageEntry, builder: SessionBuilder) -> Result<SessionBuilder> {
@@ -93,17 +125,16 @@ impl Target<'_> {
             let extent = i64::try_from(extent).unwrap_or(i64::MAX);
             builder = builder
                 .with_dimension_override(name, extent)
-                .map_err(|error| self.refused(entry, error.message()))?;
+                .map_err(|error| self.refused(error.message()))?;
         }
         builder
             .with_config_entry("session.disable_cpu_ep_fallback", "1")
-            .map_err(|error| self.refused(entry, error.message()))
+            .map_err(|error| self.refused(error.message()))
     }
 
     /// The error of a graph that the provider does not take whole.
-    fn refused(&self, entry: &StageEntry, reason: &str) -> Error {
-        let detail = format!("{} does not take the whole graph: {reason}", self.provider);
-        Error::new(ErrorKind::EngineFailed, entry.graph.path.as_str(), detail)
+    fn refused(&self, reason: &str) -> Error {
+        self.assignment.failed(&format!("does not take the whole graph: {reason}"))
     }
 }
 
@@ -111,12 +142,14 @@ impl Target<'_> {
 ///
 /// # Errors
 ///
-/// `Unsupported` if this build lacks it, `BadRequest` for its library.
-pub(crate) fn check(runtime: &Runtime, provider: Provider, library: Option<&Path>) -> Result<()> {
-    match provider {
+/// `Unsupported` if this build lacks it, `BadRequest` for its library, `ProviderFailed` if that is
+/// a plug-in and says no.
+pub(crate) fn check(runtime: &Runtime, who: Assignment, library: Option<&Path>) -> Result<()> {
+    match who.provider {
         Provider::Cpu => Ok(()),
-        Provider::OpenVino => plugin::register(runtime, (provider, openvino::NAME), library),
-        _ => Err(not_in_this_build(provider)),
+        Provider::OpenVino => plugin::register(runtime, (who.provider, openvino::NAME), library)
+            .map_err(|error| who.blamed(error)),
+        _ => Err(not_in_this_build(who.provider)),
     }
 }
 
@@ -150,6 +183,9 @@ mod tests {
     #[test]
     fn a_library_is_looked_at_before_it_is_used() {
         let runtime = Runtime::for_tests();
+        let check = |provider, library| {
+            check(runtime, Assignment { provider, stage: Stage::Step }, library)
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text.so");
         fs::write(&text, "no library").expect("written");
@@ -163,15 +199,27 @@ mod tests {
             (Some(text.as_path()), "expected a library that opens"),
             (Some(engine.as_path()), "CreateEpFactories"),
         ] {
-            let error = check(runtime, Provider::OpenVino, library).expect_err(expected);
+            let error = check(Provider::OpenVino, library).expect_err(expected);
             assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
         for provider in [Provider::Qnn, Provider::Cuda, Provider::Nnapi] {
-            let error = check(runtime, provider, None).expect_err("not in this build");
+            let error = check(provider, None).expect_err("not in this build");
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains("not in this build"), "{error}");
         }
-        check(runtime, Provider::Cpu, None).expect("always there");
+        check(Provider::Cpu, None).expect("always there");
+    }
+
+    #[test]
+    fn what_onnx_runtime_fails_with_is_the_providers_failure() {
+        let who = Assignment { provider: Provider::OpenVino, stage: Stage::Decoder };
+        let of = |kind| who.blamed(Error::new(kind, "decoder.onnx", "bad_alloc"));
+        let error = of(ErrorKind::EngineFailed);
+        assert_eq!((error.kind(), error.provider()), (ErrorKind::ProviderFailed, Some("openvino")));
+        assert_eq!(error.to_string(), "decoder: openvino failed: bad_alloc");
+        for kind in [ErrorKind::NotEnoughMemory, ErrorKind::BadRequest, ErrorKind::EngineMissing] {
+            assert_eq!(of(kind).kind(), kind, "an app does something else about it");
+        }
     }
 }

@@ -22,5 +22,5 @@ pub(super) fn append(
     _name: &str,
     _session: (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
-    Err(not_in_this_build(target.provider))
+    Err(not_in_this_build(target.assignment.provider))
 }

@@ -175,8 +175,9 @@ pub(super) fn append(
     name: &str,
     (builder, options): (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
-    register(runtime, (target.provider, name), target.library)?;
-    let (table, at) = (table(runtime)?, target.provider.name());
+    let provider = target.assignment.provider;
+    register(runtime, (provider, name), target.library)?;
+    let (table, at) = (table(runtime)?, provider.name());
     let environment = runtime.environment().ptr().cast_mut();
     let (mut devices, mut count) = (ptr::null(), 0);
     // SAFETY: both are written, or an error is returned.

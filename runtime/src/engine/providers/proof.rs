@@ -1,7 +1,7 @@
 //! Run before trusted: what a provider makes of inputs drawn from a pinned seed, at the very shapes
 //! of the request, against what the CPU makes of them.
 
-use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Flavour, Result, StageEntry};
+use pocketmuse_package::{Dim, Dtype, Flavour, Result, StageEntry};
 
 use super::{Sizes, Target};
 use crate::engine::session::{Input, Session, Tensor};
@@ -28,7 +28,8 @@ fn tolerance(flavour: Flavour) -> f64 {
 ///
 /// # Errors
 ///
-/// `EngineFailed` if they differ by more than is tolerated, or one fails.
+/// `ProviderFailed` if they differ by more than is tolerated, or the provider fails; `EngineFailed`
+/// if the CPU does.
 pub(crate) fn prove(
     (other, target): (&mut Session, &Target<'_>),
     cpu: &mut Session,
@@ -43,8 +44,8 @@ pub(crate) fn prove(
     let (found, expected) = (other.run(&inputs)?, cpu.run(&inputs)?);
     for (spec, (found, expected)) in entry.outputs.iter().zip(found.into_iter().zip(expected)) {
         if let Some(wrong) = difference(found, expected, tolerance(flavour))? {
-            let detail = format!("{} computes another {}: {wrong}", target.provider, spec.name);
-            return Err(Error::new(ErrorKind::EngineFailed, entry.graph.path.as_str(), detail));
+            let reason = format!("computes another {}: {wrong}", spec.name);
+            return Err(target.assignment.failed(&reason));
         }
     }
     Ok(())
