@@ -5,7 +5,7 @@ use std::path::Path;
 use ort::session::builder::SessionBuilder;
 use pocketmuse_package::Result;
 
-use super::{Target, not_in_this_build};
+use super::target::{Target, not_in_this_build};
 use crate::{engine::runtime::Runtime, request::Provider};
 
 pub(super) fn register(

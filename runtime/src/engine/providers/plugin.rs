@@ -16,7 +16,7 @@ use libloading::Library;
 use ort::{AsPointer as _, session::builder::SessionBuilder, sys};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::Target;
+use super::target::Target;
 use crate::{
     engine::{
         library::is_truncated,

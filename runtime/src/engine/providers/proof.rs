@@ -3,7 +3,7 @@
 
 use pocketmuse_package::{Dim, Dtype, Flavour, Result, StageEntry};
 
-use super::{Sizes, Target};
+use super::target::{Sizes, Target};
 use crate::engine::session::{Input, Session, Tensor};
 
 /// The seed of all inputs.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::engine::{
     locations::{moved, real_file},
+    providers,
     runtime::{Runtime, failed},
     taps,
 };
@@ -36,7 +37,7 @@ pub(super) fn commit(
         }
         let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
         let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
-        return target.commit(runtime, entry, (plain, settings.threads, &file));
+        return providers::commit(runtime, target, entry, (plain, settings.threads, &file));
     }
     let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
     let real = weights.and_then(|weights| real_file(&file, &weights));
