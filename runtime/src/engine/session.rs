@@ -205,7 +205,15 @@ mod tests {
     use pocketmuse_package::{Dim, Dtype, FileEntry, Stage};
 
     use super::*;
-    use crate::engine::loading::Loading;
+    use crate::{
+        engine::{
+            loading::Loading,
+            providers::{Sizes, Target},
+        },
+        request::Provider,
+    };
+
+    const OPENVINO: Assignment = Assignment { provider: Provider::OpenVino, stage: Stage::Step };
 
     // g = make_graph([make_node("Add", ["x", "x"], ["y"]), make_node("Mul", ["y", "y"], ["z"])],
     // "g", [make_tensor_value_info("x", 1, ["n", 2])], [make_tensor_value_info("z", 1, ["n", 2])])
@@ -332,6 +340,32 @@ mod tests {
                 .map(|tensor| tensor.as_f32().expect("f32").to_vec());
             assert_eq!(tapped, expected.then(|| vec![2.0, -6.0]));
         }
+    }
+
+    /// Whoever computes it: here it is the CPU, under another's name.
+    #[test]
+    fn what_another_provider_fails_at_is_its_failure() {
+        let (folder, entry) = doubler();
+        let mut session = load(&folder, &entry, None).expect("a graph");
+        session.other = Some(OPENVINO);
+        let error = session.run(&[("x", Input::F32(&[1, 3], &[1.0; 3]))]).err().expect("refused");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::ProviderFailed, "step"), "{error}");
+        assert_eq!(error.provider(), Some("openvino"));
+        session.run(&[("x", Input::F32(&[1, 2], &[1.0; 2]))]).expect("it works as well as before");
+    }
+
+    #[test]
+    fn only_the_cpu_is_looked_into() {
+        let (folder, entry) = doubler();
+        let sizes = Sizes { grid: [1, 1], branches: 1 };
+        let target = Some(Target { assignment: OPENVINO, library: None, sizes });
+        let plain = Settings::new(1, Loading::of(Stage::Step));
+        let settings = Settings { taps: Some(|_| true), target, ..plain };
+        let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();
+        let error = error.expect("refused");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "provider"));
+        let expected = "expected cpu for the step that is looked into, found openvino";
+        assert_eq!(error.detail(), expected);
     }
 
     #[test]
