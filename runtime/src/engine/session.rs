@@ -133,8 +133,9 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says, `ProviderFailed` if another provider than the CPU does; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
-    /// if it was stopped, after which it runs as well as before.
+    /// says, `ProviderFailed` if another provider than the CPU does; `PackageDamaged` if somebody
+    /// wrote into the files that it was loaded from; `Cancelled` if it was stopped, after which it
+    /// runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
         let (at, other) = (&self.at, self.other);
         let blamed = |error: Error| match other {
