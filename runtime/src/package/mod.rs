@@ -26,7 +26,7 @@ use crate::{
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
-    request::{Provider, Providers, Sharing, control::MAX_THREADS},
+    request::{Cancel, Provider, Providers, Sharing, control::MAX_THREADS},
 };
 
 /// How a stage is loaded.
@@ -227,16 +227,18 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `ProviderFailed` if it does not take the whole stage, or computes something else; else as for
-    /// [`Self::load_as`].
-    pub(crate) fn prove(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<()> {
+    /// `ProviderFailed` if it does not take the whole stage, or computes something else; `Cancelled`
+    /// if it is to stop; else as for [`Self::load_as`].
+    pub(crate) fn prove(&self, stage: Stage, how: How, cancel: &Cancel) -> Result<()> {
         let Some(sizes) = how.sizes else { return Ok(()) };
         let proved = || self.proved.lock().unwrap_or_else(PoisonError::into_inner);
         if proved().contains(&(stage, sizes)) {
             return Ok(());
         }
-        let mut other = self.load_as(stage, how, on_read)?;
-        let mut cpu = self.load_as(stage, How { sizes: None, ..how }, on_read)?;
+        let load = |how| self.load_as(stage, how, &mut |_| cancel.check());
+        let (mut other, mut cpu) = (load(how)?, load(How { sizes: None, ..how })?);
+        other.obey(cancel);
+        cpu.obey(cancel);
         let (target, entry) = (self.target(stage, sizes), self.entry(stage)?);
         proof::prove((&mut other, &target), &mut cpu, (entry, self.flavour))?;
         proved().push((stage, sizes));

@@ -241,7 +241,8 @@ impl Pipeline {
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
     /// `EngineFailed` if a graph fails; `ProviderFailed` if another provider than the CPU does not
-    /// take a stage whole, computes something else, or fails; `Cancelled` if `watch` breaks or the control says so;
+    /// take a stage whole, computes something else, or fails; `Cancelled` if `watch` breaks or the
+    /// control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {

@@ -212,8 +212,7 @@ impl<'a> Steered<'a> {
             let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
             let how = How { threads: self.plan.threads, ..package.how(loading) };
             let how = How { sizes: self.sizes(stage), ..how };
-            let control = &self.control;
-            package.prove(stage, how, &mut |_| control.canceller().check())?;
+            package.prove(stage, how, self.control.canceller())?;
             measured::give_back();
         }
         Ok(())
