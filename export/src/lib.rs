@@ -55,7 +55,7 @@ use self::{
     networks::{Networks, is_quantized},
     progress::Counter,
     tokenizer::Tokenizer,
-    write::PackageWriter,
+    write::{PackageWriter, Sharing},
 };
 pub use self::{
     error::{Error, ErrorKind, Result},
@@ -137,7 +137,7 @@ pub fn export(
     let progress = Counter::new(&graphs, on_progress);
     let mut writer = PackageWriter::create(package, options.overwrite, progress)?;
     if wants_qdq {
-        writer.share(DRAFT, Flavour::Qdq);
+        writer.share(Sharing { lender: DRAFT, borrower: Flavour::Qdq });
     }
     let file = writer.file("tokenizer.json", tokenizer.json.as_bytes())?;
     let mut manifest = manifest::begin(

@@ -12,6 +12,7 @@ use std::{
 use pocketmuse_package::{
     Digest, DigestWriter, FileEntry, Flavour, MANIFEST, Manifest, Stage, StageEntry,
     files::{self, NewFolder},
+    graph::weights_name,
 };
 
 use crate::{
@@ -44,10 +45,15 @@ pub(crate) struct PackageWriter<F> {
     target: PathBuf,
     folder: NewFolder,
     progress: Counter<F>,
-    /// The flavour whose weights another reads where they lie, and that one.
-    lender: Option<Flavour>,
-    borrower: Option<Flavour>,
+    sharing: Option<Sharing>,
     lent: BTreeMap<Stage, Lent>,
+}
+
+/// Two flavours, of which one reads weights of the other where they lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sharing {
+    pub(crate) lender: Flavour,
+    pub(crate) borrower: Flavour,
 }
 
 /// Weights of a stage that another flavour may read, too.
@@ -73,13 +79,21 @@ impl<F> PackageWriter<F> {
         }
         let folder = NewFolder::begin(target, overwrite)?;
         files::check_room(files::parent(target), progress.total_bytes())?;
-        let (lender, borrower, lent) = Default::default();
-        Ok(Self { target: target.to_owned(), folder, progress, lender, borrower, lent })
+        let (sharing, lent) = Default::default();
+        Ok(Self { target: target.to_owned(), folder, progress, sharing, lent })
     }
 
-    /// Has graphs of `borrower` read constants that `lender` has where they are written.
-    pub(crate) fn share(&mut self, lender: Flavour, borrower: Flavour) {
-        (self.lender, self.borrower) = (Some(lender), Some(borrower));
+    /// Has graphs of the borrower read constants that the lender has where they are written.
+    pub(crate) fn share(&mut self, sharing: Sharing) {
+        self.sharing = Some(sharing);
+    }
+
+    fn lends(&self, flavour: Flavour) -> bool {
+        self.sharing.is_some_and(|sharing| sharing.lender == flavour)
+    }
+
+    fn borrows(&self, flavour: Flavour) -> bool {
+        self.sharing.is_some_and(|sharing| sharing.borrower == flavour)
     }
 
     /// Writes one of the package's small files.
@@ -96,7 +110,7 @@ impl<F> PackageWriter<F> {
 
     /// Removes the files of a flavour again.
     pub(crate) fn remove(&mut self, flavour: Flavour) -> Result<()> {
-        if self.lender == Some(flavour) {
+        if self.lends(flavour) {
             self.lent.clear();
         }
         let folder = self.folder.path().join(flavour.name());
@@ -134,18 +148,13 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         fs::create_dir_all(&folder)
             .map_err(|error| Error::io(self.target.join(flavour.name()), error))?;
         let data = format!("{flavour}/{stage}.data");
-        let borrowed =
-            if self.borrower == Some(flavour) { self.borrowed(stage, graph)? } else { None };
+        let borrowed = if self.borrows(flavour) { self.borrowed(stage, graph)? } else { None };
         let (weights, locations) = match borrowed {
             Some((file, locations)) => (Some(file), locations),
             None => self.weights(&data, (flavour, stage), graph)?,
         };
         let path = format!("{flavour}/{stage}.onnx");
-        let external = weights.as_ref().map(|weights| {
-            let folder = format!("{flavour}/");
-            let beside = weights.path.strip_prefix(&folder).map(str::to_owned);
-            beside.unwrap_or_else(|| format!("../{}", weights.path))
-        });
+        let external = weights.as_ref().and_then(|weights| weights_name(&path, &weights.path));
         let bytes = proto::model(graph, &locations, external.as_deref().unwrap_or_default());
         Ok(StageEntry {
             graph: self.file(&path, &bytes)?,
@@ -195,7 +204,7 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         (flavour, stage): (Flavour, Stage),
         graph: &Graph,
     ) -> Result<(Option<FileEntry>, Vec<Location>)> {
-        let mut places = (self.lender == Some(flavour)).then(HashMap::new);
+        let mut places = self.lends(flavour).then(HashMap::new);
         let target = self.target.join(path);
         let failed = |error| Error::io(&target, error);
         let mut file = None;

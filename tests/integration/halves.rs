@@ -11,7 +11,7 @@ use pocketmuse_export::Measured;
 use tempfile::TempDir;
 
 use crate::{
-    likeness::{Steps, decoded, load, psnr, relative, request, steps, tokens},
+    likeness::{Steps, decoded, images, load, prompts, psnr, relative, request, steps, tokens},
     support::{self, checkpoint, flavoured_package},
 };
 
@@ -57,16 +57,7 @@ fn text_is_what_f32_says() {
     for name in ["tiny-world", "tiny-256"] {
         let mut encoders: [TextEncoder; 2] =
             [Flavour::F32, Flavour::F16].map(|flavour| load(&open(name, flavour)));
-        let manifest = open(name, Flavour::F16).manifest().clone();
-        let pocketmuse_package::Tokenizer { bos, eos, pad, max_tokens, .. } = manifest.tokenizer;
-        // Prompts of several lengths; the longest has no room for padding.
-        let prompts = [0, 1, 9, max_tokens - 2].map(|words| {
-            let mut ids: Vec<u32> = (0..words).map(|word| 5 + word % 20).collect();
-            ids.insert(0, bos);
-            ids.push(eos);
-            ids.resize(max_tokens as usize, pad);
-            ids
-        });
+        let prompts = prompts(&open(name, Flavour::F16).manifest().tokenizer);
         let texts = encoders.each_mut().map(|encoder| encoder.encode(&prompts).expect("texts"));
         let [expected, found] = texts;
         for (what, found, expected) in [
@@ -118,10 +109,7 @@ fn the_decoder_and_the_encoder_are_those_of_f32() {
     let decoders: [Decoder; 2] = [&ours, &theirs].map(load);
     let encoders: [Encoder; 2] = [&ours, &theirs].map(load);
     let ([mut f32, mut f16], [mut f32_encoder, mut f16_encoder]) = (decoders, encoders);
-    for (seed, sides) in [(1, [None; 2]), (2, [None; 2]), (3, [Some(64), Some(160)])] {
-        let [height, width] = sides;
-        let (tokens, grid) = tokens(&ours, &Request { height, width, ..request(seed) });
-        let tokens: Vec<i64> = tokens.into_iter().map(i64::from).collect();
+    for (tokens, grid) in images(&ours) {
         let [(expected, size), (found, _)] =
             [&mut f32, &mut f16].map(|decoder| decoded(decoder, &tokens, grid));
         let psnr = psnr(&found, &expected);

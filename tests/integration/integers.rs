@@ -11,7 +11,7 @@ use pocketmuse_export::{Measured, Ranges, Result};
 use tempfile::TempDir;
 
 use crate::{
-    likeness::{Steps, decoded, load, psnr, relative, request, steps, tokens},
+    likeness::{Steps, decoded, images, load, prompts, psnr, relative, request, steps, tokens},
     support::{self, checkpoint},
 };
 
@@ -55,15 +55,7 @@ fn both() -> [Pipeline; 2] {
 fn text_is_nearly_what_f32_says() {
     let [ours, theirs] = both();
     let mut encoders: [TextEncoder; 2] = [load(&ours), load(&theirs)];
-    let pocketmuse_package::Tokenizer { bos, eos, pad, max_tokens, .. } =
-        ours.manifest().tokenizer.clone();
-    let prompts = [0, 1, 9, max_tokens - 2].map(|words| {
-        let mut ids: Vec<u32> = (0..words).map(|word| 5 + word % 20).collect();
-        ids.insert(0, bos);
-        ids.push(eos);
-        ids.resize(max_tokens as usize, pad);
-        ids
-    });
+    let prompts = prompts(&ours.manifest().tokenizer);
     let [expected, found] =
         encoders.each_mut().map(|encoder| encoder.encode(&prompts).expect("texts"));
     for (what, found, expected) in
@@ -95,10 +87,7 @@ fn the_step_graph_chooses_nearly_as_f32_does_at_every_mask_ratio() {
 fn the_decoder_is_nearly_that_of_f32() {
     let [ours, theirs] = both();
     let [mut f32, mut qdq]: [Decoder; 2] = [load(&ours), load(&theirs)];
-    for (seed, sides) in [(1, [None; 2]), (2, [None; 2]), (3, [Some(64), Some(160)])] {
-        let [height, width] = sides;
-        let (tokens, grid) = tokens(&ours, &Request { height, width, ..request(seed) });
-        let tokens: Vec<i64> = tokens.into_iter().map(i64::from).collect();
+    for (tokens, grid) in images(&ours) {
         let [(expected, size), (found, _)] =
             [&mut f32, &mut qdq].map(|decoder| decoded(decoder, &tokens, grid));
         let psnr = psnr(&found, &expected);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use pocketmuse::{
-    Flavour, Loading, Manifest, Runtime, Stage,
+    Flavour, Loading, Manifest, Runtime, Stage, Weights,
     internals::{Form, Input, Session, Settings},
 };
 use pocketmuse_measure::graph::Graph;
@@ -22,7 +22,9 @@ fn optimized(package: &Path, entry: &StageEntry, stage: Stage) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let saved = folder.path().join("graph.onnx");
     let form = Form::Saved(&saved);
-    let settings = Settings { form, ..Settings::new(1, Loading::of(stage)) };
+    // Packing comes later, and is slow.
+    let loading = Loading { weights: Weights::Mapped, ..Loading::of(stage) };
+    let settings = Settings { form, ..Settings::new(1, loading) };
     let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
     drop(Session::load(runtime, package, entry, settings).expect("a graph"));
     fs::read(saved).expect("the optimized graph")

@@ -6,6 +6,7 @@ use pocketmuse::{
     Loading, Pipeline, Request,
     internals::{Decoder, Network, Package, Predict, Predictor},
 };
+use pocketmuse_package::Tokenizer;
 
 /// States of an image in the making, from all masked to one token in 24.
 const STATES: usize = 24;
@@ -42,6 +43,27 @@ pub(crate) fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<u32>, [usiz
     });
     made.unwrap_or_else(|error| panic!("{error}"));
     last
+}
+
+/// Prompts of several lengths, as ids; the longest has no room for padding.
+pub(crate) fn prompts(tokenizer: &Tokenizer) -> [Vec<u32>; 4] {
+    let Tokenizer { bos, eos, pad, max_tokens, .. } = *tokenizer;
+    [0, 1, 9, max_tokens - 2].map(|words| {
+        let mut ids: Vec<u32> = (0..words).map(|word| 5 + word % 20).collect();
+        ids.insert(0, bos);
+        ids.push(eos);
+        ids.resize(max_tokens as usize, pad);
+        ids
+    })
+}
+
+/// Tokens and grids of three images that a pipeline makes, one of them neither square nor of the
+/// trained size.
+pub(crate) fn images(pipeline: &Pipeline) -> [(Vec<i64>, [usize; 2]); 3] {
+    [(1, [None; 2]), (2, [None; 2]), (3, [Some(64), Some(160)])].map(|(seed, [height, width])| {
+        let (tokens, grid) = tokens(pipeline, &Request { height, width, ..request(seed) });
+        (tokens.into_iter().map(i64::from).collect(), grid)
+    })
 }
 
 /// How like the step graphs of two packages are.

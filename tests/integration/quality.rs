@@ -4,13 +4,14 @@
 use std::{fs, ops::ControlFlow, path::Path, sync::OnceLock, thread};
 
 use pocketmuse::{
-    Flavour, Loading, Options, Pipeline, Request, Runtime, Stage,
+    Flavour, Loading, Options, Request, Runtime, Stage,
     internals::{Decoder, Input, Network as _, Package, Session, Settings},
 };
 use pocketmuse_measure::agreement as agreement_of;
 use serde_json::Value;
 
 use crate::{
+    likeness::{decoded, psnr, tokens},
     statistics::Mean,
     support::{fixture, flavoured_package, open_flavour},
 };
@@ -162,31 +163,6 @@ fn decoder(flavour: Flavour) -> Decoder {
     Decoder::load(&package, Loading::of(Stage::Decoder)).expect("a graph")
 }
 
-/// Decoded pixels, clipped to 0..=1.
-fn decode(decoder: &mut Decoder, tokens: &[i64], size: [usize; 2]) -> Vec<f32> {
-    let found = decoder.decode(tokens, size).expect("pixels");
-    found.values().expect("floats").iter().map(|value| value.clamp(0.0, 1.0)).collect()
-}
-
-fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-    -10.0 * (squares / a.len() as f64).log10()
-}
-
-/// Tokens of an image that f32 makes, and its extents.
-fn tokens(pipeline: &Pipeline, request: &Request) -> (Vec<i64>, [usize; 2]) {
-    let mut last = (Vec::new(), [0; 2]);
-    let output = pipeline.generate(request, |step| {
-        last = (
-            step.tokens.iter().flatten().map(|token| i64::from(*token)).collect(),
-            [step.height, step.width],
-        );
-        ControlFlow::Continue(())
-    });
-    output.unwrap_or_else(|error| panic!("{error}"));
-    last
-}
-
 /// Why it cannot tip: the tokens are f32's, so only the decoder's own rounding counts, and the mean
 /// over images is judged, with 99.9% confidence. One image differs by up to 1 dB between kernels:
 /// of the same 20, the worst has 39.6 dB with ONNX Runtime 1.32 and 38.8 with 1.24, where the mean
@@ -199,8 +175,11 @@ fn decoders_agree(images: usize, num_inference_steps: Option<u32>) {
         let found: Vec<f64> = requests
             .iter()
             .map(|request| {
-                let (tokens, size) = tokens(&pipeline, request);
-                psnr(&decode(&mut f32, &tokens, size), &decode(&mut int8, &tokens, size))
+                let (tokens, grid) = tokens(&pipeline, request);
+                let tokens: Vec<i64> = tokens.into_iter().map(i64::from).collect();
+                let [expected, found] =
+                    [&mut f32, &mut int8].map(|decoder| decoded(decoder, &tokens, grid).0);
+                psnr(&found, &expected)
             })
             .collect();
         let (mean, worst) = (Mean::of(&found), found.iter().copied().fold(f64::MAX, f64::min));

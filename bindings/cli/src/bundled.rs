@@ -224,49 +224,49 @@ mod tests {
     use super::*;
     use crate::sources;
 
+    fn in_repository(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    }
+
+    /// The files below a folder, by their paths in it, and their contents.
+    fn files_below(root: &Path) -> Vec<(String, Vec<u8>)> {
+        let (mut folders, mut files) = (vec![root.to_owned()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(root).expect("below").to_str().expect("UTF-8");
+                files.push((name.to_owned(), fs::read(&path).expect("read")));
+            }
+        }
+        files.sort();
+        files
+    }
+
     /// The package of a tiny checkpoint, as if that were the bundled one.
     fn package(
         cache: &Path,
         on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<PathBuf> {
         static FILES: OnceLock<Vec<(&str, &[u8])>> = OnceLock::new();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-256");
         let files = FILES.get_or_init(|| {
-            let mut folders = vec![root.clone()];
-            let mut files: Vec<(&str, &[u8])> = Vec::new();
-            while let Some(folder) = folders.pop() {
-                for entry in fs::read_dir(folder).expect("a fixture").flatten() {
-                    let path = entry.path();
-                    if path.is_dir() {
-                        folders.push(path);
-                        continue;
-                    }
-                    let name = path.strip_prefix(&root).expect("below").to_str().expect("UTF-8");
-                    files.push((name.to_owned().leak(), fs::read(&path).expect("read").leak()));
-                }
-            }
-            files
+            let leak = |(name, bytes): (String, Vec<u8>)| (&*name.leak(), &*bytes.leak());
+            files_below(&in_repository("tests/fixtures/tiny-256")).into_iter().map(leak).collect()
         });
         package_of(files, cache, Flavour::F32, on_progress)
     }
 
     #[test]
     fn the_checkpoint_is_whole() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(NAME);
-        let mut folders = vec![root.clone()];
-        let mut found = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    found.push(path.strip_prefix(&root).expect("inside").to_owned());
-                }
-            }
-        }
-        found.sort();
-        assert_eq!(found, FILES.iter().map(|(name, _)| PathBuf::from(name)).collect::<Vec<_>>());
+        let root = in_repository("models").join(NAME);
+        let found = files_below(&root);
+        assert!(found.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).eq(FILES.to_vec()));
+        let checkpoint =
+            pocketmuse_export::checkpoint::Checkpoint::open(&root).expect("a checkpoint");
+        assert!(checkpoint.network("transformer").expect("a network").tensors().count() > 100);
     }
 
     #[test]

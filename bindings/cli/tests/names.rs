@@ -126,9 +126,10 @@ mod not_utf8 {
 
     use super::*;
 
-    fn run_at(folder: &Path, words: &[&OsStr]) -> Output {
+    /// Runs a command that takes the package at `package` where none is given.
+    fn run_at(folder: &Path, package: &OsStr, words: &[&OsStr]) -> Output {
         let mut command = pocketmuse(folder, &[]);
-        command.args(words).output().expect("started")
+        command.args(words).env("POCKETMUSE_PACKAGE", package).output().expect("started")
     }
 
     /// One line that says why, or success; never a panic.
@@ -149,6 +150,7 @@ mod not_utf8 {
         fs::create_dir(&odd).expect("made");
         let at = |name: &str| odd.join(name).into_os_string();
         let (checkpoint, package, image) = (at("random"), at("package"), at("a.png"));
+        let plain = root.path().join("plain").into_os_string(); // whose path a job's file can hold
         let (trace, tokens, job) = (at("trace"), at("tokens.json"), at("job.json"));
         let (sheet, video, prompts) = (at("sheet.png"), at("video.gif"), at("prompts.txt"));
         let (archive, part, frames) = (at("small.pocketmuse"), at("part"), at("frames.png"));
@@ -156,9 +158,10 @@ mod not_utf8 {
         let golden = at("golden.safetensors");
         let os = OsStr::new;
         let steps = os("--num-inference-steps=1");
-        let cases: [(&[&OsStr], bool); 22] = [
+        let cases: [(&[&OsStr], bool); 23] = [
             (&[os("synth"), os("--preset=tiny"), os("-o"), &checkpoint], true),
             (&[os("export"), &checkpoint, os("-o"), &package, os("--name=noise")], true),
+            (&[os("export"), &checkpoint, os("-o"), &plain, os("--name=noise")], true),
             (&[os("inspect"), &checkpoint, os("--json")], true),
             (&[os("inspect"), &package], true),
             (&[os("verify"), &package, os("--golden"), &golden], false),
@@ -223,23 +226,24 @@ mod not_utf8 {
             (&[os("prepared")], true),
         ];
         for (words, works) in cases {
-            let output = run_at(root.path(), words);
+            let output = run_at(root.path(), &plain, words);
             holds(words, &output);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.success(), works, "{words:?}: {stderr}");
         }
         let many = [os("generate"), os("--prompts"), &prompts, steps, os("-o"), odd.as_os_str()];
-        let output = run_at(root.path(), &many);
+        let output = run_at(root.path(), &plain, &many);
         holds(&many, &output);
         assert!(output.stdout.windows(4).any(|bytes| bytes == b"caf\xe9"), "the name as it is");
         let bench = [os("bench"), os("--package"), &package, os("--steps=1"), os("--runs=1")];
-        holds(&bench, &run_at(root.path(), &bench));
+        holds(&bench, &run_at(root.path(), &plain, &bench));
         let here = [os("generate"), os("a"), steps, os("--package=package"), os("-o=d.png")];
-        let output = run_at(&odd, &here);
+        let output = run_at(&odd, &plain, &here);
         holds(&here, &output);
         assert!(output.status.success() && odd.join("d.png").exists());
         let [damaged, resumed] = [os("resume"), &job].map(ToOwned::to_owned);
-        holds(&[&damaged, &resumed], &run_at(root.path(), &[&damaged, &resumed]));
+        let resume = [damaged.as_os_str(), &resumed];
+        holds(&resume, &run_at(root.path(), &plain, &resume));
     }
 
     #[test]

@@ -27,7 +27,7 @@ const MEMBER: &str = "onnxruntime/capi/libonnxruntime.so";
 const CACHE: &str = "POCKETMUSE_TEST_CACHE";
 
 /// Large enough for a kill to hit while it is unpacked.
-const LIBRARY_BYTES: usize = 2 << 20;
+const LIBRARY_BYTES: usize = 1 << 20;
 
 fn library() -> Vec<u8> {
     (0..LIBRARY_BYTES as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()

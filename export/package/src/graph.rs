@@ -123,16 +123,22 @@ impl StageEntry {
     /// `PackageDamaged` if that is neither beside the graph nor in another flavour's folder.
     pub fn weights_name(&self) -> Result<Option<String>> {
         let Some(weights) = &self.weights else { return Ok(None) };
-        let folder = self.graph.path.rfind('/').map_or(0, |slash| slash + 1);
-        if let Some(name) = weights.path.strip_prefix(&self.graph.path[..folder]) {
-            return Ok(Some(name.to_owned()));
-        }
-        if [&self.graph.path, &weights.path].iter().all(|path| path.matches('/').count() == 1) {
-            return Ok(Some(format!("../{}", weights.path)));
-        }
-        let detail = format!("expected weights beside {:?}", self.graph.path);
-        Err(damaged(shown(weights.path.as_bytes()), detail))
+        weights_name(&self.graph.path, &weights.path).map(Some).ok_or_else(|| {
+            let detail = format!("expected weights beside {:?}", self.graph.path);
+            damaged(shown(weights.path.as_bytes()), detail)
+        })
     }
+}
+
+/// What a graph calls its weights' file, by the paths of both in the package; `None` if that is
+/// neither beside the graph nor in another flavour's folder.
+pub fn weights_name(graph: &str, weights: &str) -> Option<String> {
+    let folder = graph.rfind('/').map_or(0, |slash| slash + 1);
+    if let Some(name) = weights.strip_prefix(&graph[..folder]) {
+        return Some(name.to_owned());
+    }
+    let are_of_flavours = [graph, weights].iter().all(|path| path.matches('/').count() == 1);
+    are_of_flavours.then(|| format!("../{weights}"))
 }
 
 /// A walk through a model. Its steps return `None` to stop: at a fault, or at bytes that are no

@@ -21,7 +21,7 @@ impl Rewriter {
     /// A matrix in 8 bits, with a scale for each column.
     pub(super) fn matrix(&mut self, weight: &Initializer) -> Result<String> {
         let float = format!("{}.float", weight.name);
-        if self.rounded.contains_key(&float) {
+        if self.rounded.contains(&float) {
             return Ok(float);
         }
         let Data::Weight(values) = &weight.data else { return self.constant(weight) };
@@ -30,20 +30,20 @@ impl Rewriter {
         let matrix = self.make(format!("{name}.s8"), &weight.shape, Dtype::I8, matrix);
         let scales = self.make(format!("{name}.s8_scale"), &[columns], Dtype::F32, scales);
         self.dequantize(&[&matrix, &scales], &float, Some(1));
-        self.rounded.insert(float.clone(), float.clone());
+        self.rounded.insert(float.clone());
         Ok(float)
     }
 
     /// Any constant in 16 bits: by the step of the values that it is among, or by its own.
     pub(super) fn constant(&mut self, constant: &Initializer) -> Result<String> {
         let float = format!("{}.float", constant.name);
-        if self.rounded.contains_key(&float) {
+        if self.rounded.contains(&float) {
             return Ok(float);
         }
         let values = floats(constant)?;
         let step = self.step(&constant.name).unwrap_or_else(|_| Step::holding(range(&values)));
         self.rounded_constant(&constant.name, &constant.shape, step, &values);
-        self.rounded.insert(float.clone(), float.clone());
+        self.rounded.insert(float.clone());
         Ok(float)
     }
 

@@ -12,7 +12,7 @@ mod rewriter;
 mod step;
 mod values;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use pocketmuse_package::{Dtype, Ranges};
 
@@ -62,7 +62,7 @@ pub(crate) fn rewrite(
         given: HashSet::new(),
         nodes: Vec::new(),
         made: Vec::new(),
-        rounded: HashMap::new(),
+        rounded: HashSet::new(),
     };
     for input in inputs.iter().filter(|input| input.dtype == Dtype::F32) {
         let (name, rounded) = (input.name.clone(), format!("{}.rounded", input.name));

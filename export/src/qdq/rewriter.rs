@@ -30,8 +30,8 @@ pub(super) struct Rewriter {
     pub(super) given: HashSet<String>,
     pub(super) nodes: Vec<Node>,
     pub(super) made: Vec<Initializer>,
-    /// Constants and steps that are there already: what they are called.
-    pub(super) rounded: HashMap<String, String>,
+    /// The names of constants and steps that are there already.
+    pub(super) rounded: HashSet<String>,
 }
 
 impl Rewriter {
@@ -111,8 +111,7 @@ impl Rewriter {
         let scale_name = format!("scale.{:08x}", scale.to_bits());
         let scale = Data::Inline(Dtype::F32, scale.to_le_bytes().to_vec());
         [(scale_name, scale), (format!("zero_point.{zero_point}"), zero)].map(|(name, data)| {
-            if !self.rounded.contains_key(&name) {
-                self.rounded.insert(name.clone(), name.clone());
+            if self.rounded.insert(name.clone()) {
                 self.made.push(Initializer { name: name.clone(), shape: vec![], data });
             }
             name

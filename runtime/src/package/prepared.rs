@@ -248,10 +248,8 @@ fn write_graph(record: &Path, stage: &StageEntry, saved: &Path) -> Result<Option
         return Ok(None);
     }
     let mut graph = fs::read(saved).map_err(failed)?;
-    if let Some(weights) = &stage.weights {
+    if let Some(name) = stage.weights_name()? {
         // The next package with this digest may lie elsewhere, and be no links.
-        let path = weights.locate(Path::new(""));
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         graph = moved(&graph, &name).ok_or_else(|| {
             let detail = "expected an ONNX graph of ONNX Runtime, found something else";
             Error::new(ErrorKind::EngineFailed, stage.graph.path.clone(), detail)

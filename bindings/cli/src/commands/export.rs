@@ -3,16 +3,14 @@
 use std::{path::Path, time::Instant};
 
 use pocketmuse_export::Options;
-use pocketmuse_package::{Error, ErrorKind, Result, files};
+use pocketmuse_package::Result;
 
 use crate::{
     args::ExportArgs,
+    prompts::Prompts,
     runtime, stop,
     terminal::{self, mebibytes},
 };
-
-/// A file of prompts larger than this is not one.
-const MAX_PROMPTS_BYTES: u64 = 1 << 20;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let started = Instant::now();
@@ -55,39 +53,33 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The prompts in a file, one a line; empty lines are none.
+/// The prompts in a file, one a line.
 fn prompts_of(file: &Path) -> Result<Vec<String>> {
-    let bytes = files::read_bounded(file, MAX_PROMPTS_BYTES, ErrorKind::BadInput)?;
-    let wrong = |detail| Error::new(ErrorKind::BadInput, file.display().to_string(), detail);
-    let text = String::from_utf8(bytes).map_err(|_| wrong("expected text in UTF-8"))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let prompts: Vec<_> = lines.map(str::to_owned).collect();
-    if prompts.is_empty() {
-        return Err(wrong("expected a prompt on each line, found none"));
-    }
-    Ok(prompts)
+    let prompts = Prompts::read(file)?;
+    let named = |(number, line): (usize, Result<&str>)| {
+        let at = || format!("{}: line {number}", file.display());
+        line.map(str::to_owned).map_err(|error| error.within(at()))
+    };
+    prompts.lines().map(named).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use pocketmuse_package::ErrorKind;
+
     use super::*;
 
     #[test]
-    fn a_file_has_a_prompt_on_each_line() {
+    fn a_line_that_is_none_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("prompts.txt");
         let found = |text: &[u8]| {
             std::fs::write(&file, text).expect("written");
-            prompts_of(&file).map_err(|error| error.to_string())
+            prompts_of(&file)
         };
-        assert_eq!(found(b"a tree\r\n\n  a car "), Ok(vec!["a tree".into(), "a car".into()]));
-        for (text, expected) in [(&b" \n"[..], "found none"), (b"\xff", "text in UTF-8")] {
-            let error = found(text).expect_err(expected);
-            assert!(error.contains(expected) && error.contains("prompts.txt"), "{error}");
-        }
-        assert_eq!(
-            prompts_of(&folder.path().join("no")).err().map(|e| e.kind()),
-            Some(ErrorKind::NotFound)
-        );
+        assert_eq!(found(b"a tree\r\n# no\n  a car ").expect("text"), ["a tree", "a car"]);
+        let error = found(b"a tree\n\xff").expect_err("no text");
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(error.to_string().contains("prompts.txt: line 2"), "{error}");
     }
 }
