@@ -100,6 +100,8 @@ pub(crate) struct PlanOf {
 #[derive(Debug, Serialize)]
 struct PlannedStage {
     name: &'static str,
+    provider: Provider,
+    measured: bool,
     warm: bool,
     prepacking: bool,
     arena: bool,
@@ -163,6 +165,8 @@ impl<'a> Event<'a> {
     pub(crate) fn plan(plan: &Plan) -> Self {
         let stages = plan.stages.iter().map(|stage| PlannedStage {
             name: stage.stage.name(),
+            provider: stage.provider,
+            measured: stage.is_measured,
             warm: stage.warm,
             prepacking: stage.is_packed(),
             arena: stage.loading.arena,

@@ -15,7 +15,8 @@ use pocketmuse_package::{Error, ErrorKind, Result, files};
 use crate::{
     args::{PackageArgs, WatchArgs},
     image_file::{self, MadeBy},
-    job_file::{JobFile, JobKeeper},
+    job_file::JobFile,
+    job_keeper::JobKeeper,
     order::{self, Begin, Order, Wish},
     outputs::{Name, Outputs},
     source::SourceFiles,

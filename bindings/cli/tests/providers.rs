@@ -15,7 +15,9 @@ use std::{
 };
 
 use image::RgbImage;
-use pocketmuse::{Flavour, Options, Pipeline, Provider, Providers, Request, Source, Stage};
+use pocketmuse::{
+    Budget, ErrorKind, Flavour, Options, Pipeline, Provider, Providers, Request, Source, Stage,
+};
 use serde_json::{Value, json};
 use support::{folders::flavoured_package, run, succeed};
 
@@ -287,4 +289,113 @@ fn a_plug_in_that_is_registered_changes_no_byte_of_the_cpus_images() {
     };
     assert_eq!((by(&by_cpu), by(&by_other)), (vec![Provider::Cpu; 5], vec![Provider::OpenVino; 5]));
     assert_near("an edit", &by_other.images[0], &by_cpu.images[0]);
+}
+
+/// The records of what was found out about packages.
+fn kept(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect()
+}
+
+/// What is proved once is believed in the next process, until its record is damaged; and what it
+/// takes is then what was measured.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn a_proof_is_kept_with_the_memory_that_it_took() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (plugin, package) = (openvino::plugin(), flavoured_package(Flavour::F32));
+    let prepared = root.path().join("prepared");
+    pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
+    let open = |plugin: &Path, memory| {
+        let providers = Providers {
+            stages: [(Stage::Step, Provider::OpenVino), (Stage::Decoder, Provider::OpenVino)]
+                .into(),
+            libraries: [(Provider::OpenVino, plugin.to_owned())].into(),
+        };
+        let prepared = Some(prepared.clone());
+        let options = Options {
+            providers,
+            prepared,
+            memory,
+            threads: Some(1),
+            staged: true,
+            measure_memory: true,
+            ..Options::default()
+        };
+        Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let measured = |pipeline: &Pipeline, request: &Request| {
+        let plan = pipeline.plan(request).unwrap_or_else(|error| panic!("{error}"));
+        [Stage::Step, Stage::Decoder, Stage::Prologue].map(|stage| plan.stage(stage).is_measured)
+    };
+    let plenty = Budget::Bytes(4 << 30);
+    let on = |_: &pocketmuse::Step<'_>| ControlFlow::Continue(());
+    let first = open(&plugin, plenty);
+    assert_eq!(measured(&first, &request()), [false; 3]);
+    let estimated = first.plan(&request()).expect("it fits");
+    let made = first.generate(&request(), on).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(measured(&first, &request()), [true, true, false]);
+    let plan = first.plan(&request()).expect("it fits");
+    println!("{estimated}\n{plan}");
+    for stage in [Stage::Step, Stage::Decoder] {
+        let [before, after] = [&estimated, &plan].map(|plan| plan.stage(stage).peak_rss_bytes);
+        assert!(after < before * 3 / 2, "{stage}: {after} measured, {before} estimated");
+    }
+
+    // Another process: the record alone is there.
+    let again = open(&plugin, plenty);
+    assert_eq!(again.plan(&request()).expect("it fits"), plan);
+    let next = again.generate(&request(), on).unwrap_or_else(|error| panic!("{error}"));
+    assert!(next.images == made.images);
+    let took = next.report.peak_rss_bytes.expect("Linux tells");
+    println!("{} MiB planned, {} taken", plan.peak_rss_bytes() >> 20, took >> 20);
+    let other = Request { width: Some(64), height: Some(64), ..request() };
+    assert_eq!(measured(&again, &other), [false; 3], "another size is another proof");
+    assert_eq!(measured(&again, &Request { guidance_scale: Some(1.0), ..request() }), [false; 3]);
+
+    let small = open(&plugin, Budget::Bytes(100 << 20));
+    let error = small.generate(&request(), on).expect_err("too small for OpenVINO");
+    assert_eq!(error.kind(), ErrorKind::NotEnoughMemory, "{error}");
+
+    let records = kept(&prepared);
+    assert_eq!(records.len(), 1);
+    let record = fs::read_to_string(&records[0]).expect("a record");
+    fs::write(&records[0], record.replace("\"is_right\": true", "\"is_right\": false"))
+        .expect("written");
+    let anew = open(&plugin, plenty);
+    assert_eq!(measured(&anew, &request()), [false; 3], "a damaged record says nothing");
+    anew.generate(&request(), on).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(measured(&open(&plugin, plenty), &request()), [true, true, false]);
+}
+
+/// As the cache of a hub's client is.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn a_package_made_of_links_is_as_any() {
+    let root = tempfile::tempdir().expect("a folder");
+    let package = flavoured_package(Flavour::F32);
+    let at = |name: &str| root.path().join(name);
+    for folder in ["blobs", "linked", "linked/f32"] {
+        fs::create_dir(at(folder)).expect("made");
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in [package.clone(), package.join("f32")] {
+        let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry"));
+        files.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));
+    }
+    for (number, file) in files.iter().enumerate() {
+        let blob = at("blobs").join(number.to_string());
+        fs::copy(file, &blob).expect("copied");
+        let name = file.strip_prefix(&package).expect("in the package");
+        std::os::unix::fs::symlink(blob, at("linked").join(name)).expect("a link");
+    }
+    let flag = library(&openvino::plugin());
+    let make = |name: &str, package: &Path| {
+        let package = format!("--package={}", package.display());
+        let words = [name, "--provider=openvino", &flag, &package];
+        succeed(root.path(), &[&WORDS[..], &words].concat());
+        open(&at(name))
+    };
+    assert!(make("linked.png", &at("linked")) == make("plain.png", &package));
 }

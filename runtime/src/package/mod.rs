@@ -6,11 +6,11 @@ pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
 pub mod prepared;
+mod proved;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use pocketmuse_package::{
@@ -22,11 +22,11 @@ pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
     engine::mapped::MappedFiles,
-    engine::providers::{self, Assignment, Sizes, Target, proof},
+    engine::providers::{self, Assignment, Sizes},
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
-    request::{Cancel, Provider, Providers, Sharing, control::MAX_THREADS},
+    request::{Providers, Sharing, control::MAX_THREADS},
 };
 
 /// How a stage is loaded.
@@ -64,8 +64,6 @@ pub struct Package {
     profiles: Option<PathBuf>,
     prepared: Prepared,
     providers: Providers,
-    /// What other providers than the CPU computed as it does.
-    proved: Mutex<Vec<(Stage, Sizes)>>,
 }
 
 impl Package {
@@ -113,7 +111,6 @@ impl Package {
             profiles: None,
             prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
             providers: options.providers.clone(),
-            proved: Mutex::default(),
             manifest,
         })
     }
@@ -209,40 +206,6 @@ impl Package {
     /// Who computes which stage.
     pub(crate) fn providers(&self) -> &Providers {
         &self.providers
-    }
-
-    /// Who computes `stage`.
-    pub(crate) fn provider(&self, stage: Stage) -> Provider {
-        self.providers.of(stage)
-    }
-
-    fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
-        let provider = self.providers.of(stage);
-        let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        Target { assignment: Assignment { provider, stage }, library, sizes }
-    }
-
-    /// Has another provider than the CPU show, once for each size, that it computes `stage` as the
-    /// CPU does.
-    ///
-    /// # Errors
-    ///
-    /// `ProviderFailed` if it does not take the whole stage, or computes something else; `Cancelled`
-    /// if it is to stop; else as for [`Self::load_as`].
-    pub(crate) fn prove(&self, stage: Stage, how: How, cancel: &Cancel) -> Result<()> {
-        let Some(sizes) = how.sizes else { return Ok(()) };
-        let proved = || self.proved.lock().unwrap_or_else(PoisonError::into_inner);
-        if proved().contains(&(stage, sizes)) {
-            return Ok(());
-        }
-        let load = |how| self.load_as(stage, how, &mut |_| cancel.check());
-        let (mut other, mut cpu) = (load(how)?, load(How { sizes: None, ..how })?);
-        other.obey(cancel);
-        cpu.obey(cancel);
-        let (target, entry) = (self.target(stage, sizes), self.entry(stage)?);
-        proof::prove((&mut other, &target), &mut cpu, (entry, self.flavour))?;
-        proved().push((stage, sizes));
-        Ok(())
     }
 
     /// What is known of this package's files and stages.

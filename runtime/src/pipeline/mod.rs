@@ -187,7 +187,7 @@ impl Pipeline {
     ///
     /// `NotEnoughMemory`, as [`Self::run`].
     pub fn plan_job(&self, job: &Job) -> Result<Plan> {
-        self.planner.plan(self.manifest(), job)
+        self.planner.plan(&self.package, job)
     }
 
     /// Checks a request and fills in every default. An edit's source is brought to the size of the

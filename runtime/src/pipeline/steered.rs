@@ -23,11 +23,11 @@ use crate::{
         session::Taps,
     },
     memory::{
-        measured,
+        measured::{self, Growth},
         metrics::Report,
         plan::{Plan, StagePlan},
     },
-    package::{How, Package},
+    package::{How, Package, prepared::Need},
     request::{Control, Job, Provider},
     stages::Network,
 };
@@ -89,7 +89,7 @@ impl<'a> Steered<'a> {
         (control, watch): (Control, &'a mut dyn Watch),
         mut turn: Turn<'a>,
     ) -> Result<Self> {
-        let plan = planner.plan(package.manifest(), job)?;
+        let plan = planner.plan(package, job)?;
         address_space::check_job(plan.peak_rss_bytes(), plan.threads)?;
         turn.warm().fit(&plan);
         let tracker = Tracker::new(effort::efforts(job, package, &plan, turn.warm()));
@@ -191,8 +191,7 @@ impl<'a> Steered<'a> {
     /// For which sizes another provider than the CPU compiles `stage`.
     fn sizes(&self, stage: Stage) -> Option<Sizes> {
         let is_other = self.package.provider(stage) != Provider::Cpu;
-        let branches = if self.job.is_guided() { 2 } else { 1 };
-        is_other.then(|| Sizes { grid: self.job.outer_grid(), branches })
+        is_other.then(|| Sizes::of(self.job))
     }
 
     /// Has every other provider than the CPU show that it computes its stages as the CPU does,
@@ -200,7 +199,8 @@ impl<'a> Steered<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`Package::prove`]; `BadRequest` if the step is looked into, which only the CPU lets;
+    /// As for [`Package::is_proof_due`], [`Package::show`] and [`Package::keep`]; `NotEnoughMemory`
+    /// if it takes more than the budget; `BadRequest` if the step is looked into, which only the CPU lets;
     /// `Cancelled` if the job is to stop.
     pub(super) fn prove(&mut self) -> Result<()> {
         let package = self.package;
@@ -208,14 +208,39 @@ impl<'a> Steered<'a> {
         if step.provider != Provider::Cpu && self.watch.wants_predictions() {
             return Err(step.looked_into());
         }
+        let mut was_due = false;
         for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
             let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
             let how = How { threads: self.plan.threads, ..package.how(loading) };
             let how = How { sizes: self.sizes(stage), ..how };
-            package.prove(stage, how, self.control.canceller())?;
-            measured::give_back();
+            if package.is_proof_due(stage, &how)? {
+                was_due = true;
+                self.warm().drop_stages(); // a proof takes what the plan has for one stage
+                measured::give_back();
+                self.prove_stage(stage, how)?;
+                measured::give_back();
+            }
+        }
+        if was_due {
+            self.plan = self.planner.plan(package, self.job)?; // with what was measured
         }
         Ok(())
+    }
+
+    /// Has another provider show what it makes of `stage`, and measures what that takes.
+    fn prove_stage(&self, stage: Stage, how: How) -> Result<()> {
+        let (package, cancel, about) =
+            (self.package, self.control.canceller(), (stage, Sizes::of(self.job)));
+        let reference = package.reference(about, how, cancel)?;
+        measured::give_back();
+        let (shown, growth) =
+            measured::growth_of(|| package.show(about, how, (&reference, cancel)));
+        let least = package.entry(stage)?.weights.as_ref().map_or(0, |weights| weights.bytes);
+        let need = growth.map(|Growth { held_bytes, peak_bytes }| {
+            let held_bytes = held_bytes.max(least); // others in this process may have freed some
+            Need { held_bytes, peak_bytes: peak_bytes.max(held_bytes) }
+        });
+        package.keep(about, (shown?, need))
     }
 
     /// Does what is wished, and waits while the job is to halt.
@@ -249,7 +274,7 @@ impl<'a> Steered<'a> {
     fn use_threads(&mut self, wished: Option<usize>) {
         let Some(threads) = wished.filter(|_| wished != self.threads) else { return };
         self.threads = wished;
-        match self.planner.plan_with(self.package.manifest(), self.job, threads) {
+        match self.planner.plan_with(self.package, self.job, threads) {
             Ok(plan) => {
                 self.plan = if self.is_trimmed { plan.alone() } else { plan };
                 self.turn.warm().fit(&self.plan);

@@ -14,27 +14,27 @@ mod target;
 
 use std::{collections::BTreeSet, path::Path};
 
-use ort::session::{Session, builder::SessionBuilder};
-use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
+use ort::session::builder::SessionBuilder;
+use pocketmuse_package::{Digest, Dim, Error, ErrorKind, Flavour, Result, StageEntry};
 
 pub(crate) use self::target::{Assignment, Sizes, Target};
 
 use self::target::not_in_this_build;
 use crate::{engine::runtime::Runtime, request::Provider};
 
-/// Loads the graph in `file` with `builder`, which has no provider yet, on that of `target` alone,
-/// its shapes fixed.
+/// Hands a session to the provider of `target` alone, its shapes fixed; `builder` has no provider
+/// yet.
 ///
 /// # Errors
 ///
 /// `Unsupported` if this build lacks the provider, `BadRequest` for its library, `ProviderFailed` if
-/// it does not take the whole graph.
-pub(super) fn commit(
+/// it says no.
+pub(super) fn builder(
     runtime: &Runtime,
     target: &Target<'_>,
     entry: &StageEntry,
-    (builder, threads, file): (SessionBuilder, usize, &Path),
-) -> Result<Session> {
+    (builder, threads): (SessionBuilder, usize),
+) -> Result<SessionBuilder> {
     let mut builder = fixed(target, entry, builder)?;
     let (name, options) = match target.assignment.provider {
         Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
@@ -42,7 +42,7 @@ pub(super) fn commit(
     };
     plugin::append(runtime, target, name, (&mut builder, &options))
         .map_err(|error| target.assignment.blamed(error))?;
-    builder.commit_from_file(file).map_err(|error| target.refused(error.message()))
+    Ok(builder)
 }
 
 /// The same, with the shapes of `target` and without the CPU for what it does not take.
@@ -67,6 +67,40 @@ fn fixed(
     builder
         .with_config_entry("session.disable_cpu_ep_fallback", "1")
         .map_err(|error| target.refused(error.message()))
+}
+
+/// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime
+/// and the processor: whatever of it changes, a new proof is due. Threads are not among it: a job may
+/// be told of others while it runs.
+pub(crate) fn key(target: &Target<'_>, (entry, flavour): (&StageEntry, Flavour)) -> Digest {
+    let Target { assignment: Assignment { provider, stage }, library, sizes } = *target;
+    let files =
+        [Some(&entry.graph), entry.weights.as_ref()].map(|file| file.map(|file| file.sha256));
+    let options = match provider {
+        Provider::OpenVino => openvino::options(1),
+        _ => Vec::new(),
+    };
+    let version = library.map(plugin::version);
+    let proof = proof::version(flavour);
+    let about = (provider, stage, files, sizes, options, version, proof);
+    Digest::of(format!("{about:?}").as_bytes())
+}
+
+/// Memory of the libraries that come with a provider, in bytes.
+pub(crate) fn library_bytes(provider: Provider) -> u64 {
+    match provider {
+        Provider::OpenVino => openvino::LIBRARY_BYTES,
+        _ => 0,
+    }
+}
+
+/// What a provider is expected to hold of a graph, whose files have so many bytes and its weights
+/// so many as f32.
+pub(crate) fn held_bytes(provider: Provider, files: u64, as_f32: u64) -> u64 {
+    match provider {
+        Provider::OpenVino => openvino::held_bytes(files, as_f32),
+        _ => files,
+    }
 }
 
 /// Checks that this build has the provider, and its library before anything is loaded.

@@ -16,6 +16,10 @@ pub(super) fn register(
     Err(not_in_this_build(provider))
 }
 
+pub(super) fn version(_library: &Path) -> String {
+    String::new()
+}
+
 pub(super) fn append(
     _runtime: &Runtime,
     target: &Target<'_>,

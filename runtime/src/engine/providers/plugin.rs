@@ -6,15 +6,17 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
+    fs, mem,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     ptr, slice,
     sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use libloading::Library;
 use ort::{AsPointer as _, session::builder::SessionBuilder, sys};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 use super::target::Target;
 use crate::{
@@ -143,7 +145,28 @@ fn look_at(path: &Path) -> Result<(), String> {
     let symbol = unsafe { library.get::<*const ()>(b"CreateEpFactories\0") };
     symbol.map(drop).map_err(|_| {
         format!("expected a plug-in, which has CreateEpFactories, found none in {shown}")
-    })
+    })?;
+    // What it leaves to be done at the end of the process needs its code, also when it is refused.
+    mem::forget(library);
+    Ok(())
+}
+
+/// What a plug-in is known by, besides its name: the libraries of its folder, with their sizes and
+/// times, since the one that is registered brings others.
+pub(super) fn version(library: &Path) -> String {
+    let entries = fs::read_dir(files::parent(library)).into_iter().flatten().flatten();
+    let libraries = entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.contains(".so") && !name.ends_with(".dylib") {
+            return None;
+        }
+        let metadata = fs::metadata(entry.path()).ok()?;
+        let since = metadata.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{name} {} {}", metadata.len(), since.as_nanos()))
+    });
+    let mut libraries: Vec<_> = libraries.collect();
+    libraries.sort();
+    libraries.join("\n")
 }
 
 #[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]

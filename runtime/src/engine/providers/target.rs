@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pocketmuse_package::{Error, ErrorKind, Stage};
 
-use crate::request::Provider;
+use crate::request::{Job, Provider};
 
 /// What the names in a graph's shapes stand for: a graph is compiled for one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Those that a stage is compiled for to serve `job`.
+    pub(crate) fn of(job: &Job) -> Self {
+        Self { grid: job.outer_grid(), branches: if job.is_guided() { 2 } else { 1 } }
+    }
+
     /// The extent called `name` in a manifest: `height`, or `8 * height`. `None` if that is not
     /// known.
     pub(crate) fn extent(&self, name: &str) -> Option<usize> {
@@ -46,7 +51,7 @@ pub struct Assignment {
 
 impl Assignment {
     /// The error of a provider that failed; `reason` is said of it.
-    pub(super) fn failed(self, reason: &str) -> Error {
+    pub(crate) fn failed(self, reason: &str) -> Error {
         Error::provider_failed(self.provider.name(), self.stage.name(), reason)
     }
 
@@ -79,7 +84,7 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     /// The error of a graph that the provider does not take whole.
-    pub(super) fn refused(&self, reason: &str) -> Error {
+    pub(crate) fn refused(&self, reason: &str) -> Error {
         self.assignment.failed(&format!("does not take the whole graph: {reason}"))
     }
 }

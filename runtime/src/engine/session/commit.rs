@@ -3,8 +3,12 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::fd::AsRawFd as _;
-use std::{fs::File, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
+use ort::session::builder::SessionBuilder;
 use pocketmuse_package::{Error, Result, StageEntry, TensorSpec};
 
 use super::{
@@ -31,38 +35,48 @@ pub(super) fn commit(
     settings: Settings<'_>,
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
+    let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
+    let real = weights.and_then(|weights| real_file(&file, &weights));
+    let from_memory = |builder: SessionBuilder, model: &[u8]| {
+        let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
+        let (folder, _open) = text_of(folder);
+        let mut builder = builder
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
+        builder.commit_from_memory(model)
+    };
+    let read = || fs::read(&file).map_err(|error| Error::io(&file, error));
+    let relocated = |model: Vec<u8>| match &real {
+        Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
+        None => model,
+    };
     if let Some(target) = &settings.target {
         if !tapped.is_empty() {
             return Err(target.assignment.looked_into());
         }
         let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
         let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
-        return providers::commit(runtime, target, entry, (plain, settings.threads, &file));
+        let mut other = providers::builder(runtime, target, entry, (plain, settings.threads))?;
+        let session = match &real {
+            None => other.commit_from_file(&file),
+            Some(_) => from_memory(other, &relocated(read()?)),
+        };
+        return session.map_err(|error| target.refused(error.message()));
     }
-    let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
-    let real = weights.and_then(|weights| real_file(&file, &weights));
-    let from_memory = |model: &[u8]| {
-        let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
-        let (folder, _open) = text_of(folder);
-        builder(runtime, settings)?
-            .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-            .commit_from_memory(model)
-    };
-    let relocated = |model: Vec<u8>| match &real {
-        Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
-        None => model,
-    };
     let session = match settings.form {
-        Form::Optimised(model) => from_memory(&relocated(model.to_vec())),
+        Form::Optimised(model) => {
+            let model = relocated(model.to_vec());
+            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
+        }
         _ if tapped.is_empty() && real.is_none() => {
             builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
         }
         _ => {
-            let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
+            let mut model = read()?;
             if !tapped.is_empty() {
                 model.extend(taps::more_outputs(tapped));
             }
-            from_memory(&relocated(model))
+            let model = relocated(model);
+            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
         }
     };
     session.map_err(|error| failed(entry.graph.path.as_str(), &error))
@@ -86,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_folder_of_any_name_is_told_as_text() {
-        use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _};
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
         let root = tempfile::tempdir().expect("a folder");
         for name in [&b"plain"[..], b"caf\xe9"] {
