@@ -13,7 +13,7 @@ use crate::{
     engine::{
         providers::{
             self, Assignment, Sizes, Target,
-            proof::{Compared, Reference},
+            proof::{self, Compared, Reference},
         },
         session::Session,
     },
@@ -122,6 +122,7 @@ impl Package {
 
     fn key(&self, stage: Stage, sizes: Sizes) -> Result<Digest> {
         let target = self.target(stage, sizes);
-        Ok(providers::key(&target, (self.entry(stage)?, self.flavour)))
+        let about = (providers::key(&target, self.entry(stage)?), proof::version(self.flavour));
+        Ok(Digest::of(format!("{about:?}").as_bytes()))
     }
 }

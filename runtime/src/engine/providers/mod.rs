@@ -15,7 +15,7 @@ mod target;
 use std::{collections::BTreeSet, path::Path};
 
 use ort::session::builder::SessionBuilder;
-use pocketmuse_package::{Digest, Dim, Error, ErrorKind, Flavour, Result, StageEntry};
+use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
 
 pub(crate) use self::target::{Assignment, Sizes, Target};
 
@@ -69,21 +69,19 @@ fn fixed(
         .map_err(|error| target.refused(error.message()))
 }
 
-/// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime
-/// and the processor: whatever of it changes, a new proof is due. Threads are not among it: a job may
-/// be told of others while it runs.
-pub(crate) fn key(target: &Target<'_>, (entry, flavour): (&StageEntry, Flavour)) -> Digest {
+/// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,
+/// the processor and the proof itself: whatever of it changes, a new proof is due. Threads are not
+/// among it: a job may be told of others while it runs.
+pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> String {
     let Target { assignment: Assignment { provider, stage }, library, sizes } = *target;
-    let files =
-        [Some(&entry.graph), entry.weights.as_ref()].map(|file| file.map(|file| file.sha256));
+    let files = [Some(&entry.graph), entry.weights.as_ref()];
+    let files = files.map(|file| file.map(|file| file.sha256));
     let options = match provider {
         Provider::OpenVino => openvino::options(1),
         _ => Vec::new(),
     };
     let version = library.map(plugin::version);
-    let proof = proof::version(flavour);
-    let about = (provider, stage, files, sizes, options, version, proof);
-    Digest::of(format!("{about:?}").as_bytes())
+    format!("{:?}", (provider, stage, files, sizes, options, version))
 }
 
 /// Memory of the libraries that come with a provider, in bytes.

@@ -25,7 +25,7 @@ fn tolerance(flavour: Flavour) -> f64 {
 }
 
 /// What a verdict depends on here.
-pub(super) fn version(flavour: Flavour) -> String {
+pub(crate) fn version(flavour: Flavour) -> String {
     format!("{SEED} {INTEGERS} {EQUAL} {}", tolerance(flavour))
 }
 
