@@ -36,7 +36,9 @@ fuzz_target!(|bytes: &[u8]| {
             let again = State::from_bytes(&state.to_bytes()).expect("what was written");
             assert_eq!(again, state);
             job::save(&state, &FILE).expect("written");
-            assert_eq!(job::load::<State>(&FILE).expect("what was written"), state);
+            // A file has no image: who keeps one has it beside the file.
+            let without_image = State { image: None, ..state.clone() };
+            assert_eq!(job::load::<State>(&FILE).expect("what was written"), without_image);
             let _ = internals::check_state(&state, &PACKAGE);
         }
     });

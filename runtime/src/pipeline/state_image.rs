@@ -73,6 +73,9 @@ pub(super) fn read(rest: &mut Rest<'_>) -> Result<Option<FittedSource>> {
         return Err(bad(format!("expected an image or none, found the flags {flags:#04x}")));
     }
     let [width, height] = [rest.number()?, rest.number()?];
+    if width == 0 || height == 0 {
+        return Err(bad(format!("expected an image with pixels, found {width} x {height}")));
+    }
     let plane = usize::try_from(u64::from(width) * u64::from(height)).map_err(|_| cut())?;
     let bytes = rest.take(plane.checked_mul(3).ok_or_else(cut)?)?;
     let image = RgbImage::from_raw(width, height, bytes.to_vec()).ok_or_else(cut)?;
@@ -195,6 +198,8 @@ mod tests {
         assert_eq!(odd(0, 5), "job: expected an image or none, found the flags 0x05");
         assert_eq!(odd(4, 255), "job: expected more bytes, found the end", "its width");
         assert_eq!(odd(8, 255), "job: expected more bytes, found the end", "its height");
+        assert_eq!(odd(1, 0), "job: expected an image with pixels, found 0 x 2");
+        assert_eq!(odd(5, 0), "job: expected an image with pixels, found 3 x 0");
         assert_eq!(odd(35, 2), "job: expected a mask of 0 and 1, found others");
         assert!(odd(46, 255).starts_with("job: expected an image and what is added, found ["));
     }
