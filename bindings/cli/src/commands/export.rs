@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
         None => Vec::new(),
     };
     let options =
-        Options { flavours, name: args.name.clone(), overwrite: args.force };
+        Options { flavours, name: args.name.clone(), overwrite: args.force, draft: args.draft };
     let bar = terminal::byte_bar("exporting");
     let summary = pocketmuse_export::export(
         &args.checkpoint,
