@@ -349,7 +349,7 @@ fn a_proof_is_kept_with_the_memory_that_it_took() {
     let next = again.generate(&request(), on).unwrap_or_else(|error| panic!("{error}"));
     assert!(next.images == made.images);
     let took = next.report.peak_rss_bytes.expect("Linux tells");
-    println!("{} MiB planned, {} taken", plan.peak_rss_bytes() >> 20, took >> 20);
+    println!("{} MB planned, {} taken", plan.peak_rss_bytes() / 1_000_000, took / 1_000_000);
     let other = Request { width: Some(64), height: Some(64), ..request() };
     assert_eq!(measured(&again, &other), [false; 3], "another size is another proof");
     assert_eq!(measured(&again, &Request { guidance_scale: Some(1.0), ..request() }), [false; 3]);

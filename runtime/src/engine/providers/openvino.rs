@@ -3,7 +3,7 @@
 /// The name that its plug-in is registered under, which is its provider's.
 pub(super) const NAME: &str = "OpenVINOExecutionProvider";
 
-/// Memory that its libraries take, in bytes: 80 MiB were found once a graph was compiled.
+/// Memory that its libraries take, in bytes: 84 MB were found once a graph was compiled.
 pub(super) const LIBRARY_BYTES: u64 = 96 << 20;
 
 /// What a stage takes, estimated from the bytes of its files and from those of its weights as f32:
