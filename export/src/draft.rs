@@ -11,12 +11,10 @@ use crate::{
     write::PackageWriter,
 };
 
-/// The flavour of a draft, except for its decoder: the fastest, and the one that takes the least
-/// memory where images are small.
-pub(crate) const DRAFT: Flavour = Flavour::Int8;
-
-/// A whole package of the flavour [`DRAFT`] in the folder of the one that is being written.
+/// A whole package of one flavour in the folder of the one that is being written.
 pub(crate) struct Draft {
+    /// The flavour, except for the decoder.
+    flavour: Flavour,
     /// Whether its graphs were written for the draft alone.
     is_extra: bool,
     /// Whether it has the taps of the flavour qdq.
@@ -33,10 +31,12 @@ impl Draft {
         quantized.next().or_else(|| flavours.first().copied().filter(|_| !has_preview))
     }
 
-    /// Writes what the draft needs besides the flavours of `manifest`, which are written. It takes
-    /// the decoder of `flavour`, if there is one, and the taps of the flavour qdq if that is wanted.
+    /// Writes what the draft of the flavour `own` needs besides the flavours of `manifest`, which
+    /// are written. It takes the decoder of `measured`, if there is one, and the taps of the flavour
+    /// qdq if that is wanted.
     pub(crate) fn write<F>(
-        (flavour, wants_qdq): (Option<Flavour>, bool),
+        own: Flavour,
+        (measured, wants_qdq): (Option<Flavour>, bool),
         networks: &Networks,
         manifest: &Manifest,
         writer: &mut PackageWriter<F>,
@@ -44,27 +44,31 @@ impl Draft {
     where
         F: FnMut(&Progress<'_>) -> ControlFlow<()>,
     {
-        let known = manifest.flavours.get(&DRAFT);
-        let taken = known.or_else(|| flavour.map(|flavour| &manifest.flavours[&flavour]));
+        let known = manifest.flavours.get(&own);
+        let taken = known.or_else(|| measured.map(|flavour| &manifest.flavours[&flavour]));
         let mut draft = taken.cloned().unwrap_or_else(|| FlavourEntry { stages: BTreeMap::new() });
         let is_extra = known.is_none();
         if is_extra {
-            let mut graphs = networks.graphs(DRAFT)?;
+            let mut graphs = networks.graphs(own)?;
             let is_missing = |stage| draft.stages.is_empty() && stage == Stage::Decoder;
             graphs.retain(|(stage, _)| {
                 is_missing(*stage) || ![Stage::Decoder, Stage::Encoder].contains(stage)
             });
-            draft.stages.extend(writer.graphs(DRAFT, &graphs)?);
+            draft.stages.extend(writer.graphs(own, &graphs)?);
         }
-        let mut flavours = BTreeMap::from([(DRAFT, draft)]);
+        if let Some(flavour) = measured.filter(|flavour| is_quantized(*flavour)) {
+            let stages = &manifest.flavours[&flavour].stages;
+            draft.stages.insert(Stage::Decoder, stages[&Stage::Decoder].clone());
+        }
+        let mut flavours = BTreeMap::from([(own, draft)]);
         if wants_qdq {
-            let stages = writer.graphs(Flavour::Qdq, &networks.observed(DRAFT)?)?;
+            let stages = writer.graphs(Flavour::Qdq, &networks.observed(own)?)?;
             flavours.insert(Flavour::Qdq, FlavourEntry { stages });
         }
         let mut manifest = Manifest { flavours, ..manifest.clone() };
         manifest.format = manifest.oldest_format();
         writer.manifest(&manifest)?;
-        Ok(Self { is_extra, wants_qdq })
+        Ok(Self { flavour: own, is_extra, wants_qdq })
     }
 
     /// Has `calibrate` measure the draft, and removes what is not part of the package.
@@ -75,7 +79,7 @@ impl Draft {
     ) -> Result<Measured> {
         let measured = calibrate(writer.folder())?;
         if self.is_extra {
-            writer.remove(DRAFT)?;
+            writer.remove(self.flavour)?;
         }
         if self.wants_qdq {
             writer.remove(Flavour::Qdq)?;

@@ -50,7 +50,7 @@ pub use pocketmuse_package::{Measured, RANGE, Ranges};
 
 use self::{
     checkpoint::Checkpoint,
-    draft::{DRAFT, Draft},
+    draft::Draft,
     form::Form,
     networks::{Networks, is_quantized},
     progress::Counter,
@@ -72,11 +72,14 @@ pub struct Options {
     pub name: Option<String>,
     /// Whether a package that is already there is replaced.
     pub overwrite: bool,
+    /// The flavour of the draft, whose images are measured. int8 is the fastest and takes the least
+    /// memory where images are small; f32's tokens are the same on every processor.
+    pub draft: Flavour,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flavours: vec![Flavour::Int8], name: None, overwrite: false }
+        Self { flavours: vec![Flavour::Int8], name: None, overwrite: false, draft: Flavour::Int8 }
     }
 }
 
@@ -96,8 +99,8 @@ pub struct Summary {
 ///
 /// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews
 /// what tokens look like. `calibrate` measures both: it is given a draft, the folder of a whole
-/// package of the int8 flavour whose decoder is f32 and, if it is to be quantized, has a tap for
-/// each range, named as [`RANGE`] says. For the flavour qdq the draft has this flavour, too, its
+/// package of the flavour [`Options::draft`] whose decoder is f32 and, if it is to be quantized, has
+/// a tap for each range, named as [`RANGE`] says. For the flavour qdq the draft has this flavour, too, its
 /// graphs in floats with a tap for the range of each value: [`Measured::activations`]. `calibrate`
 /// is called once, and not at all for f32 alone if the checkpoint brings its own [`PREVIEW`]. If it
 /// returns no cells, the package has no previews.
@@ -107,7 +110,7 @@ pub struct Summary {
 /// # Errors
 ///
 /// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture,
-/// `BadRequest` if `package` exists already, `NoSpace` if its disk has too little room, which is
+/// `BadRequest` if `package` exists already or the draft is to be qdq, `NoSpace` if its disk has too little room, which is
 /// checked first, `Io` if a file cannot be read or written, `Cancelled`
 /// if `on_progress` broke; what `calibrate` fails with, and `BadInput` if its ranges are not those
 /// of the draft's taps.
@@ -125,6 +128,10 @@ pub fn export(
             "expected at least one, found none",
         ));
     }
+    if options.draft == Flavour::Qdq {
+        let detail = "expected a flavour that needs no ranges, found qdq";
+        return Err(Error::new(ErrorKind::BadRequest, "draft", detail));
+    }
     let checkpoint = Checkpoint::open(checkpoint)?;
     let networks = Networks::open(&checkpoint)?;
     let wants_qdq = options.flavours.contains(&Flavour::Qdq); // whose graphs need ranges
@@ -137,7 +144,7 @@ pub fn export(
     let progress = Counter::new(&graphs, on_progress);
     let mut writer = PackageWriter::create(package, options.overwrite, progress)?;
     if wants_qdq {
-        writer.share(Sharing { lender: DRAFT, borrower: Flavour::Qdq });
+        writer.share(Sharing { lender: Flavour::Int8, borrower: Flavour::Qdq });
     }
     let file = writer.file("tokenizer.json", tokenizer.json.as_bytes())?;
     let mut manifest = manifest::begin(
@@ -157,7 +164,8 @@ pub fn export(
     let flavour = Draft::measured_flavour(&flavours, preview.is_some());
     if flavour.is_some() || wants_qdq {
         let taken = flavour.or_else(|| flavours.first().copied());
-        let draft = Draft::write((taken, wants_qdq), &networks, &manifest, &mut writer)?;
+        let wanted = (taken, wants_qdq);
+        let draft = Draft::write(options.draft, wanted, &networks, &manifest, &mut writer)?;
         let measured = draft.measure(&mut writer, calibrate)?;
 
         // finish decoders and preview.
@@ -174,7 +182,7 @@ pub fn export(
         if wants_qdq {
             let mut stages =
                 writer.graphs(Flavour::Qdq, &networks.ranged(&measured.activations)?)?;
-            let encoder = manifest.flavours.get(&DRAFT);
+            let encoder = manifest.flavours.get(&Flavour::Int8);
             match encoder.and_then(|entry| entry.stages.get(&Stage::Encoder)) {
                 Some(encoder) => drop(stages.insert(Stage::Encoder, encoder.clone())),
                 None => stages.extend(writer.graphs(Flavour::Qdq, &networks.encoder(Form::Cpu)?)?),

@@ -141,7 +141,7 @@ fn text_is_bounded_while_it_is_unpacked() {
     let bomb = fault("from-itxt-bomb/bomb-64MB.png");
     let error = pixels::read_request(&bomb).expect_err("64 MB");
     assert_eq!(error.kind(), ErrorKind::BadInput);
-    assert!(error.detail().contains("at most 16 MiB, found more"), "{error}");
+    assert!(error.detail().contains("at most 16 MB, found more"), "{error}");
     pixels::read(&bomb).expect("its pixels are harmless");
     let png = encoded(&sample().into(), ImageFormat::Png);
     let zeros = packed(&vec![b'0'; 40 << 20]);

@@ -3,12 +3,17 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use image::RgbImage;
+use image::{
+    RgbImage,
+    imageops::{self, FilterType},
+};
 use pocketmuse::{ErrorKind, Flavour, Options, Pipeline, Preview, Request};
 use pocketmuse_export::Measured;
-use serde_json::Value;
 
-use crate::support::{self, checkpoint, fixture, flavoured_package, package};
+use crate::{
+    quality::{ATTRIBUTES, Judge, prompts},
+    support::{self, checkpoint, fixture, flavoured_package, package},
+};
 
 /// The mean distance of a preview's tokens from the decoded image's, of 255, over images that
 /// the table was not fitted to. One colour for each code, read off images of that code alone, is
@@ -37,20 +42,28 @@ fn open(package: &Path) -> Pipeline {
     support::open(package, Options::default())
 }
 
-/// How far previews of the images of f32 are off, with the table of `package`: of each image at the
-/// end, and the mean after the first step.
-fn distances(package: &Path) -> (Vec<f64>, f64) {
+/// A preview beside its image.
+struct Pair {
+    /// What was asked for.
+    thing: String,
+    /// The distances after the first step, and at the end.
+    first: f64,
+    last: f64,
+    /// Whether the thing has its colour in the last preview, and in the image, as a classifier
+    /// finds.
+    colours: [bool; 2],
+}
+
+/// Previews of the images of f32 with the table of `package`: of each `nth` of the prompts.
+fn pairs(package: &Path, nth: usize) -> Vec<Pair> {
     let pipeline = open(package);
     let preview = pipeline
         .preview()
         .unwrap_or_else(|error| panic!("{error}"))
         .expect("the bundled model brings a table");
-    let prompts: Value =
-        serde_json::from_slice(&fs::read(fixture("prompts.json")).expect("a fixture"))
-            .expect("JSON");
-    let mut found = Vec::new();
-    let mut first = 0.0;
-    for prompt in prompts["prompts"].as_array().expect("a list").iter().step_by(8) {
+    let mut judge = Judge::open(&fixture("judge.onnx"));
+    let colour = ATTRIBUTES.iter().position(|name| *name == "color").expect("one of them");
+    let mut pair = |prompt: &serde_json::Value| {
         let text = prompt["prompt"].as_str().expect("a prompt").to_owned();
         let request =
             Request { prompt: text, seed: 5, num_inference_steps: Some(6), ..Request::default() };
@@ -67,11 +80,23 @@ fn distances(package: &Path) -> (Vec<f64>, f64) {
             ControlFlow::Continue(())
         });
         let image = &output.unwrap_or_else(|error| panic!("{error}")).images[0];
-        first += distance(&previews[0], image);
-        found.push(distance(previews.last().expect("six"), image));
-    }
-    first /= found.len() as f64;
-    (found, first)
+        let last = previews.last().expect("six");
+        let large = imageops::resize(last, image.width(), image.height(), FilterType::Nearest);
+        let labels = &prompt["labels"];
+        Pair {
+            thing: labels["object"].as_str().expect("a name").to_owned(),
+            first: distance(&previews[0], image),
+            last: distance(last, image),
+            colours: [&large, image].map(|image| judge.shown(image, labels)[colour]),
+        }
+    };
+    let all = prompts()["prompts"].as_array().expect("a list");
+    all.iter().step_by(nth).map(&mut pair).collect()
+}
+
+/// The distances at the end.
+fn ends(pairs: &[Pair]) -> Vec<f64> {
+    pairs.iter().map(|pair| pair.last).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -80,7 +105,9 @@ fn mean(values: &[f64]) -> f64 {
 
 #[test]
 fn a_preview_is_near_the_image_and_nearer_with_every_step() {
-    let (found, first) = distances(&package("tiny-world"));
+    let pairs = pairs(&package("tiny-world"), 8);
+    let found = ends(&pairs);
+    let first = mean(&pairs.iter().map(|pair| pair.first).collect::<Vec<_>>());
     let worst = found.iter().copied().fold(0.0, f64::max);
     let mean = mean(&found);
     println!(
@@ -89,6 +116,36 @@ fn a_preview_is_near_the_image_and_nearer_with_every_step() {
     );
     assert!(mean < TOLERANCE && worst < WORST, "{found:.1?}");
     assert!(mean < first, "{first}");
+}
+
+/// The least share of things that keep their image's colour in the preview. The shipped table has
+/// 89%; one fitted to ten images 47% over houses, trees, cars and balloons.
+const LEAST_KEPT: f64 = 0.8;
+
+#[test]
+#[ignore = "slow: 200 images"]
+fn every_thing_has_its_colour_in_a_preview() {
+    let pairs = pairs(&package("tiny-world"), 1);
+    let classes = prompts()["classes"]["object"].as_array().expect("a list");
+    println!("| thing | images | off by | colours kept |\n|---|---|---|---|");
+    let (mut all_kept, mut all_asked) = (0, 0);
+    for thing in classes.iter().map(|class| class.as_str().expect("a name")) {
+        let found: Vec<_> = pairs.iter().filter(|pair| pair.thing == thing).collect();
+        let off = mean(&found.iter().map(|pair| pair.last).collect::<Vec<_>>());
+        // Of those that have it in the image.
+        let asked: Vec<_> = found.iter().filter(|pair| pair.colours[1]).collect();
+        let count = |number: usize| u32::try_from(number).expect("few");
+        let kept = count(asked.iter().filter(|pair| pair.colours[0]).count());
+        println!("| {thing} | {} | {off:.1} | {kept} of {} |", found.len(), asked.len());
+        assert!(off < TOLERANCE, "{thing}: {off}");
+        all_kept += kept;
+        all_asked += count(asked.len());
+    }
+    let [first, last] = [|pair: &Pair| pair.first, |pair: &Pair| pair.last]
+        .map(|of| mean(&pairs.iter().map(of).collect::<Vec<_>>()));
+    println!("all {}: {first:.1} after the first step, {last:.1} at the end", pairs.len());
+    let share = f64::from(all_kept) / f64::from(all_asked);
+    assert!(share >= LEAST_KEPT, "{all_kept} of {all_asked}");
 }
 
 /// The distance of previews with a table that was fitted just now: half of what a table has that was
@@ -110,7 +167,7 @@ fn an_export_fits_a_table_of_its_own() {
     let fitted = fs::read(target.join("preview.rgb")).expect("a table");
     let shipped = fs::read(checkpoint("tiny-world").join("preview.rgb")).expect("a table");
     assert_eq!(fitted.len(), shipped.len());
-    let found = distances(&target).0;
+    let found = ends(&pairs(&target, 8));
     assert!(mean(&found) < FITTED, "{found:.1?}");
     let folders =
         fs::read_dir(&target).expect("a package").map(|entry| entry.expect("an entry").path());

@@ -51,6 +51,15 @@ impl Judge {
 
     /// How many of the attributes the image shows as the labels say.
     pub(crate) fn score(&mut self, image: &image::RgbImage, labels: &Value) -> usize {
+        self.shown(image, labels).into_iter().filter(|shown| *shown).count()
+    }
+
+    /// Which of the attributes the image, 128 x 128 pixels, shows as the labels say.
+    pub(crate) fn shown(
+        &mut self,
+        image: &image::RgbImage,
+        labels: &Value,
+    ) -> [bool; ATTRIBUTES.len()] {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let plane = |channel| image.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
         let pixels: Vec<f32> = (0..3).flat_map(plane).collect(); // HWC => CHW
@@ -63,7 +72,7 @@ impl Judge {
                 logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("classes").0;
             prompts()["classes"][attribute][best] == labels[attribute]
         };
-        ATTRIBUTES.into_iter().filter(|attribute| right(attribute)).count()
+        ATTRIBUTES.map(right)
     }
 }
 

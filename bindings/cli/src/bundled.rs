@@ -121,7 +121,12 @@ fn package_of(
     remove(&package)?; // whatever has its name
     let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
     write_files(files, checkpoint.path())?;
-    let options = Options { flavours: vec![flavour], name: Some(NAME.to_owned()), overwrite: true };
+    let options = Options {
+        flavours: vec![flavour],
+        name: Some(NAME.to_owned()),
+        overwrite: true,
+        ..Options::default()
+    };
     pocketmuse_export::export(
         checkpoint.path(),
         &package,

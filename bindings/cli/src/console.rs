@@ -13,7 +13,7 @@ use pocketmuse_package::{Error, Result};
 use crate::{
     args::RunArgs,
     events::{self, Event, PathText, Place},
-    terminal::{self, mebibytes, milliseconds},
+    terminal::{self, megabytes, milliseconds},
 };
 
 /// Words that a model knows of which people are told.
@@ -162,7 +162,7 @@ impl Console {
 
 /// Time and peak memory of each stage, a line each.
 fn lines(report: &Report) -> Vec<String> {
-    let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), megabytes);
     let mut lines = vec![format!(
         "{:<14}{:>10}{:>12}{:>16}{:>16}",
         "stage", "load ms", "run ms", "peak memory", "anonymous"

@@ -188,9 +188,9 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Bytes as people read them: `12.3 MiB`.
-pub(crate) fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+/// Bytes as people read them: `12.3 MB`.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// A count as people read it: `603,537,664`.
@@ -216,7 +216,7 @@ mod tests {
         {
             assert_eq!(thousands(count), text);
         }
-        assert_eq!(mebibytes(30_891_972), "29.5 MiB");
+        assert_eq!(megabytes(30_891_972), "30.9 MB");
     }
 
     #[test]

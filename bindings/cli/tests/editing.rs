@@ -291,7 +291,7 @@ fn a_huge_image_is_refused_in_little_memory() {
     assert!(fs::metadata(root.path().join("huge.png")).expect("there").len() < 1 << 20);
     for words in [&["edit", "huge.png", "a"][..], &["edit", "house.png", "a", "--mask", "huge.png"]]
     {
-        // Its pixels are 400 MB. What needs more address space than 384 MiB dies of it.
+        // Its pixels are 400 MB. What needs more address space than 403 MB dies of it.
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -v 393216; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pocketmuse")])
@@ -302,7 +302,7 @@ fn a_huge_image_is_refused_in_little_memory() {
         assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
         assert!(
             stderr.contains(
-                "huge.png: expected pixels of at most 256 MiB, found 20000 x 20000 pixels"
+                "huge.png: expected pixels of at most 268 MB, found 20000 x 20000 pixels"
             ),
             "{stderr}"
         );

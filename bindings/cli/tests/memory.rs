@@ -72,9 +72,9 @@ fn no_stage_takes_more_than_was_predicted_nor_half_of_it() {
     let case = Case::new();
     for (flavour, size, memory) in [
         ("f32", "128", "8GB"),
-        ("f32", "128", "110MiB"),
+        ("f32", "128", "115MB"),
         ("int8", "128", "8GB"),
-        ("int8", "64", "110MiB"),
+        ("int8", "64", "115MB"),
         ("f32", "256", "8GB"),
     ] {
         let words = [
@@ -175,7 +175,7 @@ fn a_record_that_finds_no_room_is_done_without() {
         let image = fs::read(case.root.path().join("a.png")).expect("an image");
         (image, String::from_utf8(output.stderr).expect("UTF-8"))
     };
-    let (image, warning) = run("ulimit -f 4;"); // 2 KiB
+    let (image, warning) = run("ulimit -f 4;"); // 2,048 bytes
     assert!(warning.contains("the package is checked again the next time"), "{warning}");
     assert_eq!(warning.matches("graphs are optimised again the next time").count(), 1, "{warning}");
     // Smaller ones, of the first files, found room.

@@ -54,7 +54,7 @@ unsafe impl FfiConverter<UniFfiTag> for Bytes {
     }
 
     fn write(bytes: Self, buffer: &mut Vec<u8>) {
-        let length = i32::try_from(bytes.len()).expect("an array of Java is below 2 GiB");
+        let length = i32::try_from(bytes.len()).expect("an array of Java is below 2^31 bytes");
         buffer.reserve(size_of::<i32>() + bytes.len() + FOLLOWING);
         buffer.extend_from_slice(&length.to_be_bytes());
         buffer.extend_from_slice(&bytes);

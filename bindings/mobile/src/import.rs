@@ -45,7 +45,7 @@ pub struct ImportProgress {
 /// Who is told of an import. All calls come on its own thread, one after the other.
 #[uniffi::export(foreign)]
 pub trait ImportListener: Send + Sync {
-    /// Told how far the import is: at its begin and its end, and about once for each MiB. What it
+    /// Told how far the import is: at its begin and its end, and about once for each MB. What it
     /// throws ends the import with that error.
     fn progress(&self, progress: ImportProgress) -> Result<(), PocketMuseError>;
 
@@ -90,7 +90,7 @@ impl NativeImporter {
         })
     }
 
-    /// Stops the import, at once but for a piece of 256 KiB. It ends with `Cancelled`, unless it
+    /// Stops the import, at once but for a piece of 262 kB. It ends with `Cancelled`, unless it
     /// has ended already. Files that were whole stay beside the target, for the next import.
     pub fn cancel(&self) {
         self.cancel.cancel();

@@ -59,11 +59,11 @@ pub(crate) fn check_room(library: &Path, bytes: u64) -> Result<()> {
 
 /// The error of a disk that is full.
 pub(crate) fn no_room(library: &Path, needed: u64, free: Option<u64>) -> Error {
-    let found = free.map_or("a full disk".to_owned(), |free| format!("{} MiB", free >> 20));
+    let found = free.map_or("a full disk".to_owned(), |free| format!("{} MB", free / 1_000_000));
     let detail = format!(
-        "expected {} MiB of free disk for bringing ONNX Runtime, found {found}: make room, or set \
+        "expected {} MB of free disk for bringing ONNX Runtime, found {found}: make room, or set \
          XDG_CACHE_HOME to a folder on another disk",
-        needed >> 20
+        needed.div_ceil(1_000_000)
     );
     let error =
         Error::new(ErrorKind::NoSpace, files::parent(library).display().to_string(), detail);
@@ -93,12 +93,12 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let library = root.path().join("library.so");
         assert!(check_room(&library, 1).is_ok());
-        let error = no_room(&library, 128 << 20, Some(3 << 20));
-        let amounts = Amounts { needed: 128 << 20, available: 3 << 20 };
+        let error = no_room(&library, 128_000_000, Some(3_000_000));
+        let amounts = Amounts { needed: 128_000_000, available: 3_000_000 };
         assert_eq!((error.kind(), error.amounts()), (ErrorKind::NoSpace, Some(amounts)));
         assert_eq!(error.at(), &*root.path().to_string_lossy());
-        assert!(error.detail().contains("expected 128 MiB of free disk"), "{error}");
-        assert!(error.detail().contains("found 3 MiB"), "{error}");
+        assert!(error.detail().contains("expected 128 MB of free disk"), "{error}");
+        assert!(error.detail().contains("found 3 MB"), "{error}");
         if cfg!(unix) {
             assert!(check_room(&library, u64::MAX).is_err());
         }

@@ -27,7 +27,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of a file's contents, read in pieces of 1 MiB.
+    /// The digest of a file's contents, read in pieces of 2^20 bytes.
     ///
     /// # Errors
     ///

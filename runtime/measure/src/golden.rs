@@ -29,7 +29,7 @@ impl Golden {
     ///
     /// # Errors
     ///
-    /// `Io` if it cannot be read; `BadInput` if it is no safetensors file, or larger than 1 GiB.
+    /// `Io` if it cannot be read; `BadInput` if it is no safetensors file, or larger than 1.07 GB.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let bytes = files::read_bounded(path, MAX_BYTES, ErrorKind::BadInput)?;
         Self::parse(&bytes).map_err(|error| error.within(path.display()))

@@ -9,7 +9,7 @@ use pocketmuse_package::{Amounts, Error, ErrorKind, Result};
 
 /// What the library takes beside its memory, and what libraries that are loaded later take.
 const LIBRARY: u64 = 96 << 20;
-/// What a thread takes: its heap, 64 MiB, and its stack.
+/// What a thread takes: its heap, 64 * 2^20 bytes, and its stack.
 const THREAD: u64 = 72 << 20;
 /// Threads beside those that run graphs: the caller's, and one that listens to signals or watches.
 const OTHER_THREADS: u64 = 2;
@@ -45,10 +45,10 @@ fn check_left(left: Option<u64>, needed: u64, what: &str) -> Result<()> {
     match left {
         Some(available) if available < needed => {
             let detail = format!(
-                "expected {} MiB of address space for {what}, found {}: raise the limit of this \
+                "expected {} MB of address space for {what}, found {}: raise the limit of this \
                  process (ulimit -v)",
-                needed >> 20,
-                available >> 20
+                needed.div_ceil(1_000_000),
+                available / 1_000_000
             );
             Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)
                 .with_amounts(Amounts { needed, available }))
@@ -81,9 +81,9 @@ mod tests {
         for left in [None, Some(LEAST), Some(u64::MAX)] {
             check_left(left, LEAST, "ONNX Runtime").expect("enough");
         }
-        let error = check_left(Some(3 << 20), LEAST, "ONNX Runtime").expect_err("too little");
+        let error = check_left(Some(3_000_000), LEAST, "ONNX Runtime").expect_err("too little");
         assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
-        assert_eq!(error.amounts(), Some(Amounts { needed: LEAST, available: 3 << 20 }));
+        assert_eq!(error.amounts(), Some(Amounts { needed: LEAST, available: 3_000_000 }));
         assert!(error.detail().contains("ONNX Runtime, found 3: raise the limit"), "{error}");
         check().expect("these tests run");
         check_job(u64::MAX, usize::MAX).expect("they are not limited");

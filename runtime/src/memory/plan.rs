@@ -131,11 +131,11 @@ impl Plan {
         if plan.peak_bytes() > budget_bytes {
             let amounts = Amounts { needed: plan.peak_bytes(), available: budget_bytes };
             let [smallest, budget] =
-                [amounts.needed, amounts.available].map(|bytes| bytes.div_ceil(1 << 20));
+                [amounts.needed, amounts.available].map(|bytes| bytes.div_ceil(1_000_000));
             let [height, width] = job.size();
             let detail = format!(
-                "expected a budget of at least {smallest}MiB for {width} x {height} pixels, \
-                found {budget}MiB"
+                "expected a budget of at least {smallest}MB for {width} x {height} pixels, \
+                found {budget}MB"
             );
             match options.memory {
                 Budget::Bytes(_) => {
@@ -275,38 +275,32 @@ impl StagePlan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-        write!(f, "budget {} MiB, threads {}", mebibytes(self.budget_bytes), self.threads)?;
-        match mebibytes(self.held_bytes) {
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        write!(f, "budget {} MB, threads {}", megabytes(self.budget_bytes), self.threads)?;
+        match megabytes(self.held_bytes) {
             0 => writeln!(f)?,
-            held => writeln!(f, ", {held} MiB of images that came in")?,
+            held => writeln!(f, ", {held} MB of images that came in")?,
         }
         writeln!(
             f,
             "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
-            "stage",
-            "weights MiB",
-            "working MiB",
-            "loaded",
-            "weights are",
-            "peak MiB",
-            "anonymous MiB"
+            "stage", "weights MB", "working MB", "loaded", "weights are", "peak MB", "anonymous MB"
         )?;
         for stage in &self.stages {
             writeln!(
                 f,
                 "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
                 stage.stage.name(),
-                mebibytes(stage.weights_bytes),
-                mebibytes(stage.working_bytes),
+                megabytes(stage.weights_bytes),
+                megabytes(stage.working_bytes),
                 if stage.warm { "always" } else { "alone" },
                 stage.loading.weights,
-                mebibytes(stage.peak_rss_bytes),
-                mebibytes(stage.peak_anonymous_bytes),
+                megabytes(stage.peak_rss_bytes),
+                megabytes(stage.peak_anonymous_bytes),
             )?;
         }
-        let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(mebibytes);
-        write!(f, "peak {rss} MiB, of which anonymous {anonymous} MiB")
+        let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(megabytes);
+        write!(f, "peak {rss} MB, of which anonymous {anonymous} MB")
     }
 }
 

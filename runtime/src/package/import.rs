@@ -44,7 +44,7 @@ pub struct Import {
 impl Import {
     /// Imports the archive that comes from `from`, which is read once, to the folder `target`.
     ///
-    /// `on_progress` is called for each piece of at most 256 KiB, and while another process imports
+    /// `on_progress` is called for each piece of at most 262 kB, and while another process imports
     /// the same package to the same place, which is waited for; `Break` stops the import.
     ///
     /// # Errors

@@ -356,7 +356,7 @@ impl Pipeline {
 
     /// As [`Self::generate`] or, with a source, [`Self::edit`], and tells what went on inside. The
     /// images are the same; the step graph is loaded for this job alone and, in a full-size model,
-    /// takes 75 MiB more.
+    /// takes 79 MB more.
     ///
     /// # Errors
     ///

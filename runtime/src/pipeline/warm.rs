@@ -12,7 +12,7 @@ use crate::{
     stages::{Decoder, Encoder, Predictor, Prologue, Text, TextEncoder},
 };
 
-/// Texts that are kept: a few prompts and the empty one, a quarter of a MiB each.
+/// Texts that are kept: a few prompts and the empty one, 262 kB each.
 const TEXTS: usize = 8;
 
 /// The stages that are loaded, the last texts, and the tokens of the last image by the digest of

@@ -34,7 +34,7 @@ pub trait Watch {
     fn progress(&mut self, _progress: &Progress) {}
 
     /// Whether [`Self::prediction`] is wanted. The step graph is then loaded for this job alone
-    /// and, in a full-size model, takes 75 MiB more.
+    /// and, in a full-size model, takes 79 MB more.
     fn wants_predictions(&self) -> bool {
         false
     }
@@ -174,7 +174,7 @@ impl Preview {
     }
 
     /// As [`Self::image`], small: 4 x 4 pixels for each token, as many as this knows of it. An
-    /// image of 512 x 512 pixels is 128 x 128 of them: 48 KiB instead of 768.
+    /// image of 512 x 512 pixels is 128 x 128 of them: 49 kB instead of 786.
     pub fn thumbnail(&self, step: &Step<'_>, image: usize) -> Option<RgbImage> {
         self.draw_small(step.guess_of(image)?, step.width)
     }

@@ -55,7 +55,7 @@ impl<W: Write + Seek> Webp<W> {
     /// Fills in the size of the whole. Returns what was written to.
     pub(super) fn finish(mut self) -> io::Result<W> {
         let bytes = u32::try_from(self.bytes)
-            .map_err(|_| io::Error::other("expected at most 4 GiB of frames"))?;
+            .map_err(|_| io::Error::other("expected at most 4.2 GB of frames"))?;
         self.out.seek(SeekFrom::Start(4))?;
         self.out.write_all(&bytes.to_le_bytes())?;
         self.out.flush()?;
@@ -66,7 +66,7 @@ impl<W: Write + Seek> Webp<W> {
     fn chunk(&mut self, name: [u8; 4], parts: &[&[u8]]) -> io::Result<()> {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
         let size = u32::try_from(bytes)
-            .map_err(|_| io::Error::other("expected at most 4 GiB in a frame"))?;
+            .map_err(|_| io::Error::other("expected at most 4.2 GB in a frame"))?;
         self.write(&[&name, &size.to_le_bytes()])?;
         self.write(parts)?;
         self.write(&[&[0][..bytes % 2]])

@@ -64,9 +64,9 @@ impl Claim {
         let bad = |detail| Err(Error::new(ErrorKind::BadInput, "", detail));
         let plain = self.pixels().saturating_mul(4);
         if self.decoded_bytes.max(plain) > MAX_PIXEL_BYTES || self.decoded_bytes == 0 {
-            let most = MAX_PIXEL_BYTES >> 20;
+            let most = MAX_PIXEL_BYTES / 1_000_000;
             return bad(format!(
-                "expected pixels of at most {most} MiB, found {width} x {height} pixels"
+                "expected pixels of at most {most} MB, found {width} x {height} pixels"
             ));
         }
         let held = self.pixels_per_byte.map(|ratio| ratio.saturating_mul(self.file_bytes));
@@ -102,14 +102,14 @@ impl Claim {
 
 /// Checks that `needed` bytes are within `most`, and that the system has them.
 fn within(needed: u64, most: u64, what: &str) -> Result<()> {
-    let [needed_mib, most_mib] = [needed.div_ceil(1 << 20), most >> 20];
+    let [needed_mb, most_mb] = [needed.div_ceil(1_000_000), most / 1_000_000];
     let wrong = |found: String, available| {
-        let detail = format!("expected {needed_mib}MiB for {what}, found {found}");
+        let detail = format!("expected {needed_mb}MB for {what}, found {found}");
         Err(Error::new(ErrorKind::NotEnoughMemory, "memory", detail)
             .with_amounts(Amounts { needed, available }))
     };
     if needed > most {
-        return wrong(format!("{most_mib}MiB of the budget"), most);
+        return wrong(format!("{most_mb}MB of the budget"), most);
     }
     let reserved = usize::try_from(needed)
         .is_ok_and(|needed| Vec::<u8>::new().try_reserve_exact(needed).is_ok());

@@ -408,7 +408,7 @@ mod tests {
         }
         let error = read_bytes(&bytes).expect_err("huge");
         assert_eq!(error.kind(), ErrorKind::BadInput);
-        assert!(error.detail().contains("at most 256 MiB, found 20000 x 20000 pixels"), "{error}");
+        assert!(error.detail().contains("at most 268 MB, found 20000 x 20000 pixels"), "{error}");
     }
 
     #[test]
@@ -417,8 +417,8 @@ mod tests {
         // colours.
         for (header, expected) in [
             ("P5 8192 8192 255\n", "expected an image, found"), // none of them there
-            ("P5 8193 8192 255\n", "expected pixels of at most 256 MiB, found 8193 x 8192 pixels"),
-            ("P4 8192 8193\n", "expected pixels of at most 256 MiB, found 8192 x 8193 pixels"),
+            ("P5 8193 8192 255\n", "expected pixels of at most 268 MB, found 8193 x 8192 pixels"),
+            ("P4 8192 8193\n", "expected pixels of at most 268 MB, found 8192 x 8193 pixels"),
         ] {
             let error = read_bytes(header.as_bytes()).expect_err(header);
             assert!(error.detail().starts_with(expected), "{header}: {error}");

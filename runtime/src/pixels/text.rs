@@ -41,7 +41,7 @@ pub fn read_request(path: &Path) -> Result<Request> {
 /// # Errors
 ///
 /// `Io` if the file cannot be read; `BadInput` if it is none of them, is damaged, or the text has
-/// more than 16 MiB.
+/// more than 16 MB.
 pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
     let bytes = limits::read_file(path, u64::MAX)?;
     note_in(&bytes, keyword).map_err(|error| error.within(path.display()))
@@ -65,8 +65,8 @@ pub fn note_in(bytes: &[u8], keyword: &str) -> Result<Option<String>> {
         match read.filter(|_| chunk.is_sound()) {
             Some(Ok(text)) => return Ok(Some(text)),
             Some(Err(Unpacked::TooLong)) => {
-                let most = MAX_TEXT_BYTES >> 20;
-                return Err(bad(format!("expected text of at most {most} MiB, found more")));
+                let most = MAX_TEXT_BYTES / 1_000_000;
+                return Err(bad(format!("expected text of at most {most} MB, found more")));
             }
             Some(Err(Unpacked::Damaged)) => {
                 return Err(bad("expected text, found damaged bytes".to_owned()));

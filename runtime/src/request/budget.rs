@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 /// The budget where the system does not tell what it has left.
-pub const FALLBACK_BYTES: u64 = 2 << 30;
+pub const FALLBACK_BYTES: u64 = 2_000_000_000;
 
 /// How much memory the process may hold while it makes an image.
 ///
@@ -43,12 +43,12 @@ impl fmt::Display for Budget {
 impl FromStr for Budget {
     type Err = Error;
 
-    /// Reads `auto`, or a number of bytes with or without a unit: B, kB, MB, GB, KiB, MiB, GiB in
-    /// either case; K, M and G alone are those of 1024, as containers take them.
+    /// Reads `auto`, or a number of bytes with or without a unit, in either case: B, kB, MB and GB,
+    /// which K, M and G alone are too, or KiB, MiB and GiB, those of 1,024.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             let detail =
-                format!("expected auto or a size such as 512MB, 400MiB or 1.5GB, found {text:?}");
+                format!("expected auto or a size such as 512MB, 2G or 1.5GB, found {text:?}");
             Error::new(ErrorKind::BadRequest, "memory", detail)
         };
         let words = text.trim().to_ascii_lowercase();
@@ -60,12 +60,12 @@ impl FromStr for Budget {
         );
         let unit = match unit {
             "" | "b" => 1,
-            "kb" => 1_000,
-            "k" | "kib" => 1 << 10,
-            "mb" => 1_000_000,
-            "m" | "mib" => 1 << 20,
-            "gb" => 1_000_000_000,
-            "g" | "gib" => 1 << 30,
+            "k" | "kb" => 1_000,
+            "kib" => 1 << 10,
+            "m" | "mb" => 1_000_000,
+            "mib" => 1 << 20,
+            "g" | "gb" => 1_000_000_000,
+            "gib" => 1 << 30,
             _ => return Err(wrong()),
         };
         let number = number.trim();
@@ -87,8 +87,8 @@ mod tests {
             ("0", 0),
             ("512", 512),
             ("512MB", 512_000_000),
-            ("2G", 2 << 30),
-            ("512m", 512 << 20),
+            ("2G", 2_000_000_000),
+            ("512m", 512_000_000),
             ("400MiB", 400 << 20),
             ("1GB", 1_000_000_000),
             (" 1.5 gib ", 3 << 29),

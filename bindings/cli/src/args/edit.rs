@@ -16,7 +16,7 @@ Examples:
   pocketmuse edit house.png \"a red house in a meadow\" --extend left=64,right=64";
 
 const EDIT_HELP: &str = "\
-The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 256 MiB of \
+The image may be PNG, JPEG, WebP, GIF (its first frame), BMP, PNM or TIFF of up to 268 MB of \
 pixels; it is turned as its EXIF orientation says, its colours become sRGB, and what is \
 transparent is laid on white.
 

@@ -20,9 +20,13 @@ pub struct ExportArgs {
     #[arg(long = "flavour", value_name = "FLAVOUR",
           value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavours: Vec<Flavour>,
-    /// A file of prompts to measure ranges with, one a line [default: ten of many kinds]
+    /// A file of prompts to measure with, one a line [default: ten of many kinds]
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
+    /// The flavour whose images are measured: f32 makes the same ones on every processor
+    #[arg(long, value_name = "FLAVOUR", default_value = "int8",
+          value_parser = one_of([Flavour::Int8, Flavour::F32], Flavour::name))]
+    pub draft: Flavour,
     /// The model's name in the package [default: the checkpoint's folder]
     #[arg(long)]
     pub name: Option<String>,

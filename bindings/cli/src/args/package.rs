@@ -33,7 +33,7 @@ pub struct RunArgs {
     pub threads: Option<usize>,
     /// The most memory to hold, such as 512MB or 2G [default: auto]
     ///
-    /// 2G is 2GiB. auto is three quarters of what the system has left.
+    /// 2G is 2GB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
     /// Say nothing on stderr but errors

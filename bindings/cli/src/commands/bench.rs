@@ -13,7 +13,7 @@ use crate::{
     package::{self, Found},
     results::{BenchResult, MachineResult, StageResult},
     runtime, stop,
-    terminal::{self, mebibytes, milliseconds},
+    terminal::{self, megabytes, milliseconds},
 };
 
 const PROMPT: &str = "a red lighthouse by the sea at sunset";
@@ -146,7 +146,7 @@ fn stage_line(stage: &StageBench, bench: &Bench) -> String {
     let load = |time: Option<Duration>| {
         time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)))
     };
-    let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), mebibytes);
+    let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), megabytes);
     let share = |peak: f64| format!("{:.0}%", 100.0 * stage.speed() / peak);
     format!(
         "{:<13}{:>13}{:>13}{:>17}{:>12.1}{:>11.3}{:>9.1}{:>10}{:>9}{:>14}{:>14}",

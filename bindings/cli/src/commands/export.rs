@@ -9,7 +9,7 @@ use crate::{
     args::ExportArgs,
     prompts::Prompts,
     runtime, stop,
-    terminal::{self, mebibytes},
+    terminal::{self, megabytes},
 };
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
@@ -22,7 +22,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
         Some(file) => prompts_of(file)?,
         None => Vec::new(),
     };
-    let options = Options { flavours, name: args.name.clone(), overwrite: args.force };
+    let options =
+        Options { flavours, name: args.name.clone(), overwrite: args.force, draft: args.draft };
     let bar = terminal::byte_bar("exporting");
     let summary = pocketmuse_export::export(
         &args.checkpoint,
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
         args.output.display(),
         manifest.model.name,
         flavours.join(" "),
-        mebibytes(bytes),
+        megabytes(bytes),
         started.elapsed().as_secs_f64(),
         manifest.digest()
     ))?;

@@ -15,7 +15,7 @@ use crate::{
     args::InspectArgs,
     events, image_file, onnx,
     results::{Inspected, InspectedImage, InspectedKind, InspectedNetwork},
-    terminal::{self, mebibytes, thousands},
+    terminal::{self, megabytes, thousands},
 };
 
 pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
@@ -132,7 +132,7 @@ fn types(network: &InspectedNetwork) -> String {
 
 fn row(network: &InspectedNetwork, types: &str) -> String {
     let InspectedNetwork { name, tensors, parameters, bytes, .. } = network;
-    let (parameters, size) = (thousands(*parameters), mebibytes(*bytes));
+    let (parameters, size) = (thousands(*parameters), megabytes(*bytes));
     let line = format!("{name:<20}{tensors:>8}{parameters:>15}{size:>13}  {types}");
     line.trim_end().to_owned()
 }

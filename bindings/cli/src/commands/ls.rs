@@ -7,7 +7,7 @@ use crate::{
     events::{self, PathText},
     named,
     results::Listed,
-    terminal::{self, mebibytes},
+    terminal::{self, megabytes},
 };
 
 pub(crate) fn run(args: &LsArgs) -> Result<u8> {
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &LsArgs) -> Result<u8> {
             }
             Ok(manifest) => {
                 let flavours: Vec<_> = manifest.flavours.keys().map(|one| one.name()).collect();
-                let (model, size) = (&manifest.model.name, mebibytes(bytes(manifest)));
+                let (model, size) = (&manifest.model.name, megabytes(bytes(manifest)));
                 terminal::print(format!("{name}  {model}, {}, {size}", flavours.join(" ")))?;
             }
             Err(error) => terminal::warn(error.to_string()),

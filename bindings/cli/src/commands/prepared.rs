@@ -6,7 +6,7 @@ use pocketmuse_package::Result;
 use crate::{
     args::PreparedArgs,
     runtime,
-    terminal::{self, mebibytes},
+    terminal::{self, megabytes},
 };
 
 pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &PreparedArgs) -> Result<u8> {
         terminal::print(format!(
             "{package} ({}, {})",
             entry.path.display(),
-            mebibytes(entry.bytes)
+            megabytes(entry.bytes)
         ))?;
     }
     if args.clean {

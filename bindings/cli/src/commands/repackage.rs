@@ -8,7 +8,7 @@ use crate::{
     events::{self, PathText},
     results::Copied,
     stop,
-    terminal::{self, mebibytes},
+    terminal::{self, megabytes},
 };
 
 pub(crate) fn run(args: &RepackageArgs) -> Result<u8> {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &RepackageArgs) -> Result<u8> {
         terminal::print(events::line(&events::plain_json(&copied)))?;
     } else {
         let flavours: Vec<_> = manifest.flavours.keys().map(|flavour| flavour.name()).collect();
-        let (output, size) = (args.output.display(), mebibytes(bytes));
+        let (output, size) = (args.output.display(), megabytes(bytes));
         terminal::print(format!("{output}: {}, {size}", flavours.join(", ")))?;
     }
     Ok(0)

@@ -8,7 +8,7 @@ use crate::{
     args::SynthArgs,
     stop,
     synth::{self, Options},
-    terminal::{self, mebibytes, thousands},
+    terminal::{self, megabytes, thousands},
 };
 
 pub(crate) fn run(args: &SynthArgs) -> Result<u8> {
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8> {
     terminal::print(format!(
         "{}: {} in {seconds:.1} s",
         args.output.display(),
-        mebibytes(summary.bytes)
+        megabytes(summary.bytes)
     ))?;
     Ok(0)
 }

@@ -150,7 +150,7 @@ fn check_present(
     Ok(())
 }
 
-/// Copies in pieces of the reader's size: `io::copy` takes 8 KiB at once.
+/// Copies in pieces of the reader's size: `io::copy` takes 8 kB at once.
 fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {

@@ -46,7 +46,7 @@ const UNNAMED: &str = "the archive";
 /// holds.
 ///
 /// `from` is read once, from its beginning to its end. `on_progress` is called for each piece of at
-/// most 256 KiB, and while another process imports the same package to the same place, which is
+/// most 262 kB, and while another process imports the same package to the same place, which is
 /// waited for; `Break` stops the import. Returns the manifest of what is at `target`. If that is
 /// there already and whole, it is left as it is.
 ///

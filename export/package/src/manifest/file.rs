@@ -82,7 +82,7 @@ impl FileEntry {
         self.check_in_pieces(root, &mut |_| Ok(()))
     }
 
-    /// As [`Self::check`]; `on_read` is told of the bytes of every piece that was read, 1 MiB at
+    /// As [`Self::check`]; `on_read` is told of the bytes of every piece that was read, 1 MB at
     /// most.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ fn full_size() -> Manifest {
         let (graph, weights) = (file(name, graph), file(&format!("{name}.data"), weights));
         json!({ "graph": graph, "weights": weights, "inputs": inputs, "outputs": [] })
     };
-    // 215 inputs in truth: all that the prologue makes, 21 MiB for two branches.
+    // 215 inputs in truth: all that the prologue makes, 22 MB for two branches.
     let primed = json!([
         { "name": "tokens", "dtype": "i64", "shape": [1, "height", "width"] },
         { "name": "guidance", "dtype": "f32", "shape": ["branches"] },
@@ -69,15 +69,17 @@ fn plan(side: u32, memory: Budget, staged: bool) -> Result<Plan> {
     )
 }
 
-/// The peaks are those of docs/memory.md, in MiB, each stage alone and packed.
+/// The peaks are those of docs/memory.md, in 2^20 bytes, each stage alone and packed.
 #[test]
 fn full_size_peaks_are_predicted_from_above_and_closely() {
     for (side, measured) in [(512, [136, 195, 522, 317]), (256, [136, 195, 468, 196])] {
         let plan = plan(side, Budget::Bytes(1800 << 20), true).expect("it fits");
         for (stage, measured) in plan.stages.iter().zip(measured) {
             let predicted = stage.peak_rss_bytes >> 20;
-            let what =
-                format!("{} at {side}: {predicted} MiB predicted, {measured} taken", stage.stage);
+            let what = format!(
+                "{} at {side}: {predicted} * 2^20 predicted, {measured} taken",
+                stage.stage
+            );
             assert!((measured..measured * 27 / 20).contains(&predicted), "{what}");
         }
     }
@@ -120,7 +122,7 @@ fn an_edit_needs_the_encoder_too() {
     );
     let others: u64 = plan.stages[1..].iter().map(|stage| stage.kept()[0]).sum();
     let alone = (peak_rss_bytes - others) >> 20;
-    assert!((878..878 * 5 / 4).contains(&alone), "{alone} MiB predicted, 878 taken");
+    assert!((878..878 * 5 / 4).contains(&alone), "{alone} * 2^20 predicted, 878 taken");
     let small = Options { memory: Budget::Bytes(700 << 20), ..options };
     assert_eq!(
         Plan::new(&full_size(), &request, &small).expect_err("too small").kind(),
@@ -130,17 +132,20 @@ fn an_edit_needs_the_encoder_too() {
 
 #[test]
 fn the_smallest_budget_is_said_and_is_enough() {
-    let error = plan(512, Budget::Bytes(512 << 20), true).expect_err("too small");
+    let error = plan(512, Budget::Bytes(512_000_000), true).expect_err("too small");
     assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
     let said = error
         .detail()
         .strip_prefix("expected a budget of at least ")
         .and_then(|rest| rest.split_once(' '));
     let (smallest, rest) = said.expect("a size");
-    assert_eq!(rest, "for 512 x 512 pixels, found 512MiB");
+    assert_eq!(rest, "for 512 x 512 pixels, found 512MB");
     let Amounts { needed, available } = error.amounts().expect("both numbers");
-    assert_eq!(available, 512 << 20);
-    assert_eq!(Budget::Bytes(needed.next_multiple_of(1 << 20)), smallest.parse().expect("a size"));
+    assert_eq!(available, 512_000_000);
+    assert_eq!(
+        Budget::Bytes(needed.next_multiple_of(1_000_000)),
+        smallest.parse().expect("a size")
+    );
     let plan = plan(512, Budget::Bytes(needed), false).expect("enough to the byte");
     assert!(plan.to_string().contains("alone"), "{plan}");
 }
