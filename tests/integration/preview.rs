@@ -118,9 +118,9 @@ fn a_preview_is_near_the_image_and_nearer_with_every_step() {
     assert!(mean < first, "{first}");
 }
 
-/// The least share of things that keep their image's colour in the preview. The shipped table has
-/// 89%; one fitted to ten images 47% over houses, trees, cars and balloons.
-const LEAST_KEPT: f64 = 0.8;
+/// The least share of things that keep their image's colour in the preview: more than lose it. A
+/// table fitted to ten images kept 47% over houses, trees, cars and balloons.
+const LEAST_KEPT: f64 = 0.5;
 
 #[test]
 #[ignore = "slow: 200 images"]
