@@ -32,8 +32,8 @@ impl Draft {
     }
 
     /// Writes what the draft of the flavour `own` needs besides the flavours of `manifest`, which
-    /// are written. It takes the decoder of `measured`, if there is one, and the taps of the flavour
-    /// qdq if that is wanted.
+    /// are written. It takes the decoder of `measured`, if there is one, and the taps of the
+    /// flavour qdq if that is wanted.
     pub(crate) fn write<F>(
         own: Flavour,
         (measured, wants_qdq): (Option<Flavour>, bool),

@@ -99,19 +99,19 @@ pub struct Summary {
 ///
 /// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews
 /// what tokens look like. `calibrate` measures both: it is given a draft, the folder of a whole
-/// package of the flavour [`Options::draft`] whose decoder is f32 and, if it is to be quantized, has
-/// a tap for each range, named as [`RANGE`] says. For the flavour qdq the draft has this flavour, too, its
-/// graphs in floats with a tap for the range of each value: [`Measured::activations`]. `calibrate`
-/// is called once, and not at all for f32 alone if the checkpoint brings its own [`PREVIEW`]. If it
-/// returns no cells, the package has no previews.
+/// package of the flavour [`Options::draft`] whose decoder is f32 and, if it is to be quantized,
+/// has a tap for each range, named as [`RANGE`] says. For the flavour qdq the draft has this
+/// flavour, too, its graphs in floats with a tap for the range of each value:
+/// [`Measured::activations`]. `calibrate` is called once, and not at all for f32 alone if the
+/// checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
 ///
 /// Weights of qdq that int8 has, too, are written once, where both are exported.
 ///
 /// # Errors
 ///
 /// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture,
-/// `BadRequest` if `package` exists already or the draft is to be qdq, `NoSpace` if its disk has too little room, which is
-/// checked first, `Io` if a file cannot be read or written, `Cancelled`
+/// `BadRequest` if `package` exists already or the draft is to be qdq, `NoSpace` if its disk has
+/// too little room, which is checked first, `Io` if a file cannot be read or written, `Cancelled`
 /// if `on_progress` broke; what `calibrate` fails with, and `BadInput` if its ranges are not those
 /// of the draft's taps.
 pub fn export(

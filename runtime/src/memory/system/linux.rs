@@ -77,8 +77,8 @@ fn left(folder: &str, limit: &str, usage: &str, files: &str) -> Option<u64> {
 }
 
 /// Asks the allocator for the pages that it keeps of freed memory. glibc keeps freed blocks of up
-/// to 2^25 bytes, which is what most weights are, and Android's allocators keep some, too: without this
-/// the peak of a stage is its own memory and most of its predecessor's.
+/// to 2^25 bytes, which is what most weights are, and Android's allocators keep some, too: without
+/// this the peak of a stage is its own memory and most of its predecessor's.
 pub(in crate::memory) fn give_back() {
     #[cfg(any(target_env = "gnu", target_os = "android"))]
     trim();
