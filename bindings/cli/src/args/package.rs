@@ -44,7 +44,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PROVIDER", value_parser = Providers::stages_of)]
     pub provider: Option<BTreeMap<Stage, Provider>>,
     /// A provider's plug-in, such as openvino=/absolute/path.so
-    #[arg(long, value_name = "PROVIDER=FILE", value_parser = library)]
+    #[arg(long, value_name = "NAME=FILE", value_parser = library)]
     pub provider_library: Vec<(Provider, PathBuf)>,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
