@@ -114,7 +114,7 @@ pub use pocketmuse_package::{
     Amounts, Error, ErrorKind, Flavour, Manifest, MaskingSchedule, Result, Stage, Subset, archive,
 };
 pub use request::{
-    Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Request, RngKind,
-    Sampler, Sharing, Temperature, Tileable, source::Source,
+    Budget, Cancel, Control, FALLBACK_BYTES, GuidanceSchedule, Job, Options, Provider, Providers,
+    Request, RngKind, Sampler, Sharing, Temperature, Tileable, source::Source,
 };
 pub use sampler::rng::Rng;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Manifest, Output, Plan, Report, Trace};
+use pocketmuse::{Manifest, Output, Pipeline, Plan, Report, Trace};
 use pocketmuse_package::{Error, Result};
 
 use crate::{
@@ -71,15 +71,16 @@ impl Console {
     /// Says that the package is open.
     pub(crate) fn start(
         &self,
-        (package, manifest): (&Path, &Manifest),
+        (package, manifest, pipeline): (&Path, &Manifest, &Pipeline),
         seed: u64,
         files: &[PathBuf],
         place: Option<Place>,
     ) -> Result<()> {
         self.note(format!("seed {seed}"));
         let (model, digest) = (&manifest.model.name, manifest.digest());
+        let (flavour, providers) = (pipeline.capabilities().flavour, pipeline.providers());
         let (package, files) = (PathText(package), events::paths(files));
-        self.event(&Event::Start { package, model, digest, seed, files, place })
+        self.event(&Event::Start { package, model, digest, flavour, providers, seed, files, place })
     }
 
     /// Says that images are there already.
@@ -160,17 +161,20 @@ impl Console {
     }
 }
 
-/// Time and peak memory of each stage, a line each.
+/// The graphs of each stage, who computed it, its time and its peak memory, a line each.
 fn lines(report: &Report) -> Vec<String> {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), megabytes);
     let mut lines = vec![format!(
-        "{:<14}{:>10}{:>12}{:>16}{:>16}",
-        "stage", "load ms", "run ms", "peak memory", "anonymous"
+        "{:<14}{:<9}{:<9}{:>10}{:>12}{:>16}{:>16}",
+        "stage", "flavour", "provider", "load ms", "run ms", "peak memory", "anonymous"
     )];
     for stage in &report.stages {
         let (load, run) = (milliseconds(stage.load), milliseconds(stage.run));
         let (peak, anonymous) = (size(stage.peak_rss_bytes), size(stage.peak_anonymous_bytes));
-        lines.push(format!("{:<14}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}", stage.name));
+        let (name, flavour, provider) = (stage.name, stage.flavour.name(), stage.provider.name());
+        lines.push(format!(
+            "{name:<14}{flavour:<9}{provider:<9}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}"
+        ));
     }
     let peak = size(report.peak_rss_bytes);
     lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));

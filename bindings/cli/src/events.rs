@@ -2,11 +2,12 @@
 //! alphabetical order.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Output, Plan, Request};
+use pocketmuse::{Flavour, Output, Plan, Provider, Request, Stage};
 use pocketmuse_package::{Digest, Error, ErrorKind};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub(crate) enum Event<'a> {
         package: PathText<'a>,
         model: &'a str,
         digest: Digest,
+        flavour: Flavour,
+        providers: BTreeMap<Stage, Provider>,
         seed: u64,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         files: Vec<PathText<'a>>,
@@ -63,7 +66,14 @@ pub(crate) enum Event<'a> {
     #[serde(rename = "done")]
     Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
     /// The command, or a job of several, failed.
-    Error { kind: &'static str, at: &'a str, message: &'a str, exit_code: u8 },
+    Error {
+        kind: &'static str,
+        at: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        provider: Option<&'static str>,
+        exit_code: u8,
+    },
 }
 
 /// Which of several jobs: its line in the file of prompts, from 1, and how many there are.
@@ -90,6 +100,8 @@ pub(crate) struct PlanOf {
 #[derive(Debug, Serialize)]
 struct PlannedStage {
     name: &'static str,
+    provider: Provider,
+    measured: bool,
     warm: bool,
     prepacking: bool,
     arena: bool,
@@ -114,6 +126,8 @@ pub(crate) struct ImagesDone<'a> {
 #[derive(Debug, Serialize)]
 struct RunStage {
     name: &'static str,
+    flavour: Flavour,
+    provider: Provider,
     load_ms: f64,
     run_ms: f64,
     peak_rss_bytes: Option<u64>,
@@ -142,6 +156,7 @@ impl<'a> Event<'a> {
             kind: kind_name(error.kind()),
             at: error.at(),
             message: error.detail(),
+            provider: error.provider(),
             exit_code: terminal::exit_code(error.kind()),
         }
     }
@@ -150,6 +165,8 @@ impl<'a> Event<'a> {
     pub(crate) fn plan(plan: &Plan) -> Self {
         let stages = plan.stages.iter().map(|stage| PlannedStage {
             name: stage.stage.name(),
+            provider: stage.provider,
+            measured: stage.is_measured,
             warm: stage.warm,
             prepacking: stage.is_packed(),
             arena: stage.loading.arena,
@@ -172,6 +189,8 @@ impl<'a> Event<'a> {
     pub(crate) fn images(files: &'a [PathBuf], output: &'a Output) -> Self {
         let stages = output.report.stages.iter().map(|stage| RunStage {
             name: stage.name,
+            flavour: stage.flavour,
+            provider: stage.provider,
             load_ms: milliseconds(stage.load),
             run_ms: milliseconds(stage.run),
             peak_rss_bytes: stage.peak_rss_bytes,
@@ -252,6 +271,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::BadInput => "bad_input",
         ErrorKind::EngineMissing => "engine_missing",
         ErrorKind::EngineFailed => "engine_failed",
+        ErrorKind::ProviderFailed => "provider_failed",
         ErrorKind::Cancelled => "cancelled",
         ErrorKind::Internal => "internal",
         _ => "other",
@@ -275,6 +295,8 @@ pub(crate) mod tests {
                 package: path,
                 model: "tiny",
                 digest,
+                flavour: Flavour::F32,
+                providers: BTreeMap::new(),
                 seed: 3,
                 files: files.clone(),
                 place: Some(Place { line: Some(1), job: 1, total: 2 }),
@@ -328,7 +350,7 @@ pub(crate) mod tests {
     #[test]
     fn every_event_and_every_key_is_in_the_document() {
         let request = Request::default();
-        let error = Error::new(ErrorKind::Io, "a", "b");
+        let error = Error::provider_failed("openvino", "step", "b");
         let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
         for event in events(&request, &error) {
             let value: Value = serde_json::from_str(&event.line()).expect("JSON");
@@ -362,10 +384,33 @@ pub(crate) mod tests {
             ErrorKind::BadInput,
             ErrorKind::EngineMissing,
             ErrorKind::EngineFailed,
+            ErrorKind::ProviderFailed,
             ErrorKind::Cancelled,
             ErrorKind::Internal,
         ] {
             assert!(row.contains(&format!("`{}`", kind_name(kind))), "{kind:?}");
+        }
+    }
+
+    /// The keys of objects in objects are named in a sentence.
+    #[test]
+    fn every_key_of_a_stage_is_in_the_document() {
+        let stage = RunStage {
+            name: "step",
+            flavour: Flavour::F32,
+            provider: Provider::OpenVino,
+            load_ms: 1.5,
+            run_ms: 1.5,
+            peak_rss_bytes: None,
+            peak_anonymous_bytes: None,
+        };
+        let value = plain_json(&stage);
+        assert_eq!((&value["flavour"], &value["provider"]), (&"f32".into(), &"openvino".into()));
+        let (_, section) = DOCUMENT.split_once("\n### done\n").expect("of images");
+        let (_, sentence) = section.split_once("Each stage has ").expect("of stages");
+        let (sentence, _) = sentence.split_once("Of `grid`").expect("what follows");
+        for key in keys(&value) {
+            assert!(sentence.contains(&format!("`{key}`")), "{key}");
         }
     }
 

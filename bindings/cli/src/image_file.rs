@@ -1,11 +1,11 @@
 //! An image file that remembers where it came from: the request and the model that made it, for us
 //! and for other programs.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use image::RgbImage;
 use pocketmuse::{
-    Request,
+    Provider, Request, Stage,
     pixels::{self, Format, PARAMETERS},
 };
 use pocketmuse_package::{Digest, Flavour, Result};
@@ -26,6 +26,9 @@ pub(crate) struct MadeBy {
     /// The graphs that ran, if they were chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) flavour: Option<Flavour>,
+    /// Who computed which stage, but for those that the CPU did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) providers: BTreeMap<Stage, Provider>,
     /// Which of the request's images it is, from 0.
     pub(crate) image: u32,
 }
@@ -127,6 +130,7 @@ mod tests {
             model: "tiny".to_owned(),
             package,
             flavour: Some(Flavour::F32),
+            providers: [(Stage::Step, Provider::OpenVino)].into(),
             image: 2,
         }
     }
@@ -169,6 +173,17 @@ mod tests {
             let text = pixels::read_note(&path, PARAMETERS).expect("whole");
             assert_eq!(text.as_deref(), Some(expected), "{name}");
         }
+    }
+
+    /// What the CPU made says nothing of it: its files are what they were.
+    #[test]
+    fn only_other_providers_than_the_cpu_are_named() {
+        let json = |made_by: &MadeBy| serde_json::to_value(made_by).expect("plain data");
+        assert_eq!(json(&made_by())["providers"], serde_json::json!({"step": "openvino"}));
+        let by_cpu = MadeBy { providers: BTreeMap::new(), ..made_by() };
+        let told = json(&by_cpu);
+        assert_eq!(told.get("providers"), None);
+        assert_eq!(serde_json::from_value::<MadeBy>(told).expect("read"), by_cpu);
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! The file that `--job` keeps: what going on in another process needs.
 
 use std::{
-    io::Write,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use pocketmuse::{
-    Flavour, Request,
+    Flavour, Provider, Providers, Request, Stage,
     job::{self, State},
     pixels::{Animation, Format},
     video::MAX_FRAMES,
 };
-use pocketmuse_package::{Digest, Error, ErrorKind, Result, files};
+use pocketmuse_package::{Digest, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    frames::{Frames, Made},
+    frames::Made,
     image_file,
     source::{PinnedFile, SourceFiles, absolute},
 };
@@ -27,6 +27,12 @@ pub(crate) struct JobFile {
     pub(crate) request: Request,
     pub(crate) package: Option<PathBuf>,
     pub(crate) flavour: Option<Flavour>,
+    /// Who computes which stage; the CPU does if none is named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) providers: BTreeMap<Stage, Provider>,
+    /// The plug-ins of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) libraries: BTreeMap<Provider, PathBuf>,
     pub(crate) source: Option<SourceFiles>,
     /// How the image moves, if it is a video; its one file is then as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,13 +62,6 @@ pub(crate) struct VideoFile {
     pub(crate) fps: f64,
     /// Those before the frame of the state.
     pub(crate) made: Made,
-}
-
-/// Keeps a job in its file.
-#[derive(Debug)]
-pub(crate) struct JobKeeper {
-    path: PathBuf,
-    job: JobFile,
 }
 
 impl JobFile {
@@ -173,7 +172,7 @@ impl JobFile {
     }
 
     /// The same, to be found from any folder.
-    fn absolute(&self) -> Result<Self> {
+    pub(crate) fn absolute(&self) -> Result<Self> {
         Ok(Self {
             package: self.package.as_deref().map(absolute).transpose()?,
             source: self.source.as_ref().map(SourceFiles::absolute).transpose()?,
@@ -183,10 +182,17 @@ impl JobFile {
         })
     }
 
-    fn paths(&self) -> impl Iterator<Item = &Path> {
+    /// The paths that the file names.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let source = self.source.iter().flat_map(SourceFiles::paths);
         let end = self.video.iter().filter_map(|video| Some(video.end.as_ref()?.path()));
-        self.package.iter().chain(&self.files).map(PathBuf::as_path).chain(source).chain(end)
+        let files = self.package.iter().chain(&self.files).chain(self.libraries.values());
+        files.map(PathBuf::as_path).chain(source).chain(end)
+    }
+
+    /// Who computes it.
+    pub(crate) fn providers(&self) -> Providers {
+        Providers { stages: self.providers.clone(), libraries: self.libraries.clone() }
     }
 }
 
@@ -197,109 +203,21 @@ impl VideoFile {
     }
 }
 
-impl JobKeeper {
-    /// Will keep `job` at `path`, which is tried.
-    ///
-    /// # Errors
-    ///
-    /// `BadRequest` if a path of the job is not of UTF-8 text, which JSON cannot hold; `Io` if the
-    /// folder of `path` cannot be written to.
-    pub(crate) fn new(path: &Path, job: &JobFile) -> Result<Self> {
-        files::check_writable(path)?;
-        let job = job.absolute()?;
-        if let Some(odd) = job.paths().find(|path| path.to_str().is_none()) {
-            let detail =
-                "expected a path of UTF-8 text, which a job's file can hold, found another";
-            return Err(Error::new(ErrorKind::BadRequest, odd.display().to_string(), detail));
-        }
-        Ok(Self { path: path.to_owned(), job })
-    }
-
-    /// Writes the job as it is now.
-    ///
-    /// # Errors
-    ///
-    /// `Io` if the file cannot be written.
-    pub(crate) fn save(&self) -> Result<()> {
-        job::save(&self.job, &self.path)
-    }
-
-    /// Writes the job as it is after a step.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::save`].
-    pub(crate) fn save_state(&mut self, state: State) -> Result<()> {
-        self.job.state = Some(state);
-        self.save()
-    }
-
-    /// Writes an image, and notes it before that: whoever is killed between the two still knows it
-    /// for its own.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::save`]; `Io` if the image cannot be written.
-    pub(crate) fn write(&mut self, path: &Path, image: &[u8]) -> Result<()> {
-        self.job.written.push(Digest::of(image));
-        self.save()?;
-        files::write(path, |out| out.write_all(image))
-    }
-
-    /// Where the frames of a video are kept.
-    pub(crate) fn frames(&self) -> Frames {
-        let made = self.job.video.as_ref().map_or_else(Made::default, |video| video.made);
-        Frames::of(&self.path, made)
-    }
-
-    /// Writes a video's job as it is after a step of a frame, before which so many were `made`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::save`].
-    pub(crate) fn save_frame_state(&mut self, state: State, made: Made) -> Result<()> {
-        self.job.video.iter_mut().for_each(|video| video.made = made);
-        self.save_state(state)
-    }
-
-    /// Writes what stands for the `files` of a video, which is finished: the job is as it was
-    /// before its first step.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::save`]; `Io` if a file cannot be read again.
-    pub(crate) fn save_video(&mut self, files: &[PathBuf]) -> Result<()> {
-        self.job.video.iter_mut().for_each(|video| video.made = Made::default());
-        self.job.state = None;
-        self.job.written = files.iter().map(|file| Digest::of_file(file)).collect::<Result<_>>()?;
-        self.save()
-    }
-
-    /// Writes where the images went, and what stands for them.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::save`]; `Io` if an image cannot be read again.
-    pub(crate) fn save_files(&mut self, files: &[PathBuf]) -> Result<()> {
-        self.job.files = absolutes(files)?;
-        self.job.written = files.iter().map(|file| Digest::of_file(file)).collect::<Result<_>>()?;
-        self.save()
-    }
-}
-
-fn absolutes(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(crate) fn absolutes(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     files.iter().map(|file| absolute(file)).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn job(folder: &Path) -> JobFile {
+    pub(crate) fn job(folder: &Path) -> JobFile {
         JobFile {
             request: Request { prompt: "a tree".to_owned(), ..Request::default() },
             package: None,
             flavour: Some(Flavour::F32),
+            providers: BTreeMap::from([(Stage::Step, Provider::OpenVino)]),
+            libraries: BTreeMap::from([(Provider::OpenVino, folder.join("a.so"))]),
             source: None,
             video: None,
             files: vec![folder.join("a.png")],
@@ -314,7 +232,7 @@ mod tests {
     fn what_is_kept_is_read_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, job) = (folder.path().join("job.json"), job(folder.path()));
-        JobKeeper::new(&path, &job).and_then(|keeper| keeper.save()).expect("written");
+        job::save(&job, &path).expect("written");
         assert_eq!(JobFile::read(&path).expect("read"), job);
 
         type Change = fn(&mut JobFile);
@@ -339,24 +257,6 @@ mod tests {
         }
     }
 
-    /// A JPEG does not say who made it.
-    #[test]
-    fn an_image_is_noted_before_it_is_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (path, image) = (folder.path().join("job.json"), folder.path().join("a.jpg"));
-        let job = JobFile { files: vec![image.clone()], ..job(folder.path()) };
-        let mut keeper = JobKeeper::new(&path, &job).expect("kept");
-        std::fs::create_dir(&image).expect("made");
-        keeper.write(&image, b"pixels").expect_err("no place for it");
-        std::fs::remove_dir(&image).expect("removed");
-        let noted = JobFile::read(&path).expect("kept");
-        assert_eq!(noted.written, [Digest::of(b"pixels")]);
-        keeper.write(&image, b"pixels").expect("written");
-        noted.check_replaces_its_own().expect("as far as it got when it was killed");
-        std::fs::write(&image, "a letter").expect("written");
-        noted.check_replaces_its_own().expect_err("another's");
-    }
-
     #[test]
     fn what_a_job_replaces_is_its_own() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -377,6 +277,7 @@ mod tests {
             model: "tiny".to_owned(),
             package: state.package,
             flavour: None,
+            providers: Default::default(),
             image: 0,
         };
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };
@@ -410,23 +311,5 @@ mod tests {
             std::os::unix::fs::symlink("/dev/zero", &path).expect("linked");
             foreign(&job);
         }
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn paths_that_json_cannot_hold_are_refused() {
-        use std::os::unix::ffi::OsStrExt;
-
-        let folder = tempfile::tempdir().expect("a folder");
-        let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
-        let path = folder.path().join("job.json");
-        for job in [
-            JobFile { files: vec![odd.join("a.png")], ..job(folder.path()) },
-            JobFile { package: Some(odd.clone()), ..job(folder.path()) },
-        ] {
-            let error = JobKeeper::new(&path, &job).expect_err("no text");
-            assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
-        }
-        assert!(!path.exists());
     }
 }

@@ -43,6 +43,7 @@ mod source;
 mod template;
 
 mod job_file;
+mod job_keeper;
 mod trace;
 
 mod task;

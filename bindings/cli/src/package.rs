@@ -66,6 +66,7 @@ pub(crate) fn options(args: &PackageArgs) -> Options {
         memory: args.run.memory.unwrap_or_default(),
         measure_memory: true,
         prepared: runtime::prepared_folder(),
+        providers: args.run.providers(),
         ..Options::default()
     }
 }

@@ -1,18 +1,22 @@
 //! What a command makes: a request with everything that it needs read, and every place that will be
 //! written to tried. Runs nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use pocketmuse::{
-    Job, Manifest, Options, Origin, Output, Pipeline, Plan, Request, Source, job::State,
-    request::MAX_IMAGES,
+    Job, Manifest, Options, Origin, Output, Pipeline, Plan, Provider, Request, Source, Stage,
+    job::State, request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 use crate::{
     args::{PackageArgs, WatchArgs},
     image_file::{self, MadeBy},
-    job_file::{JobFile, JobKeeper},
+    job_file::JobFile,
+    job_keeper::JobKeeper,
     order::{self, Begin, Order, Wish},
     outputs::{Name, Outputs},
     source::SourceFiles,
@@ -94,6 +98,8 @@ impl Task {
             request,
             package: order.package.folder.clone(),
             flavour: order.package.flavour,
+            providers: order.package.run.others(),
+            libraries: order.package.run.providers().libraries,
             source,
             video: None,
             files: outputs.files().to_vec(),
@@ -123,6 +129,7 @@ impl Task {
 
     fn of_job(order: &Order, job: JobFile, outputs: Outputs) -> Result<Self> {
         let mut warnings = order::warnings(&job.request);
+        let run = order.package.run.going_on_with(&job.providers())?;
         let open = |files: &SourceFiles| files.open(order.package.run.memory, &mut warnings);
         Ok(Self {
             source: job.source.as_ref().map(open).transpose()?,
@@ -130,11 +137,7 @@ impl Task {
             keeper: order.job.as_deref().map(|path| JobKeeper::new(path, &job)).transpose()?,
             request: job.request,
             state: job.state,
-            package: PackageArgs {
-                folder: job.package,
-                flavour: job.flavour,
-                run: order.package.run.clone(),
-            },
+            package: PackageArgs { folder: job.package, flavour: job.flavour, run },
             made_by: None,
             explain: order.explain,
             watch: order.watch.clone(),
@@ -199,6 +202,8 @@ impl Task {
     pub(crate) fn made_before(&self, manifest: &Manifest) -> Result<Option<Vec<PathBuf>>> {
         let Some(AnySeed(any)) = self.skips else { return Ok(None) };
         let wanted = self.request.resolve(manifest)?;
+        let mut others = self.package.run.others();
+        others.retain(|stage, _| self.uses(*stage));
         let first = self.only.unwrap_or(0);
         let is_same = |(image, file): (usize, &PathBuf)| {
             let Ok((request, Some(made_by))) = image_file::read(file) else { return false };
@@ -206,9 +211,15 @@ impl Task {
             request == Request { seed, ..wanted.clone() }
                 && made_by.package == manifest.digest()
                 && made_by.image as usize == image
+                && made_by.providers == others
         };
         let mut made = self.outputs.made_before(self.outputs.files().len()).into_iter();
         Ok(made.find(|files| (first..).zip(files).all(is_same)))
+    }
+
+    /// Whether its images take `stage`: the encoder is an edit's.
+    pub(crate) fn uses(&self, stage: Stage) -> bool {
+        stage != Stage::Encoder || self.source.is_some()
     }
 
     /// Whether the image goes to stdout.
@@ -231,6 +242,7 @@ impl Task {
                 model: manifest.model.name.clone(),
                 package: manifest.digest(),
                 flavour: self.package.flavour,
+                providers: others(output),
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
             let told = (!self.private).then_some((&output.request, &made_by));
@@ -270,6 +282,13 @@ fn went_on(
     let Some(kept) = kept else { return Ok((new, outputs)) };
     let outputs = Outputs::given(kept.files.clone());
     Ok((kept, outputs))
+}
+
+/// Who computed which stage of an output, but for those that the CPU did.
+fn others(output: &Output) -> BTreeMap<Stage, Provider> {
+    let stages = output.report.stages.iter();
+    let stages = stages.filter_map(|stage| Some((stage.name.parse().ok()?, stage.provider)));
+    stages.filter(|(_, provider)| *provider != Provider::Cpu).collect()
 }
 
 /// Stdout has room for one thing.
@@ -337,6 +356,7 @@ mod tests {
             model: "tiny".to_owned(),
             package: pocketmuse_package::Digest::of(b""),
             flavour: None,
+            providers: BTreeMap::new(),
             image: 1,
         };
         let told = Some((&made, &made_by));

@@ -10,7 +10,7 @@ use pocketmuse_package::Result;
 use crate::{
     console::Console,
     events::{self, Event},
-    job_file::JobKeeper,
+    job_keeper::JobKeeper,
     package::Opened,
     preview::{Beside, Previewer},
     stop,

@@ -62,6 +62,16 @@ pub enum PocketMuseError {
         /// What failed, for people.
         reason: String,
     },
+    /// Who was to compute a stage instead of the CPU does not take it whole, computes something
+    /// else, or failed: let the CPU compute it.
+    ProviderFailed {
+        /// Who: `openvino`.
+        provider: String,
+        /// Which stage: `step`.
+        stage: String,
+        /// What was expected and found, for people.
+        reason: String,
+    },
     /// The system refused to read or write: not found, no permission.
     Io {
         /// What was refused, for people.
@@ -92,6 +102,7 @@ impl fmt::Display for PocketMuseError {
             }
             Self::BadRequest { field, reason } if field.is_empty() => f.write_str(reason),
             Self::BadRequest { field, reason } => write!(f, "{field}: {reason}"),
+            Self::ProviderFailed { stage, reason, .. } => write!(f, "{stage}: {reason}"),
             Self::Unsupported { what } => write!(f, "the package has no {what}"),
             Self::Cancelled => f.write_str("the job was stopped"),
             Self::Closed => f.write_str("the generator is closed"),
@@ -118,6 +129,11 @@ impl From<Error> for PocketMuseError {
             ErrorKind::Cancelled => Self::Cancelled,
             ErrorKind::EngineMissing => Self::EngineMissing { reason },
             ErrorKind::EngineFailed => Self::EngineFailed { reason },
+            ErrorKind::ProviderFailed => Self::ProviderFailed {
+                provider: error.provider().unwrap_or_default().to_owned(),
+                stage: error.at().to_owned(),
+                reason: error.detail().to_owned(),
+            },
             ErrorKind::Io | ErrorKind::NotFound | ErrorKind::NotAllowed => Self::Io { reason },
             _ => Self::Internal { reason },
         }
@@ -179,6 +195,20 @@ mod tests {
             let error = Error::new(kind, "here", "so").with_amounts(amounts);
             assert_eq!(PocketMuseError::from(error), expected, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_provider_that_failed_is_named_with_its_stage() {
+        let error = Error::provider_failed("openvino", "step", "computes another logits");
+        let text = error.to_string();
+        let error = PocketMuseError::from(error);
+        let expected = PocketMuseError::ProviderFailed {
+            provider: "openvino".to_owned(),
+            stage: "step".to_owned(),
+            reason: "openvino computes another logits".to_owned(),
+        };
+        assert_eq!(error, expected);
+        assert_eq!(error.to_string(), text);
     }
 
     fn bad() -> PocketMuseError {

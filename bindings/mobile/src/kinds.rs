@@ -21,7 +21,7 @@ macro_rules! kind {
         $Name:ident { $($(#[$variant_meta:meta])* $Variant:ident),+ $(,)? }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Enum)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, uniffi::Enum)]
         pub enum $Name {
             $($(#[$variant_meta])* $Variant,)+
         }
@@ -66,6 +66,44 @@ impl Flavour {
             pocketmuse::Flavour::Qdq => Some(Self::Qdq),
             _ => None,
         }
+    }
+}
+
+kind! {
+    /// A part of a model, by when it runs.
+    Stage {
+        /// Makes features of the prompt.
+        TextEncoder,
+        /// Makes of them what every step needs.
+        Prologue,
+        /// Predicts tokens, once a step.
+        Step,
+        /// Makes an image of tokens.
+        Decoder,
+        /// Makes tokens of an image, for edits.
+        Encoder,
+    }
+}
+
+kind! {
+    /// Who computes a stage.
+    Provider {
+        /// ONNX Runtime's own kernels. The same request makes the same image on every CPU.
+        Cpu,
+        /// Intel's OpenVINO, as a plug-in; its CPU device, in f32.
+        OpenVino,
+        /// Qualcomm's NPUs. Known, but not in this build.
+        Qnn,
+        /// GPUs. Known, but not in this build.
+        WebGpu,
+        /// Apple's NPUs. Known, but not in this build.
+        CoreMl,
+        /// NVIDIA's GPUs. Known, but not in this build.
+        Cuda,
+        /// Android's deprecated interface. Known, but not in this build.
+        Nnapi,
+        /// Kernels for phones' CPUs. Known, but not in this build.
+        Xnnpack,
     }
 }
 

@@ -1,10 +1,10 @@
 //! How a package is opened, for both languages: the runtime's options, field by field.
 
-use std::num::NonZeroU8;
+use std::{collections::HashMap, num::NonZeroU8};
 
 use crate::{
     error::{PocketMuseError, size},
-    kinds::Flavour,
+    kinds::{Flavour, Provider, Stage},
 };
 
 /// How the threads of an operator wait for work and share it. It changes time and power, not a
@@ -19,6 +19,15 @@ pub struct Sharing {
     /// over, 1 to 255, so that slow cores take fewer of them. By default blocks of one size.
     #[uniffi(default = None)]
     pub dynamic_block_base: Option<u8>,
+}
+
+/// Who computes which stage. Another provider than the CPU makes a near image, not the same one.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Providers {
+    /// By stage; the CPU's where none is named.
+    pub stages: HashMap<Stage, Provider>,
+    /// The absolute path of each plug-in's library.
+    pub libraries: HashMap<Provider, String>,
 }
 
 /// How a package is opened. The default suits most.
@@ -54,6 +63,18 @@ pub struct Options {
     /// first process then hashes the package. None by default.
     #[uniffi(default = None)]
     pub prepared: Option<String>,
+    /// Who computes which stage. By default the CPU computes all.
+    #[uniffi(default = None)]
+    pub providers: Option<Providers>,
+}
+
+impl From<Providers> for pocketmuse::Providers {
+    fn from(Providers { stages, libraries }: Providers) -> Self {
+        let stages = stages.into_iter().map(|(stage, provider)| (stage.into(), provider.into()));
+        let libraries =
+            libraries.into_iter().map(|(provider, file)| (provider.into(), file.into()));
+        Self { stages: stages.collect(), libraries: libraries.collect() }
+    }
 }
 
 impl TryFrom<Sharing> for pocketmuse::Sharing {
@@ -84,6 +105,7 @@ impl TryFrom<Options> for pocketmuse::Options {
             staged,
             measure_memory,
             prepared,
+            providers,
         } = options;
         let budget = memory.map(pocketmuse::Budget::Bytes);
         Ok(Self {
@@ -95,6 +117,7 @@ impl TryFrom<Options> for pocketmuse::Options {
             staged,
             measure_memory,
             prepared: prepared.map(Into::into),
+            providers: providers.map(Into::into).unwrap_or_default(),
         })
     }
 }

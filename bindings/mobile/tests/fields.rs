@@ -50,6 +50,7 @@ fn every_field_of_the_runtime_crosses() {
         (mobile("request.rs", "Request"), runtime("fields.rs", "Request")),
         (mobile("options.rs", "Options"), runtime("options.rs", "Options")),
         (mobile("options.rs", "Sharing"), runtime("options.rs", "Sharing")),
+        (mobile("options.rs", "Providers"), runtime("provider.rs", "Providers")),
         (mobile("video.rs", "Video"), runtime("video.rs", "Video")),
     ] {
         assert_eq!(names(&here), names(&there), "{}", here.ident);

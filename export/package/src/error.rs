@@ -44,6 +44,10 @@ pub enum ErrorKind {
     EngineMissing,
     /// ONNX Runtime failed, or what a graph returned is not what the manifest promises.
     EngineFailed,
+    /// A provider other than the CPU's does not take a stage whole, computes something else than the
+    /// CPU does, or failed. [`Error::at`] is the stage, [`Error::provider`] who: another provider or
+    /// flavour may do.
+    ProviderFailed,
     /// The caller asked to stop.
     Cancelled,
     /// A fault of this project.
@@ -80,13 +84,22 @@ pub struct Error {
     at: String,
     detail: String,
     amounts: Option<Amounts>,
+    provider: Option<&'static str>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error at a place: a file, a tensor, a field of a request.
     pub fn new(kind: ErrorKind, at: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { kind, at: at.into(), detail: detail.into(), amounts: None, source: None }
+        let (at, detail) = (at.into(), detail.into());
+        Self { kind, at, detail, amounts: None, provider: None, source: None }
+    }
+
+    /// A `provider` that failed at `stage`, both by their names; `reason` is said of it.
+    pub fn provider_failed(provider: &'static str, stage: &str, reason: &str) -> Self {
+        let detail = format!("{provider} {reason}");
+        let error = Self::new(ErrorKind::ProviderFailed, stage, detail);
+        Self { provider: Some(provider), ..error }
     }
 
     /// An operating system error at `path`, of the kind that it says.
@@ -145,6 +158,11 @@ impl Error {
     pub fn amounts(&self) -> Option<Amounts> {
         self.amounts
     }
+
+    /// Who failed, of [`ErrorKind::ProviderFailed`].
+    pub fn provider(&self) -> Option<&'static str> {
+        self.provider
+    }
 }
 
 impl fmt::Display for Error {
@@ -188,5 +206,14 @@ mod tests {
         let amounts = Amounts { needed: 3, available: 2 };
         let error = Error::new(ErrorKind::NoSpace, "b", "full").with_amounts(amounts).within("a");
         assert_eq!((error.to_string().as_str(), error.amounts()), ("a: b: full", Some(amounts)));
+    }
+
+    #[test]
+    fn a_provider_that_failed_is_named_with_its_stage() {
+        let error = Error::provider_failed("openvino", "step", "computes something else");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::ProviderFailed, "step"));
+        assert_eq!(error.provider(), Some("openvino"));
+        assert_eq!(error.to_string(), "step: openvino computes something else");
+        assert_eq!(Error::new(ErrorKind::EngineFailed, "step", "b").provider(), None);
     }
 }

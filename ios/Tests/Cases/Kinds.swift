@@ -495,13 +495,24 @@ private final class Lines: LogSink {
     try world.check(from, try await generator.run(work).images)
 }
 
+/// Who computes the steps, if a case says so.
+private func providers(_ from: JSON) throws -> Providers? {
+    guard from["provider"] != nil else { return nil }
+    let known: [String: Provider] = ["qnn": .qnn, "open_vino": .openVino]
+    guard let provider = known[try string(from, "provider")] else {
+        throw Failure("unknown provider")
+    }
+    return Providers(stages: [.step: provider], libraries: [:])
+}
+
 @Sendable private func error(_ world: World, _ from: JSON) async throws {
     let memory = (from["memory"] as? NSNumber)?.uint64Value
     let options = Options(
         flavour: from["flavour"] as? String == "f32" ? .f32 : nil,
         threads: (from["threads"] as? NSNumber)?.uint32Value,
         library: try from["library"] as? String ?? world.library,
-        memory: memory)
+        memory: memory,
+        providers: try providers(from))
     let name = try from["package"] as? String ?? world.package.lastPathComponent
     let work: Work =
         switch from["work"] as? String {

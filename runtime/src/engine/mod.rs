@@ -8,6 +8,7 @@ pub(crate) mod loading;
 pub(crate) mod locations;
 pub(crate) mod mapped;
 pub(crate) mod processor;
+pub(crate) mod providers;
 pub(crate) mod rewrite;
 pub(crate) mod runtime;
 pub(crate) mod session;

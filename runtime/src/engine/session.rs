@@ -1,28 +1,28 @@
 //! One graph in ONNX Runtime: load, run, drop. Knows no stage's meaning.
 
 mod builder;
+mod commit;
 mod settings;
 mod signature;
 mod value;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use std::os::fd::AsRawFd as _;
-use std::{borrow::Cow, collections::BTreeMap, fs::File, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use ort::value::DynValue;
 use pocketmuse_package::{Dtype, Error, ErrorKind, Result, StageEntry, TensorSpec};
 
+#[cfg(feature = "measure")]
+use self::builder::builder;
 use self::{
-    builder::builder,
+    commit::commit,
     signature::{check_signature, signature},
 };
 use crate::{
     engine::{
-        locations::{moved, real_file},
         mapped::MappedFiles,
+        providers::Assignment,
         runtime::{Runtime, failed},
         stop::Stoppable,
-        taps,
     },
     request::Cancel,
 };
@@ -46,6 +46,8 @@ pub struct Session {
     files: MappedFiles,
     /// What stops its runs.
     cancel: Cancel,
+    /// Who computes it instead of the CPU, for one size alone.
+    other: Option<Assignment>,
 }
 
 impl Session {
@@ -55,7 +57,7 @@ impl Session {
     /// # Errors
     ///
     /// `PackageDamaged` if the graph's inputs or outputs are not those of `entry`; `EngineFailed`
-    /// if ONNX Runtime refuses.
+    /// if ONNX Runtime refuses, `ProviderFailed` if another provider than the CPU does.
     pub fn load(
         runtime: &Runtime,
         root: &Path,
@@ -65,16 +67,19 @@ impl Session {
         let at = entry.graph.path.as_str();
         let tapped = tapped(entry, settings.taps);
         let inner = commit(runtime, root, entry, &tapped, settings)?;
-        check_signature("input", &entry.inputs, inner.inputs())
+        let sizes = settings.target.map(|target| target.sizes);
+        check_signature(("input", sizes), &entry.inputs, inner.inputs())
             .map_err(|error| error.within(at))?;
         let outputs = &inner.outputs()[..inner.outputs().len().saturating_sub(tapped.len())];
-        check_signature("output", &entry.outputs, outputs).map_err(|error| error.within(at))?;
+        check_signature(("output", sizes), &entry.outputs, outputs)
+            .map_err(|error| error.within(at))?;
         let tap_names =
             entry.taps.iter().map(|(name, spec)| (spec.name.clone(), name.clone())).collect();
         let inputs = entry.inputs.iter().map(|spec| (spec.name.clone(), spec.dtype)).collect();
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: at.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
+        let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -108,7 +113,13 @@ impl Session {
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
-        Ok(Self { inner, at: name.to_owned(), inputs, outputs, tap_names, taps, files, cancel })
+        let (at, other) = (name.to_owned(), None);
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
+    }
+
+    /// Whether it is compiled for one size.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.other.is_some()
     }
 
     /// Has `cancel` stop every run from now on.
@@ -122,10 +133,15 @@ impl Session {
     /// # Errors
     ///
     /// `EngineFailed` if ONNX Runtime fails or returns another shape or type than the manifest
-    /// says; `PackageDamaged` if somebody wrote into the files that it was loaded from; `Cancelled`
-    /// if it was stopped, after which it runs as well as before.
+    /// says, `ProviderFailed` if another provider than the CPU does; `PackageDamaged` if somebody
+    /// wrote into the files that it was loaded from; `Cancelled` if it was stopped, after which it
+    /// runs as well as before.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>> {
-        let at = &self.at;
+        let (at, other) = (&self.at, self.other);
+        let blamed = |error: Error| match other {
+            Some(other) => other.blamed(error),
+            None => error,
+        };
         let mut values = Vec::with_capacity(inputs.len());
         for (name, input) in inputs {
             let value = input.value(self.inputs.get(*name).copied());
@@ -140,13 +156,14 @@ impl Session {
         if found.is_err() {
             self.cancel.check()?; // ONNX Runtime has no kind of error for it
         }
-        let mut found = found.map_err(|error| failed(at.as_str(), &error))?;
+        let mut found = found.map_err(|error| blamed(failed(at.as_str(), &error)))?;
         for (name, reference) in &self.tap_names {
             if let Some(value) = found.remove(name) {
                 self.taps.insert(reference.clone(), Tensor { at: format!("{at}: {name}"), value });
             }
         }
-        self.outputs.iter().map(|spec| take(at, spec, found.remove(&spec.name))).collect()
+        let outputs = self.outputs.iter();
+        outputs.map(|spec| take(at, spec, found.remove(&spec.name)).map_err(blamed)).collect()
     }
 
     /// What the outputs are called, in their order.
@@ -165,56 +182,6 @@ impl Session {
 fn tapped(entry: &StageEntry, taps: Option<Taps>) -> Vec<&TensorSpec> {
     let is_wanted = |name: &str| taps.is_some_and(|wanted| wanted(name));
     entry.taps.iter().filter(|(name, _)| is_wanted(name)).map(|(_, spec)| spec).collect()
-}
-
-/// Has ONNX Runtime load the graph of `entry`, in the form that `settings` say.
-fn commit(
-    runtime: &Runtime,
-    root: &Path,
-    entry: &StageEntry,
-    tapped: &[&TensorSpec],
-    settings: Settings<'_>,
-) -> Result<ort::session::Session> {
-    let file = entry.graph.locate(root);
-    let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
-    let real = weights.and_then(|weights| real_file(&file, &weights));
-    let from_memory = |model: &[u8]| {
-        let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
-        let (folder, _open) = text_of(folder);
-        builder(runtime, settings)?
-            .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-            .commit_from_memory(model)
-    };
-    let relocated = |model: Vec<u8>| match &real {
-        Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
-        None => model,
-    };
-    let session = match settings.form {
-        Form::Optimised(model) => from_memory(&relocated(model.to_vec())),
-        _ if tapped.is_empty() && real.is_none() => {
-            builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
-        }
-        _ => {
-            let mut model = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
-            if !tapped.is_empty() {
-                model.extend(taps::more_outputs(tapped));
-            }
-            from_memory(&relocated(model))
-        }
-    };
-    session.map_err(|error| failed(entry.graph.path.as_str(), &error))
-}
-
-/// What a setting of ONNX Runtime, which is text, says of `folder`. One whose name is no UTF-8 goes
-/// by what the system calls it while it is open: until the file, which comes too, is dropped.
-fn text_of(folder: &Path) -> (String, Option<File>) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if folder.to_str().is_none()
-        && let Ok(open) = File::open(folder)
-    {
-        return (format!("/proc/self/fd/{}", open.as_raw_fd()), Some(open));
-    }
-    (folder.to_string_lossy().into_owned(), None)
 }
 
 fn take(at: &str, spec: &TensorSpec, value: Option<DynValue>) -> Result<Tensor> {
@@ -239,7 +206,15 @@ mod tests {
     use pocketmuse_package::{Dim, Dtype, FileEntry, Stage};
 
     use super::*;
-    use crate::engine::loading::Loading;
+    use crate::{
+        engine::{
+            loading::Loading,
+            providers::{Sizes, Target},
+        },
+        request::Provider,
+    };
+
+    const OPENVINO: Assignment = Assignment { provider: Provider::OpenVino, stage: Stage::Step };
 
     // g = make_graph([make_node("Add", ["x", "x"], ["y"]), make_node("Mul", ["y", "y"], ["z"])],
     // "g", [make_tensor_value_info("x", 1, ["n", 2])], [make_tensor_value_info("z", 1, ["n", 2])])
@@ -249,21 +224,6 @@ mod tests {
         080912003a4f0a0e0a01780a017812017922034164640a0e0a01790a01791201\
         7a22034d756c1201675a140a0178120f0a0d080112090a0312016e0a02080262\
         140a017a120f0a0d080112090a0312016e0a02080242040a001011";
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_folder_of_any_name_is_told_as_text() {
-        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
-
-        let root = tempfile::tempdir().expect("a folder");
-        for name in [&b"plain"[..], b"caf\xe9"] {
-            let folder = root.path().join(OsStr::from_bytes(name));
-            fs::create_dir(&folder).expect("made");
-            fs::write(folder.join("a.data"), name).expect("written");
-            let (text, _open) = text_of(&folder);
-            assert_eq!(fs::read(Path::new(&text).join("a.data")).expect(&text), name);
-        }
-    }
 
     // f = [make_tensor_value_info(n, 1, ["n", 2]) for n in ("v", "w")]
     // i = make_tensor_value_info("i", 7, [])
@@ -381,6 +341,32 @@ mod tests {
                 .map(|tensor| tensor.as_f32().expect("f32").to_vec());
             assert_eq!(tapped, expected.then(|| vec![2.0, -6.0]));
         }
+    }
+
+    /// Whoever computes it: here it is the CPU, under another's name.
+    #[test]
+    fn what_another_provider_fails_at_is_its_failure() {
+        let (folder, entry) = doubler();
+        let mut session = load(&folder, &entry, None).expect("a graph");
+        session.other = Some(OPENVINO);
+        let error = session.run(&[("x", Input::F32(&[1, 3], &[1.0; 3]))]).err().expect("refused");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::ProviderFailed, "step"), "{error}");
+        assert_eq!(error.provider(), Some("openvino"));
+        session.run(&[("x", Input::F32(&[1, 2], &[1.0; 2]))]).expect("it works as well as before");
+    }
+
+    #[test]
+    fn only_the_cpu_is_looked_into() {
+        let (folder, entry) = doubler();
+        let sizes = Sizes { grid: [1, 1], branches: 1 };
+        let target = Some(Target { assignment: OPENVINO, library: None, sizes });
+        let plain = Settings::new(1, Loading::of(Stage::Step));
+        let settings = Settings { taps: Some(|_| true), target, ..plain };
+        let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();
+        let error = error.expect("refused");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "provider"));
+        let expected = "expected cpu for the step that is looked into, found openvino";
+        assert_eq!(error.detail(), expected);
     }
 
     #[test]

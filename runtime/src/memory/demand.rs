@@ -5,7 +5,10 @@
 
 use pocketmuse_package::{Convolutions, Dim, Flavour, Held, Manifest, Stage, StageEntry};
 
-use crate::{engine::loading::Weights, request::Job};
+use crate::{
+    engine::{loading::Weights, providers},
+    request::{Job, Provider},
+};
 
 /// Intermediate values of the step graph alive at once, in rows of the network's width for each
 /// token and branch.
@@ -129,6 +132,14 @@ impl Demand {
             weights_bytes,
             working_bytes: working_bytes.min(ABSURD_BYTES),
         }
+    }
+
+    /// What `provider`, which is not the CPU, is expected to hold of `stage`.
+    pub(super) fn other(&self, stage: Stage, entry: &StageEntry, provider: Provider) -> u64 {
+        let weights = entry.weights.as_ref().map_or(0, |weights| weights.bytes).min(ABSURD_BYTES);
+        let bits = u64::from(entry.held(self.flavour, stage).linear_bits.max(1));
+        let as_f32 = weights.saturating_mul(32) / bits;
+        providers::held_bytes(provider, weights, as_f32).min(ABSURD_BYTES)
     }
 
     fn working_bytes(&self, stage: Stage, held: Held, weights_bytes: u64) -> f64 {

@@ -33,12 +33,12 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts watching: the system's own peak starts again from the memory held now.
     pub(crate) fn start() -> Self {
-        Self::with_reader(system::anonymous)
+        let resets = system::reset_peak();
+        Self { resets, ..Self::with_reader(system::anonymous) }
     }
 
-    /// Watches what `anonymous` reads.
+    /// Watches what `anonymous` reads, and that alone.
     fn with_reader(mut anonymous: impl FnMut() -> Option<u64> + Send + 'static) -> Self {
-        let resets = system::reset_peak();
         let (stop, stopped) = mpsc::channel();
         let sample = move || {
             let mut most = None;
@@ -51,7 +51,7 @@ impl Watch {
         };
         let sampler =
             system::IS_TOLD.then(|| thread::Builder::new().name("memory".to_owned()).spawn(sample));
-        Self { resets, stop, sampler: sampler.and_then(Result::ok) }
+        Self { resets: false, stop, sampler: sampler.and_then(Result::ok) }
     }
 
     /// What was seen.
@@ -60,6 +60,29 @@ impl Watch {
         let anonymous_bytes = self.sampler.and_then(|sampler| sampler.join().ok().flatten());
         Peak { rss_bytes: if self.resets { peak_rss() } else { None }, anonymous_bytes }
     }
+}
+
+/// By how much the process' memory grew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Growth {
+    /// When what made it grow was done, in bytes.
+    pub(crate) held_bytes: u64,
+    /// At most.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Does `work` and says by how much the process' memory grew, whatever counts towards a budget here;
+/// `None` where the system does not tell. Whatever else the process does counts, too.
+pub(crate) fn growth_of<T>(work: impl FnOnce() -> T) -> (T, Option<Growth>) {
+    let before = system::held();
+    let watch = Watch::with_reader(system::held);
+    let done = work();
+    let (after, most) = (system::held(), watch.stop().anonymous_bytes);
+    let growth = before.zip(after).map(|(before, after)| Growth {
+        held_bytes: after.saturating_sub(before),
+        peak_bytes: most.max(Some(after)).unwrap_or(after).saturating_sub(before),
+    });
+    (done, growth)
 }
 
 /// The most that the process held since it started or since the last [`Watch`] did: resident, or
@@ -76,6 +99,21 @@ pub(crate) fn give_back() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_that_grew_is_told_at_its_most_and_at_the_end() {
+        const BLOCK: usize = 64 << 20;
+        let block = || std::hint::black_box(vec![1u8; BLOCK]);
+        let (kept, growth) = growth_of(|| {
+            drop(block());
+            block()
+        });
+        let Growth { held_bytes, peak_bytes } = growth.expect("Linux tells");
+        drop(kept);
+        assert!(held_bytes >= BLOCK as u64 / 2, "{held_bytes}"); // others may free some meanwhile
+        assert!(peak_bytes >= held_bytes, "{peak_bytes} at most, {held_bytes} held");
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pocketmuse_package::Stage;
+use pocketmuse_package::{Flavour, Stage};
+
+use crate::request::Provider;
 
 /// What a job cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name.
     pub name: &'static str,
+    /// The graphs that ran.
+    pub flavour: Flavour,
+    /// Who computed it.
+    pub provider: Provider,
     /// How often it was put to use: once for images, once for each pass of a variation and each
     /// frame of a video, and not at all if what it would have made was there already.
     pub runs: usize,
@@ -38,10 +44,12 @@ pub struct StageReport {
 }
 
 impl StageReport {
-    /// A stage that did nothing yet.
-    pub(crate) fn new(stage: Stage) -> Self {
+    /// A stage that did nothing yet, and who will compute it.
+    pub(crate) fn new(stage: Stage, flavour: Flavour, provider: Provider) -> Self {
         Self {
             name: stage.name(),
+            flavour,
+            provider,
             runs: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,

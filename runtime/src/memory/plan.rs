@@ -1,18 +1,24 @@
 //! The memory policy: which stages stay loaded, how each is loaded, and the memory that will take.
 //! Computed from the manifest before anything is loaded; knows no graph.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
-    engine::loading::{Loading, Weights},
+    engine::{
+        loading::{Loading, Weights},
+        providers,
+    },
     memory::{
         budget::{Budget, Counted},
         demand::{Demand, StageDemand},
     },
-    package::Options,
-    request::{Job, Request, source::Source},
+    package::{Options, prepared::Need},
+    request::{Job, Provider, Request, source::Source},
 };
 
 /// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps. This and
@@ -38,6 +44,8 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What is held of images that came in, whatever stage runs.
     pub held_bytes: u64,
+    /// What the libraries of other providers than the CPU take.
+    pub(crate) libraries_bytes: u64,
     /// What the budget is about.
     pub(crate) counted: Counted,
 }
@@ -47,14 +55,21 @@ pub struct Plan {
 pub struct StagePlan {
     /// Which.
     pub stage: Stage,
+    /// Who computes it.
+    pub provider: Provider,
+    /// Whether what another provider than the CPU takes was measured, when it was proved; else it
+    /// is estimated.
+    pub is_measured: bool,
     /// Whether it stays loaded between images; else it is dropped before the next stage is
     /// loaded.
     pub warm: bool,
     /// How it is loaded.
     pub loading: Loading,
-    /// The size of its weights.
+    /// The size of its weights; of another provider than the CPU, all that it holds as long as it is
+    /// loaded.
     pub weights_bytes: u64,
-    /// Its intermediate values, and what it is given by stages before it.
+    /// Its intermediate values, and what it is given by stages before it; of another provider than
+    /// the CPU, also what it takes to compile it.
     pub working_bytes: u64,
     /// The most the process holds while it runs, in all.
     pub peak_rss_bytes: u64,
@@ -68,14 +83,16 @@ impl Plan {
     /// It starts with the least memory (every stage loaded alone, weights left in their files) and
     /// spends what the budget allows on time: stages that stay loaded, the largest first, and
     /// weights packed for the processor, which makes them anonymous memory, so that may come to
-    /// half of the budget.
+    /// half of the budget. What another provider than the CPU takes is estimated:
+    /// [`Pipeline::plan`](crate::Pipeline::plan) knows what was measured.
     ///
     /// # Errors
     ///
     /// `BadRequest` for a wrong request; `NotEnoughMemory`, with the smallest budget that does, if
     /// it is not [`Budget::Auto`] and too small.
     pub fn new(manifest: &Manifest, request: &Request, options: &Options) -> Result<Self> {
-        Self::within(manifest, &Job::new(request, manifest)?, options, options.memory.bytes())
+        let job = (&Job::new(request, manifest)?, &BTreeMap::new());
+        Self::within(manifest, job, options, options.memory.bytes())
     }
 
     /// As [`Self::new`], for an edit: its images count, too.
@@ -89,25 +106,26 @@ impl Plan {
         source: &Source,
         options: &Options,
     ) -> Result<Self> {
-        let job = source.job(request, manifest)?;
-        Self::within(manifest, &job, options, options.memory.bytes())
+        let job = (&source.job(request, manifest)?, &BTreeMap::new());
+        Self::within(manifest, job, options, options.memory.bytes())
     }
 
-    /// As [`Self::new`], for a budget that comes to `budget_bytes`.
+    /// As [`Self::new`], for a budget that comes to `budget_bytes`, where other providers than the
+    /// CPU need what was measured.
     pub(crate) fn within(
         manifest: &Manifest,
-        job: &Job,
+        needed: (&Job, &BTreeMap<Stage, Need>),
         options: &Options,
         budget_bytes: u64,
     ) -> Result<Self> {
-        Self::counting(Counted::HERE, manifest, job, (options, budget_bytes))
+        Self::counting(Counted::HERE, manifest, needed, (options, budget_bytes))
     }
 
     /// As [`Self::within`], of a budget that is about what `counted` says.
     fn counting(
         counted: Counted,
         manifest: &Manifest,
-        job: &Job,
+        (job, needs): (&Job, &BTreeMap<Stage, Need>),
         (options, budget_bytes): (&Options, u64),
     ) -> Result<Self> {
         let flavour = options.flavour_of(manifest);
@@ -119,14 +137,21 @@ impl Plan {
         let encodes = job.saved.is_none() && (job.request.strength.is_some() || has_end);
         let is_run = |stage: &Stage| encodes || *stage != Stage::Encoder;
         let stages = ORDER.into_iter().filter(is_run).filter_map(|stage| {
-            let StageDemand { weights, weights_bytes, working_bytes } =
-                demand.stage(stage, entries.get(&stage)?);
+            let entry = entries.get(&stage)?;
+            let StageDemand { weights, weights_bytes, working_bytes } = demand.stage(stage, entry);
             let loading = Loading { weights, ..Loading::of(stage) };
-            Some(StagePlan { loading, weights_bytes, working_bytes, ..StagePlan::alone(stage) })
+            let alone = StagePlan::alone(stage);
+            let plan = StagePlan { loading, weights_bytes, working_bytes, ..alone };
+            Some(match options.providers.of(stage) {
+                Provider::Cpu => plan,
+                other => plan.by(other, demand.other(stage, entry, other), needs.get(&stage)),
+            })
         });
-        let stages = stages.collect();
+        let stages: Vec<StagePlan> = stages.collect();
         let (threads, held_bytes) = (options.threads(), job.held_bytes);
-        let mut plan = Self { budget_bytes, threads, stages, held_bytes, counted };
+        let others: BTreeSet<_> = stages.iter().map(|stage| stage.provider).collect();
+        let libraries_bytes = others.into_iter().map(providers::library_bytes).sum();
+        let mut plan = Self { budget_bytes, threads, stages, held_bytes, libraries_bytes, counted };
         plan.predict();
         if plan.peak_bytes() > budget_bytes {
             let amounts = Amounts { needed: plan.peak_bytes(), available: budget_bytes };
@@ -220,7 +245,10 @@ impl Plan {
     /// Fills in the peaks. Before the first image less is held: the peaks are those of the images
     /// after it.
     fn predict(&mut self) {
-        let around = BASE_BYTES + self.threads as u64 * THREAD_BYTES + self.held_bytes;
+        let around = BASE_BYTES
+            + self.threads as u64 * THREAD_BYTES
+            + self.held_bytes
+            + self.libraries_bytes;
         let kept: Vec<_> = self
             .stages
             .iter()
@@ -241,6 +269,8 @@ impl StagePlan {
     pub(crate) fn alone(stage: Stage) -> Self {
         Self {
             stage,
+            provider: Provider::Cpu,
+            is_measured: false,
             warm: false,
             loading: Loading::of(stage),
             weights_bytes: 0,
@@ -250,13 +280,43 @@ impl StagePlan {
         }
     }
 
+    /// The same computed by `other`, which holds so many bytes by estimate and takes what was
+    /// measured, if it was. Before that the CPU computes it, too, for the proof.
+    fn by(self, other: Provider, held_bytes: u64, measured: Option<&Need>) -> Self {
+        let as_other = |held_bytes: u64, peak_bytes: u64| Self {
+            provider: other,
+            is_measured: measured.is_some(),
+            weights_bytes: held_bytes,
+            working_bytes: peak_bytes.saturating_sub(held_bytes),
+            ..self
+        };
+        match measured {
+            Some(Need { held_bytes, peak_bytes }) => as_other(*held_bytes, *peak_bytes),
+            None => {
+                let held_bytes = GRAPH_BYTES + held_bytes.max(self.weights_bytes);
+                as_other(held_bytes, held_bytes + self.working_bytes)
+            }
+        }
+    }
+
     /// Whether its weights are packed for the processor: see [`Weights`].
     pub fn is_packed(&self) -> bool {
         self.loading.weights == Weights::Packed
     }
 
+    /// Where its weights are, for people.
+    fn weights_are(&self) -> String {
+        match self.provider {
+            Provider::Cpu => self.loading.weights.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Resident and anonymous memory of the loaded stage, before it runs.
     fn loaded(&self) -> [u64; 2] {
+        if self.provider != Provider::Cpu {
+            return [self.weights_bytes; 2]; // whatever of it is mapped
+        }
         let anonymous = if self.is_packed() { self.weights_bytes } else { 0 };
         [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
     }
@@ -294,10 +354,15 @@ impl fmt::Display for Plan {
                 megabytes(stage.weights_bytes),
                 megabytes(stage.working_bytes),
                 if stage.warm { "always" } else { "alone" },
-                stage.loading.weights,
+                stage.weights_are(),
                 megabytes(stage.peak_rss_bytes),
                 megabytes(stage.peak_anonymous_bytes),
             )?;
+        }
+        let others = self.stages.iter().filter(|stage| stage.provider != Provider::Cpu);
+        for stage in others {
+            let told = if stage.is_measured { "measured" } else { "estimated, before its proof" };
+            writeln!(f, "{}: what {} takes is {told}", stage.stage, stage.provider)?;
         }
         let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(megabytes);
         write!(f, "peak {rss} MB, of which anonymous {anonymous} MB")

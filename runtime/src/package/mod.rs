@@ -6,6 +6,7 @@ pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
 pub mod prepared;
+mod proved;
 
 use std::{
     fs,
@@ -21,10 +22,11 @@ pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
     engine::mapped::MappedFiles,
+    engine::providers::{self, Assignment, Sizes},
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
-    request::{Sharing, control::MAX_THREADS},
+    request::{Providers, Sharing, control::MAX_THREADS},
 };
 
 /// How a stage is loaded.
@@ -35,6 +37,8 @@ pub(crate) struct How {
     pub(crate) threads: usize,
     /// The tapped values that are wanted among the outputs.
     pub(crate) taps: Option<Taps>,
+    /// For which sizes another provider than the CPU compiles it; `None` for the CPU.
+    pub(crate) sizes: Option<Sizes>,
 }
 
 impl How {
@@ -59,6 +63,7 @@ pub struct Package {
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
     prepared: Prepared,
+    providers: Providers,
 }
 
 impl Package {
@@ -68,7 +73,8 @@ impl Package {
     /// # Errors
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
-    /// lacks; `BadRequest` for 0 threads; `EngineMissing` without ONNX Runtime.
+    /// lacks or a provider that this build lacks; `BadRequest` for 0 threads or for a plug-in's
+    /// library; `ProviderFailed` if a plug-in says no; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
@@ -87,6 +93,12 @@ impl Package {
         stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
+        for stage in manifest.flavour(flavour)?.stages.keys() {
+            let provider = options.providers.of(*stage);
+            let library = options.providers.libraries.get(&provider);
+            let who = Assignment { provider, stage: *stage };
+            providers::check(runtime, who, library.map(PathBuf::as_path))?;
+        }
         Ok(Self {
             root: root.to_path_buf(),
             capabilities,
@@ -98,6 +110,7 @@ impl Package {
             taps: None,
             profiles: None,
             prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
+            providers: options.providers.clone(),
             manifest,
         })
     }
@@ -154,7 +167,7 @@ impl Package {
     /// `EngineFailed` if it does not load.
     #[cfg(feature = "measure")]
     pub fn load(&self, stage: Stage, loading: Loading) -> Result<Session> {
-        let how = How { loading, threads: self.threads, taps: self.taps };
+        let how = self.how(loading);
         self.load_as(stage, how, &mut |_| Ok(()))
     }
 
@@ -176,8 +189,9 @@ impl Package {
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
         let plain = Settings::new(how.threads, how.loading);
-        let settings = Settings { sharing, taps, profile, ..plain };
-        let is_plain = taps.is_none() && profile.is_none();
+        let target = how.sizes.map(|sizes| self.target(stage, sizes));
+        let settings = Settings { sharing, taps, profile, target, ..plain };
+        let is_plain = taps.is_none() && profile.is_none() && target.is_none();
         let optimised = if is_plain { self.load_optimised(stage, settings) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);
@@ -186,7 +200,12 @@ impl Package {
 
     /// How a stage is loaded unless somebody looks inside or wants other threads.
     pub(crate) fn how(&self, loading: Loading) -> How {
-        How { loading, threads: self.threads, taps: self.taps }
+        How { loading, threads: self.threads, taps: self.taps, sizes: None }
+    }
+
+    /// Who computes which stage.
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// What is known of this package's files and stages.

@@ -1,6 +1,6 @@
-//! Per-package cache: which files passed their digest check, and graphs after ONNX Runtime's
-//! optimisation. The next process then reads no gigabytes and optimises no graph again. Knows
-//! files, not what is in a graph.
+//! Per-package cache: which files passed their digest check, graphs after ONNX Runtime's
+//! optimisation, and what other providers than the CPU showed. The next process then reads no
+//! gigabytes, optimises no graph and proves no provider again. Knows files, not what is in a graph.
 //!
 //! It lies in a folder of the caller's choice: a small JSON record for each package, by the digest
 //! of its manifest, with a small file for each graph beside it; the weights stay in the package.
@@ -11,6 +11,7 @@
 mod folder;
 mod record;
 mod times;
+mod verdicts;
 
 use std::{
     fs,
@@ -29,7 +30,10 @@ use self::record::{CheckedFile, Record, Stamp};
 use crate::engine::{locations::moved, processor};
 
 pub use self::folder::{Entry, clean, list};
-pub(crate) use self::times::{StageTime, StageTimes};
+pub(crate) use self::{
+    times::{StageTime, StageTimes},
+    verdicts::{Need, Verdict},
+};
 
 /// A graph larger than this is not one of ours: its weights are elsewhere.
 const MAX_GRAPH_BYTES: u64 = 64 << 20;
@@ -83,6 +87,7 @@ impl Prepared {
                 made_for,
                 graphs: Default::default(),
                 times: Default::default(),
+                verdicts: Default::default(),
                 ..record
             };
         }
@@ -172,6 +177,21 @@ impl Prepared {
         let mut state = self.state();
         let is_worth_it = state.record.times.add(kind, times);
         state.is_new |= is_worth_it;
+        drop(state);
+        self.save();
+    }
+
+    /// What was found out about `key`: a provider, a stage, and all that it depends on besides this
+    /// library, ONNX Runtime and the processor.
+    pub(crate) fn verdict(&self, key: &str) -> Option<Verdict> {
+        self.state().record.verdicts.of(key).cloned()
+    }
+
+    /// Takes note of what was found out about `key`.
+    pub(crate) fn add_verdict(&self, key: &str, verdict: Verdict) {
+        let mut state = self.state();
+        state.record.verdicts.add(key, verdict);
+        state.is_new = true;
         drop(state);
         self.save();
     }
@@ -291,8 +311,8 @@ fn real(root: &Path) -> PathBuf {
     root.canonicalize().unwrap_or_else(|_| root.to_path_buf())
 }
 
-/// What graphs and times depend on besides the package: the versions of this library and of ONNX Runtime,
-/// and what the processor can do.
+/// What graphs, times and verdicts depend on besides the package: the versions of this library and
+/// of ONNX Runtime, and what the processor can do.
 fn made_for(runtime: &str) -> String {
     let mut processor = vec![std::env::consts::ARCH];
     processor.extend(processor::instruction_sets());

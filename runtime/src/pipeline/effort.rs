@@ -11,7 +11,7 @@ use crate::{
     memory::plan::Plan,
     package::{Package, prepared::StageTime},
     request::{
-        Job,
+        Job, Provider,
         job::{Pass, PassKind},
     },
 };
@@ -34,11 +34,14 @@ pub(super) struct Effort {
     pub(super) is_measured: bool,
 }
 
-/// The kind of job whose stages take as long: flavour, size, threads, guided or not.
+/// The kind of job whose stages take as long: flavour, size, threads, guided or not, and who
+/// computes what instead of the CPU.
 pub(super) fn kind(job: &Job, package: &Package, threads: usize) -> String {
     let [rows, columns] = job.outer_grid();
     let guided = if job.is_guided() { " guided" } else { "" };
-    format!("{} {rows}x{columns} {threads} threads{guided}", package.flavour())
+    let others = package.providers().stages.iter().filter(|(_, by)| **by != Provider::Cpu);
+    let others: String = others.map(|(stage, by)| format!(" {stage}={by}")).collect();
+    format!("{} {rows}x{columns} {threads} threads{guided}{others}", package.flavour())
 }
 
 /// What is left of `job`, in the order of the stages.

@@ -1,16 +1,24 @@
 //! Time and peak memory of each stage. Knows nothing of what a stage does.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
-use pocketmuse_package::Stage;
+use pocketmuse_package::{Flavour, Stage};
 
-use crate::memory::{
-    measured::{self, Peak},
-    metrics::{Report, StageReport},
+use crate::{
+    memory::{
+        measured::{self, Peak},
+        metrics::{Report, StageReport},
+    },
+    request::Providers,
 };
 
 /// Collects a [`Report`].
 pub(crate) struct Meter {
+    flavour: Flavour,
+    providers: Providers,
     stages: Vec<StageReport>,
     started: Instant,
     /// Whether memory is measured.
@@ -20,10 +28,12 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// `measures` says whether to measure memory besides time.
-    pub(crate) fn start(measures: bool) -> Self {
+    /// Of stages of `flavour` that `providers` compute. `measures` says whether to measure memory
+    /// besides time.
+    pub(crate) fn start(flavour: Flavour, providers: Providers, measures: bool) -> Self {
         let (stages, started) = (Vec::new(), Instant::now());
-        Self { stages, started, measures, peak_rss_bytes: measured::peak_rss() }
+        let peak_rss_bytes = measured::peak_rss();
+        Self { flavour, providers, stages, started, measures, peak_rss_bytes }
     }
 
     /// Reports a stage whose result was there already.
@@ -58,16 +68,19 @@ impl Meter {
     fn report(&mut self, stage: Stage) -> &mut StageReport {
         let at = self.stages.iter().position(|known| known.name == stage.name());
         let at = at.unwrap_or_else(|| {
-            self.stages.push(StageReport::new(stage));
+            let provider = self.providers.of(stage);
+            self.stages.push(StageReport::new(stage, self.flavour, provider));
             self.stages.len() - 1
         });
         &mut self.stages[at]
     }
 
-    pub(crate) fn finish(self) -> Report {
+    /// What was reported until now.
+    pub(crate) fn finish(&mut self) -> Report {
         let peaks = self.stages.iter().map(|stage| stage.peak_rss_bytes);
         let peak_rss_bytes = peaks.fold(self.peak_rss_bytes, Option::max).max(measured::peak_rss());
-        Report { stages: self.stages, total: self.started.elapsed(), peak_rss_bytes }
+        let stages = mem::take(&mut self.stages);
+        Report { stages, total: self.started.elapsed(), peak_rss_bytes }
     }
 }
 
@@ -78,10 +91,13 @@ fn peak_of(watch: Option<measured::Watch>) -> Peak {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Provider;
 
     #[test]
     fn a_stage_that_comes_again_adds_up() {
-        let mut meter = Meter::start(false);
+        let stages = Providers::stages_of("step=openvino").expect("known");
+        let providers = Providers { stages, ..Providers::default() };
+        let mut meter = Meter::start(Flavour::Int8, providers, false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
             meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], None);
         }
@@ -93,5 +109,8 @@ mod tests {
             [report.stages[1].load, report.stages[1].run].map(|time| time.as_secs()),
             [2, 4]
         );
+        let step = &report.stages[1];
+        assert_eq!((step.flavour, step.provider), (Flavour::Int8, Provider::OpenVino));
+        assert_eq!(report.stages[0].provider, Provider::Cpu);
     }
 }

@@ -26,9 +26,9 @@ pub mod video;
 pub(crate) mod warm;
 mod watch;
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 
-use pocketmuse_package::{Manifest, Result};
+use pocketmuse_package::{Manifest, Result, Stage};
 
 pub use self::{
     output::Output,
@@ -48,7 +48,7 @@ use crate::{
     memory::{metrics::Report, plan::Plan},
     package::{Package, capabilities::Capabilities},
     pixels::preview::Preview,
-    request::{Control, Job, Options, Request, source::Source, video::Video},
+    request::{Control, Job, Options, Provider, Request, source::Source, video::Video},
     text::tokenizer::Tokenizer,
 };
 
@@ -97,8 +97,9 @@ impl Pipeline {
     /// # Errors
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
-    /// it lacks, `BadRequest` for options out of range, `EngineMissing` if ONNX Runtime is not
-    /// found or too old.
+    /// it lacks or a provider that this build lacks, `BadRequest` for options out of range or a
+    /// plug-in's library, `ProviderFailed` if a plug-in says no, `EngineMissing` if ONNX Runtime is
+    /// not found or too old.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self::of(Package::open(package.as_ref(), options)?, options))
     }
@@ -152,6 +153,13 @@ impl Pipeline {
         self.package.capabilities()
     }
 
+    /// Who computes each stage that the flavour in use has.
+    pub fn providers(&self) -> BTreeMap<Stage, Provider> {
+        let stages = self.manifest().flavours.get(&self.package.flavour());
+        let stages = stages.into_iter().flat_map(|flavour| flavour.stages.keys());
+        stages.map(|stage| (*stage, self.package.provider(*stage))).collect()
+    }
+
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
     /// it was exported before they were possible.
     ///
@@ -179,7 +187,7 @@ impl Pipeline {
     ///
     /// `NotEnoughMemory`, as [`Self::run`].
     pub fn plan_job(&self, job: &Job) -> Result<Plan> {
-        self.planner.plan(self.manifest(), job)
+        self.planner.plan(&self.package, job)
     }
 
     /// Checks a request and fills in every default. An edit's source is brought to the size of the
@@ -232,12 +240,15 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `EngineFailed` if a graph fails; `Cancelled` if `watch` breaks or the control says so;
+    /// `EngineFailed` if a graph fails; `ProviderFailed` if another provider than the CPU does not
+    /// take a stage whole, computes something else, or fails; `Cancelled` if `watch` breaks or the
+    /// control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
         caught(|| {
             let mut running = self.start(job, watch)?;
+            running.prove()?; // other providers than the CPU, before anything is made
             let mut canvas = running.begin()?; // all masked, from the encoder, or saved
             let conditions = running.prime()?; // tokenizer, text encoder, prologue
             for pass in job.passes() {

@@ -1,9 +1,11 @@
 //! Plans jobs for one budget, with the threads that are wished. Knows no pipeline.
 
-use pocketmuse_package::{Manifest, Result};
+use pocketmuse_package::Result;
 
 use crate::{
+    engine::providers::Sizes,
     memory::plan::Plan,
+    package::Package,
     request::{Job, Options},
 };
 
@@ -21,8 +23,8 @@ impl Planner {
     /// # Errors
     ///
     /// As for [`Plan::new`].
-    pub(super) fn plan(&self, manifest: &Manifest, job: &Job) -> Result<Plan> {
-        Plan::within(manifest, job, &self.options, self.budget_bytes)
+    pub(super) fn plan(&self, package: &Package, job: &Job) -> Result<Plan> {
+        self.plan_of(package, job, &self.options)
     }
 
     /// The plan of the same job with so many threads.
@@ -30,8 +32,13 @@ impl Planner {
     /// # Errors
     ///
     /// As for [`Plan::new`].
-    pub(super) fn plan_with(&self, manifest: &Manifest, job: &Job, threads: usize) -> Result<Plan> {
+    pub(super) fn plan_with(&self, package: &Package, job: &Job, threads: usize) -> Result<Plan> {
         let options = Options { threads: Some(threads), ..self.options.clone() };
-        Plan::within(manifest, job, &options, self.budget_bytes)
+        self.plan_of(package, job, &options)
+    }
+
+    fn plan_of(&self, package: &Package, job: &Job, options: &Options) -> Result<Plan> {
+        let needs = package.needs(Sizes::of(job));
+        Plan::within(package.manifest(), (job, &needs), options, self.budget_bytes)
     }
 }

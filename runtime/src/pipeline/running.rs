@@ -45,6 +45,11 @@ impl<'a> RunningJob<'a> {
         Self { steered, made: Made::default() }
     }
 
+    /// Proves the providers: see [`Steered::prove`].
+    pub(super) fn prove(&mut self) -> Result<()> {
+        self.steered.prove()
+    }
+
     /// The canvas before the first step that is left: as it was saved, or with the tokens of an
     /// image, or all masked.
     pub(super) fn begin(&mut self) -> Result<Canvas> {

@@ -17,14 +17,18 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    engine::{address_space, session::Taps},
+    engine::{
+        address_space,
+        providers::{Assignment, Sizes},
+        session::Taps,
+    },
     memory::{
-        measured,
+        measured::{self, Growth},
         metrics::Report,
         plan::{Plan, StagePlan},
     },
-    package::{How, Package},
-    request::{Control, Job},
+    package::{How, Package, prepared::Need},
+    request::{Control, Job, Provider},
     stages::Network,
 };
 
@@ -85,7 +89,7 @@ impl<'a> Steered<'a> {
         (control, watch): (Control, &'a mut dyn Watch),
         mut turn: Turn<'a>,
     ) -> Result<Self> {
-        let plan = planner.plan(package.manifest(), job)?;
+        let plan = planner.plan(package, job)?;
         address_space::check_job(plan.peak_rss_bytes(), plan.threads)?;
         turn.warm().fit(&plan);
         let tracker = Tracker::new(effort::efforts(job, package, &plan, turn.warm()));
@@ -101,7 +105,11 @@ impl<'a> Steered<'a> {
             is_trimmed: false,
             halted: Duration::ZERO,
             tracker,
-            meter: Meter::start(package.measures_memory()),
+            meter: Meter::start(
+                package.flavour(),
+                package.providers().clone(),
+                package.measures_memory(),
+            ),
         })
     }
 
@@ -165,16 +173,74 @@ impl<'a> Steered<'a> {
     pub(super) fn ready<'u, S: Network>(&mut self, using: &'u mut Using<S>) -> Result<&'u mut S> {
         self.obey(using)?;
         let (plan, threads) = (self.plan_of(S::STAGE), self.plan.threads);
-        using.loaded.take_if(|loaded| !loaded.how.is(plan.loading, threads));
+        let sizes = self.sizes(S::STAGE);
+        using
+            .loaded
+            .take_if(|loaded| !loaded.how.is(plan.loading, threads) || loaded.how.sizes != sizes);
         let loaded = match using.loaded.take() {
             Some(loaded) => loaded,
-            None => self.load(using, How { threads, ..self.package.how(plan.loading) })?,
+            None => self.load(using, How { threads, sizes, ..self.package.how(plan.loading) })?,
         };
         self.turn.tell_held(plan.kept_bytes());
         let stage = &mut using.loaded.insert(loaded).stage;
         self.control.canceller().check()?; // a load ends by itself, and what was loaded stays
         stage.session().obey(self.control.canceller());
         Ok(stage)
+    }
+
+    /// For which sizes another provider than the CPU compiles `stage`.
+    fn sizes(&self, stage: Stage) -> Option<Sizes> {
+        let is_other = self.package.provider(stage) != Provider::Cpu;
+        is_other.then(|| Sizes::of(self.job))
+    }
+
+    /// Has every other provider than the CPU show that it computes its stages as the CPU does,
+    /// before anything is made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Package::is_proof_due`], [`Package::show`] and [`Package::keep`]; `NotEnoughMemory`
+    /// if it takes more than the budget; `BadRequest` if the step is looked into, which only the CPU lets;
+    /// `Cancelled` if the job is to stop.
+    pub(super) fn prove(&mut self) -> Result<()> {
+        let package = self.package;
+        let step = Assignment { provider: package.provider(Stage::Step), stage: Stage::Step };
+        if step.provider != Provider::Cpu && self.watch.wants_predictions() {
+            return Err(step.looked_into());
+        }
+        let mut was_due = false;
+        for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
+            let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
+            let how = How { threads: self.plan.threads, ..package.how(loading) };
+            let how = How { sizes: self.sizes(stage), ..how };
+            if package.is_proof_due(stage, &how)? {
+                was_due = true;
+                self.warm().drop_stages(); // a proof takes what the plan has for one stage
+                measured::give_back();
+                self.prove_stage(stage, how)?;
+                measured::give_back();
+            }
+        }
+        if was_due {
+            self.plan = self.planner.plan(package, self.job)?; // with what was measured
+        }
+        Ok(())
+    }
+
+    /// Has another provider show what it makes of `stage`, and measures what that takes.
+    fn prove_stage(&self, stage: Stage, how: How) -> Result<()> {
+        let (package, cancel, about) =
+            (self.package, self.control.canceller(), (stage, Sizes::of(self.job)));
+        let reference = package.reference(about, how, cancel)?;
+        measured::give_back();
+        let (shown, growth) =
+            measured::growth_of(|| package.show(about, how, (&reference, cancel)));
+        let least = package.entry(stage)?.weights.as_ref().map_or(0, |weights| weights.bytes);
+        let need = growth.map(|Growth { held_bytes, peak_bytes }| {
+            let held_bytes = held_bytes.max(least); // others in this process may have freed some
+            Need { held_bytes, peak_bytes: peak_bytes.max(held_bytes) }
+        });
+        package.keep(about, (shown?, need))
     }
 
     /// Does what is wished, and waits while the job is to halt.
@@ -208,7 +274,7 @@ impl<'a> Steered<'a> {
     fn use_threads(&mut self, wished: Option<usize>) {
         let Some(threads) = wished.filter(|_| wished != self.threads) else { return };
         self.threads = wished;
-        match self.planner.plan_with(self.package.manifest(), self.job, threads) {
+        match self.planner.plan_with(self.package, self.job, threads) {
             Ok(plan) => {
                 self.plan = if self.is_trimmed { plan.alone() } else { plan };
                 self.turn.warm().fit(&self.plan);
@@ -317,7 +383,7 @@ impl<'a> Steered<'a> {
         }
         let progress = self.tracker.finish();
         self.watch.progress(&progress);
-        Ok(std::mem::replace(&mut self.meter, Meter::start(false)).finish())
+        Ok(self.meter.finish())
     }
 }
 

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn loaded(plan: &StagePlan) -> Loaded<u32> {
-        Loaded { stage: 7, how: How { loading: plan.loading, threads: 2, taps: None } }
+        Loaded { stage: 7, how: How { loading: plan.loading, threads: 2, taps: None, sizes: None } }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod fitted;
 pub(crate) mod job;
 mod kinds;
 mod options;
+pub(crate) mod provider;
 mod resolve;
 pub(crate) mod source;
 pub(crate) mod video;
@@ -23,6 +24,7 @@ pub use self::{
     job::Job,
     kinds::{GuidanceSchedule, RngKind, Sampler, Temperature, Tileable},
     options::{Options, Sharing},
+    provider::{Provider, Providers},
 };
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{num::NonZeroU8, path::PathBuf};
 
 use pocketmuse_package::{Flavour, Manifest};
 
-use super::budget::Budget;
+use super::{budget::Budget, provider::Providers};
 
 /// How the threads of an operator wait for work and share it. The default suits a process that
 /// computes all the time on cores that are alike.
@@ -43,6 +43,8 @@ pub struct Options {
     /// Cache folder, created if missing; only the first process then hashes the package. See
     /// [`prepared`](crate::prepared).
     pub prepared: Option<PathBuf>,
+    /// Who computes which stage; the CPU by default.
+    pub providers: Providers,
 }
 
 impl Options {

@@ -23,6 +23,8 @@ pub struct Predictor {
     mask: i64,
     /// Whether the graph makes the logits of some positions; else those of all.
     takes_positions: bool,
+    /// Whether it is compiled for all positions.
+    is_fixed: bool,
 }
 
 /// The step graph with what it is asked: what the sampler asks.
@@ -49,6 +51,7 @@ impl Network for Predictor {
     fn of(package: &Package, session: Session) -> Result<Self> {
         let model = &package.manifest().model;
         Ok(Self {
+            is_fixed: session.is_fixed(),
             session,
             codebook_size: model.codebook_size as usize,
             mask: model.mask_token_id.into(),
@@ -161,27 +164,29 @@ impl<'a> Asked<'a> {
         tokens: &[Option<u32>],
         positions: &[usize],
     ) -> Result<&[f32]> {
-        let Predictor { session, codebook_size, mask, takes_positions } = predictor;
+        let Predictor { session, codebook_size, mask, takes_positions, is_fixed } = predictor;
         let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
         let tokens = self.margin.wrap(&tokens);
         let [rows, columns] = self.margin.outer();
         let grid = [1, rows, columns];
         let wanted = positions.iter().map(|position| self.margin.outer_position(*position) as i64);
         let wanted: Vec<i64> = wanted.collect();
-        let (count, branches) = ([positions.len()], [self.guidance.len()]);
+        let all: Vec<i64> = if *is_fixed { (0..tokens.len() as i64).collect() } else { Vec::new() };
+        let asked = if *is_fixed { &all } else { &wanted };
+        let (count, branches) = ([asked.len()], [self.guidance.len()]);
         let mut inputs = vec![
             ("tokens", Input::I64(&grid, &tokens)),
             ("guidance", Input::F32(&branches, &self.guidance)),
         ];
         if *takes_positions {
-            inputs.push((POSITIONS, Input::I64(&count, &wanted)));
+            inputs.push((POSITIONS, Input::I64(&count, asked)));
         }
         inputs.extend(
             self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))),
         );
         self.logits = None; // the last ones are as large as the next
         let mut logits = one("step", session.run(&inputs)?)?.to_f32()?;
-        if !*takes_positions {
+        if *is_fixed || !*takes_positions {
             logits = picked(&logits, &wanted, [rows * columns, *codebook_size])?;
         }
         self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])

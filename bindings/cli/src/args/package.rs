@@ -1,11 +1,12 @@
 //! The flags of every command that runs a package: which one, and how.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
-use pocketmuse::{Budget, Flavour};
+use pocketmuse::{Budget, Flavour, Provider, Providers, Stage};
+use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::values::{one_of, package};
+use super::values::{library, one_of, package};
 
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
@@ -36,10 +37,87 @@ pub struct RunArgs {
     /// 2G is 2GB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
+    /// Who computes the stages: cpu or openvino [default: cpu]
+    ///
+    /// For all, or by stage: step=openvino,decoder=cpu. Another than cpu makes a near image, not
+    /// the same one. docs/providers.md tells more.
+    #[arg(long, value_name = "PROVIDER", value_parser = Providers::stages_of)]
+    pub provider: Option<BTreeMap<Stage, Provider>>,
+    /// A provider's plug-in, such as openvino=/absolute/path.so
+    #[arg(long, value_name = "NAME=FILE", value_parser = library)]
+    pub provider_library: Vec<(Provider, PathBuf)>,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
     /// Print one JSON object per line on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+impl RunArgs {
+    /// Who computes which stage, but for those that the CPU does.
+    pub(crate) fn others(&self) -> BTreeMap<Stage, Provider> {
+        let stages = self.provider.clone().unwrap_or_default().into_iter();
+        stages.filter(|(_, provider)| *provider != Provider::Cpu).collect()
+    }
+
+    /// Who computes which stage, and with which plug-ins.
+    pub(crate) fn providers(&self) -> Providers {
+        Providers {
+            stages: self.others(),
+            libraries: self.provider_library.iter().cloned().collect(),
+        }
+    }
+
+    /// The same for a job that began with `providers`. A plug-in may have moved since.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if the flags name other providers.
+    pub(crate) fn going_on_with(&self, providers: &Providers) -> Result<Self> {
+        if self.provider.is_some() && self.others() != providers.stages {
+            let detail = "expected those that the job began with, found others: leave the flag out";
+            return Err(Error::new(ErrorKind::BadRequest, "provider", detail));
+        }
+        let libraries =
+            providers.libraries.iter().map(|(provider, file)| (*provider, file.clone()));
+        let provider_library = libraries.chain(self.provider_library.iter().cloned()).collect();
+        Ok(Self { provider: Some(providers.stages.clone()), provider_library, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(provider: Option<&str>, library: Option<&str>) -> RunArgs {
+        RunArgs {
+            provider: provider.map(|text| Providers::stages_of(text).expect("known")),
+            provider_library: library
+                .iter()
+                .map(|file| (Provider::OpenVino, file.into()))
+                .collect(),
+            ..RunArgs::default()
+        }
+    }
+
+    #[test]
+    fn a_job_goes_on_with_the_providers_that_it_began_with() {
+        let begun = flags(Some("step=openvino,decoder=cpu"), Some("/a.so")).providers();
+        assert_eq!(begun.stages, [(Stage::Step, Provider::OpenVino)].into());
+        for (provider, library, expected) in [
+            (None, None, "/a.so"),
+            (Some("step=openvino"), None, "/a.so"),
+            (None, Some("/moved.so"), "/moved.so"),
+        ] {
+            let run = flags(provider, library).going_on_with(&begun).expect("the same");
+            let libraries = [(Provider::OpenVino, expected.into())].into();
+            assert_eq!(run.providers(), Providers { libraries, ..begun.clone() });
+        }
+        for other in ["cpu", "openvino"] {
+            let error = flags(Some(other), None).going_on_with(&begun).expect_err(other);
+            assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "provider"));
+        }
+        assert_eq!(flags(Some("cpu"), None).providers(), Providers::default());
+    }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 
+use pocketmuse::Provider;
+
 use crate::named;
 
 /// Reads one of `all` by its name; the help lists the names.
@@ -25,6 +27,16 @@ pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
 /// Reads a package's folder, or its name.
 pub(super) fn package() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| named::locate(&path))
+}
+
+/// Reads a provider and the file of its plug-in.
+pub(super) fn library(text: &str) -> Result<(Provider, PathBuf), String> {
+    let (provider, file) = text
+        .split_once('=')
+        .filter(|(_, file)| !file.is_empty())
+        .ok_or_else(|| format!("expected PROVIDER=FILE, found {text:?}"))?;
+    let provider = provider.parse().map_err(|error: pocketmuse::Error| error.to_string())?;
+    Ok((provider, file.into()))
 }
 
 /// Reads whole numbers with commas between.

@@ -32,12 +32,19 @@ fn generate(task: &mut Task, offline: bool, console: &Console) -> Result<()> {
     }
     // One image, after which the process ends.
     let options = Options { staged: true, ..package::options(&task.package) };
-    if task.package.run.memory.is_some() || task.explain {
+    let has_others = !task.package.run.others().is_empty();
+    if !has_others && (task.package.run.memory.is_some() || task.explain) {
         // Nor is anything fetched when the memory is too small.
         let plan = task.plan(&found.manifest, &options)?;
         if task.explain {
             return console.plan(&plan);
         }
     }
-    make::make(task, &found.open(&options, offline)?, console, None)
+    let opened = found.open(&options, offline)?;
+    if task.explain {
+        // What other providers take may have been measured, with this ONNX Runtime.
+        let job = task.job(&opened.pipeline)?;
+        return console.plan(&opened.pipeline.plan_job(&job)?);
+    }
+    make::make(task, &opened, console, None)
 }

@@ -48,7 +48,7 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     let warned = |request| [order::warnings(request), order::unusual(request, manifest)].concat();
     let warnings: BTreeSet<_> = requests.iter().flat_map(warned).collect();
     warnings.iter().try_for_each(|warning| console.warning(warning))?;
-    console.start((folder, manifest), grid.base.seed, &[], None)?;
+    console.start((folder, manifest, pipeline), grid.base.seed, &[], None)?;
 
     let Drawn { images, truncated, unknown_words } =
         draw(&requests, source.as_ref(), pipeline, console)?;

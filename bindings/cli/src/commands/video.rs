@@ -16,7 +16,8 @@ use crate::{
     console::Console,
     events::{Event, paths},
     frames::{Frames, Made},
-    job_file::{JobFile, JobKeeper, VideoFile},
+    job_file::{JobFile, VideoFile},
+    job_keeper::JobKeeper,
     order,
     package::{self, Opened},
     source::{self, PinnedFile},
@@ -73,6 +74,8 @@ impl Shoot {
             request: order::video_request(args),
             package: args.package.folder.clone(),
             flavour: args.package.flavour,
+            providers: args.package.run.others(),
+            libraries: args.package.run.providers().libraries,
             source: None,
             video: Some(video),
             files: vec![args.output.clone()],
@@ -96,7 +99,8 @@ impl Shoot {
             Error::new(ErrorKind::BadInput, "job", "expected a video, found images")
         })?;
         let (folder, flavour) = (job.package.clone(), job.flavour);
-        let package = PackageArgs { folder, flavour, run: run.clone() };
+        let run = run.going_on_with(&job.providers())?;
+        let package = PackageArgs { folder, flavour, run };
         Ok(Self { job, video, file: file.map(Path::to_owned), package })
     }
 
@@ -131,7 +135,7 @@ impl Shoot {
         let frames = keeper.as_ref().map(JobKeeper::frames);
         frames.as_ref().map_or(Ok(()), |frames| frames.read(|image| animation.add(image)))?;
         keeper.as_ref().map_or(Ok(()), JobKeeper::save)?;
-        console.start((&folder, &manifest), request.seed, &[], None)?;
+        console.start((&folder, &manifest, &pipeline), request.seed, &[], None)?;
 
         let kept = keeper.as_mut().zip(frames).map(|(keeper, frames)| Kept { keeper, frames });
         let mut film = Film::new(animation, kept, (self.video.frames, &pipeline, console));

@@ -19,10 +19,12 @@ use crate::engine::{
 pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
     let Loading { arena, weights } = settings.loading;
     let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
+    // A CPU before another provider would take every node.
+    let providers = if settings.target.is_some() { Vec::new() } else { vec![cpu] };
     let builder = Session::builder(runtime.environment())?
         // No device policy, which `api-22` would bring: the provider named here is the only one,
         // since another is another flavour, never a surprise, and some builds find no device.
-        .with_execution_providers([cpu])?
+        .with_execution_providers(providers)?
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
         .with_intra_op_spinning(!settings.sharing.sleeping_threads)?

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::{engine::loading::Loading, request::Sharing};
+use crate::{
+    engine::{loading::Loading, providers::Target},
+    request::Sharing,
+};
 
 /// Says by its name in reference files whether a tapped value is wanted.
 pub type Taps = fn(&str) -> bool;
@@ -36,6 +39,8 @@ pub struct Settings<'a> {
     /// node was given and made, and how long that took. Nodes are those of the exported graph, none
     /// replaced by a faster one. Written when the session is dropped.
     pub profile: Option<&'a Path>,
+    /// Who computes it instead of the CPU: then as it was exported, whatever the form.
+    pub target: Option<Target<'a>>,
 }
 
 impl Settings<'_> {
@@ -48,6 +53,7 @@ impl Settings<'_> {
             form: Form::Exported,
             taps: None,
             profile: None,
+            target: None,
         }
     }
 }

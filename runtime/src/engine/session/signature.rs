@@ -1,11 +1,16 @@
 //! What a graph says it takes and makes, against what the manifest says.
 
+use crate::engine::providers::Sizes;
 use ort::value::{Outlet, TensorElementType, ValueType};
 use pocketmuse_package::{Dim, Dtype, Error, ErrorKind, Result, TensorSpec};
 
 /// Compares what the manifest says with what the graph says: names, order, types, and every extent
-/// both know.
-pub(super) fn check_signature(what: &str, expected: &[TensorSpec], found: &[Outlet]) -> Result<()> {
+/// both know. Named ones are fixed if the graph is compiled for `sizes`.
+pub(super) fn check_signature(
+    (what, sizes): (&str, Option<Sizes>),
+    expected: &[TensorSpec],
+    found: &[Outlet],
+) -> Result<()> {
     let names =
         |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let damaged = |detail| Error::new(ErrorKind::PackageDamaged, "", detail);
@@ -22,7 +27,10 @@ pub(super) fn check_signature(what: &str, expected: &[TensorSpec], found: &[Outl
                     Dim::Fixed(fixed) => {
                         extent < 0 || usize::try_from(extent).is_ok_and(|extent| extent == *fixed)
                     }
-                    Dim::Named(_) => extent < 0,
+                    Dim::Named(name) => {
+                        let fixed = sizes.and_then(|sizes| sizes.extent(name));
+                        extent < 0 || usize::try_from(extent).ok() == fixed
+                    }
                 })
         });
         if !agrees {

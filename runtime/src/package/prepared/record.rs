@@ -12,7 +12,7 @@ use std::{
 use pocketmuse_package::{Digest, Error, ErrorKind, FileEntry, Result, files};
 use serde::{Deserialize, Serialize};
 
-use super::times::Times;
+use super::{times::Times, verdicts::Verdicts};
 
 /// A file that was changed less than this before it was read might be changed again without a new
 /// time: the coarsest clock of a file system ticks every two seconds. It is read again in the next
@@ -49,6 +49,9 @@ pub(super) struct Record {
     /// What jobs took.
     #[serde(default, skip_serializing_if = "Times::is_empty")]
     pub(super) times: Times,
+    /// What other providers than the CPU showed.
+    #[serde(default, skip_serializing_if = "Verdicts::is_empty")]
+    pub(super) verdicts: Verdicts,
 }
 
 impl Record {
@@ -76,8 +79,8 @@ impl Record {
         is_new
     }
 
-    /// With what `other`, of the same package, knows of copies; and without files that might have
-    /// changed unseen, and folders that are gone.
+    /// With what `other`, of the same package, knows of copies and of providers; and without files
+    /// that might have changed unseen, and folders that are gone.
     pub(super) fn merged(&self, other: Option<Self>) -> Self {
         let mut merged = Self { files: BTreeMap::new(), ..self.clone() };
         let other = other.filter(|other| other.digest == self.digest).unwrap_or_default();
@@ -88,6 +91,9 @@ impl Record {
         for (name, files) in other.files.iter().chain(&self.files) {
             let settled = files.iter().filter(|file| file.settled);
             settled.for_each(|file| merged.add(name, file.clone()));
+        }
+        if other.made_for == self.made_for {
+            merged.verdicts = self.verdicts.merged(other.verdicts);
         }
         merged
     }

@@ -226,3 +226,46 @@ fn a_file_that_was_just_changed_is_read_again_the_next_time() {
     prepared.save();
     assert!(!case.knows("1"));
 }
+
+fn verdict(reason: &str) -> Verdict {
+    let need = Need { held_bytes: 7, peak_bytes: 9 };
+    Verdict { is_right: true, reason: reason.to_owned(), need: Some(need) }
+}
+
+#[test]
+fn a_verdict_holds_until_what_it_is_about_changes() {
+    let case = Case::new();
+    let (first, second) = (case.open("1"), case.open("1")); // two processes
+    first.add_verdict("step", verdict("near"));
+    second.add_verdict("decoder", verdict("nearer"));
+    let later = case.open("1");
+    assert_eq!(later.verdict("step"), Some(verdict("near")));
+    assert_eq!(later.verdict("decoder"), Some(verdict("nearer")));
+    assert_eq!(later.verdict("encoder"), None);
+    later.add_verdict("step", Verdict { is_right: false, ..verdict("another") });
+    assert!(!case.open("1").verdict("step").expect("kept").is_right, "the last one counts");
+    assert_eq!(case.open("2").verdict("decoder"), None, "of another ONNX Runtime");
+    case.open("2").add_verdict("step", verdict("near"));
+    assert_eq!(case.open("2").verdict("decoder"), None);
+    assert_eq!(case.open("1").verdict("step"), None);
+
+    let mut json = fs::read_to_string(case.record()).expect("a record");
+    json = json.replace("near", "fair");
+    fs::write(case.record(), json).expect("written");
+    assert_eq!(case.open("2").verdict("step"), None, "a damaged record says nothing");
+    for number in 0..100 {
+        later.add_verdict(&number.to_string(), verdict("near"));
+    }
+    let kept = (0..100).filter(|number| later.verdict(&number.to_string()).is_some());
+    assert_eq!(kept.collect::<Vec<_>>(), (36..100).collect::<Vec<_>>(), "the last 64");
+}
+
+#[test]
+fn where_nothing_can_be_kept_a_verdict_holds_for_the_process() {
+    let case = Case::new();
+    fs::write(&case.folder, "no folder").expect("written");
+    let prepared = case.open("1");
+    prepared.add_verdict("step", verdict("near"));
+    assert_eq!(prepared.verdict("step"), Some(verdict("near")));
+    assert_eq!(case.open("1").verdict("step"), None);
+}

@@ -386,6 +386,10 @@ private suspend fun error(world: World, case: JSONObject) {
         threads = number("threads")?.toUInt(),
         flavour = if (case.has("flavour")) Flavour.valueOf(case.getString("flavour").uppercase())
         else null,
+        providers = if (case.has("provider")) {
+            val provider = Provider.valueOf(case.getString("provider").uppercase())
+            Providers(mapOf(Stage.STEP to provider), emptyMap())
+        } else null,
     )
     val folder = case.optString("package", File(world.packageFolder).name)
     val work = when (case.optString("work", "generate")) {

@@ -1,0 +1,30 @@
+//! No plug-ins: where ONNX Runtime is linked into the program, or the system is not a Unix.
+
+use std::path::Path;
+
+use ort::session::builder::SessionBuilder;
+use pocketmuse_package::Result;
+
+use super::target::{Target, not_in_this_build};
+use crate::{engine::runtime::Runtime, request::Provider};
+
+pub(super) fn register(
+    _runtime: &Runtime,
+    (provider, _name): (Provider, &str),
+    _library: Option<&Path>,
+) -> Result<()> {
+    Err(not_in_this_build(provider))
+}
+
+pub(super) fn version(_library: &Path) -> String {
+    String::new()
+}
+
+pub(super) fn append(
+    _runtime: &Runtime,
+    target: &Target<'_>,
+    _name: &str,
+    _session: (&mut SessionBuilder, &[(&str, String)]),
+) -> Result<()> {
+    Err(not_in_this_build(target.assignment.provider))
+}

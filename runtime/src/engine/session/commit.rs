@@ -1,0 +1,114 @@
+//! A graph becomes a session: from its file, or from memory where that is not as ONNX Runtime must
+//! see it.
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsRawFd as _;
+use std::{
+    fs::{self, File},
+    path::Path,
+};
+
+use ort::session::builder::SessionBuilder;
+use pocketmuse_package::{Error, Result, StageEntry, TensorSpec};
+
+use super::{
+    builder::builder,
+    settings::{Form, Settings},
+};
+use crate::engine::{
+    locations::{moved, real_file},
+    providers,
+    runtime::{Runtime, failed},
+    taps,
+};
+
+/// Has ONNX Runtime load the graph of `entry`, in the form that `settings` say.
+///
+/// # Errors
+///
+/// As for [`Session::load`](super::Session::load).
+pub(super) fn commit(
+    runtime: &Runtime,
+    root: &Path,
+    entry: &StageEntry,
+    tapped: &[&TensorSpec],
+    settings: Settings<'_>,
+) -> Result<ort::session::Session> {
+    let file = entry.graph.locate(root);
+    let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
+    let real = weights.and_then(|weights| real_file(&file, &weights));
+    let from_memory = |builder: SessionBuilder, model: &[u8]| {
+        let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
+        let (folder, _open) = text_of(folder);
+        let mut builder = builder
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
+        builder.commit_from_memory(model)
+    };
+    let read = || fs::read(&file).map_err(|error| Error::io(&file, error));
+    let relocated = |model: Vec<u8>| match &real {
+        Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
+        None => model,
+    };
+    if let Some(target) = &settings.target {
+        if !tapped.is_empty() {
+            return Err(target.assignment.looked_into());
+        }
+        let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
+        let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
+        let mut other = providers::builder(runtime, target, entry, (plain, settings.threads))?;
+        let session = match &real {
+            None => other.commit_from_file(&file),
+            Some(_) => from_memory(other, &relocated(read()?)),
+        };
+        return session.map_err(|error| target.refused(error.message()));
+    }
+    let session = match settings.form {
+        Form::Optimised(model) => {
+            let model = relocated(model.to_vec());
+            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
+        }
+        _ if tapped.is_empty() && real.is_none() => {
+            builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
+        }
+        _ => {
+            let mut model = read()?;
+            if !tapped.is_empty() {
+                model.extend(taps::more_outputs(tapped));
+            }
+            let model = relocated(model);
+            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
+        }
+    };
+    session.map_err(|error| failed(entry.graph.path.as_str(), &error))
+}
+
+/// What a setting of ONNX Runtime, which is text, says of `folder`. One whose name is no UTF-8 goes
+/// by what the system calls it while it is open: until the file, which comes too, is dropped.
+fn text_of(folder: &Path) -> (String, Option<File>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if folder.to_str().is_none()
+        && let Ok(open) = File::open(folder)
+    {
+        return (format!("/proc/self/fd/{}", open.as_raw_fd()), Some(open));
+    }
+    (folder.to_string_lossy().into_owned(), None)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_any_name_is_told_as_text() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+        let root = tempfile::tempdir().expect("a folder");
+        for name in [&b"plain"[..], b"caf\xe9"] {
+            let folder = root.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join("a.data"), name).expect("written");
+            let (text, _open) = text_of(&folder);
+            assert_eq!(fs::read(Path::new(&text).join("a.data")).expect(&text), name);
+        }
+    }
+}
