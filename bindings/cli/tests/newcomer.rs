@@ -3,6 +3,9 @@
 
 #[path = "../../../tests/integration/foreign.rs"]
 mod foreign;
+#[cfg(unix)]
+#[path = "support/pages.rs"]
+mod pages;
 mod support;
 
 use std::{
