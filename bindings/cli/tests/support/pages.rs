@@ -115,3 +115,68 @@ fn an_image_of_a_page_is_shown_with_the_command_that_makes_it() {
         names(&workspace().join("docs")).into_iter().filter(|name| !shown(name)).collect();
     assert_eq!(unseen, [""; 0], "no page shows them");
 }
+
+/// The sources whose names the commands of figures go by.
+fn names_of_tests() -> String {
+    let mut sources = String::new();
+    for folder in ["tests/integration", "bindings/cli/tests"] {
+        for entry in fs::read_dir(workspace().join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|ending| ending == "rs") {
+                sources += &format!("{}\n", path.file_stem().expect("a name").to_string_lossy());
+                sources += &fs::read_to_string(path).expect("UTF-8");
+            }
+        }
+    }
+    sources
+}
+
+/// `docs/measure.sh` writes each block: the command, the day and the processor, what it printed.
+#[test]
+fn every_figure_stands_once_below_the_command_that_prints_it() {
+    let page = fs::read_to_string(workspace().join("docs/measured.md")).expect("UTF-8");
+    let tests = names_of_tests();
+    let mut commands = BTreeSet::new();
+    for block in page.split("<!-- measured -->\n").skip(1) {
+        let (block, _) = block.split_once("\n<!-- end -->\n").expect("an end");
+        let [command, place, figures] = block.splitn(3, "\n\n").collect::<Vec<_>>()[..] else {
+            panic!("expected a command, a place and figures, found {block}");
+        };
+        let command = command.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        let command = command.unwrap_or_else(|| panic!("expected a command, found {block}"));
+        assert!(commands.insert(command), "twice: {command}");
+        let bench = command.split_once("--bench ").map(|(_, rest)| rest);
+        let bench = bench.and_then(|rest| rest.split(' ').next());
+        if let Some(bench) = bench {
+            let is_there = ["benches", "bindings/cli"]
+                .iter()
+                .any(|of| workspace().join(of).join(format!("benches/{bench}.rs")).exists());
+            assert!(is_there, "{command}");
+        } else {
+            let chosen = command.strip_prefix("cargo test --release --workspace --test ");
+            let chosen = chosen.unwrap_or_else(|| panic!("{command}"));
+            let chosen =
+                chosen.split(" -- ").next().and_then(|chosen| chosen.split(' ').next_back());
+            assert!(chosen.is_some_and(|chosen| tests.contains(chosen)), "{command}");
+        }
+        let [day, rest] = place.splitn(2, " 20").collect::<Vec<_>>()[..] else {
+            panic!("expected a day, found {place}");
+        };
+        assert!(day.starts_with(|first: char| first.is_ascii_digit()), "{place}");
+        assert!(rest.contains(", ONNX Runtime 1.") && rest.contains(" threads, "), "{place}");
+        assert!(figures.contains(|letter: char| letter.is_ascii_digit()), "{command}");
+    }
+    assert!(commands.len() > 8, "{commands:?}");
+    // A page with such a command has figures of its own.
+    for entry in fs::read_dir(workspace().join("docs")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let is_other = path.extension().is_some_and(|ending| ending == "md")
+            && path.file_stem().is_some_and(|stem| stem != "measured");
+        if is_other {
+            let page = fs::read_to_string(&path).expect("UTF-8");
+            for command in ["--nocapture", "cargo bench"] {
+                assert!(!page.contains(command), "{}: {command}", path.display());
+            }
+        }
+    }
+}
