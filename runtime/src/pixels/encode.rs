@@ -1,18 +1,48 @@
-//! An image becomes the bytes of a file, with what is said of it beside the pixels. Knows no disk.
+//! An image becomes a file or its bytes, with what is said of it beside the pixels. Knows no
+//! network.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use image::{ImageEncoder, ImageError, RgbImage, codecs::jpeg::JpegEncoder};
 use image_webp::{ColorType, EncodingError, WebPEncoder};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse_package::{Error, ErrorKind, Result, files};
 
-use super::{Format, KEYWORD, exif, metadata::jpeg, xmp};
+use super::{Format, KEYWORD, check_destination, exif, metadata::jpeg, xmp};
 use crate::Request;
 
 /// JPEG's quality, 1 to 100.
 const JPEG_QUALITY: u8 = 95;
 
-/// What [`write`](super::write()) writes to a file of the format.
+/// Writes an image in the format of the path's ending. The file holds the request, too, unless that
+/// is `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters.
+/// Other programs read the note [`PARAMETERS`](super::PARAMETERS).
+///
+/// A PNG has a chunk of text for each. A JPEG and a WebP have an EXIF block and an XMP packet: the
+/// note `PARAMETERS` is EXIF's user's comment and XMP's description, the maker's note and
+/// `pocketmuse:notes` hold the others. A JPEG has room for 65,502 bytes of each: if they do not
+/// fit, `PARAMETERS` is left out, and if that is not enough, all are.
+///
+/// It is written beside its place under another name and moved there when it is whole, in place of
+/// what was there.
+///
+/// # Errors
+///
+/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to,
+/// or the disk is full.
+pub fn write<'a>(
+    image: &RgbImage,
+    path: &Path,
+    request: impl Into<Option<&'a Request>>,
+    notes: &[(&str, String)],
+) -> Result<()> {
+    let (format, request) = (check_destination(path)?, request.into());
+    files::write(path, |out| encode(image, format, request, notes, out))
+}
+
+/// What [`write()`] writes to a file of the format.
 ///
 /// # Errors
 ///
@@ -135,7 +165,7 @@ mod tests {
             [("a.png", Format::Png), ("a.jpg", Format::Jpeg), ("a.webp", Format::Webp)]
         {
             let path = folder.path().join(name);
-            super::super::write(&image, &path, &request, &notes).expect("written");
+            write(&image, &path, &request, &notes).expect("written");
             let bytes = to_bytes(&image, format, &request, &notes).expect("encoded");
             assert!(bytes == fs::read(&path).expect("readable"), "{name}");
         }

@@ -26,7 +26,7 @@ use image::RgbImage;
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
-pub use encode::to_bytes;
+pub use encode::{to_bytes, write};
 pub use exif::PARAMETERS;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
@@ -38,7 +38,6 @@ pub use rgba::{Alpha, Rgba, gray, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
 use self::ending::{ending, other_ending};
-use crate::Request;
 
 /// The keyword of the note that holds the request as JSON.
 pub const KEYWORD: &str = "pocketmuse";
@@ -130,38 +129,12 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes an image in the format of the path's ending. The file holds the request, too, unless that
-/// is `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters. Other
-/// programs read the note [`PARAMETERS`].
-///
-/// A PNG has a chunk of text for each. A JPEG and a WebP have an EXIF block and an XMP packet: the
-/// note `PARAMETERS` is EXIF's user's comment and XMP's description, the maker's note and
-/// `pocketmuse:notes` hold the others. A JPEG has room for 65,502 bytes of each: if they do not fit,
-/// `PARAMETERS` is left out, and if that is not enough, all are.
-///
-/// It is written beside its place under another name and moved there when it is whole, in place of
-/// what was there.
-///
-/// # Errors
-///
-/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to,
-/// or the disk is full.
-pub fn write<'a>(
-    image: &RgbImage,
-    path: &Path,
-    request: impl Into<Option<&'a Request>>,
-    notes: &[(&str, String)],
-) -> Result<()> {
-    let (format, request) = (check_destination(path)?, request.into());
-    files::write(path, |out| encode::encode(image, format, request, notes, out))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{RngKind, Temperature};
+    use crate::{Request, RngKind, Temperature};
 
     fn request() -> Request {
         Request {

@@ -2,10 +2,7 @@
 //! no part of it: a film, a second image, anything. Layout: ITU-T T.81, annex B; profiles: ICC.1,
 //! annex B.4.
 
-use super::{
-    Beside,
-    found::{End, MAX_PROFILE_BYTES, Metadata},
-};
+use super::found::{Beside, End, MAX_PROFILE_BYTES, Metadata};
 
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
 const EXIF: &[u8] = b"Exif\0\0";

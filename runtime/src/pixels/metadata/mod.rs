@@ -10,7 +10,7 @@ mod webp;
 
 use image::ImageFormat;
 
-pub(super) use found::{End, MAX_PROFILE_BYTES, Metadata};
+pub(super) use found::{Beside, End, MAX_PROFILE_BYTES, Metadata};
 pub(super) use tiff::Fields;
 
 /// Looks through `bytes`. A PNG loses the chunks that decoding its pixels does not need, so
@@ -31,15 +31,6 @@ pub(super) fn take(format: ImageFormat, bytes: &mut Vec<u8>) -> Result<Metadata,
         ImageFormat::Tiff => tiff::read(bytes),
         _ => Ok(Metadata::default()),
     }
-}
-
-/// What is beside the pixels of a JPEG or WebP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Beside<'a> {
-    /// The first EXIF block, without the name that JPEG puts before it.
-    pub(super) exif: Option<&'a [u8]>,
-    /// The first XMP packet.
-    pub(super) xmp: Option<&'a [u8]>,
 }
 
 /// What is beside the pixels of a JPEG or WebP; `None` for another file.

@@ -1,10 +1,7 @@
 //! The chunks of a WebP, checked against the file's size: the decoder reserves what they claim.
 //! Layout: "WebP Image Format" (RFC 9649, section 2).
 
-use super::{
-    Beside,
-    found::{MAX_PROFILE_BYTES, Metadata, orientation},
-};
+use super::found::{Beside, MAX_PROFILE_BYTES, Metadata, orientation};
 
 /// `RIFF`, a size and `WEBP`.
 const HEAD_BYTES: usize = 12;
