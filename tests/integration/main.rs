@@ -7,6 +7,7 @@ mod checkpoints;
 mod control;
 mod exactness;
 mod faults;
+mod foreign;
 mod grids;
 mod halves;
 mod hostile_packages;

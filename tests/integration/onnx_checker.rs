@@ -9,7 +9,10 @@ use std::{
 
 use pocketmuse_package::Flavour;
 
-use crate::support::{TINY, flavoured_package, package, workspace};
+use crate::{
+    foreign::{python, run},
+    support::{TINY, flavoured_package, package},
+};
 
 const ONNX: &str = "onnx==1.19.1";
 
@@ -22,47 +25,6 @@ for path in sys.argv[1:]:
     print('checked', path)
 ";
 
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-/// A Python with `onnx`, made on the first run.
-fn python() -> Result<PathBuf, String> {
-    let folder = workspace().join("target/python-onnx");
-    let python = folder.join("bin/python");
-    let ready = || run(Command::new(&python).args(["-c", "import onnx"]));
-    if ready().is_ok() {
-        return Ok(python);
-    }
-    let venv = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-    if venv().is_err() {
-        // A bare Debian has no Python, or one without venv.
-        run(Command::new("apt-get").args(["update", "-q"]))?;
-        run(Command::new("apt-get").args([
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            "python3-venv",
-        ]))?;
-        venv()?;
-    }
-    run(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        ONNX,
-    ]))?;
-    ready()?;
-    Ok(python)
-}
-
 fn graphs(package: &Path, flavour: Flavour) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(package.join(flavour.name())).expect("a package");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -72,7 +34,7 @@ fn graphs(package: &Path, flavour: Flavour) -> Vec<PathBuf> {
 #[test]
 #[ignore = "slow: a foreign checker, which it installs"]
 fn every_graph_passes_the_official_checker() {
-    let python = match python() {
+    let python = match python("onnx", ONNX) {
         Ok(python) => python,
         // Straight to the terminal: the test runner keeps what a passing test prints.
         Err(why) => return writeln!(std::io::stderr(), "skipped: {why}").expect("a terminal"),

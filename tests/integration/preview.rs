@@ -143,7 +143,9 @@ fn every_thing_has_its_colour_in_a_preview() {
     }
     let [first, last] = [|pair: &Pair| pair.first, |pair: &Pair| pair.last]
         .map(|of| mean(&pairs.iter().map(of).collect::<Vec<_>>()));
-    println!("all {}: {first:.1} after the first step, {last:.1} at the end", pairs.len());
+    let count = pairs.len();
+    println!("| all | {count} | {last:.1} | {all_kept} of {all_asked} |");
+    println!("| all, after the first step | {count} | {first:.1} | |");
     let share = f64::from(all_kept) / f64::from(all_asked);
     assert!(share >= LEAST_KEPT, "{all_kept} of {all_asked}");
 }

@@ -129,7 +129,7 @@ fn main() -> Result<()> {
         () if has("avx512vnni") || has("avxvnni") => vnni,
         () => "-",
     };
-    println!(
+    eprintln!(
         "{}: {}; {} threads at once",
         machine.processor.as_deref().unwrap_or("unknown processor"),
         machine.instruction_sets.join(" "),
@@ -185,6 +185,24 @@ fn main() -> Result<()> {
     }
     let took = format!("{:.0} s, {}", export.seconds, mb(export.peaks.rss));
     row("export of int8", "120 s, 1.5 GB", "60 s, 1 GB", &took);
+    stages(&int8, &f32)
+}
+
+/// A table of what each stage takes, and the whole image.
+fn stages(int8: &Value, f32: &Value) -> Result<()> {
+    println!("\n| stage | int8 | of the machine's int8 peak | f32 | times faster |");
+    println!("|---|---|---|---|---|");
+    for name in ["text_encoder", "prologue", "step", "decoder"] {
+        let [ours, theirs] = [int8, f32].map(|bench| stage(bench, name));
+        let share = number(ours, "share_of_int8_peak").ok();
+        let share = share.map_or(String::new(), |share| format!("{:.0}%", 100.0 * share));
+        let [ours, theirs] = [number(ours, "run_ms")? / 1000.0, number(theirs, "run_ms")? / 1000.0];
+        let faster = theirs / ours;
+        println!("| {name} | {ours:.2} s | {share} | {theirs:.2} s | {faster:.1} |");
+    }
+    let [ours, theirs] = [number(int8, "total_ms")? / 1000.0, number(f32, "total_ms")? / 1000.0];
+    let faster = theirs / ours;
+    println!("| image, loading included | {ours:.2} s | | {theirs:.2} s | {faster:.1} |");
     Ok(())
 }
 

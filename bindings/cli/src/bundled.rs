@@ -74,7 +74,7 @@ fn write_files(files: &Files, folder: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `Io` if the user has no cache folder.
+/// `NotFound` if the user has no cache folder.
 pub fn cache_folder() -> Result<PathBuf> {
     let cache = pocketmuse::library::cache_folder();
     cache.map(|cache| cache.join(NAME)).ok_or_else(|| {
@@ -112,7 +112,10 @@ fn package_of(
     }
     runtime::start(false)?; // which measures the draft, and decides what it is called
     let package = cache.join(name(flavour));
-    fs::create_dir_all(cache).map_err(|error| Error::io(cache, error))?;
+    fs::create_dir_all(cache).map_err(|error| {
+        let advice = "; set XDG_CACHE_HOME to a folder that can be written";
+        Error::io(cache, error).with_advice(advice)
+    })?;
     let _lock = lock(cache)?;
     if is_whole(&package) {
         return Ok(package);

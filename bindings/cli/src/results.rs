@@ -80,8 +80,9 @@ pub(crate) struct Inspected {
 #[derive(Debug, Serialize)]
 pub(crate) struct InspectedImage<'a, M> {
     pub(crate) kind: &'static str,
-    pub(crate) request: &'a Request,
+    pub(crate) request: Option<&'a Request>,
     pub(crate) made_by: Option<&'a M>,
+    pub(crate) parameters: Option<&'a str>,
 }
 
 /// What is said of a package or of a checkpoint alone.
@@ -177,7 +178,7 @@ mod tests {
             found.extend(keys(&plain_json(&inspected)));
         }
         let image =
-            InspectedImage::<()> { kind: "image", request: &Request::default(), made_by: None };
+            InspectedImage::<()> { kind: "image", request: None, made_by: None, parameters: None };
         found.extend(keys(&plain_json(&image)));
         assert_eq!(documented("inspect"), found);
     }

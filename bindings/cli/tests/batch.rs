@@ -1,6 +1,9 @@
 //! Many images with one command, as a box makes them that nobody watches: numbered, told in events,
 //! gone on with after a kill.
 
+#[cfg(target_os = "linux")]
+#[path = "support/group.rs"]
+mod group;
 mod support;
 
 use std::{
@@ -100,6 +103,10 @@ fn people_are_told_how_far_it_is_and_each_warning_once() {
 /// What a batch may hold more than after its first images.
 const GROWTH_BYTES: u64 = 8 << 20;
 
+/// What the process of a batch of 200 may hold, all in all, where a control group can bound it.
+#[cfg(target_os = "linux")]
+const GROUP_BYTES: u64 = 128_000_000;
+
 /// Runs a batch to its end. Returns its events and, on Linux, its resident bytes after each image.
 fn watched(mut command: Command) -> (Vec<Value>, Vec<u64>) {
     let mut child = command.stderr(Stdio::null()).spawn().expect("started");
@@ -156,15 +163,16 @@ fn a_full_disk_ends_a_batch_and_the_same_line_goes_on() {
     assert_eq!(counts(told.last().expect("events")), [made, there.len() as u64, 0, 12]);
 }
 
-/// Kills a batch after some images and starts it again, with the same line.
-fn kill_and_go_on(images: usize, killed_after: usize) {
+/// Kills a batch after some images and starts it again, with the same line. `command` is
+/// [`pocketmuse`], or what bounds its memory, too.
+fn kill_and_go_on(images: usize, killed_after: usize, command: impl Fn(&Path, &[&str]) -> Command) {
     let root = tempfile::tempdir().expect("a folder");
     let lines: Vec<_> = (1..=images).map(|line| format!("a tree of {line} leaves")).collect();
     fs::write(root.path().join("p.txt"), lines.join("\n")).expect("written");
     let words = ["generate", "--prompts=p.txt", "--seed=3", "--skip-existing", "-o", "out/a.png"];
     let words = [&words[..], &QUICK].concat();
     fs::create_dir(root.path().join("out")).expect("made");
-    let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
+    let mut child = command(root.path(), &words).spawn().expect("started");
     let mut done = 0;
     for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
         done += usize::from(line.expect("UTF-8").contains("\"event\":\"done\""));
@@ -178,7 +186,7 @@ fn kill_and_go_on(images: usize, killed_after: usize) {
     let is_image = |name: &&String| !name.starts_with('.');
     let there = before.keys().filter(is_image).count();
     assert!((killed_after..images).contains(&there), "{there}");
-    let (told, held) = watched(pocketmuse(root.path(), &words));
+    let (told, held) = watched(command(root.path(), &words));
     let [made, skipped, failed, total] = counts(told.last().expect("events"));
     assert_eq!((made + skipped, failed, total), (images as u64, 0, images as u64));
     assert_eq!(skipped, there as u64, "none is made twice");
@@ -196,13 +204,29 @@ fn kill_and_go_on(images: usize, killed_after: usize) {
 
 #[test]
 fn a_batch_that_was_killed_goes_on_by_the_same_line() {
-    kill_and_go_on(12, 5);
+    kill_and_go_on(12, 5, pocketmuse);
 }
 
 #[test]
 #[ignore = "slow: makes two hundred images"]
 fn two_hundred_images_survive_a_kill() {
-    kill_and_go_on(200, 90);
+    #[cfg(target_os = "linux")]
+    match group::Group::new(GROUP_BYTES) {
+        Ok(group) => {
+            let bounded = |folder: &Path, words: &[&str]| {
+                let mut command = group.command(env!("CARGO_BIN_EXE_pocketmuse"));
+                command.args(words).current_dir(folder).stdin(Stdio::null());
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                command
+            };
+            return kill_and_go_on(200, 90, bounded);
+        }
+        Err(why) => {
+            let told = writeln!(std::io::stderr(), "skipped: memory is not bounded: {why}");
+            told.expect("a terminal");
+        }
+    }
+    kill_and_go_on(200, 90, pocketmuse);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn what_cannot_work_fails_before_any_work_with_one_line() {
 #[test]
 fn whoever_comes_from_another_program_is_told_what_to_type() {
     let root = folder();
-    let cases: [(&[&str], &str, &str); 7] = [
+    let cases: [(&[&str], &str, &str); 9] = [
         (&["draw"], "error: unrecognized subcommand 'draw'", "tip: pocketmuse generate \"draw\""),
         (
             &["generat", "a"],
@@ -107,6 +107,16 @@ fn whoever_comes_from_another_program_is_told_what_to_type() {
             &["generate", "a", "--hight", "3"],
             "error: unexpected argument",
             "tip: a similar argument",
+        ),
+        (
+            &["generate", "a", "-i", "x.png"],
+            "error: unexpected argument '-i'",
+            "tip: `pocketmuse edit",
+        ),
+        (
+            &["generate", "a", "--image=x.png"],
+            "error: unexpected argument",
+            "tip: `pocketmuse edit",
         ),
         (&["generate", "a", "--lora", "x"], "error: unexpected argument", "tip: a package is all"),
     ];

@@ -255,6 +255,20 @@ fn previews_are_drawn_where_the_terminal_shows_images() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_dumb_terminal_is_sent_text_alone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let words = ["generate", "a tree", "-o", "a.png", "--preview", "--num-inference-steps=1"];
+    let words = [&words[..], &["--height=32", "--width=32"]].concat();
+    let dumb = [("TERM", "dumb"), ("COLORTERM", "truecolor")];
+    let shown = terminal::Terminal::new(None).run(root.path(), &words, &dumb);
+    assert!(shown.ends_with("a.png\r\n") && !shown.contains('\x1b'), "{shown:?}");
+    assert!(root.path().join("a.step-01.png").exists(), "previews are files");
+    let shown = terminal::Terminal::new(None).run(root.path(), &["generate", "--help"], &dumb);
+    assert!(shown.contains("--seed") && !shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn several_jobs_ask_the_terminal_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let words = [

@@ -1,10 +1,16 @@
 //! What shells, package managers and newcomers find: versions, completions, manual pages, packages
 //! by name, help that fits.
 
+#[path = "../../../tests/integration/foreign.rs"]
+mod foreign;
+#[cfg(unix)]
+#[path = "support/pages.rs"]
+mod pages;
 mod support;
 
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };
@@ -17,8 +23,6 @@ const SCREEN: usize = 50;
 
 /// Runs another program with a text as its input, if it is there; returns what it prints.
 fn piped(program: &str, words: &[&str], input: &str) -> Option<String> {
-    use std::io::Write;
-
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().ok()?;
@@ -65,23 +69,6 @@ fn shells_load_their_completions() {
     assert_eq!(run(root.path(), &["completions", "tcsh"]).status.code(), Some(2));
 }
 
-/// What Pillow and exiftool find in an image, as far as they are there.
-fn read_by_others(image: &Path) -> Vec<String> {
-    let python = "
-import sys
-from PIL import Image
-image = Image.open(sys.argv[1])
-comment = image.getexif().get_ifd(0x8769).get(0x9286, b'')
-print(image.info.get('parameters') or comment.removeprefix(b'UNICODE\\0').decode('utf-16-be'))
-";
-    let pillow = Command::new("python3").args(["-c", python]).arg(image).output();
-    let exiftool = ["-b", "-PNG:Parameters", "-EXIF:UserComment"];
-    let exiftool = Command::new("exiftool").args(exiftool).arg(image).output();
-    let outputs = [pillow, exiftool].into_iter().flatten();
-    let found = outputs.filter(|output| output.status.success());
-    found.map(|output| String::from_utf8(output.stdout).expect("UTF-8")).collect()
-}
-
 #[test]
 fn an_image_tells_others_and_us_what_made_it() {
     let root = tempfile::tempdir().expect("a folder");
@@ -109,10 +96,9 @@ fn an_image_tells_others_and_us_what_made_it() {
             succeed(root.path(), &["generate", "--from", from, "-o", name]);
             assert_eq!(succeed(root.path(), &["inspect", name, "--json"]), told, "{name}");
         }
-        for text in read_by_others(&root.path().join(name)) {
-            assert!(text.starts_with(expected), "{name}: {text}");
-        }
     }
+    let parameters = json["parameters"].as_str().expect("text");
+    assert!(parameters.starts_with(expected), "{parameters}");
     let words = ["grid", "a cat", "a cat in fog", "-W64", "-H64", "--steps=1", "-o", "g.png"];
     let words = [&words[..], &["--columns", "guidance-scale=2,9"]].concat();
     let output = run(root.path(), &words);
@@ -123,6 +109,86 @@ fn an_image_tells_others_and_us_what_made_it() {
     let known = ["generate", "a big purple robot in the snow", "--steps=1", "-o", "b.png"];
     let output = run(root.path(), &known);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("warning"), "it knows all of that");
+}
+
+/// Prints, of each image that Pillow reads, the text as A1111 writes it: of a PNG, EXIF and XMP.
+const PILLOW: &str = "
+import json, sys
+from xml.etree import ElementTree
+from PIL import Image
+for path in sys.argv[1:]:
+    image = Image.open(path)
+    found = [image.info.get('parameters')]
+    comment = image.getexif().get_ifd(0x8769).get(0x9286)
+    if comment:
+        found.append(comment.removeprefix(b'UNICODE\\0').decode('utf-16-be'))
+    if 'xmp' in image.info:
+        packet = ElementTree.fromstring(image.info['xmp'].decode().strip('\\0'))
+        description = packet.find('.//{http://purl.org/dc/elements/1.1/}description')
+        found.append(''.join(description.itertext()))
+    print(json.dumps([text for text in found if text]))
+";
+
+/// Prints the same, as exiftool does.
+fn exiftool(root: &Path, name: &str) -> Vec<String> {
+    let tags = ["-PNG:Parameters", "-EXIF:UserComment", "-XMP-dc:Description"];
+    let text = |tag: &&str| {
+        let mut command = Command::new("exiftool");
+        foreign::run(command.args(["-b", tag, name]).current_dir(root)).expect("read")
+    };
+    tags.iter().map(text).filter(|text| !text.is_empty()).collect()
+}
+
+/// Pillow and exiftool read it in every format; ours is read from what exiftool leaves.
+#[test]
+#[ignore = "slow: Pillow and exiftool, which it installs"]
+fn other_programs_read_what_made_an_image() {
+    let exiftool_there = || foreign::run(Command::new("exiftool").arg("-ver"));
+    let brought = exiftool_there().or_else(|_| foreign::debian("libimage-exiftool-perl"));
+    let python = match brought.and_then(|_| foreign::python("PIL", "pillow==12.3.0")) {
+        Ok(python) => python,
+        // Straight to the terminal: the test runner keeps what a passing test prints.
+        Err(why) => return writeln!(std::io::stderr(), "skipped: {why}").expect("a terminal"),
+    };
+    let root = tempfile::tempdir().expect("a folder");
+    let prompt = "a red <house> & a \"tree\" \u{1F680}";
+    let words = ["-n", "fog", "-s7", "-W64", "-H64", "--steps=1", "--cfg-scale=2", "-o", "a.png"];
+    succeed(root.path(), &[&["generate", prompt][..], &words].concat());
+    let names = ["a.png", "a.jpg", "a.webp"];
+    for name in &names[1..] {
+        succeed(root.path(), &["generate", "--from", "a.png", "-o", name]);
+    }
+    let told = succeed(root.path(), &["inspect", "a.png", "--json"]);
+    let expected: Value = serde_json::from_str(&told).expect("JSON");
+    let expected = expected["parameters"].as_str().expect("text");
+    assert!(expected.starts_with(&format!("{prompt}\nNegative prompt: fog\nSteps: 1, ")));
+    let mut command = Command::new(python);
+    let found = foreign::run(command.args(["-c", PILLOW]).args(names).current_dir(root.path()));
+    let found = found.expect("read");
+    for ((name, found), places) in names.into_iter().zip(found.lines()).zip([1, 2, 2]) {
+        let pillow: Vec<String> = serde_json::from_str(found).expect("JSON");
+        let expected = vec![expected; places];
+        assert_eq!(pillow, expected, "Pillow, {name}");
+        assert_eq!(exiftool(root.path(), name), expected, "exiftool, {name}");
+    }
+    for name in &names[1..] {
+        for lost in ["-EXIF:all=", "-XMP:all="] {
+            let kept = format!("kept-{name}");
+            fs::copy(root.path().join(name), root.path().join(&kept)).expect("copied");
+            let mut command = Command::new("exiftool");
+            command.args(["-q", "-overwrite_original", lost, &kept]).current_dir(root.path());
+            foreign::run(&mut command).expect("written");
+            assert_eq!(exiftool(root.path(), &kept).len(), 1, "{name}, {lost}");
+            let left = succeed(root.path(), &["inspect", &kept, "--json"]);
+            assert_eq!(left, told, "{name}, {lost}");
+        }
+    }
+    for name in ["private.png", "private.jpg", "private.webp"] {
+        succeed(root.path(), &["generate", "--from", "a.png", "--private", "-o", name]);
+        assert_eq!(exiftool(root.path(), name), [""; 0], "{name}");
+        let bytes = fs::read(root.path().join(name)).expect("made");
+        assert!(!bytes.windows(5).any(|five| five == b"house" || five == b"pocke"), "{name}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, ops::ControlFlow};
+use std::{fs, ops::ControlFlow, path::Path};
 
 use pocketmuse_setup::Event;
 use support::{pocketmuse, succeed};
@@ -47,6 +47,27 @@ fn without_a_home_it_names_the_way_out() {
                                       XDG_CACHE_HOME",
         );
         assert!(output.status.code() == Some(1) && is_named, "{words:?}: {stderr}");
+    }
+    assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn where_a_home_cannot_be_written_it_names_the_way_out() {
+    let root = folder();
+    let watch = |_: Event<'_>| ControlFlow::Continue(());
+    let library = pocketmuse_setup::ensure(false, watch).expect("ONNX Runtime").path;
+    let words: [(&[&str], Option<&Path>); 2] =
+        [(&["setup"], None), (&["generate", "a tree"], Some(&library))];
+    for (words, library) in words {
+        let mut command = pocketmuse(root.path(), words);
+        command.env_clear().env("HOME", "/dev/null");
+        command.envs(library.map(|library| ("ORT_DYLIB_PATH", library)));
+        let output = command.output().expect("started");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        let advice = "; set XDG_CACHE_HOME to a folder that can be written";
+        assert!(stderr.lines().last().is_some_and(|last| last.ends_with(advice)), "{stderr}");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
     }
     assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
 }

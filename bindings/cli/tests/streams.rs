@@ -5,6 +5,7 @@ mod support;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use support::{pocketmuse, run, succeed};
@@ -97,6 +98,51 @@ fn a_reader_that_went_away_is_no_failure() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && stderr.is_empty(), "{words:?}: {stderr}");
     }
+}
+
+/// Small images of one step.
+const QUICK: [&str; 3] = ["--num-inference-steps=1", "--height=32", "--width=32"];
+
+#[test]
+#[cfg(unix)]
+fn closed_descriptors_change_no_image() {
+    let root = tempfile::tempdir().expect("a folder");
+    let words = [&["generate", "a tree", "--seed=3", "-o", "a.png"], &QUICK[..]].concat();
+    succeed(root.path(), &words);
+    let image = root.path().join("a.png");
+    let expected = fs::read(&image).expect("made");
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        fs::remove_file(&image).expect("there");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$@\" {closed}"), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_pocketmuse")).args(&words).current_dir(root.path());
+        let output = command.output().expect("started");
+        assert!(output.status.success(), "{closed}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::read(&image).expect("made") == expected, "{closed}");
+    }
+    assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 1);
+}
+
+/// `| head -c 4` of an image, `| head -1` of the events of a batch, which is made to its end.
+#[test]
+fn a_batch_goes_on_when_its_reader_went_away() {
+    use std::io::Read;
+
+    let root = tempfile::tempdir().expect("a folder");
+    let words = [&["generate", "a tree", "--seeds=1-3", "--json", "-o", "a.png"], &QUICK[..]];
+    let stdout = [&["generate", "a tree", "-o", "-"], &QUICK[..]].concat();
+    for (words, start) in [(words.concat(), b"{\""), (stdout, b"\x89P")] {
+        let mut child = pocketmuse(root.path(), &words).spawn().expect("started");
+        let mut first = [0; 2];
+        let mut reader = child.stdout.take().expect("piped");
+        reader.read_exact(&mut first).expect("two bytes");
+        drop(reader);
+        let output = child.wait_with_output().expect("ended");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !stderr.contains("error"), "{stderr}");
+        assert_eq!(&first, start);
+    }
+    assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 3);
 }
 
 /// Whether a byte is a control character that a terminal would act on.

@@ -67,6 +67,9 @@ pub fn ensure(force: bool, watcher: impl FnMut(Event<'_>) -> ControlFlow<()>) ->
     Setup { may_install: true, ..Setup::of_this_machine()? }.ensure(force, watcher)
 }
 
+/// The way out where no cache can be made.
+const NO_CACHE: &str = "; set XDG_CACHE_HOME to a folder that can be written";
+
 /// What is brought, where to, and what the clients may see of this process.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -131,7 +134,8 @@ impl Setup {
             return Ok(library); // even where nothing can be written
         }
         let folder = files::parent(&self.path);
-        fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+        fs::create_dir_all(folder)
+            .map_err(|error| Error::io(folder, error).with_advice(NO_CACHE))?;
         let _lock = lock(folder, &mut watcher)?;
         if let Some(library) = there() {
             return Ok(library); // brought by another process meanwhile

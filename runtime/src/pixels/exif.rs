@@ -36,12 +36,7 @@ const UNDEFINED: u16 = 7;
 /// The block that holds `notes`, of at most `most` bytes: if it is longer, the note for others is
 /// left out, and then all. `None` without notes.
 pub(super) fn block(notes: &[(&str, &str)], most: usize) -> Option<Vec<u8>> {
-    let ours: BTreeMap<_, _> =
-        notes.iter().copied().filter(|(keyword, _)| *keyword != PARAMETERS).collect();
-    let ours = (!ours.is_empty()).then(|| {
-        let json = serde_json::to_string(&ours).expect("text always serializes");
-        [MAKER, json.as_bytes()].concat()
-    });
+    let ours = ours(notes).map(|json| [MAKER, json.as_bytes()].concat());
     let others = notes.iter().find(|(keyword, _)| *keyword == PARAMETERS).map(|(_, text)| {
         let utf_16 = text.encode_utf16().flat_map(u16::to_be_bytes);
         UTF_16.iter().copied().chain(utf_16).collect::<Vec<_>>()
@@ -53,6 +48,18 @@ pub(super) fn block(notes: &[(&str, &str)], most: usize) -> Option<Vec<u8>> {
         let block = (!there.is_empty()).then(|| encode(&there))?;
         (block.len() <= most).then_some(block)
     })
+}
+
+/// All notes but the one for others, as JSON; `None` if there are none.
+pub(super) fn ours(notes: &[(&str, &str)]) -> Option<String> {
+    let ours: BTreeMap<_, _> =
+        notes.iter().copied().filter(|(keyword, _)| *keyword != PARAMETERS).collect();
+    (!ours.is_empty()).then(|| serde_json::to_string(&ours).expect("text always serializes"))
+}
+
+/// The note under `keyword` of what [`ours`] wrote.
+pub(super) fn in_json(json: &[u8], keyword: &str) -> Option<String> {
+    serde_json::from_slice::<BTreeMap<String, String>>(json).ok()?.remove(keyword)
 }
 
 /// A block whose directory of EXIF has these fields of bytes. Numbers begin with the higher byte, as
@@ -100,9 +107,7 @@ pub(super) fn note(block: &[u8], keyword: &str) -> Option<String> {
         let units = text.as_chunks().0.iter().map(|pair| u16::from_be_bytes(*pair));
         return Some(char::decode_utf16(units).map(|unit| unit.unwrap_or('\u{fffd}')).collect());
     }
-    let json = fields.find(MAKER_NOTE)?.strip_prefix(MAKER)?;
-    let mut notes: BTreeMap<String, String> = serde_json::from_slice(json).ok()?;
-    notes.remove(keyword)
+    in_json(fields.find(MAKER_NOTE)?.strip_prefix(MAKER)?, keyword)
 }
 
 #[cfg(test)]

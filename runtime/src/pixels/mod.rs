@@ -18,20 +18,15 @@ pub(crate) mod preview;
 mod read;
 mod rgba;
 mod text;
+mod xmp;
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::path::Path;
 
-use image::{
-    ImageEncoder, ImageError, RgbImage,
-    codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
-};
+use image::RgbImage;
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 pub use animation::Animation;
-pub use encode::to_bytes;
+pub use encode::{to_bytes, write};
 pub use exif::PARAMETERS;
 pub(crate) use fit::Fit;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXEL_BYTES};
@@ -43,13 +38,9 @@ pub use rgba::{Alpha, Rgba, gray, write_rgba};
 pub use text::{note_in, read_note, read_request};
 
 use self::ending::{ending, other_ending};
-use crate::Request;
 
 /// The keyword of the note that holds the request as JSON.
 pub const KEYWORD: &str = "pocketmuse";
-
-/// JPEG's quality, 1 to 100.
-const JPEG_QUALITY: u8 = 95;
 
 /// The kinds of image files that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,93 +129,12 @@ pub fn check_destination(path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Writes an image in the format of the path's ending. The file holds the request, too, unless that
-/// is `None`, and `notes`: text under keywords of the caller's own, 1 to 79 Latin-1 characters. Other
-/// programs read the note [`PARAMETERS`].
-///
-/// A PNG has a chunk of text for each. A JPEG and a WebP have an EXIF block: the note `PARAMETERS` is
-/// the user's comment, the maker's note holds the others. A JPEG has room for 65,527 bytes of it:
-/// if they do not fit, `PARAMETERS` is left out, and if that is not enough, all are.
-///
-/// It is written beside its place under another name and moved there when it is whole, in place of
-/// what was there.
-///
-/// # Errors
-///
-/// `BadRequest` for an unknown ending; `Io` if the folder does not exist or cannot be written to,
-/// or the disk is full.
-pub fn write<'a>(
-    image: &RgbImage,
-    path: &Path,
-    request: impl Into<Option<&'a Request>>,
-    notes: &[(&str, String)],
-) -> Result<()> {
-    let (format, request) = (check_destination(path)?, request.into());
-    files::write(path, |out| encode(image, format, request, notes, out))
-}
-
-fn encode(
-    image: &RgbImage,
-    format: Format,
-    request: Option<&Request>,
-    notes: &[(&str, String)],
-    writer: &mut impl Write,
-) -> io::Result<()> {
-    let json = request
-        .map(|request| serde_json::to_string(request).expect("plain data always serializes"));
-    let notes = notes.iter().map(|(keyword, text)| (*keyword, text.as_str()));
-    let notes: Vec<_> = json.iter().map(|json| (KEYWORD, json.as_str())).chain(notes).collect();
-    match format {
-        Format::Png => encode_png(image, &notes, writer).map_err(|error| match error {
-            png::EncodingError::IoError(error) => error,
-            error => io::Error::other(error),
-        }),
-        Format::Jpeg => {
-            let block = exif::block(&notes, exif::MAX_JPEG_BYTES);
-            encode_with(image, block, JpegEncoder::new_with_quality(writer, JPEG_QUALITY))
-        }
-        Format::Webp => {
-            let block = exif::block(&notes, exif::MAX_WEBP_BYTES);
-            encode_with(image, block, WebPEncoder::new_lossless(writer))
-        }
-    }
-}
-
-fn encode_with(
-    image: &RgbImage,
-    exif: Option<Vec<u8>>,
-    mut encoder: impl ImageEncoder,
-) -> io::Result<()> {
-    let block = exif.map_or(Ok(()), |block| encoder.set_exif_metadata(block));
-    block.map_err(io::Error::other)?;
-    image.write_with_encoder(encoder).map_err(|error| match error {
-        ImageError::IoError(error) => error,
-        error => io::Error::other(error),
-    })
-}
-
-fn encode_png(
-    image: &RgbImage,
-    notes: &[(&str, &str)],
-    writer: &mut impl Write,
-) -> Result<(), png::EncodingError> {
-    let mut encoder = png::Encoder::new(writer, image.width(), image.height());
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    for (keyword, text) in notes {
-        encoder.add_itxt_chunk((*keyword).to_owned(), (*text).to_owned())?;
-    }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.as_raw())?;
-    writer.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{RngKind, Temperature};
+    use crate::{Request, RngKind, Temperature};
 
     fn request() -> Request {
         Request {

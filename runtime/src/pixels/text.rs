@@ -1,5 +1,5 @@
 //! Text in an image's file: in a PNG in any of its three kinds and any place, bounded while it is
-//! unpacked; in a JPEG or WebP in its EXIF block. Knows no pixel.
+//! unpacked; in a JPEG or WebP in its EXIF block or XMP packet. Knows no pixel.
 
 use std::path::Path;
 
@@ -8,9 +8,10 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 use super::{
     KEYWORD, exif, limits,
     metadata::{
-        self,
+        self, Beside,
         png::{Chunk, Chunks, Unpacked, split_zero, unpack},
     },
+    xmp,
 };
 use crate::Request;
 
@@ -54,8 +55,9 @@ pub fn read_note(path: &Path, keyword: &str) -> Result<Option<String>> {
 /// As for [`read_note`], but for `Io`.
 pub fn note_in(bytes: &[u8], keyword: &str) -> Result<Option<String>> {
     let bad = |detail: String| Error::new(ErrorKind::BadInput, "", detail);
-    if let Some(block) = metadata::exif(bytes).map_err(bad)? {
-        return Ok(block.and_then(|block| exif::note(block, keyword)));
+    if let Some(Beside { exif, xmp }) = metadata::beside(bytes).map_err(bad)? {
+        let note = exif.and_then(|block| exif::note(block, keyword));
+        return Ok(note.or_else(|| xmp::note(xmp?, keyword)));
     }
     let Some(mut chunks) = Chunks::of(bytes) else {
         return Err(bad("expected a PNG, JPEG or WebP, found another file".to_owned()));

@@ -46,10 +46,21 @@ const TIPS: [(&[&str], &str); 13] = [
         "a package is all of its model: nothing is added to it when it runs",
     ),
     (
-        &["clip-skip", "hires-fix", "enable-hr", "upscale-model", "restore-faces", "vae-tiling"],
+        &[
+            "clip-skip",
+            "hires-fix",
+            "enable-hr",
+            "upscale",
+            "upscale-model",
+            "restore-faces",
+            "vae-tiling",
+        ],
         "aMUSEd models have no such part; leave it out",
     ),
-    (&["mode", "img2img"], "`pocketmuse edit IMAGE PROMPT` starts from an image"),
+    (
+        &["mode", "img2img", "image", "i", "init-img", "init-image", "input", "input-image"],
+        "`pocketmuse edit IMAGE PROMPT` starts from an image",
+    ),
 ];
 
 /// The line as this program reads it. `is_command` knows the commands' names.

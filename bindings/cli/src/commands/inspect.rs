@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::pixels::Format;
+use pocketmuse::pixels::{self, Format, PARAMETERS};
 use pocketmuse_export::checkpoint::{Checkpoint, Network};
 use pocketmuse_package::{Digest, Error, ErrorKind, MANIFEST, Manifest, Result, StageEntry};
 use serde_json::Value;
@@ -36,13 +36,26 @@ pub(crate) fn run(args: &InspectArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Shows the request of an image, and what made it.
+/// Shows the request of an image, and what made it; of another program's image, what that says.
 fn image(args: &InspectArgs) -> Result<()> {
-    let (request, made_by) = image_file::read(&args.path)?;
-    let told = InspectedImage { kind: "image", request: &request, made_by: made_by.as_ref() };
+    let parameters = pixels::read_note(&args.path, PARAMETERS)?;
+    let ours = match image_file::read(&args.path) {
+        Ok(ours) => Some(ours),
+        Err(_) if parameters.is_some() => None,
+        Err(error) => return Err(error),
+    };
+    let told = InspectedImage {
+        kind: "image",
+        request: ours.as_ref().map(|(request, _)| request),
+        made_by: ours.as_ref().and_then(|(_, made_by)| made_by.as_ref()),
+        parameters: parameters.as_deref(),
+    };
     let told = events::plain_json(&told);
     if args.json {
         return terminal::print(events::line(&told));
+    }
+    if let (None, Some(parameters)) = (ours, parameters) {
+        return terminal::print_lines(&parameters);
     }
     for part in ["request", "made_by"] {
         for (name, value) in told[part].as_object().into_iter().flatten() {

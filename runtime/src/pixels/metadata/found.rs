@@ -26,6 +26,15 @@ pub(in crate::pixels) struct Metadata {
     pub(in crate::pixels) warnings: Vec<String>,
 }
 
+/// What is beside the pixels of a JPEG or WebP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::pixels) struct Beside<'a> {
+    /// The first EXIF block, without the name that JPEG puts before it.
+    pub(in crate::pixels) exif: Option<&'a [u8]>,
+    /// The first XMP packet.
+    pub(in crate::pixels) xmp: Option<&'a [u8]>,
+}
+
 /// How an image's pixels end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pixels) enum End {

@@ -2,10 +2,13 @@
 //! no part of it: a film, a second image, anything. Layout: ITU-T T.81, annex B; profiles: ICC.1,
 //! annex B.4.
 
-use super::found::{End, MAX_PROFILE_BYTES, Metadata};
+use super::found::{Beside, End, MAX_PROFILE_BYTES, Metadata};
 
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
 const EXIF: &[u8] = b"Exif\0\0";
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+/// A marker's two bytes and a size.
+const HEAD_BYTES: usize = 4;
 /// One bit for each block of 8 x 8 pixels, as the first scan of a progressive image has at least.
 const PIXELS_PER_BYTE: u64 = 512;
 
@@ -79,21 +82,34 @@ impl Walk {
     }
 }
 
-/// The first EXIF block before the pixels.
-pub(super) fn exif(bytes: &[u8]) -> Option<&[u8]> {
-    let mut at = 2; // the marker that begins an image
-    loop {
-        match next_marker(bytes, &mut at)? {
-            0xd8..=0xda => return None, // an image, its end, its pixels
-            0x00 | 0x01 | 0xd0..=0xd7 => (),
-            marker => {
-                let block = segment(bytes, &mut at)?.strip_prefix(EXIF);
-                if let Some(block) = block.filter(|_| marker == 0xe1) {
-                    return Some(block);
-                }
-            }
+/// The first EXIF block and the first XMP packet before the pixels.
+pub(super) fn beside(bytes: &[u8]) -> Beside<'_> {
+    let (mut beside, mut at) = (Beside::default(), 2); // behind the marker that begins an image
+    while let Some(marker) = next_marker(bytes, &mut at) {
+        let segment = match marker {
+            0xd8..=0xda => break, // an image, its end, its pixels
+            0x00 | 0x01 | 0xd0..=0xd7 => continue,
+            _ => segment(bytes, &mut at),
+        };
+        let Some(segment) = segment else { break };
+        if marker == 0xe1 {
+            beside.exif = beside.exif.or_else(|| segment.strip_prefix(EXIF));
+            beside.xmp = beside.xmp.or_else(|| segment.strip_prefix(XMP));
         }
     }
+    beside
+}
+
+/// Puts an XMP packet into a JPEG, behind the segments that stand before what the image needs.
+pub(in crate::pixels) fn put_xmp(jpeg: &mut Vec<u8>, packet: &str) {
+    let mut at = 2; // behind the marker that begins an image
+    while let Some([0xff, 0xe0..=0xef, size @ ..]) = jpeg.get(at..at + HEAD_BYTES) {
+        at += 2 + size.iter().fold(0, |size, byte| 256 * size + usize::from(*byte));
+    }
+    let size = 2 + XMP.len() + packet.len();
+    let size = u16::try_from(size).expect("a packet is as long as a segment at most");
+    let segment = [&[0xff, 0xe1], &size.to_be_bytes()[..], XMP, packet.as_bytes()].concat();
+    jpeg.splice(at..at, segment);
 }
 
 /// What a segment holds, whose size is at `at`; goes behind it.
@@ -142,15 +158,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exif_block_is_found_before_the_pixels() {
+    fn exif_and_xmp_are_found_before_the_pixels() {
         let block = segment(0xe1, b"Exif\0\0block");
-        let other = segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0");
+        let packet = segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0packet");
+        let other = segment(0xe2, b"Exif\0\0other");
         let whole = jpeg();
-        let found = with_segments(&whole, &[other.clone(), block.clone(), other]);
-        assert_eq!(exif(&found), Some(&b"block"[..]));
+        let found = with_segments(&whole, &[other, block.clone(), packet, block.clone()]);
+        let both = Beside { exif: Some(b"block"), xmp: Some(b"packet") };
+        assert_eq!(beside(&found), both);
         for without in [whole.clone(), [whole, block].concat(), found[..20].to_vec(), Vec::new()] {
-            assert_eq!(exif(&without), None);
+            assert_eq!(beside(&without), Beside::default());
         }
+        let mut put = with_segments(&jpeg(), &[segment(0xe1, b"Exif\0\0block")]);
+        put_xmp(&mut put, "packet");
+        assert_eq!(beside(&put), both);
+        image::load_from_memory(&put).expect("an image");
     }
 
     fn jpeg() -> Vec<u8> {

@@ -3,14 +3,14 @@
 
 mod found;
 mod gif;
-mod jpeg;
+pub(super) mod jpeg;
 pub(super) mod png;
 mod tiff;
 mod webp;
 
 use image::ImageFormat;
 
-pub(super) use found::{End, MAX_PROFILE_BYTES, Metadata};
+pub(super) use found::{Beside, End, MAX_PROFILE_BYTES, Metadata};
 pub(super) use tiff::Fields;
 
 /// Looks through `bytes`. A PNG loses the chunks that decoding its pixels does not need, so
@@ -33,15 +33,15 @@ pub(super) fn take(format: ImageFormat, bytes: &mut Vec<u8>) -> Result<Metadata,
     }
 }
 
-/// The EXIF block of a JPEG or WebP, if it has one; `None` for another file.
+/// What is beside the pixels of a JPEG or WebP; `None` for another file.
 ///
 /// # Errors
 ///
 /// A sentence, for a WebP that claims more bytes than it has.
-pub(super) fn exif(bytes: &[u8]) -> Result<Option<Option<&[u8]>>, String> {
+pub(super) fn beside(bytes: &[u8]) -> Result<Option<Beside<'_>>, String> {
     match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => Ok(Some(jpeg::exif(bytes))),
-        Ok(ImageFormat::WebP) => webp::exif(bytes).map(Some),
+        Ok(ImageFormat::Jpeg) => Ok(Some(jpeg::beside(bytes))),
+        Ok(ImageFormat::WebP) => webp::beside(bytes).map(Some),
         _ => Ok(None),
     }
 }

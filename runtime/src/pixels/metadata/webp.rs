@@ -1,7 +1,7 @@
 //! The chunks of a WebP, checked against the file's size: the decoder reserves what they claim.
 //! Layout: "WebP Image Format" (RFC 9649, section 2).
 
-use super::found::{MAX_PROFILE_BYTES, Metadata, orientation};
+use super::found::{Beside, MAX_PROFILE_BYTES, Metadata, orientation};
 
 /// `RIFF`, a size and `WEBP`.
 const HEAD_BYTES: usize = 12;
@@ -50,21 +50,25 @@ pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
     Ok(metadata)
 }
 
-/// The first EXIF block.
+/// The first EXIF block and the first XMP packet.
 ///
 /// # Errors
 ///
-/// A sentence, for a chunk before it that claims more bytes than there are.
-pub(super) fn exif(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
-    let mut at = HEAD_BYTES;
+/// A sentence, for a chunk that claims more bytes than there are.
+pub(super) fn beside(bytes: &[u8]) -> Result<Beside<'_>, String> {
+    let (mut beside, mut at) = (Beside::default(), HEAD_BYTES);
     while let Some((kind, data)) = chunk(bytes, at, end(bytes))? {
-        if &kind == b"EXIF" {
-            let block = &bytes[data];
-            return Ok(Some(block.strip_prefix(b"Exif\0\0").unwrap_or(block)));
-        }
         at = padded(data.end);
+        let data = &bytes[data];
+        match &kind {
+            b"EXIF" if beside.exif.is_none() => {
+                beside.exif = Some(data.strip_prefix(b"Exif\0\0").unwrap_or(data));
+            }
+            b"XMP " if beside.xmp.is_none() => beside.xmp = Some(data),
+            _ => (),
+        }
     }
-    Ok(None)
+    Ok(beside)
 }
 
 /// Where the file's chunks end.
@@ -168,9 +172,13 @@ mod tests {
         assert_eq!(found.profile.as_deref(), Some(&b"abc"[..]));
         assert_eq!(found.orientation, Some(image::metadata::Orientation::Rotate90));
         assert_eq!(bytes[20], 0x28, "there is no XMP");
-        assert_eq!(super::exif(&bytes), Ok(exif.strip_prefix(b"Exif\0\0")));
-        assert_eq!(super::exif(&webp(&parts[..3])), Ok(None));
-        super::exif(&bytes[..bytes.len() - 1]).expect_err("cut short");
+        let found = Beside { exif: exif.strip_prefix(b"Exif\0\0"), xmp: None };
+        assert_eq!(beside(&bytes), Ok(found));
+        assert_eq!(beside(&webp(&parts[..3])), Ok(Beside::default()));
+        let packets = [chunk(b"XMP ", b"first"), chunk(b"XMP ", b"second")];
+        let both = webp(&[&packets[..], &parts].concat());
+        assert_eq!(beside(&both), Ok(Beside { xmp: Some(b"first"), ..found }));
+        beside(&bytes[..bytes.len() - 1]).expect_err("cut short");
         let behind = [&webp(&parts[..3])[..], b"EXIF\xff\xff\xff\xff"].concat();
         check(&mut behind.clone()).expect("what is behind the end is no part of it");
     }
