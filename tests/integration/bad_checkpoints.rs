@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::support::{
     Tensor, calibrate, change_json, change_tensors, changed, export, export_flavours, names,
+    replace,
 };
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -61,16 +62,14 @@ fn tensors() {
         }),
         (&["truncated file?"], |path| {
             let bytes = fs::read(path).expect("there");
-            fs::write(path, &bytes[..bytes.len() - 100]).expect("written");
+            replace(path, &bytes[..bytes.len() - 100]);
         }),
         (&["header", "expected a header of at most"], |path| {
             let mut bytes = fs::read(path).expect("there");
             bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-            fs::write(path, bytes).expect("written");
+            replace(path, &bytes);
         }),
-        (&["header", "expected at least 8 bytes, found 3"], |path| {
-            fs::write(path, "abc").expect("written")
-        }),
+        (&["header", "expected at least 8 bytes, found 3"], |path| replace(path, b"abc")),
     ];
     for (expected, change) in cases {
         refused(expected, |copy| change(&copy.join(TRANSFORMER)));
@@ -253,11 +252,11 @@ fn no_byte_makes_it_panic() {
         let mut bytes = whole[file].clone();
         let at = at % bytes.len();
         bytes[at] = byte;
-        fs::write(copy.join(files[file]), bytes).expect("written");
+        replace(&copy.join(files[file]), &bytes);
         if export(&copy, &target).is_ok() {
             fs::remove_dir_all(&target).expect("removed");
         }
-        fs::write(copy.join(files[file]), &whole[file]).expect("written");
+        replace(&copy.join(files[file]), &whole[file]);
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));

@@ -161,7 +161,7 @@ mod not_utf8 {
         let cases: [(&[&OsStr], bool); 23] = [
             (&[os("synth"), os("--preset=tiny"), os("-o"), &checkpoint], true),
             (&[os("export"), &checkpoint, os("-o"), &package, os("--name=noise")], true),
-            (&[os("export"), &checkpoint, os("-o"), &plain, os("--name=noise")], true),
+            (&[os("package"), &package, os("-o"), &plain], true),
             (&[os("inspect"), &checkpoint, os("--json")], true),
             (&[os("inspect"), &package], true),
             (&[os("verify"), &package, os("--golden"), &golden], false),
@@ -235,7 +235,8 @@ mod not_utf8 {
         let output = run_at(root.path(), &plain, &many);
         holds(&many, &output);
         assert!(output.stdout.windows(4).any(|bytes| bytes == b"caf\xe9"), "the name as it is");
-        let bench = [os("bench"), os("--package"), &package, os("--steps=1"), os("--runs=1")];
+        let small = [os("--size=64"), os("--steps=1"), os("--runs=1")];
+        let bench = [&[os("bench"), os("--package"), &package][..], &small].concat();
         holds(&bench, &run_at(root.path(), &plain, &bench));
         let here = [os("generate"), os("a"), steps, os("--package=package"), os("-o=d.png")];
         let output = run_at(&odd, &plain, &here);

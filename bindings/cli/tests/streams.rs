@@ -63,7 +63,7 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
         vec!["package", "package", "-o", "one.pocketmuse"],
         vec!["package", "package", "-o", "two.pocketmuse", "--json"],
         vec!["verify", "tiny", "--golden", golden],
-        vec!["bench", "--package", "package", "--steps=1", "--runs=1", "--json"],
+        vec!["bench", "--package", "package", "--steps=1", "--runs=1", "--size=64", "--json"],
         vec!["setup"],
     ];
     for words in commands {
@@ -141,7 +141,7 @@ fn text_from_files_reaches_no_terminal_raw() {
         &["video", &long, "--package", "package", steps, "--frames=2", "-o", "g.gif"],
         &["edit", "named\x1b[2J.png", "a", "--package", "package", "-o", "h.png"],
         &["resume", "job.json"],
-        &["bench", "--package", "package", "--steps=1", "--runs=1"],
+        &["bench", "--package", "package", "--steps=1", "--runs=1", "--size=64"],
         &["package", "package", "-o", "named\x1b[2J.pocketmuse"],
     ];
     for words in commands {
