@@ -121,6 +121,21 @@ pub fn export(
     calibrate: impl FnOnce(&Path) -> Result<Measured>,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary> {
+    export_opened(&Checkpoint::open(checkpoint)?, package, options, calibrate, on_progress)
+}
+
+/// As [`export`], a checkpoint that is open: one in memory, too.
+///
+/// # Errors
+///
+/// As for [`export`].
+pub fn export_opened(
+    checkpoint: &Checkpoint,
+    package: &Path,
+    options: &Options,
+    calibrate: impl FnOnce(&Path) -> Result<Measured>,
+    on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Summary> {
     if options.flavours.is_empty() {
         return Err(Error::new(
             ErrorKind::BadRequest,
@@ -132,13 +147,12 @@ pub fn export(
         let detail = "expected a flavour that needs no ranges, found qdq";
         return Err(Error::new(ErrorKind::BadRequest, "draft", detail));
     }
-    let checkpoint = Checkpoint::open(checkpoint)?;
-    let networks = Networks::open(&checkpoint)?;
+    let networks = Networks::open(checkpoint)?;
     let wants_qdq = options.flavours.contains(&Flavour::Qdq); // whose graphs need ranges
     let mut flavours = options.flavours.clone();
     flavours.retain(|flavour| *flavour != Flavour::Qdq);
     let graphs = networks.flavours(&flavours)?;
-    let tokenizer = Tokenizer::read(&checkpoint, &networks.configs)?;
+    let tokenizer = Tokenizer::read(checkpoint, &networks.configs)?;
 
     // Write graphs,
     let progress = Counter::new(&graphs, on_progress);
@@ -148,7 +162,7 @@ pub fn export(
     }
     let file = writer.file("tokenizer.json", tokenizer.json.as_bytes())?;
     let mut manifest = manifest::begin(
-        &checkpoint,
+        checkpoint,
         &networks.configs,
         (&tokenizer, file),
         options.name.as_deref(),
@@ -160,7 +174,7 @@ pub fn export(
     manifest.format = manifest.oldest_format();
 
     // measure a draft,
-    let mut preview = own_preview(&checkpoint, &networks)?;
+    let mut preview = own_preview(checkpoint, &networks)?;
     let flavour = Draft::measured_flavour(&flavours, preview.is_some());
     if flavour.is_some() || wants_qdq {
         let taken = flavour.or_else(|| flavours.first().copied());

@@ -1,7 +1,12 @@
 //! A damaged or foreign checkpoint gives an error that says what and where, and leaves nothing
 //! behind.
 
-use std::{fs, ops::ControlFlow, path::Path};
+use std::{
+    fs,
+    io::{Seek as _, SeekFrom, Write as _},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use pocketmuse_export::{ErrorKind, Options};
 use pocketmuse_package::Flavour;
@@ -14,6 +19,7 @@ use serde_json::json;
 
 use crate::support::{
     Tensor, calibrate, change_json, change_tensors, changed, export, export_flavours, names,
+    replace,
 };
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -61,16 +67,14 @@ fn tensors() {
         }),
         (&["truncated file?"], |path| {
             let bytes = fs::read(path).expect("there");
-            fs::write(path, &bytes[..bytes.len() - 100]).expect("written");
+            replace(path, &bytes[..bytes.len() - 100]);
         }),
         (&["header", "expected a header of at most"], |path| {
             let mut bytes = fs::read(path).expect("there");
             bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-            fs::write(path, bytes).expect("written");
+            replace(path, &bytes);
         }),
-        (&["header", "expected at least 8 bytes, found 3"], |path| {
-            fs::write(path, "abc").expect("written")
-        }),
+        (&["header", "expected at least 8 bytes, found 3"], |path| replace(path, b"abc")),
     ];
     for (expected, change) in cases {
         refused(expected, |copy| change(&copy.join(TRANSFORMER)));
@@ -246,18 +250,22 @@ fn no_byte_makes_it_panic() {
     ];
     let (folder, copy) = changed("tiny-512");
     let whole = files.map(|file| fs::read(copy.join(file)).expect("there"));
+    replace(&copy.join(TRANSFORMER), &whole[3]); // which was a link
+    let write = |file: usize, at: usize, byte: u8| {
+        let mut open = fs::File::options().write(true).open(copy.join(files[file])).expect("there");
+        open.seek(SeekFrom::Start(at as u64)).expect("inside");
+        open.write_all(&[byte]).expect("written");
+    };
     let target = folder.path().join("package");
     let cases = (0..4000usize, any::<u8>(), 0..files.len());
     let mut runner = TestRunner::new(ProptestConfig::with_cases(48));
     let result = runner.run(&cases, |(at, byte, file)| {
-        let mut bytes = whole[file].clone();
-        let at = at % bytes.len();
-        bytes[at] = byte;
-        fs::write(copy.join(files[file]), bytes).expect("written");
+        let at = at % whole[file].len();
+        write(file, at, byte);
         if export(&copy, &target).is_ok() {
             fs::remove_dir_all(&target).expect("removed");
         }
-        fs::write(copy.join(files[file]), &whole[file]).expect("written");
+        write(file, at, whole[file][at]);
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));

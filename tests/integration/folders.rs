@@ -13,12 +13,13 @@ pub(crate) fn flavoured_package(flavour: Flavour) -> PathBuf {
         .unwrap_or_else(|error| panic!("{flavour}: {error}"))
 }
 
-/// A folder with the same files to be changed, but for large ones: those are links, which are
-/// removed before others take their place.
+/// A folder with the same files to be changed, but for weights: those are links, which are removed
+/// before others take their place.
 pub(crate) fn link_folder(from: &Path, to: &Path) {
     fill_folder(from, to, &|from, to| {
-        let is_large = from.metadata().expect("a file").len() > 1 << 20;
-        assert!((is_large && link(from, to)) || fs::copy(from, to).is_ok(), "{}", to.display());
+        let ending = from.extension().unwrap_or_default();
+        let is_weights = ending == "data" || ending == "safetensors";
+        assert!((is_weights && link(from, to)) || fs::copy(from, to).is_ok(), "{}", to.display());
     });
 }
 

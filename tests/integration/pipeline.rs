@@ -10,7 +10,7 @@ use pocketmuse::{
 };
 use tempfile::TempDir;
 
-use crate::support::{self, change_json, copy_folder, package};
+use crate::support::{self, change_json, link_folder, package, replace};
 
 fn open(threads: usize) -> Pipeline {
     let options = Options { threads: Some(threads), ..Options::default() };
@@ -199,7 +199,7 @@ fn with_package(change: impl FnOnce(&Path)) -> (TempDir, Result<(), Error>) {
     support::runtime();
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("package");
-    copy_folder(&package("tiny-512"), &copy);
+    link_folder(&package("tiny-512"), &copy);
     change(&copy);
     let made = Pipeline::open(&copy).and_then(|pipeline| {
         let request = Request { num_inference_steps: Some(1), ..Request::default() };
@@ -229,7 +229,7 @@ fn a_changed_byte_anywhere_is_found() {
             let mut bytes = fs::read(&path).expect("there");
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            fs::write(path, bytes).expect("written");
+            replace(&path, &bytes);
         });
         let error = made.expect_err(file);
         assert_eq!(error.kind(), ErrorKind::PackageDamaged, "{error}");

@@ -159,7 +159,7 @@ pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Valu
 }
 
 /// Puts another file in a file's place, which may be a link.
-fn replace(path: &Path, bytes: &[u8]) {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) {
     if path.exists() {
         fs::remove_file(path).expect("removed");
     }

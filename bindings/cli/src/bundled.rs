@@ -10,11 +10,11 @@ use std::{
 };
 
 use pocketmuse::Runtime;
-use pocketmuse_export::{Options, Progress};
-use pocketmuse_package::{
-    Digest, Error, ErrorKind, Flavour, Manifest, Result,
-    files::{self, TemporaryFolder},
+use pocketmuse_export::{
+    Options, Progress,
+    checkpoint::{Checkpoint, Contents},
 };
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Manifest, Result};
 
 use crate::runtime;
 
@@ -30,11 +30,8 @@ macro_rules! files {
     };
 }
 
-/// Files of a checkpoint: paths in its folder, and contents.
-type Files = [(&'static str, &'static [u8])];
-
 /// The checkpoint's files.
-pub const FILES: &Files = files![
+pub const FILES: &Contents = files![
     "README.md",
     "generation_config.json",
     "model_index.json",
@@ -51,24 +48,6 @@ pub const FILES: &Files = files![
     "vqvae/config.json",
     "vqvae/diffusion_pytorch_model.safetensors",
 ];
-
-/// Writes the checkpoint into the existing folder `folder`, in the hub layout.
-///
-/// # Errors
-///
-/// `Io` if it cannot be written.
-pub fn write_checkpoint(folder: &Path) -> Result<()> {
-    write_files(FILES, folder)
-}
-
-fn write_files(files: &Files, folder: &Path) -> Result<()> {
-    files.iter().try_for_each(|(name, bytes)| {
-        let path = folder.join(name);
-        let written =
-            fs::create_dir_all(files::parent(&path)).and_then(|()| fs::write(&path, bytes));
-        written.map_err(|error| Error::io(&path, error))
-    })
-}
 
 /// The folder of the project's cache that holds this model's packages.
 ///
@@ -102,7 +81,7 @@ pub fn package(
 }
 
 fn package_of(
-    files: &Files,
+    files: &'static Contents,
     cache: &Path,
     flavour: Flavour,
     on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
@@ -122,16 +101,14 @@ fn package_of(
     }
     remove_leftovers(cache);
     remove(&package)?; // whatever has its name
-    let checkpoint = TemporaryFolder::beside(&cache.join("checkpoint"))?;
-    write_files(files, checkpoint.path())?;
     let options = Options {
         flavours: vec![flavour],
         name: Some(NAME.to_owned()),
         overwrite: true,
         ..Options::default()
     };
-    pocketmuse_export::export(
-        checkpoint.path(),
+    pocketmuse_export::export_opened(
+        &Checkpoint::in_memory(NAME, files),
         &package,
         &options,
         |draft| runtime::calibrate(draft, &[]),
@@ -229,6 +206,8 @@ fn remove(path: &Path) -> Result<()> {
 mod tests {
     use std::sync::OnceLock;
 
+    use pocketmuse_package::{PATCH_VALUES, PREVIEW, files};
+
     use super::*;
     use crate::sources;
 
@@ -254,17 +233,25 @@ mod tests {
         files
     }
 
+    /// A tiny checkpoint. It brings a table of previews along, as the bundled one does: nothing is
+    /// measured.
+    fn tiny() -> &'static Contents {
+        static FILES: OnceLock<Vec<(&str, &[u8])>> = OnceLock::new();
+        FILES.get_or_init(|| {
+            let mut files = files_below(&in_repository("tests/fixtures/tiny-256"));
+            let tokens = 48; // codebook_size in its config
+            files.push((PREVIEW.to_owned(), vec![7; tokens * PATCH_VALUES]));
+            let leak = |(name, bytes): (String, Vec<u8>)| (&*name.leak(), &*bytes.leak());
+            files.into_iter().map(leak).collect()
+        })
+    }
+
     /// The package of a tiny checkpoint, as if that were the bundled one.
     fn package(
         cache: &Path,
         on_progress: impl FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<PathBuf> {
-        static FILES: OnceLock<Vec<(&str, &[u8])>> = OnceLock::new();
-        let files = FILES.get_or_init(|| {
-            let leak = |(name, bytes): (String, Vec<u8>)| (&*name.leak(), &*bytes.leak());
-            files_below(&in_repository("tests/fixtures/tiny-256")).into_iter().map(leak).collect()
-        });
-        package_of(files, cache, Flavour::F32, on_progress)
+        package_of(tiny(), cache, Flavour::F32, on_progress)
     }
 
     #[test]
@@ -303,6 +290,32 @@ mod tests {
         fs::write(&path, "a file").expect("written");
         assert_eq!(exports(cache.path()), (path, true));
         assert_eq!(count(), 2, "the package and the lock");
+    }
+
+    #[test]
+    fn the_checkpoint_in_memory_makes_the_package_of_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let package = package(folder.path(), |_| ControlFlow::Continue(())).expect("a package");
+        let checkpoint = folder.path().join("checkpoint");
+        for (name, bytes) in tiny() {
+            let path = checkpoint.join(name);
+            fs::create_dir_all(files::parent(&path)).expect("made");
+            fs::write(path, bytes).expect("written");
+        }
+        let options = Options {
+            flavours: vec![Flavour::F32],
+            name: Some(NAME.to_owned()),
+            ..Options::default()
+        };
+        let made = pocketmuse_export::export(
+            &checkpoint,
+            &folder.path().join("of a folder"),
+            &options,
+            |_| panic!("its table is there"),
+            |_| ControlFlow::Continue(()),
+        );
+        // whose digests are of all files
+        assert_eq!(Manifest::read(&package).expect("a manifest"), made.expect("made").manifest);
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn a_full_disk_ends_a_batch_and_the_same_line_goes_on() {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &line, "sh"]);
         command.arg(env!("CARGO_BIN_EXE_pocketmuse")).args(words).current_dir(root.path());
-        command.output()
+        command.envs([support::ONE_THREAD]).output()
     };
     if !on_small_disk("true", &[]).is_ok_and(|output| output.status.success()) {
         return writeln!(std::io::stderr(), "skipped: nothing can be mounted").expect("a terminal");

@@ -350,6 +350,7 @@ fn a_killed_job_is_resumed_to_the_same_bytes() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
         command
             .current_dir(root.path())
+            .envs([support::ONE_THREAD])
             .args([&words("a.png")[..], &["--job", "job.json"]].concat());
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");

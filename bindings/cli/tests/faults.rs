@@ -67,7 +67,7 @@ impl Case {
     }
 
     fn set_up(&self, mut command: Command, words: &[&str]) -> Command {
-        command.current_dir(&self.out).args(words).stdin(Stdio::null());
+        command.current_dir(&self.out).args(words).envs([support::ONE_THREAD]).stdin(Stdio::null());
         command.env("XDG_CACHE_HOME", &self.cache).env(library::VARIABLE, &self.library);
         command
     }

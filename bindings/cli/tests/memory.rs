@@ -41,6 +41,7 @@ impl Case {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
         let command =
             command.current_dir(self.root.path()).args(words).env("ORT_DYLIB_PATH", &self.library);
+        let command = command.envs([support::ONE_THREAD]);
         let output = command.env("XDG_CACHE_HOME", cache).output().expect("started");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         output

@@ -176,6 +176,7 @@ fn nohup_is_heeded() {
     let mut child = Command::new("sh")
         .args(["-c", &line, env!("CARGO_BIN_EXE_pocketmuse")])
         .current_dir(root.path())
+        .envs([support::ONE_THREAD])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("started");

@@ -18,17 +18,19 @@ fn fault(name: &str) -> PathBuf {
     fixture("faults").join(name)
 }
 
-/// A checkpoint and the package that is made of it, whose name is `name`.
-fn package(root: &Path, name: &str) {
+/// A checkpoint and the package that is made of it. A bench of floats writes a tenth of what one of
+/// int8 does, whose graphs have many more nodes to tell of.
+fn package(root: &Path, flavour: &str) {
     succeed(root, &["synth", "--preset", "tiny", "-o", "random"]);
-    succeed(root, &["export", "random", "-o", "package", "--name", name]);
+    let words = ["export", "random", "-o", "package", "--name=noise", "--flavour", flavour];
+    succeed(root, &words);
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn a_stdout_that_is_full_is_an_error_everywhere() {
     let root = tempfile::tempdir().expect("a folder");
-    package(root.path(), "noise");
+    package(root.path(), "int8");
     let run = ["--package", "package", "--num-inference-steps=2", "-o"];
     let with = |words: &[&'static str]| [words, &run].concat();
     let [checkpoint, golden] = ["tiny-512", "tiny-512/golden.safetensors"].map(fixture);
@@ -64,7 +66,7 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
         vec!["package", "package", "-o", "one.pocketmuse"],
         vec!["package", "package", "-o", "two.pocketmuse", "--json"],
         vec!["verify", "tiny", "--golden", golden],
-        vec!["bench", "--package", "package", "--steps=1", "--runs=1", "--json"],
+        vec!["bench", "--package", "tiny", "--steps=1", "--runs=1", "--json"],
         vec!["setup"],
     ];
     for words in commands {
@@ -82,7 +84,7 @@ fn a_stdout_that_is_full_is_an_error_everywhere() {
 #[test]
 fn a_reader_that_went_away_is_no_failure() {
     let root = tempfile::tempdir().expect("a folder");
-    package(root.path(), "noise");
+    package(root.path(), "int8");
     let commands: [&[&str]; 6] = [
         &["inspect", "package"],
         &["inspect", "random", "--json"],
@@ -154,7 +156,7 @@ fn is_control(byte: &u8) -> bool {
 fn text_from_files_reaches_no_terminal_raw() {
     let root = tempfile::tempdir().expect("a folder");
     let evil = "\x1b]0;owned\x07\x1b[2J\nerror: forged\u{9b}2J\u{202e}\u{200b}\u{feff}";
-    package(root.path(), "noise");
+    package(root.path(), "f32");
     let manifest = root.path().join("package/manifest.json");
     let text = fs::read_to_string(&manifest).expect("read");
     let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");

@@ -26,15 +26,20 @@ const MEMBER: &str = "onnxruntime/capi/libonnxruntime.so";
 /// How a child process of these tests is told what to do.
 const CACHE: &str = "POCKETMUSE_TEST_CACHE";
 
-/// Large enough for a kill to hit while it is unpacked.
-const LIBRARY_BYTES: usize = 1 << 20;
+/// And how large the library is.
+const BYTES: &str = "POCKETMUSE_TEST_BYTES";
 
-fn library() -> Vec<u8> {
-    (0..LIBRARY_BYTES as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+const LIBRARY_BYTES: usize = 1 << 14;
+
+/// Large enough for a kill to hit while it is unpacked.
+const LARGE_LIBRARY_BYTES: usize = 1 << 20;
+
+fn library(bytes: usize) -> Vec<u8> {
+    (0..bytes as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-fn pinned() -> Pinned {
-    let sha256 = Digest::of(&library()).to_string().leak();
+fn pinned(bytes: usize) -> Pinned {
+    let sha256 = Digest::of(&library(bytes)).to_string().leak();
     let machine = for_this_machine().expect("a machine with a pinned library");
     Pinned {
         os: "",
@@ -48,10 +53,10 @@ fn pinned() -> Pinned {
 /// A variable of a child process.
 type Variable = (&'static str, OsString);
 
-/// A set-up of our library in the machine at `root`.
-fn setup_in(root: &Path, environment: Environment) -> Setup {
+/// A set-up of our library of so many bytes in the machine at `root`.
+fn setup_in(root: &Path, bytes: usize, environment: Environment) -> Setup {
     Setup {
-        pinned: pinned(),
+        pinned: pinned(bytes),
         release: WHEEL,
         path: root.join("cache/onnxruntime/libonnxruntime.so"),
         environment: environment.with_system([root.join("system")]),
@@ -62,18 +67,23 @@ fn setup_in(root: &Path, environment: Environment) -> Setup {
 /// A folder with programs, a cache, a wheel that holds the library, and what programs wrote down.
 struct Machine {
     root: TempDir,
+    library_bytes: usize,
 }
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self { root: tempfile::tempdir().expect("a folder") };
+        Self::with_library_of(LIBRARY_BYTES)
+    }
+
+    fn with_library_of(library_bytes: usize) -> Self {
+        let machine = Self { root: tempfile::tempdir().expect("a folder"), library_bytes };
         for folder in ["bin", "system", "wheels", "hostile", "home"] {
             fs::create_dir(machine.at(folder)).expect("made");
         }
         let mut zip = zip::ZipWriter::new(File::create(machine.wheel()).expect("a file"));
         let info = "onnxruntime-1.32.0.dist-info";
         let files: [(&str, &[u8]); 4] = [
-            (MEMBER, &library()),
+            (MEMBER, &library(library_bytes)),
             (
                 &format!("{info}/METADATA"),
                 b"Metadata-Version: 2.1\nName: onnxruntime\nVersion: 1.32.0\n",
@@ -109,7 +119,7 @@ impl Machine {
     fn setup(&self) -> Setup {
         let variables = [("PATH", self.at("bin")), ("HOME", self.at("home"))];
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
-        setup_in(self.root.path(), Environment::of(variables, None))
+        setup_in(self.root.path(), self.library_bytes, Environment::of(variables, None))
     }
 
     /// Sets the library up, and says what was told on the way.
@@ -145,6 +155,7 @@ impl Machine {
         let mut command = Command::new(env::current_exe().expect("this test"));
         command.args(["--exact", "process_of_its_own", "--ignored", "--nocapture"]);
         command.current_dir(folder).env_clear().env(CACHE, self.root.path());
+        command.env(BYTES, self.library_bytes.to_string());
         command.envs(variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -156,7 +167,8 @@ impl Machine {
 #[ignore = "run by the other tests, in a process of its own"]
 fn process_of_its_own() {
     let Some(root) = env::var_os(CACHE) else { return };
-    let setup = setup_in(Path::new(&root), Environment::of_this_process());
+    let bytes = env::var(BYTES).expect("set with it").parse().expect("a number");
+    let setup = setup_in(Path::new(&root), bytes, Environment::of_this_process());
     setup.ensure(false, |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -187,7 +199,7 @@ fn pip_brings_it_once() {
     let (brought, notes) = machine.ensure();
     let brought = brought.expect("pip brings it");
     assert_eq!((brought.version, brought.is_new, notes.len()), ("1.32.0", true, 1));
-    assert_eq!(fs::read(&brought.path).expect("read"), library());
+    assert_eq!(fs::read(&brought.path).expect("read"), library(LIBRARY_BYTES));
     assert_eq!(machine.cache_names(), ["libonnxruntime.so", "lock"]);
     let (again, notes) = machine.ensure();
     assert_eq!(again.expect("there"), Library { is_new: false, ..brought });
@@ -200,7 +212,7 @@ fn what_is_there_needs_no_client_and_no_lock() {
     machine.script("bin/python3", PIP);
     machine.ensure().0.expect("pip brings it");
     fs::remove_file(machine.at("cache/onnxruntime/lock")).expect("removed");
-    let setup = setup_in(machine.root.path(), Environment::of([], None));
+    let setup = setup_in(machine.root.path(), LIBRARY_BYTES, Environment::of([], None));
     assert!(setup.find().is_some());
     assert!(setup.ensure(false, |_| ControlFlow::Break(())).is_ok());
     assert_eq!(machine.cache_names(), ["libonnxruntime.so"]);
@@ -213,7 +225,7 @@ fn whatever_else_is_there_does_not_count() {
     let folder = setup.path.parent().expect("a folder");
     fs::create_dir_all(folder).expect("made");
     assert!(setup.find().is_none());
-    fs::write(&setup.path, &library()[..LIBRARY_BYTES - 1]).expect("written");
+    fs::write(&setup.path, &library(LIBRARY_BYTES)[..LIBRARY_BYTES - 1]).expect("written");
     assert!(setup.find().is_none(), "cut short");
     fs::remove_file(&setup.path).expect("removed");
     symlink("/dev/zero", &setup.path).expect("linked");
@@ -261,7 +273,7 @@ fn clients_follow_each_other() {
     ];
     for (index, (python, npm, apt, expected)) in cases.into_iter().enumerate() {
         let machine = Machine::new();
-        fs::write(machine.at("library"), library()).expect("written");
+        fs::write(machine.at("library"), library(LIBRARY_BYTES)).expect("written");
         machine.script("pip", PIP);
         for (path, lines) in [("bin/python3", python), ("bin/npm", npm)] {
             if let Some(lines) = lines {
@@ -352,7 +364,7 @@ fn another_library_is_refused_and_the_next_client_tried() {
     assert!(error.detail().contains("found "), "{error}");
     assert!(error.detail().contains("over 7 bytes"), "{error}");
     assert_eq!(machine.cache_names(), ["lock"]);
-    fs::write(machine.at("library"), library()).expect("written");
+    fs::write(machine.at("library"), library(LIBRARY_BYTES)).expect("written");
     assert_eq!(machine.ensure().0.expect("npm brings it").version, "1.30.0");
 }
 
@@ -405,7 +417,7 @@ fn processes_side_by_side_bring_it_once() {
 /// Kills at moments spread over the whole run, the unpacking included.
 #[test]
 fn a_kill_leaves_the_library_whole_or_not_at_all() {
-    let machine = Machine::new();
+    let machine = Machine::with_library_of(LARGE_LIBRARY_BYTES);
     machine.script("bin/python3", PIP);
     let (folder, path) = (machine.at("home"), [("PATH", machine.at("bin").into())]);
     let remove = || drop(fs::remove_dir_all(machine.at("cache")));

@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{Cursor, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -35,10 +34,15 @@ pub struct TensorInfo {
     offset: u64,
 }
 
+/// What tensors are read from: a file, or its bytes.
+trait Source: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Source for T {}
+
 /// An open file. Reads are positioned, so memory holds one tensor at a time and no mapping.
 pub(super) struct TensorFile {
     path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<Box<dyn Source>>,
 }
 
 impl TensorFile {
@@ -53,6 +57,22 @@ impl TensorFile {
             found::no_pointer(path, &contents)?;
             file.rewind().map_err(failed)?;
         }
+        Self::of(path, Box::new(file), size)
+    }
+
+    /// A file whose bytes are in memory, which messages call `path`.
+    pub(super) fn in_memory(
+        path: &Path,
+        bytes: &'static [u8],
+    ) -> Result<(Self, BTreeMap<String, TensorInfo>)> {
+        Self::of(path, Box::new(Cursor::new(bytes)), bytes.len() as u64)
+    }
+
+    fn of(
+        path: &Path,
+        mut file: Box<dyn Source>,
+        size: u64,
+    ) -> Result<(Self, BTreeMap<String, TensorInfo>)> {
         let tensors = read_header(&mut file, size).map_err(|error| error.within(path.display()))?;
         Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, tensors))
     }
@@ -105,7 +125,7 @@ fn decode(bytes: &[u8], dtype: FileDtype) -> Option<Vec<f32>> {
     }
 }
 
-fn read_header(file: &mut File, size: u64) -> Result<BTreeMap<String, TensorInfo>> {
+fn read_header(file: &mut dyn Source, size: u64) -> Result<BTreeMap<String, TensorInfo>> {
     let wrong = |detail: String| bad_checkpoint("header", detail);
     let mut length = [0; 8];
     file.read_exact(&mut length)

@@ -39,6 +39,13 @@ impl Network {
         Ok(Self { folder: folder.to_owned(), files, tensors, used: Mutex::default() })
     }
 
+    /// The tensors of one file in memory, which messages call `path`.
+    pub(super) fn in_memory(folder: &Path, path: &Path, bytes: &'static [u8]) -> Result<Self> {
+        let (file, found) = TensorFile::in_memory(path, bytes)?;
+        let tensors = found.into_iter().map(|(name, info)| (name, (0, info))).collect();
+        Ok(Self { folder: folder.to_owned(), files: vec![file], tensors, used: Mutex::default() })
+    }
+
     /// Every tensor, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors.iter().map(|(name, (_, info))| (name.as_str(), info))

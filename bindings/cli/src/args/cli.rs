@@ -24,6 +24,7 @@ Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
   POCKETMUSE_PACKAGE  the package to use where --package gives none
+  POCKETMUSE_THREADS  how many threads compute where --threads says nothing
   XDG_DATA_HOME       packages that go by a name lie in its folder pocketmuse: see `pocketmuse ls`
   XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";

@@ -30,7 +30,16 @@ pub struct PackageArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// Threads to compute with [default: one for each fast core]
-    #[arg(short, long, alias = "n-threads", value_name = "COUNT")]
+    ///
+    /// Without it POCKETMUSE_THREADS says how many.
+    #[arg(
+        short,
+        long,
+        alias = "n-threads",
+        value_name = "COUNT",
+        env = "POCKETMUSE_THREADS",
+        hide_env = true
+    )]
     pub threads: Option<usize>,
     /// The most memory to hold, such as 512MB or 2G [default: auto]
     ///

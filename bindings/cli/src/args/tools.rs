@@ -32,7 +32,9 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Option<Flavour>,
     /// Threads to compute with [default: one for each fast core]
-    #[arg(long, value_name = "COUNT")]
+    ///
+    /// Without it POCKETMUSE_THREADS says how many.
+    #[arg(long, value_name = "COUNT", env = "POCKETMUSE_THREADS", hide_env = true)]
     pub threads: Option<usize>,
 }
 

@@ -11,11 +11,16 @@ use std::{
 
 use self::folders::{flavoured_package, link_folder};
 
+/// One thread for each process: tests run side by side, and threads that wait for each other spin.
+/// Without it a small image takes twice the processor's time.
+pub(crate) const ONE_THREAD: (&str, &str) = ("POCKETMUSE_THREADS", "1");
+
 pub(crate) fn pocketmuse(folder: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pocketmuse"));
     command
         .current_dir(folder)
         .args(words)
+        .envs([ONE_THREAD])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -56,7 +56,12 @@ impl Terminal {
         for name in ["XTERM_VERSION", "VTE_VERSION"] {
             command.env_remove(name);
         }
-        command.envs(environment.iter().copied()).stdin(side()).stdout(side()).stderr(side());
+        command
+            .envs([crate::support::ONE_THREAD])
+            .envs(environment.iter().copied())
+            .stdin(side())
+            .stdout(side())
+            .stderr(side());
         let mut child = command.spawn().expect("started");
         drop(command); // its copies of their side: the last one closed ends our reading
         let after = self.theirs.try_clone().expect("cloned");
