@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every target for so many seconds, some at a time, and prints a line for each and their sum:
 #   run.sh FOLDER_OF_TARGETS SECONDS JOBS [TARGET...]
+# With 0 seconds it runs what is in the corpus, and looks for nothing.
 # Inputs are read from and added to corpus/TARGET, what makes one fail goes to artifacts/TARGET; both
 # are in the current folder, as are the dictionaries. The code is that of cargo test: 0 if all hold.
 set -euo pipefail
@@ -16,10 +17,12 @@ trap 'rm -rf "$logs" /dev/shm/pocketmuse-fuzz-*' EXIT
 one() {
     local target=$3
     mkdir -p "corpus/$target" "artifacts/$target"
-    "$1/$target" "corpus/$target" -max_total_time="$2" -dict="dictionaries/$target" \
+    # 0 seconds are no limit for libFuzzer, 0 runs are the corpus.
+    local most=-max_total_time=$2
+    [ "$2" != 0 ] || most=-runs=0
+    "$1/$target" "corpus/$target" "$most" -dict="dictionaries/$target" \
         -artifact_prefix="artifacts/$target/" -timeout=20 -rss_limit_mb=1024 -max_len=65536 \
-        -seed="${POCKETMUSE_FUZZ_SEED:-0}" -print_final_stats=1 \
-        >"$4/$target" 2>&1 || echo "failed: $?" >>"$4/$target"
+        -print_final_stats=1 >"$4/$target" 2>&1 || echo "failed: $?" >>"$4/$target"
 }
 export -f one
 begin=$SECONDS
