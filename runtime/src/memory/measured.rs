@@ -74,10 +74,18 @@ pub(crate) struct Growth {
 /// Does `work` and says by how much the process' memory grew, whatever counts towards a budget here;
 /// `None` where the system does not tell. Whatever else the process does counts, too.
 pub(crate) fn growth_of<T>(work: impl FnOnce() -> T) -> (T, Option<Growth>) {
-    let before = system::held();
-    let watch = Watch::with_reader(system::held);
+    growth_read(system::held, work)
+}
+
+/// The same of what `held` reads.
+fn growth_read<T>(
+    held: impl Fn() -> Option<u64> + Clone + Send + 'static,
+    work: impl FnOnce() -> T,
+) -> (T, Option<Growth>) {
+    let before = held();
+    let watch = Watch::with_reader(held.clone());
     let done = work();
-    let (after, most) = (system::held(), watch.stop().anonymous_bytes);
+    let (after, most) = (held(), watch.stop().anonymous_bytes);
     let growth = before.zip(after).map(|(before, after)| Growth {
         held_bytes: after.saturating_sub(before),
         peak_bytes: most.max(Some(after)).unwrap_or(after).saturating_sub(before),
@@ -96,41 +104,68 @@ pub(crate) fn give_back() {
     system::give_back();
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::Receiver,
+    };
+
     use super::*;
 
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn memory_that_grew_is_told_at_its_most_and_at_the_end() {
-        const BLOCK: usize = 64 << 20;
-        let block = || std::hint::black_box(vec![1u8; BLOCK]);
-        let (kept, growth) = growth_of(|| {
-            drop(block());
-            block()
-        });
-        let Growth { held_bytes, peak_bytes } = growth.expect("Linux tells");
-        drop(kept);
-        assert!(held_bytes >= BLOCK as u64 / 2, "{held_bytes}"); // others may free some meanwhile
-        assert!(peak_bytes >= held_bytes, "{peak_bytes} at most, {held_bytes} held");
+    /// Memory that the tests alone change: the process' own is everybody's.
+    struct Memory {
+        held: Arc<AtomicU64>,
+        /// What was read.
+        read: Receiver<u64>,
+    }
+
+    impl Memory {
+        /// It and its reader.
+        fn of(bytes: u64) -> (Self, impl Fn() -> Option<u64> + Clone + Send + 'static) {
+            let (tell, read) = mpsc::channel();
+            let held = Arc::new(AtomicU64::new(bytes));
+            let of_reader = Arc::clone(&held);
+            let reader = move || {
+                let found = of_reader.load(Ordering::SeqCst);
+                let _ = tell.send(found); // nobody listens once it was seen
+                Some(found)
+            };
+            (Self { held, read }, reader)
+        }
+
+        /// Holds so many bytes until that was read, and then others.
+        fn rise_and_fall(&self, most: u64, then: u64) {
+            self.held.store(most, Ordering::SeqCst);
+            self.read.iter().find(|read| *read == most).expect("it is read in the end");
+            self.held.store(then, Ordering::SeqCst);
+        }
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn a_watch_sees_memory_that_was_given_back_before_it_stopped() {
-        const BLOCK: usize = 64 << 20;
-        let before = system::anonymous().expect("Linux tells");
-        let (tell, told) = mpsc::channel();
-        let watch = Watch::with_reader(move || {
-            let read = system::anonymous();
-            let _ = tell.send(read); // nobody listens once it was seen
-            read
+    fn memory_that_grew_is_told_at_its_most_and_at_the_end() {
+        let (memory, reader) = Memory::of(100);
+        let (done, growth) = growth_read(reader, || {
+            memory.rise_and_fall(350, 200);
+            "done"
         });
-        let block = std::hint::black_box(vec![1u8; BLOCK]);
-        let enough = before + BLOCK as u64 / 2;
-        told.iter().find(|read| *read >= Some(enough)).expect("the block is read in the end");
-        drop(block);
-        let seen = watch.stop().anonymous_bytes.expect("Linux tells");
-        assert!(seen >= enough, "{before} before, {seen} seen");
+        let expected = Growth { held_bytes: 100, peak_bytes: 250 };
+        assert_eq!((done, growth), ("done", Some(expected)));
+    }
+
+    #[test]
+    fn memory_that_shrank_grew_by_nothing() {
+        let (memory, reader) = Memory::of(100);
+        let ((), growth) = growth_read(reader, || memory.held.store(50, Ordering::SeqCst));
+        assert_eq!(growth, Some(Growth { held_bytes: 0, peak_bytes: 0 }));
+    }
+
+    #[test]
+    fn a_watch_sees_memory_that_was_given_back_before_it_stopped() {
+        let (memory, reader) = Memory::of(100);
+        let watch = Watch::with_reader(reader);
+        memory.rise_and_fall(350, 100);
+        assert_eq!(watch.stop().anonymous_bytes, Some(350));
     }
 }
