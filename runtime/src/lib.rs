@@ -33,6 +33,7 @@
 //! - [`Pipeline::video`] makes a moving image, [`Pipeline::trace`] looks inside.
 //! - [`Control`] pauses, steers and cancels from any thread.
 //! - [`Pipeline::plan`] says what memory a request takes, before anything is loaded.
+//! - [`Manifest::check`] checks a whole package by itself.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;

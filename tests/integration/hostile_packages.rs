@@ -61,6 +61,37 @@ fn within(field: u64, inner: &Message) -> Message {
 }
 
 #[test]
+fn a_whole_package_is_checked_by_itself() {
+    let root = tempfile::tempdir().expect("a folder");
+    let package = root.path().join("package");
+    support::link_folder(&support::package("tiny-256"), &package);
+    let manifest = Manifest::read(&package).expect("a manifest");
+    let mut read = 0;
+    let whole = manifest.check(&package, &mut |bytes| {
+        read += bytes;
+        Ok(())
+    });
+    whole.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(read, manifest.files().map(|file| file.bytes).sum::<u64>());
+    let enough = &mut |_| Err(Error::new(ErrorKind::Cancelled, "check", "enough"));
+    let stopped = manifest.check(&package, enough).expect_err("stopped");
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
+
+    let kept = root.path().join("kept");
+    for file in manifest.files() {
+        let path = file.locate(&package);
+        fs::rename(&path, &kept).expect("moved");
+        let mut bytes = fs::read(&kept).expect("a file");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        fs::write(&path, bytes).expect("written");
+        let error = manifest.check(&package, &mut |_| Ok(())).expect_err(&file.path);
+        assert_eq!(error.kind(), ErrorKind::PackageDamaged, "{error}");
+        assert_eq!(error.at(), path.display().to_string());
+        fs::rename(&kept, &path).expect("moved back");
+    }
+}
+
+#[test]
 fn weights_of_any_file_but_the_listed_one_are_refused() {
     let (root, package) = copy();
     // The same bytes, so that only the name is wrong.
@@ -88,6 +119,8 @@ fn weights_of_any_file_but_the_listed_one_are_refused() {
         let expected = format!("which the manifest lists, found {other:?}");
         assert!(error.to_string().ends_with(&expected), "{error}");
         assert!(error.at().contains("step.onnx: constant "), "{error}");
+        let alone = Manifest::read(&package).expect("a manifest").check(&package, &mut |_| Ok(()));
+        assert_eq!(alone.expect_err(other).to_string(), error.to_string());
         change_graph(&package, |graph| {
             let at = graph.windows(9).position(|name| name == other.as_bytes()).expect("there");
             graph[at..at + 9].copy_from_slice(b"step.data");

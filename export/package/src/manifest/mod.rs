@@ -5,7 +5,7 @@ mod held;
 mod read;
 mod words;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub use self::{
     held::{Convolutions, Held},
     words::{Flavour, MaskingSchedule, Stage},
 };
-use crate::{Digest, Dtype, Error, ErrorKind, Result, Shape};
+use crate::{Digest, Dtype, Error, ErrorKind, OnRead, Result, Shape};
 
 /// The manifest's file name inside a package.
 pub const MANIFEST: &str = "manifest.json";
@@ -229,5 +229,20 @@ impl Manifest {
             seen.push(*file);
             is_new
         })
+    }
+
+    /// Checks the package in the folder `root` by itself: the size and the contents of every file,
+    /// and that no graph leads out of it. Reads all of it, and needs no ONNX Runtime. `on_read` is
+    /// told of the bytes of every piece that was read, 1 MB at most, of all that [`Self::files`]
+    /// have.
+    ///
+    /// # Errors
+    ///
+    /// `PackageDamaged` for the first file that is not the one that was exported or leads out, and
+    /// what `on_read` stops with.
+    pub fn check(&self, root: &Path, on_read: OnRead<'_>) -> Result<()> {
+        self.files().try_for_each(|file| file.check_in_pieces(root, on_read))?;
+        let mut stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
+        stages.try_for_each(|stage| stage.check_graph(root))
     }
 }
