@@ -21,11 +21,15 @@ use support::{pocketmuse, run, succeed};
 /// Lines of a screen, of which help takes two at most.
 const SCREEN: usize = 50;
 
-/// Runs another program with a text as its input, if it is there; returns what it prints.
+/// Runs another program with a text as its input; returns what it prints. Where it is not there, a
+/// line says so: `.ci/run` brings it.
 fn piped(program: &str, words: &[&str], input: &str) -> Option<String> {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().ok()?;
+    let Ok(mut child) = command.spawn() else {
+        writeln!(std::io::stderr(), "skipped: {program} is not here").expect("a terminal");
+        return None;
+    };
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(input.as_bytes()).expect("taken");
     drop(stdin);
