@@ -91,10 +91,8 @@ fn package_of(
     }
     runtime::start(false)?; // which measures the draft, and decides what it is called
     let package = cache.join(name(flavour));
-    fs::create_dir_all(cache).map_err(|error| {
-        let advice = "; set XDG_CACHE_HOME to a folder that can be written";
-        Error::io(cache, error).with_advice(advice)
-    })?;
+    fs::create_dir_all(cache)
+        .map_err(|error| Error::io(cache, error).with_advice(pocketmuse_setup::NO_CACHE))?;
     let _lock = lock(cache)?;
     if is_whole(&package) {
         return Ok(package);

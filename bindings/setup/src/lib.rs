@@ -67,8 +67,8 @@ pub fn ensure(force: bool, watcher: impl FnMut(Event<'_>) -> ControlFlow<()>) ->
     Setup { may_install: true, ..Setup::of_this_machine()? }.ensure(force, watcher)
 }
 
-/// The way out where no cache can be made.
-const NO_CACHE: &str = "; set XDG_CACHE_HOME to a folder that can be written";
+/// What an error adds that says that no cache can be made: the way out.
+pub const NO_CACHE: &str = "; set XDG_CACHE_HOME to a folder that can be written";
 
 /// What is brought, where to, and what the clients may see of this process.
 #[derive(Clone, Debug)]
