@@ -4,22 +4,32 @@
 
 #[path = "support/cost.rs"]
 mod cost;
+#[path = "support/group.rs"]
+mod group;
 
 use std::{
+    fs::{self, File},
     path::Path,
     process::{Command, Stdio},
+    time::Instant,
 };
 
-use pocketmuse::Flavour;
+use pocketmuse::{Budget, Flavour};
 use serde_json::Value;
 
-use self::cost::{Peaks, size};
+use self::{
+    cost::{Peaks, size},
+    group::Group,
+};
 
 const MB: u64 = 1_000_000;
 
 /// What an export of amused-512 may take: private memory (`RLIMIT_DATA`), ONNX Runtime's while it
 /// measures included.
 const EXPORT_KIB: u64 = 1_500_000;
+
+/// What a control group allows that int8 runs in, pages of its files included.
+const GROUP_BYTES: u64 = 330 * MB;
 
 /// What a flavour of amused-512 may take, at most, at 512 x 512 pixels, stage by stage. All are of
 /// the second image of a package, when what the first one prepares is there.
@@ -47,30 +57,39 @@ fn limits(flavour: Flavour) -> Option<Limits> {
         hard_bytes: hard * MB,
     };
     match flavour {
-        Flavour::Int8 => Some(limits("600MB", 800, 560, 320, 1200)),
+        Flavour::Int8 => Some(limits("260MB", 800, 256, 220, 800)),
         Flavour::Int4 => Some(limits("450MB", 600, 400, 320, 1200)),
         _ => None,
     }
 }
 
-/// The command in `folder`, ended by the system if it asks for more than the shell's `ulimit`
-/// allows.
-fn pocketmuse(folder: &Path, limit: &str, kib: u64, words: &[&str]) -> Command {
+/// The command in `folder`, after what a shell runs `first`.
+fn pocketmuse(folder: &Path, first: &str, words: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    let script = format!("ulimit {limit} {kib} && exec \"$0\" \"$@\"");
+    let script = format!("{first} && exec \"$0\" \"$@\"");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_pocketmuse")]).args(words).current_dir(folder);
     command
 }
 
+/// Has the system end a command that asks for more.
+fn ulimit(bytes: u64) -> String {
+    format!("ulimit -d {}", bytes / 1024)
+}
+
 /// Runs a command that must succeed within the memory of an export.
 fn export(folder: &Path, words: &[&str]) {
-    let output = pocketmuse(folder, "-d", EXPORT_KIB, words).output().expect("a shell");
+    let output = pocketmuse(folder, &ulimit(EXPORT_KIB * 1024), words).output().expect("a shell");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes an image with the package in `folder`. Returns the peaks, as seen from outside and as the
-/// command reports.
-fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Peaks {
+/// Makes an image with the package in `folder` within a budget, after what a shell runs `first`.
+/// Returns it and the peaks, as seen from outside and as the command reports.
+fn generate(
+    folder: &Path,
+    (flavour, steps): (Flavour, &str),
+    memory: &str,
+    first: &str,
+) -> (Vec<u8>, Peaks) {
     let words = [
         "generate",
         "a red lighthouse",
@@ -86,17 +105,14 @@ fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Pe
             flavour.name(),
             "--threads=2",
             "--memory",
-            limits.memory,
+            memory,
             "--json",
             "-o",
             "picture.png",
         ],
     ]
     .concat();
-    let mut command = pocketmuse(folder, "-d", limits.hard_bytes / 1024, &words);
-    // What is prepared once goes where the test's files go.
-    let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
-    command.env("XDG_CACHE_HOME", folder.join("cache")).env("ORT_DYLIB_PATH", library);
+    let mut command = prepared(pocketmuse(folder, first, &words), folder);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
     let mut peaks = Peaks::of(&mut child);
     let output = child.wait_with_output().expect("ended");
@@ -108,7 +124,33 @@ fn generate(folder: &Path, flavour: Flavour, limits: &Limits, steps: &str) -> Pe
         peaks.rss = peaks.rss.max(rss);
         println!("{}: {} MB, {} ms", stage["name"], rss / MB, stage["run_ms"]);
     }
-    peaks
+    (fs::read(folder.join("picture.png")).expect("an image"), peaks)
+}
+
+/// The same command, which keeps what is prepared once where the test's files go.
+fn prepared(mut command: Command, folder: &Path) -> Command {
+    let library = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
+    command.env("XDG_CACHE_HOME", folder.join("cache")).env("ORT_DYLIB_PATH", library);
+    command
+}
+
+/// A budget that is too small is refused before anything is loaded, with the smallest that does:
+/// what was promised, or less.
+fn assert_refused_below(folder: &Path, flavour: Flavour, promised: &str) {
+    let words =
+        ["generate", "a", "--package=package", "--flavour", flavour.name(), "--memory=64MB"];
+    let words = [&words[..], &["--threads=2"]].concat();
+    let mut command = prepared(pocketmuse(folder, "true", &words), folder);
+    let output = command.output().expect("a shell");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let least = said.split_once("expected a budget of at least ").map(|(_, rest)| rest);
+    let least = least.and_then(|rest| rest.split_once(' ')).expect(&said).0;
+    println!("{flavour}: the smallest budget is {least}");
+    let [least, promised] = [least, promised].map(|budget| match budget.parse() {
+        Ok(Budget::Bytes(bytes)) => bytes,
+        _ => panic!("expected a size, found {budget}"),
+    });
+    assert!(!output.status.success() && least <= promised, "{flavour}: {said}");
 }
 
 /// One test, because all flavours share the checkpoint.
@@ -124,6 +166,7 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
         &["export", "amused-512", "-o", "package", "--flavour", "int8", "--flavour", "int4"],
     );
     export(folder, &["inspect", "package"]);
+    let mut image_of_int8 = None;
     for flavour in Flavour::ALL {
         let Some(limits) = limits(flavour) else { continue };
         let bytes = size(&folder.join("package"), flavour);
@@ -133,8 +176,12 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
             "{flavour}: expected {} bytes, found {bytes}",
             limits.package_bytes
         );
-        generate(folder, flavour, &limits, "1"); // prepares what is prepared once
-        let Peaks { rss, anonymous } = generate(folder, flavour, &limits, "2");
+        assert_refused_below(folder, flavour, limits.memory);
+        let (memory, limit) = (limits.memory, ulimit(limits.hard_bytes));
+        generate(folder, (flavour, "1"), memory, &limit); // prepares what is prepared once
+        let (image, Peaks { rss, anonymous }) = generate(folder, (flavour, "2"), memory, &limit);
+        let (packed, _) = generate(folder, (flavour, "2"), "4GB", "true");
+        assert!(packed == image, "{flavour}: another image with another budget");
         println!("{flavour}: peak {} MB, {} MB of it anonymous", rss / MB, anonymous / MB);
         assert!(
             rss <= limits.rss_bytes,
@@ -146,5 +193,31 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
             0 < anonymous && anonymous <= expected,
             "{flavour}: expected {expected} bytes, found {anonymous}"
         );
+        if flavour == Flavour::Int8 {
+            image_of_int8 = Some(image);
+        }
     }
+    in_a_control_group(folder, &image_of_int8.expect("it was made"));
+}
+
+/// Where the system lets no page of the package stay, either: in a control group, from a disk that
+/// was not read before.
+fn in_a_control_group(folder: &Path, expected: &[u8]) {
+    let group = match Group::new(GROUP_BYTES) {
+        Ok(group) => group,
+        Err(error) => return println!("no control group can be made here: {error}"),
+    };
+    let files = fs::read_dir(folder.join("package/int8")).expect("a package");
+    for file in files.map(|file| File::open(file.expect("a file").path()).expect("opened")) {
+        file.sync_all().expect("written");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("known");
+    }
+    let started = Instant::now();
+    let (image, _) = generate(folder, (Flavour::Int8, "2"), "260MB", &group.enter());
+    assert!(image == expected, "another image in a control group");
+    println!(
+        "int8: in a control group of {} MB, cold: {:.1} s",
+        GROUP_BYTES / MB,
+        started.elapsed().as_secs_f64()
+    );
 }

@@ -10,7 +10,7 @@ use pocketmuse_package::{Amounts, Error, ErrorKind, Result};
 /// What the library takes beside its memory, and what libraries that are loaded later take.
 const LIBRARY: u64 = 96 << 20;
 /// What a thread takes: its heap, 64 * 2^20 bytes, and its stack.
-const THREAD: u64 = 72 << 20;
+pub(crate) const THREAD: u64 = 72 << 20;
 /// Threads beside those that run graphs: the caller's, and one that listens to signals or watches.
 const OTHER_THREADS: u64 = 2;
 /// The least that any job takes: the library, the thread that runs graphs and one beside it.
@@ -28,8 +28,8 @@ pub(super) fn check() -> Result<()> {
     check_left(*AT_START.get_or_init(left), LEAST, "ONNX Runtime")
 }
 
-/// Checks that there was address space, before ONNX Runtime was loaded, for a job that holds so many
-/// bytes at most and runs graphs with so many threads.
+/// Checks that there was address space, before ONNX Runtime was loaded, for a job that takes so many
+/// bytes of it at most for its stages and runs graphs with so many threads.
 ///
 /// # Errors
 ///

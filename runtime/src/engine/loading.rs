@@ -23,6 +23,12 @@ pub enum Weights {
     Packed,
     /// In their mapped file, whose pages the system can take back.
     Mapped,
+    /// In their mapped file, whose pages leave memory behind the computation: whenever more of them
+    /// is there than a window, all do. Linux and Android alone; elsewhere they are mapped.
+    Passing {
+        /// The most that is there at a time, about.
+        window_bytes: u64,
+    },
 }
 
 impl Loading {
@@ -37,9 +43,12 @@ impl Loading {
 
 impl fmt::Display for Weights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Packed => "packed",
-            Self::Mapped => "mapped",
-        })
+        match self {
+            Self::Packed => f.pad("packed"),
+            Self::Mapped => f.pad("mapped"),
+            Self::Passing { window_bytes } => {
+                f.pad(&format!("passing {} MB", window_bytes.div_ceil(1_000_000)))
+            }
+        }
     }
 }

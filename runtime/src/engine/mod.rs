@@ -7,6 +7,11 @@ mod linked;
 pub(crate) mod loading;
 pub(crate) mod locations;
 pub(crate) mod mapped;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod passing;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "no_passing.rs"]
+mod passing;
 pub(crate) mod processor;
 pub(crate) mod providers;
 pub(crate) mod rewrite;

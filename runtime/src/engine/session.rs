@@ -20,6 +20,7 @@ use self::{
 use crate::{
     engine::{
         mapped::MappedFiles,
+        passing::Passing,
         providers::Assignment,
         runtime::{Runtime, failed},
         stop::Stoppable,
@@ -35,6 +36,8 @@ pub use self::{
 /// A loaded graph. Dropping it frees its weights and its memory.
 pub struct Session {
     inner: ort::session::Session,
+    /// The weights, if they pass through memory: dropped after what reads them.
+    passing: Option<Passing>,
     at: String,
     /// The types of what goes in, as far as the manifest says.
     inputs: BTreeMap<String, Dtype>,
@@ -66,7 +69,8 @@ impl Session {
     ) -> Result<Self> {
         let at = entry.graph.path.as_str();
         let tapped = tapped(entry, settings.taps);
-        let inner = commit(runtime, root, entry, &tapped, settings)?;
+        let passing = Passing::of(root, entry, &settings);
+        let inner = commit(runtime, root, entry, &tapped, (settings, passing.as_ref()))?;
         let sizes = settings.target.map(|target| target.sizes);
         check_signature(("input", sizes), &entry.inputs, inner.inputs())
             .map_err(|error| error.within(at))?;
@@ -79,7 +83,7 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        Ok(Self { inner, passing, at, inputs, outputs, tap_names, taps, files, cancel, other })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -113,8 +117,8 @@ impl Session {
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
-        let (at, other) = (name.to_owned(), None);
-        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        let (at, other, passing) = (name.to_owned(), None, None);
+        Ok(Self { inner, passing, at, inputs, outputs, tap_names, taps, files, cancel, other })
     }
 
     /// Whether it is compiled for one size.
@@ -151,7 +155,9 @@ impl Session {
         self.taps.clear(); // they may be as large as the next
         self.cancel.check()?;
         let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
+        let passing = self.passing.as_ref().map(Passing::run);
         let found = self.inner.run_with_options(values, run.options());
+        drop(passing);
         self.files.check()?; // which may also be why it failed
         if found.is_err() {
             self.cancel.check()?; // ONNX Runtime has no kind of error for it

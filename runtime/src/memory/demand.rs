@@ -34,7 +34,7 @@ struct PixelBytes {
 
 const DECODER: PixelBytes = PixelBytes { least: 560.0, share: 0.22, fixed: 0.0 };
 /// A decoder that computes with integers, by tiles.
-const INTEGER_DECODER: PixelBytes = PixelBytes { least: 60.0, share: 0.068, fixed: 0.22 };
+const INTEGER_DECODER: PixelBytes = PixelBytes { least: 60.0, share: 0.06, fixed: 0.22 };
 const ENCODER: PixelBytes = PixelBytes { least: 60.0, share: 0.12, fixed: 0.55 };
 /// A finished image: red, green and blue.
 const IMAGE_BYTES: f64 = 3.0;

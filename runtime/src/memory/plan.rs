@@ -10,6 +10,7 @@ use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 
 use crate::{
     engine::{
+        address_space,
         loading::{Loading, Weights},
         providers,
     },
@@ -23,11 +24,20 @@ use crate::{
 
 /// What the process holds besides stages: its code, ONNX Runtime's, the tokenizer, heaps. This and
 /// the next two are measured; docs/memory.md says how.
-const BASE_BYTES: u64 = 24 << 20;
+const BASE_BYTES: u64 = 25 << 20;
 /// What a loaded graph takes besides its weights.
 const GRAPH_BYTES: u64 = 26 << 20;
 /// What a thread takes: its stack and a kernel's scratch memory.
 const THREAD_BYTES: u64 = 1 << 20;
+
+/// What is there at a time of weights that pass through memory: this share of them, one of so many
+/// parts, and at most so much. A larger window gains nothing, since a step reads all of them once.
+const WINDOW_SHARE: u64 = 8;
+const WINDOW_BYTES: u64 = 32 << 20;
+/// Fewer bytes of weights stay: in a few milliseconds all of them are read.
+const LEAST_PASSING_BYTES: u64 = 16 << 20;
+/// Whether weights can leave memory behind the computation.
+const PASSES_HERE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The stages in the order they run.
 const ORDER: [Stage; 5] =
@@ -139,6 +149,10 @@ impl Plan {
         let stages = ORDER.into_iter().filter(is_run).filter_map(|stage| {
             let entry = entries.get(&stage)?;
             let StageDemand { weights, weights_bytes, working_bytes } = demand.stage(stage, entry);
+            let weights = match weights {
+                Weights::Mapped if counted == Counted::Resident => passing(weights_bytes),
+                other => other,
+            };
             let loading = Loading { weights, ..Loading::of(stage) };
             let alone = StagePlan::alone(stage);
             let plan = StagePlan { loading, weights_bytes, working_bytes, ..alone };
@@ -206,6 +220,15 @@ impl Plan {
         self.stages.iter().map(|stage| stage.peak_anonymous_bytes).max().unwrap_or(0)
     }
 
+    /// The most address space that the stages take at any time: more than memory, where weights
+    /// pass through that.
+    pub(crate) fn peak_address_bytes(&self) -> u64 {
+        let (warm, alone): (Vec<_>, Vec<_>) = self.stages.iter().partition(|stage| stage.warm);
+        let warm: u64 = warm.into_iter().map(StagePlan::unseen_bytes).sum();
+        let alone = alone.into_iter().map(StagePlan::unseen_bytes).max().unwrap_or(0);
+        self.peak_rss_bytes() + warm + alone
+    }
+
     /// Makes the plan faster as long as it stays within the budget.
     fn spend(&mut self, may_stay: bool) {
         let mut order: Vec<usize> = (0..self.stages.len()).collect();
@@ -213,10 +236,15 @@ impl Plan {
         type Change = fn(&mut StagePlan);
         // The encoder is dropped after use.
         let stay: Change = |stage| stage.warm = stage.stage != Stage::Encoder;
+        let map: Change = |stage| {
+            if let Weights::Passing { .. } = stage.loading.weights {
+                stage.loading.weights = Weights::Mapped;
+            }
+        };
         let pack: Change = |stage| stage.loading.weights = Weights::Packed;
         // Where pages of files cost nothing, packing is never worth the anonymous memory it takes.
         let may_pack = self.counted == Counted::Resident;
-        let changes = [(stay, may_stay), (pack, may_pack)];
+        let changes = [(stay, may_stay), (pack, may_pack), (map, true)];
         for (change, _) in changes.into_iter().filter(|(_, may)| *may) {
             for &index in &order {
                 let before = self.clone();
@@ -304,6 +332,20 @@ impl StagePlan {
         self.loading.weights == Weights::Packed
     }
 
+    /// How much of its weights is in memory at a time, if they pass through it: see [`Weights`].
+    pub fn window_bytes(&self) -> Option<u64> {
+        match (self.provider, self.loading.weights) {
+            (Provider::Cpu, Weights::Passing { window_bytes }) => Some(window_bytes),
+            _ => None,
+        }
+    }
+
+    /// The address space that it takes for weights that are not in memory, and for who watches them.
+    fn unseen_bytes(&self) -> u64 {
+        let unseen = |window_bytes| self.weights_bytes.saturating_sub(window_bytes);
+        self.window_bytes().map_or(0, |window_bytes| address_space::THREAD + unseen(window_bytes))
+    }
+
     /// Where its weights are, for people.
     fn weights_are(&self) -> String {
         match self.provider {
@@ -317,8 +359,12 @@ impl StagePlan {
         if self.provider != Provider::Cpu {
             return [self.weights_bytes; 2]; // whatever of it is mapped
         }
-        let anonymous = if self.is_packed() { self.weights_bytes } else { 0 };
-        [GRAPH_BYTES + self.weights_bytes, GRAPH_BYTES + anonymous]
+        let weights = match self.loading.weights {
+            Weights::Packed => [self.weights_bytes; 2],
+            Weights::Mapped => [self.weights_bytes, 0],
+            Weights::Passing { window_bytes } => [window_bytes, 0],
+        };
+        weights.map(|bytes| GRAPH_BYTES + bytes)
     }
 
     /// Resident bytes that are held as long as it stays loaded.
@@ -329,7 +375,19 @@ impl StagePlan {
     /// What of it stays while it waits for the next image. An arena keeps what it was for.
     fn kept(&self) -> [u64; 2] {
         let arena = if self.loading.arena { self.working_bytes } else { 0 };
-        self.loaded().map(|bytes| bytes + arena)
+        let [rss, anonymous] = self.loaded();
+        // Weights that pass leave with every run's end.
+        let rss = if self.window_bytes().is_some() { anonymous } else { rss };
+        [rss + arena, anonymous + arena]
+    }
+}
+
+/// How so many bytes of weights take the least memory that is not their own copy.
+fn passing(weights_bytes: u64) -> Weights {
+    if PASSES_HERE && weights_bytes >= LEAST_PASSING_BYTES {
+        Weights::Passing { window_bytes: WINDOW_BYTES.min(weights_bytes / WINDOW_SHARE) }
+    } else {
+        Weights::Mapped
     }
 }
 

@@ -121,7 +121,7 @@ fn guess(job: &Job, package: &Package, plan: &Plan, stage: Stage) -> StageTime {
     };
     let load_ns = match plan.stage(stage).loading.weights {
         Weights::Packed => PACK_NS,
-        Weights::Mapped => MAP_NS,
+        Weights::Mapped | Weights::Passing { .. } => MAP_NS,
     };
     let time = |ns: f64| Duration::from_nanos((ns * bytes) as u64);
     let threads = plan.threads.max(1) as f64;

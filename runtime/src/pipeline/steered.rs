@@ -90,7 +90,7 @@ impl<'a> Steered<'a> {
         mut turn: Turn<'a>,
     ) -> Result<Self> {
         let plan = planner.plan(package, job)?;
-        address_space::check_job(plan.peak_rss_bytes(), plan.threads)?;
+        address_space::check_job(plan.peak_address_bytes(), plan.threads)?;
         turn.warm().fit(&plan);
         let tracker = Tracker::new(effort::efforts(job, package, &plan, turn.warm()));
         Ok(Self {

@@ -28,6 +28,8 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
         .with_intra_op_spinning(!settings.sharing.sleeping_threads)?
+        // Between two runs nothing is worth waiting for.
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
         .with_prepacking(weights == Weights::Packed)?

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::engine::{
     locations::{moved, real_file},
+    passing::Passing,
     providers,
     runtime::{Runtime, failed},
     taps,
@@ -32,7 +33,7 @@ pub(super) fn commit(
     root: &Path,
     entry: &StageEntry,
     tapped: &[&TensorSpec],
-    settings: Settings<'_>,
+    (settings, passing): (Settings<'_>, Option<&Passing>),
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
     let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
@@ -62,6 +63,13 @@ pub(super) fn commit(
         };
         return session.map_err(|error| target.refused(error.message()));
     }
+    let builder = |runtime: &Runtime, settings| {
+        let plain = builder(runtime, settings)?;
+        match passing {
+            Some(passing) => passing.hand_over(plain),
+            None => Ok(plain),
+        }
+    };
     let session = match settings.form {
         Form::Optimised(model) => {
             let model = relocated(model.to_vec());

@@ -85,6 +85,37 @@ fn full_size_peaks_are_predicted_from_above_and_closely() {
     }
 }
 
+/// The peaks are those of docs/memory.md, in MB, at the smallest budget.
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn weights_pass_through_memory_where_the_budget_is_too_small_for_them() {
+    let smallest = |side| {
+        let refused = plan(side, Budget::Bytes(1 << 20), true).expect_err("too small");
+        refused.amounts().expect("both numbers").needed
+    };
+    let plan_of = |side, bytes| plan(side, Budget::Bytes(bytes), true).expect("it fits");
+    let passing = |plan: &Plan| {
+        let passing = plan.stages.iter().filter(|stage| stage.window_bytes().is_some());
+        passing.map(|stage| stage.stage.name()).collect::<Vec<_>>().join(" ")
+    };
+    let least = plan_of(512, smallest(512));
+    assert_eq!(passing(&least), "step decoder", "{least}");
+    let measured = [(Stage::Step, 178), (Stage::Decoder, 234)];
+    for (stage, measured) in measured {
+        let predicted = least.stage(stage).peak_rss_bytes / 1_000_000;
+        assert!((measured..measured * 5 / 4).contains(&predicted), "{stage}: {least}");
+    }
+    let step = least.stage(Stage::Step);
+    assert!(step.peak_rss_bytes < step.weights_bytes, "{least}");
+    assert_eq!(step.kept()[0], GRAPH_BYTES + step.working_bytes, "all left after a run: {least}");
+    assert!(least.to_string().contains("passing 34 MB"), "{least}");
+    let all = least.peak_address_bytes() - least.peak_rss_bytes();
+    assert!(all > step.weights_bytes, "all is mapped, and somebody watches: {least}");
+    assert_eq!(passing(&plan_of(512, 400_000_000)), "step", "the decoder fits");
+    assert_eq!(passing(&plan_of(512, 600_000_000)), "", "all fit, and none needs to pass");
+    assert_eq!(passing(&plan_of(256, smallest(256))), "step");
+}
+
 #[test]
 fn what_is_left_of_the_budget_is_spent_on_time() {
     let said = |memory: u64, staged| {
@@ -101,10 +132,16 @@ fn what_is_left_of_the_budget_is_spent_on_time() {
         ["", "text_encoder prologue decoder"],
         "packed as far as half of the budget"
     );
-    assert_eq!(said(600, false), ["", "text_encoder prologue decoder"], "no stage may stay");
-    assert_eq!(said(800, false), ["step", "text_encoder prologue decoder"], "the largest stays");
-    assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
     let all = "text_encoder prologue step decoder";
+    let passes = cfg!(any(target_os = "linux", target_os = "android"));
+    if passes {
+        assert_eq!(said(600, false), [all, "prologue"], "what passes leaves room for all");
+        assert_eq!(said(1000, false), [all, "prologue decoder"]);
+    } else {
+        assert_eq!(said(600, false), ["", "text_encoder prologue decoder"], "no stage may stay");
+        assert_eq!(said(800, false)[0], "step", "the largest stays");
+    }
+    assert_eq!(said(8000, true), ["", "text_encoder prologue step decoder"]);
     assert_eq!(said(8000, false), [all, all]);
 }
 
@@ -132,16 +169,16 @@ fn an_edit_needs_the_encoder_too() {
 
 #[test]
 fn the_smallest_budget_is_said_and_is_enough() {
-    let error = plan(512, Budget::Bytes(512_000_000), true).expect_err("too small");
+    let error = plan(512, Budget::Bytes(200_000_000), true).expect_err("too small");
     assert_eq!((error.kind(), error.at()), (ErrorKind::NotEnoughMemory, "memory"));
     let said = error
         .detail()
         .strip_prefix("expected a budget of at least ")
         .and_then(|rest| rest.split_once(' '));
     let (smallest, rest) = said.expect("a size");
-    assert_eq!(rest, "for 512 x 512 pixels, found 512MB");
+    assert_eq!(rest, "for 512 x 512 pixels, found 200MB");
     let Amounts { needed, available } = error.amounts().expect("both numbers");
-    assert_eq!(available, 512_000_000);
+    assert_eq!(available, 200_000_000);
     assert_eq!(
         Budget::Bytes(needed.next_multiple_of(1_000_000)),
         smallest.parse().expect("a size")
@@ -203,7 +240,7 @@ fn a_stage_takes_what_the_manifest_says_it_holds_not_what_its_flavour_is_called(
     stages.get_mut(&Stage::Decoder).expect("a decoder").held = Some(Held::FLOATS);
     let (_, float) = decoder(&manifest);
     // By the constants of `demand`: 560 + 0.22 sqrt(weight bytes) for each pixel in floats, 60
-    // + 0.068 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.4 times as much.
+    // + 0.06 sqrt(weight bytes) and 0.22 of the weights in integers; about 3.8 times as much.
     assert!(float > 3 * integer, "{float} bytes in floats, {integer} in integers");
 }
 
@@ -247,8 +284,8 @@ fn where_pages_of_files_cost_nothing_nothing_is_packed_and_more_fits() {
         let options = Options { memory, ..options.clone() };
         Plan::counting(counted, &manifest, (&job, &BTreeMap::new()), (&options, budget_bytes))
     };
-    let budget = 400 << 20;
-    let error = plan(Counted::Resident, budget).expect_err("the step graph alone is more");
+    let budget = 240 << 20;
+    let error = plan(Counted::Resident, budget).expect_err("the decoder alone is more");
     assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
     let fits = plan(Counted::Anonymous, budget).expect("its weights are mapped");
     assert!(fits.peak_bytes() == fits.peak_anonymous_bytes() && fits.peak_bytes() <= budget);
