@@ -80,7 +80,18 @@ impl Console {
         let (model, digest) = (&manifest.model.name, manifest.digest());
         let (flavour, providers) = (pipeline.capabilities().flavour, pipeline.providers());
         let (package, files) = (PathText(package), events::paths(files));
-        self.event(&Event::Start { package, model, digest, flavour, providers, seed, files, place })
+        let provider_options = pipeline.provider_options().clone();
+        self.event(&Event::Start {
+            package,
+            model,
+            digest,
+            flavour,
+            providers,
+            provider_options,
+            seed,
+            files,
+            place,
+        })
     }
 
     /// Says that images are there already.
@@ -175,6 +186,11 @@ fn lines(report: &Report) -> Vec<String> {
         lines.push(format!(
             "{name:<14}{flavour:<9}{provider:<9}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}"
         ));
+    }
+    for stage in &report.stages {
+        if let Some(nodes) = &stage.nodes {
+            lines.push(format!("{}: {} took {nodes}", stage.name, stage.provider));
+        }
     }
     let peak = size(report.peak_rss_bytes);
     lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));

@@ -21,7 +21,7 @@ use crate::{
     engine::{
         mapped::MappedFiles,
         passing::Passing,
-        providers::Assignment,
+        providers::{self, Assignment, nodes::Nodes},
         runtime::{Runtime, failed},
         stop::Stoppable,
     },
@@ -35,9 +35,7 @@ pub use self::{
 
 /// A loaded graph. Dropping it frees its weights and its memory.
 pub struct Session {
-    inner: ort::session::Session,
-    /// The weights, if they pass through memory: dropped after what reads them.
-    passing: Option<Passing>,
+    inner: Graph,
     at: String,
     /// The types of what goes in, as far as the manifest says.
     inputs: BTreeMap<String, Dtype>,
@@ -51,6 +49,15 @@ pub struct Session {
     cancel: Cancel,
     /// Who computes it instead of the CPU, for one size alone.
     other: Option<Assignment>,
+    /// Which nodes that one took, where ONNX Runtime tells.
+    nodes: Option<Nodes>,
+}
+
+/// What ONNX Runtime has of it.
+struct Graph {
+    session: ort::session::Session,
+    /// The weights, if they pass through memory: dropped after what reads them.
+    passing: Option<Passing>,
 }
 
 impl Session {
@@ -83,7 +90,9 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        Ok(Self { inner, passing, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        let nodes = other.and_then(|other| providers::nodes(runtime, other, &inner));
+        let inner = Graph { session: inner, passing };
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -117,13 +126,19 @@ impl Session {
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
-        let (at, other, passing) = (name.to_owned(), None, None);
-        Ok(Self { inner, passing, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        let (at, other, nodes) = (name.to_owned(), None, None);
+        let inner = Graph { session: inner, passing: None };
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
     /// Whether it is compiled for one size.
     pub(crate) fn is_fixed(&self) -> bool {
         self.other.is_some()
+    }
+
+    /// Which nodes another provider than the CPU took, where ONNX Runtime tells.
+    pub(crate) fn nodes(&self) -> Option<&Nodes> {
+        self.nodes.as_ref()
     }
 
     /// Has `cancel` stop every run from now on.
@@ -155,8 +170,8 @@ impl Session {
         self.taps.clear(); // they may be as large as the next
         self.cancel.check()?;
         let run = Stoppable::new(&self.cancel).map_err(|error| failed(at.as_str(), &error))?;
-        let passing = self.passing.as_ref().map(Passing::run);
-        let found = self.inner.run_with_options(values, run.options());
+        let passing = self.inner.passing.as_ref().map(Passing::run);
+        let found = self.inner.session.run_with_options(values, run.options());
         drop(passing);
         self.files.check()?; // which may also be why it failed
         if found.is_err() {
@@ -215,7 +230,7 @@ mod tests {
     use crate::{
         engine::{
             loading::Loading,
-            providers::{Sizes, Target},
+            providers::{Sizes, Target, option::Choice},
         },
         request::Provider,
     };
@@ -365,7 +380,8 @@ mod tests {
     fn only_the_cpu_is_looked_into() {
         let (folder, entry) = doubler();
         let sizes = Sizes { grid: [1, 1], branches: 1 };
-        let target = Some(Target { assignment: OPENVINO, library: None, sizes });
+        let (choice, library, allows_fallback) = (Choice(None), None, false);
+        let target = Some(Target { assignment: OPENVINO, choice, library, sizes, allows_fallback });
         let plain = Settings::new(1, Loading::of(Stage::Step));
         let settings = Settings { taps: Some(|_| true), target, ..plain };
         let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();

@@ -1,10 +1,10 @@
 //! What a job cost: time and peak memory of each stage. Measures nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use pocketmuse_package::{Flavour, Stage};
 
-use crate::request::Provider;
+use crate::{engine::providers::nodes::Nodes, request::Provider};
 
 /// What a job cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,11 @@ pub struct StageReport {
     pub flavour: Flavour,
     /// Who computed it.
     pub provider: Provider,
+    /// What was chosen of that one's options.
+    pub options: BTreeMap<String, String>,
+    /// Which nodes another provider than the CPU took; `None` of the CPU, and where ONNX Runtime,
+    /// older than 1.24, does not tell.
+    pub nodes: Option<Nodes>,
     /// How often it was put to use: once for images, once for each pass of a variation and each
     /// frame of a video, and not at all if what it would have made was there already.
     pub runs: usize,
@@ -50,6 +55,8 @@ impl StageReport {
             name: stage.name(),
             flavour,
             provider,
+            options: BTreeMap::new(),
+            nodes: None,
             runs: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,

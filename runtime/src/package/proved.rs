@@ -1,30 +1,53 @@
 //! Other providers than the CPU are proved before they are trusted, once: what they showed is kept
 //! with what is known of the package.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use pocketmuse_package::{Digest, Result, Stage};
 
 use super::{
-    How, Package,
-    prepared::{Need, Verdict},
+    How, Package, files,
+    prepared::{Marker, Need, Speed, Verdict},
 };
 use crate::{
     engine::{
         providers::{
             self, Assignment, Sizes, Target,
+            option::Choice,
             proof::{self, Compared, Reference},
+            tolerance::Tolerance,
         },
         session::Session,
     },
     request::{Cancel, Provider},
 };
 
+/// What a provider shows that did not come to the end of a proof, for people.
+const UNFINISHED: &str = "did not come to the end of an earlier proof: it crashed, hung or was \
+                          killed";
+
+/// What the CPU makes of a proof's inputs, and the time that it takes.
+pub(crate) struct Yardstick {
+    reference: Reference,
+    load: Duration,
+}
+
 /// A provider's session that was compared with the CPU's.
 pub(crate) struct Shown {
-    compared: Compared,
+    verdict: Verdict,
     /// Holds its memory until that is measured.
     _session: Session,
+}
+
+impl Shown {
+    /// What was shown; what it took is measured.
+    pub(crate) fn verdict(self, need: Option<Need>) -> Verdict {
+        Verdict { need, ..self.verdict }
+    }
 }
 
 impl Package {
@@ -37,7 +60,22 @@ impl Package {
     pub(super) fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
         let provider = self.providers.of(stage);
         let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        Target { assignment: Assignment { provider, stage }, library, sizes }
+        let choice = Choice(self.providers.options.get(&provider));
+        let allows_fallback = self.providers.allow_fallback;
+        Target {
+            assignment: Assignment { provider, stage },
+            choice,
+            library,
+            sizes,
+            allows_fallback,
+        }
+    }
+
+    /// How near to the CPU the provider of `stage` must be.
+    fn tolerance(&self, stage: Stage) -> Tolerance {
+        let provider = self.providers.of(stage);
+        let choice = Choice(self.providers.options.get(&provider));
+        Tolerance::of(self.flavour, providers::precision(provider, choice))
     }
 
     /// Whether a proof of `stage` is due before it is loaded like this: another provider than the
@@ -45,14 +83,45 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `ProviderFailed` if it is known to compute something else.
+    /// `ProviderFailed` if it is known to compute something else, or not to come to an end.
     pub(crate) fn is_proof_due(&self, stage: Stage, how: &How) -> Result<bool> {
         let Some(sizes) = how.sizes else { return Ok(false) };
-        match self.prepared.verdict(&self.key(stage, sizes)?.to_string()) {
+        match self.verdict((stage, sizes))? {
             None => Ok(true),
             Some(Verdict { is_right: true, .. }) => Ok(false),
             Some(wrong) => Err(self.target(stage, sizes).assignment.failed(&wrong.reason)),
         }
+    }
+
+    /// What is known of the provider of `stage`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the package lacks the stage, or this build the provider.
+    pub(crate) fn verdict(&self, (stage, sizes): (Stage, Sizes)) -> Result<Option<Verdict>> {
+        let key = self.key(stage, sizes)?.to_string();
+        let known = self.prepared.verdict(&key);
+        let is_unfinished = known.is_none() && self.prepared.is_unfinished(&key);
+        Ok(known.or_else(|| is_unfinished.then(|| Verdict::not_ended(UNFINISHED))))
+    }
+
+    /// Takes note that a proof of `stage` runs, until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn mark(&self, (stage, sizes): (Stage, Sizes)) -> Result<Option<Marker>> {
+        Ok(self.prepared.mark(&self.key(stage, sizes)?.to_string()))
+    }
+
+    /// Forgets what is known of the provider of `stage`, so that a proof is due.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn forget_verdict(&self, (stage, sizes): (Stage, Sizes)) -> Result<()> {
+        self.prepared.forget_verdict(&self.key(stage, sizes)?.to_string());
+        Ok(())
     }
 
     /// What the CPU makes of the proof's inputs; its session is gone again.
@@ -60,16 +129,20 @@ impl Package {
     /// # Errors
     ///
     /// As for [`Self::load_as`]; `Cancelled` if it is to stop.
-    pub(crate) fn reference(
+    pub(crate) fn yardstick(
         &self,
         (stage, sizes): (Stage, Sizes),
         how: How,
         cancel: &Cancel,
-    ) -> Result<Reference> {
-        let how = How { sizes: None, ..how };
-        let mut cpu = self.load_as(stage, how, &mut |_| cancel.check())?;
+    ) -> Result<Yardstick> {
+        let entry = self.entry(stage)?;
+        let on_read = &mut |_| cancel.check();
+        files(entry).try_for_each(|file| self.prepared.check(file, on_read))?; // not timed
+        let started = Instant::now();
+        let mut cpu = self.load_as(stage, How { sizes: None, ..how }, on_read)?;
+        let load = started.elapsed();
         cpu.obey(cancel);
-        Reference::new(&mut cpu, self.entry(stage)?, sizes)
+        Ok(Yardstick { reference: Reference::new(&mut cpu, entry, sizes)?, load })
     }
 
     /// What the other provider makes of them, compared.
@@ -82,32 +155,34 @@ impl Package {
         &self,
         (stage, sizes): (Stage, Sizes),
         how: How,
-        (reference, cancel): (&Reference, &Cancel),
+        (yardstick, cancel): (&Yardstick, &Cancel),
     ) -> Result<Shown> {
+        let started = Instant::now();
         let mut session = self.load_as(stage, how, &mut |_| cancel.check())?;
+        let load = started.elapsed();
         session.obey(cancel);
-        let (entry, flavour) = (self.entry(stage)?, self.flavour);
-        let compared = reference.compare(&mut session, entry, (flavour, sizes))?;
-        Ok(Shown { compared, _session: session })
+        let (entry, tolerance) = (self.entry(stage)?, self.tolerance(stage));
+        let Yardstick { reference, load: cpu_load } = yardstick;
+        let Compared { is_right, reason, run } =
+            reference.compare(&mut session, entry, (tolerance, sizes))?;
+        let [load_us, run_us, cpu_load_us, cpu_run_us] =
+            [load, run, *cpu_load, reference.run].map(|time| time.as_micros() as u64);
+        let speed = Some(Speed { load_us, run_us, cpu_load_us, cpu_run_us });
+        let nodes = session.nodes().cloned();
+        let devices = providers::devices(self.runtime, self.providers.of(stage));
+        let verdict = Verdict { is_right, nodes, speed, devices, ..Verdict::not_ended(reason) };
+        Ok(Shown { verdict, _session: session })
     }
 
-    /// Keeps what a proof showed and what that took.
+    /// Keeps what a proof showed.
     ///
     /// # Errors
     ///
-    /// `ProviderFailed` if the provider computes something else.
-    pub(crate) fn keep(
-        &self,
-        (stage, sizes): (Stage, Sizes),
-        (shown, need): (Shown, Option<Need>),
-    ) -> Result<()> {
-        let Compared { is_right, reason } = shown.compared;
-        let who = self.target(stage, sizes).assignment;
-        log::debug!("{stage}: {} proved: {reason}: {need:?}", who.provider);
-        let key = self.key(stage, sizes)?.to_string();
-        let verdict = Verdict { is_right, reason: reason.clone(), need };
-        self.prepared.add_verdict(&key, verdict);
-        if is_right { Ok(()) } else { Err(who.failed(&reason)) }
+    /// As for [`Self::verdict`].
+    pub(crate) fn keep(&self, (stage, sizes): (Stage, Sizes), verdict: Verdict) -> Result<()> {
+        log::debug!("{stage}: {} proved: {verdict:?}", self.providers.of(stage));
+        self.prepared.add_verdict(&self.key(stage, sizes)?.to_string(), verdict);
+        Ok(())
     }
 
     /// What the stages of other providers than the CPU take that were measured.
@@ -122,7 +197,8 @@ impl Package {
 
     fn key(&self, stage: Stage, sizes: Sizes) -> Result<Digest> {
         let target = self.target(stage, sizes);
-        let about = (providers::key(&target, self.entry(stage)?), proof::version(self.flavour));
+        let entry = self.entry(stage)?;
+        let about = (providers::key(&target, entry)?, proof::version(self.tolerance(stage)));
         Ok(Digest::of(format!("{about:?}").as_bytes()))
     }
 }

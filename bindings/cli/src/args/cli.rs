@@ -1,13 +1,17 @@
 //! The commands.
 
-use clap::{ArgAction, Parser, Subcommand};
+use std::env;
+
+use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 
 use super::{
     bench::BenchArgs,
+    doctor::DoctorArgs,
     edit::EditArgs,
     export::ExportArgs,
     generate::GenerateArgs,
     grid::GridArgs,
+    prove::ProveArgs,
     repackage::RepackageArgs,
     resume::ResumeArgs,
     synth::SynthArgs,
@@ -24,15 +28,26 @@ Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
   POCKETMUSE_PACKAGE  the package to use where --package gives none
+  POCKETMUSE_PROOF_SECONDS  how long the proof of a provider may take for a stage: 180
   POCKETMUSE_THREADS  how many threads compute where --threads says nothing
   XDG_DATA_HOME       packages that go by a name lie in its folder pocketmuse: see `pocketmuse ls`
   XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
+/// A dumb terminal gets text alone. Left to themselves, the colours of a help page come on wherever
+/// the variable CI is set, whatever the terminal says of itself.
+fn colours() -> ColorChoice {
+    if env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    }
+}
+
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
 #[command(name = "pocketmuse", version, propagate_version = true, disable_help_flag = true,
-          after_help = AFTER_HELP, max_term_width = 100)]
+          after_help = AFTER_HELP, max_term_width = 100, color = colours())]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]
@@ -69,6 +84,8 @@ pub enum Command {
     /// Measure a package on this machine: time, operations, share of the machine's own speed,
     /// memory
     Bench(BenchArgs),
+    /// Say what a package can be run with on this machine, and what other providers than the CPU do
+    Doctor(Box<DoctorArgs>),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
     /// List or remove what the cache has of packages: which files were checked, and their optimised
@@ -82,6 +99,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print or write manual pages
     Man(ManArgs),
+    /// Prove that a provider computes a stage as the CPU does, for another process of this command
+    #[command(hide = true)]
+    Prove(Box<ProveArgs>),
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Execution providers other than the CPU's: which there are, how a session is handed to one, and
 //! the proof that it computes what the CPU does. One file a provider.
 //!
-//! A stage is taken whole or refused: nothing falls back to the CPU.
+//! A stage is taken whole or refused: nothing falls back to the CPU, unless the caller allows it.
 
+mod known;
+pub(crate) mod nodes;
 mod openvino;
+pub(crate) mod option;
+mod plug_in;
 #[cfg(all(unix, not(feature = "linked")))]
 mod plugin;
 #[cfg(not(all(unix, not(feature = "linked"))))]
@@ -11,16 +15,22 @@ mod plugin;
 mod plugin;
 pub(crate) mod proof;
 mod target;
+pub(crate) mod tolerance;
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use ort::session::builder::SessionBuilder;
+use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
 
 pub(crate) use self::target::{Assignment, Sizes, Target};
 
-use self::target::not_in_this_build;
-use crate::{engine::runtime::Runtime, request::Provider};
+pub(crate) use self::known::check_options;
+
+use self::{known::plug_in, nodes::Nodes, option::Choice, tolerance::Precision};
+use crate::{
+    engine::runtime::Runtime,
+    request::{Provider, Providers},
+};
 
 /// Hands a session to the provider of `target` alone, its shapes fixed; `builder` has no provider
 /// yet.
@@ -36,16 +46,15 @@ pub(super) fn builder(
     (builder, threads): (SessionBuilder, usize),
 ) -> Result<SessionBuilder> {
     let mut builder = fixed(target, entry, builder)?;
-    let (name, options) = match target.assignment.provider {
-        Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
-        provider => return Err(not_in_this_build(provider)),
-    };
-    plugin::append(runtime, target, name, (&mut builder, &options))
+    let plug_in = plug_in(target.assignment.provider)?;
+    let options = (plug_in.session_options)(target, threads);
+    plugin::append(runtime, target, plug_in, (&mut builder, &options))
         .map_err(|error| target.assignment.blamed(error))?;
     Ok(builder)
 }
 
-/// The same, with the shapes of `target` and without the CPU for what it does not take.
+/// The same, with the shapes of `target`, and without the CPU for what it does not take unless that
+/// is allowed.
 fn fixed(
     target: &Target<'_>,
     entry: &StageEntry,
@@ -64,61 +73,81 @@ fn fixed(
             .with_dimension_override(name, extent)
             .map_err(|error| target.refused(error.message()))?;
     }
+    let strict = if target.allows_fallback { "0" } else { "1" };
     builder
-        .with_config_entry("session.disable_cpu_ep_fallback", "1")
+        .with_config_entry("session.disable_cpu_ep_fallback", strict)
+        .and_then(|builder| {
+            builder.with_config_entry("session.record_ep_graph_assignment_info", "1")
+        })
         .map_err(|error| target.refused(error.message()))
+}
+
+/// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
+pub(super) fn nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
+    plugin::nodes(runtime, plug_in(who.provider).ok()?, session)
 }
 
 /// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,
 /// the processor and the proof itself: whatever of it changes, a new proof is due. Threads are not
-/// among it: a job may be told of others while it runs.
-pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> String {
-    let Target { assignment: Assignment { provider, stage }, library, sizes } = *target;
+/// among it unless they are an option: a job may be told of others while it runs.
+///
+/// # Errors
+///
+/// `Unsupported` if this build lacks the provider.
+pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
+    let Target { assignment: Assignment { provider, stage }, library, sizes, .. } = *target;
+    let (choice, allows_fallback) = (target.choice, target.allows_fallback);
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
-    let options = match provider {
-        Provider::OpenVino => openvino::options(1),
-        _ => Vec::new(),
-    };
+    let options = (plug_in(provider)?.session_options)(target, 1);
     let version = library.map(plugin::version);
-    format!("{:?}", (provider, stage, files, sizes, options, version))
+    Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version, allows_fallback)))
+}
+
+/// What a provider computes in with what was chosen of its options.
+pub(crate) fn precision(provider: Provider, choice: Choice<'_>) -> Precision {
+    plug_in(provider).map_or(Precision::OfFlavour, |plug_in| (plug_in.precision)(choice))
 }
 
 /// Memory of the libraries that come with a provider, in bytes.
 pub(crate) fn library_bytes(provider: Provider) -> u64 {
-    match provider {
-        Provider::OpenVino => openvino::LIBRARY_BYTES,
-        _ => 0,
-    }
+    plug_in(provider).map_or(0, |plug_in| plug_in.library_bytes)
 }
 
 /// What a provider is expected to hold of a graph, whose files have so many bytes and its weights
 /// so many as f32.
 pub(crate) fn held_bytes(provider: Provider, files: u64, as_f32: u64) -> u64 {
-    match provider {
-        Provider::OpenVino => openvino::held_bytes(files, as_f32),
-        _ => files,
-    }
+    plug_in(provider).map_or(files, |plug_in| (plug_in.held_bytes)(files, as_f32))
 }
 
-/// Checks that this build has the provider, and its library before anything is loaded.
+/// Whether this build has a provider.
+pub(crate) fn is_here(provider: Provider) -> bool {
+    provider == Provider::Cpu || plug_in(provider).is_ok()
+}
+
+/// The devices that a provider offers whose plug-in is loaded, for people.
+pub(crate) fn devices(runtime: &Runtime, provider: Provider) -> Vec<String> {
+    plug_in(provider).map_or_else(|_| Vec::new(), |plug_in| plugin::devices(runtime, plug_in))
+}
+
+/// Checks that this build has the provider of a stage, and that its library can be one. Nothing of
+/// that runs: it is loaded with the first stage that it computes.
 ///
 /// # Errors
 ///
-/// `Unsupported` if this build lacks it, `BadRequest` for its library, `ProviderFailed` if that is
-/// a plug-in and says no.
-pub(crate) fn check(runtime: &Runtime, who: Assignment, library: Option<&Path>) -> Result<()> {
-    match who.provider {
-        Provider::Cpu => Ok(()),
-        Provider::OpenVino => plugin::register(runtime, (who.provider, openvino::NAME), library)
-            .map_err(|error| who.blamed(error)),
-        _ => Err(not_in_this_build(who.provider)),
+/// `Unsupported` if this build lacks it, `BadRequest` for its library.
+pub(crate) fn check(who: Assignment, providers: &Providers) -> Result<()> {
+    if who.provider == Provider::Cpu {
+        return Ok(());
     }
+    plug_in(who.provider)?;
+    let library = providers.libraries.get(&who.provider).map(PathBuf::as_path);
+    plugin::check(who.provider, library).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use pocketmuse_package::Stage;
 
@@ -127,8 +156,11 @@ mod tests {
     #[test]
     fn a_library_is_looked_at_before_it_is_used() {
         let runtime = Runtime::for_tests();
-        let check = |provider, library| {
-            check(runtime, Assignment { provider, stage: Stage::Step }, library)
+        let check = |provider, library: Option<&Path>| {
+            let libraries = library.map(|library| (provider, library.to_owned()));
+            let libraries = libraries.into_iter().collect();
+            let providers = Providers { libraries, ..Providers::default() };
+            check(Assignment { provider, stage: Stage::Step }, &providers)
         };
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text.so");
@@ -143,11 +175,13 @@ mod tests {
             (Some(text.as_path()), "expected a library that opens"),
             (Some(engine.as_path()), "CreateEpFactories"),
         ] {
-            let error = check(Provider::OpenVino, library).expect_err(expected);
+            let register =
+                |()| plugin::register(runtime, (Provider::OpenVino, &openvino::PLUG_IN), library);
+            let error = check(Provider::OpenVino, library).and_then(register).expect_err(expected);
             assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        for provider in [Provider::Qnn, Provider::Cuda, Provider::Nnapi] {
+        for provider in [Provider::CoreMl, Provider::Cuda, Provider::Nnapi] {
             let error = check(provider, None).expect_err("not in this build");
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains("not in this build"), "{error}");

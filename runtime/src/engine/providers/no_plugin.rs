@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use ort::session::builder::SessionBuilder;
+use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::Result;
 
-use super::target::{Target, not_in_this_build};
+use super::{
+    nodes::Nodes,
+    plug_in::PlugIn,
+    target::{Target, not_in_this_build},
+};
 use crate::{engine::runtime::Runtime, request::Provider};
 
-pub(super) fn register(
-    _runtime: &Runtime,
-    (provider, _name): (Provider, &str),
-    _library: Option<&Path>,
-) -> Result<()> {
+pub(super) fn check(provider: Provider, _library: Option<&Path>) -> Result<&Path> {
     Err(not_in_this_build(provider))
 }
 
@@ -23,8 +23,16 @@ pub(super) fn version(_library: &Path) -> String {
 pub(super) fn append(
     _runtime: &Runtime,
     target: &Target<'_>,
-    _name: &str,
+    _plug_in: &PlugIn,
     _session: (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
     Err(not_in_this_build(target.assignment.provider))
+}
+
+pub(super) fn nodes(_runtime: &Runtime, _plug_in: &PlugIn, _session: &Session) -> Option<Nodes> {
+    None
+}
+
+pub(super) fn devices(_runtime: &Runtime, _plug_in: &PlugIn) -> Vec<String> {
+    Vec::new()
 }

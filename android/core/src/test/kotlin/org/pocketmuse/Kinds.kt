@@ -388,7 +388,9 @@ private suspend fun error(world: World, case: JSONObject) {
         else null,
         providers = if (case.has("provider")) {
             val provider = Provider.valueOf(case.getString("provider").uppercase())
-            Providers(mapOf(Stage.STEP to provider), emptyMap())
+            val chosen = case.optJSONObject("options") ?: JSONObject()
+            val options = chosen.keys().asSequence().associateWith(chosen::getString)
+            Providers(mapOf(Stage.STEP to provider), emptyMap(), mapOf(provider to options))
         } else null,
     )
     val folder = case.optString("package", File(world.packageFolder).name)
@@ -641,10 +643,10 @@ private suspend fun measure(world: World) {
     }
     world.generator().use { generator ->
         val request = Request("a red lighthouse")
-        repeat(13) { round ->
+        repeat(40) { round ->
             val began = System.nanoTime()
             generator.generate(request).rgba()
-            if (round >= 2) println("image ${(System.nanoTime() - began) / 1000}")
+            if (round >= 20) println("image ${(System.nanoTime() - began) / 1000}")
         }
         setLogSink(sink, LogLevel.TRACE)
         val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 30u)
