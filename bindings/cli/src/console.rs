@@ -80,7 +80,18 @@ impl Console {
         let (model, digest) = (&manifest.model.name, manifest.digest());
         let (flavour, providers) = (pipeline.capabilities().flavour, pipeline.providers());
         let (package, files) = (PathText(package), events::paths(files));
-        self.event(&Event::Start { package, model, digest, flavour, providers, seed, files, place })
+        let provider_options = pipeline.provider_options().clone();
+        self.event(&Event::Start {
+            package,
+            model,
+            digest,
+            flavour,
+            providers,
+            provider_options,
+            seed,
+            files,
+            place,
+        })
     }
 
     /// Says that images are there already.

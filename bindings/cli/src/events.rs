@@ -25,6 +25,8 @@ pub(crate) enum Event<'a> {
         digest: Digest,
         flavour: Flavour,
         providers: BTreeMap<Stage, Provider>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        provider_options: BTreeMap<Provider, BTreeMap<String, String>>,
         seed: u64,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         files: Vec<PathText<'a>>,
@@ -118,16 +120,18 @@ pub(crate) struct ImagesDone<'a> {
     seed: u64,
     request: &'a Request,
     truncated: &'a [String],
-    stages: Vec<RunStage>,
+    stages: Vec<RunStage<'a>>,
     total_ms: f64,
     peak_rss_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct RunStage {
+struct RunStage<'a> {
     name: &'static str,
     flavour: Flavour,
     provider: Provider,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    options: &'a BTreeMap<String, String>,
     load_ms: f64,
     run_ms: f64,
     peak_rss_bytes: Option<u64>,
@@ -191,6 +195,7 @@ impl<'a> Event<'a> {
             name: stage.name,
             flavour: stage.flavour,
             provider: stage.provider,
+            options: &stage.options,
             load_ms: milliseconds(stage.load),
             run_ms: milliseconds(stage.run),
             peak_rss_bytes: stage.peak_rss_bytes,
@@ -288,15 +293,15 @@ pub(crate) mod tests {
 
     /// One of each, with every key that it can have.
     fn events<'a>(request: &'a Request, error: &'a Error) -> Vec<Event<'a>> {
-        let path = PathText(Path::new("a.png"));
-        let (digest, files) = (Digest::of(b""), vec![path]);
+        let (files, digest) = (vec![PathText(Path::new("a.png"))], Digest::of(b""));
         vec![
             Event::Start {
-                package: path,
+                package: files[0],
                 model: "tiny",
                 digest,
                 flavour: Flavour::F32,
                 providers: BTreeMap::new(),
+                provider_options: [(Provider::OpenVino, BTreeMap::new())].into(),
                 seed: 3,
                 files: files.clone(),
                 place: Some(Place { line: Some(1), job: 1, total: 2 }),
@@ -310,7 +315,7 @@ pub(crate) mod tests {
             Event::Step { step: 1, num_inference_steps: 2, preview: Some(files.clone()) },
             Event::Picture { picture: 1, pictures: 2 },
             Event::Frame { frame: 1, frames: 2 },
-            Event::Trace { page: path },
+            Event::Trace { page: files[0] },
             Event::Plan(PlanOf {
                 budget_bytes: 1,
                 threads: 2,
@@ -399,6 +404,7 @@ pub(crate) mod tests {
             name: "step",
             flavour: Flavour::F32,
             provider: Provider::OpenVino,
+            options: &[("precision".to_owned(), "bf16".to_owned())].into(),
             load_ms: 1.5,
             run_ms: 1.5,
             peak_rss_bytes: None,

@@ -29,6 +29,9 @@ pub(crate) struct MadeBy {
     /// Who computed which stage, but for those that the CPU did.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) providers: BTreeMap<Stage, Provider>,
+    /// What was chosen of the options of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) provider_options: BTreeMap<Provider, BTreeMap<String, String>>,
     /// Which of the request's images it is, from 0.
     pub(crate) image: u32,
 }
@@ -131,6 +134,11 @@ mod tests {
             package,
             flavour: Some(Flavour::F32),
             providers: [(Stage::Step, Provider::OpenVino)].into(),
+            provider_options: [(
+                Provider::OpenVino,
+                [("precision".to_owned(), "bf16".to_owned())].into(),
+            )]
+            .into(),
             image: 2,
         }
     }
@@ -180,9 +188,12 @@ mod tests {
     fn only_other_providers_than_the_cpu_are_named() {
         let json = |made_by: &MadeBy| serde_json::to_value(made_by).expect("plain data");
         assert_eq!(json(&made_by())["providers"], serde_json::json!({"step": "openvino"}));
-        let by_cpu = MadeBy { providers: BTreeMap::new(), ..made_by() };
+        let options = serde_json::json!({"openvino": {"precision": "bf16"}});
+        assert_eq!(json(&made_by())["provider_options"], options);
+        let (providers, provider_options) = Default::default();
+        let by_cpu = MadeBy { providers, provider_options, ..made_by() };
         let told = json(&by_cpu);
-        assert_eq!(told.get("providers"), None);
+        assert_eq!((told.get("providers"), told.get("provider_options")), (None, None));
         assert_eq!(serde_json::from_value::<MadeBy>(told).expect("read"), by_cpu);
     }
 

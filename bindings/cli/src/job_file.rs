@@ -33,6 +33,9 @@ pub(crate) struct JobFile {
     /// The plug-ins of those.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) libraries: BTreeMap<Provider, PathBuf>,
+    /// What was chosen of their options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<Provider, BTreeMap<String, String>>,
     pub(crate) source: Option<SourceFiles>,
     /// How the image moves, if it is a video; its one file is then as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,7 +195,11 @@ impl JobFile {
 
     /// Who computes it.
     pub(crate) fn providers(&self) -> Providers {
-        Providers { stages: self.providers.clone(), libraries: self.libraries.clone() }
+        Providers {
+            stages: self.providers.clone(),
+            libraries: self.libraries.clone(),
+            options: self.options.clone(),
+        }
     }
 }
 
@@ -218,6 +225,10 @@ pub(crate) mod tests {
             flavour: Some(Flavour::F32),
             providers: BTreeMap::from([(Stage::Step, Provider::OpenVino)]),
             libraries: BTreeMap::from([(Provider::OpenVino, folder.join("a.so"))]),
+            options: BTreeMap::from([(
+                Provider::OpenVino,
+                BTreeMap::from([("precision".to_owned(), "bf16".to_owned())]),
+            )]),
             source: None,
             video: None,
             files: vec![folder.join("a.png")],
@@ -278,6 +289,7 @@ pub(crate) mod tests {
             package: state.package,
             flavour: None,
             providers: Default::default(),
+            provider_options: Default::default(),
             image: 0,
         };
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };

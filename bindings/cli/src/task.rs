@@ -100,6 +100,7 @@ impl Task {
             flavour: order.package.flavour,
             providers: order.package.run.others(),
             libraries: order.package.run.providers().libraries,
+            options: order.package.run.providers().options,
             source,
             video: None,
             files: outputs.files().to_vec(),
@@ -204,6 +205,7 @@ impl Task {
         let wanted = self.request.resolve(manifest)?;
         let mut others = self.package.run.others();
         others.retain(|stage, _| self.uses(*stage));
+        let options = self.package.run.providers().options_of(&others);
         let first = self.only.unwrap_or(0);
         let is_same = |(image, file): (usize, &PathBuf)| {
             let Ok((request, Some(made_by))) = image_file::read(file) else { return false };
@@ -212,6 +214,7 @@ impl Task {
                 && made_by.package == manifest.digest()
                 && made_by.image as usize == image
                 && made_by.providers == others
+                && made_by.provider_options == options
         };
         let mut made = self.outputs.made_before(self.outputs.files().len()).into_iter();
         Ok(made.find(|files| (first..).zip(files).all(is_same)))
@@ -242,6 +245,7 @@ impl Task {
                 model: manifest.model.name.clone(),
                 package: manifest.digest(),
                 flavour: self.package.flavour,
+                provider_options: self.package.run.providers().options_of(&others(output)),
                 providers: others(output),
                 image: u32::try_from(first + file).map_err(|_| no_such_image())?,
             };
@@ -357,6 +361,7 @@ mod tests {
             package: pocketmuse_package::Digest::of(b""),
             flavour: None,
             providers: BTreeMap::new(),
+            provider_options: BTreeMap::new(),
             image: 1,
         };
         let told = Some((&made, &made_by));

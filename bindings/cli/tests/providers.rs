@@ -152,6 +152,8 @@ fn flags_that_name_no_provider_are_refused() {
         ("--provider=step", "expected cpu, openvino, qnn"),
         ("--provider=steps=cpu", "expected text_encoder, prologue, step"),
         ("--provider=step=cpu,step=openvino", "expected each stage once, found step twice"),
+        ("--provider-option=precision=bf16", "expected PROVIDER.OPTION=VALUE"),
+        ("--provider-option=npu.precision=bf16", "expected cpu, openvino, qnn"),
         ("--provider-library=openvino", "expected PROVIDER=FILE"),
         ("--provider-library=npu=/a.so", "expected cpu, openvino, qnn"),
     ] {
@@ -159,6 +161,26 @@ fn flags_that_name_no_provider_are_refused() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{flag}: {stderr}");
         assert!(stderr.contains(message), "{flag}: expected {message:?}, found {stderr:?}");
+    }
+}
+
+#[test]
+fn options_that_no_provider_has_are_refused_before_any_work() {
+    let root = tempfile::tempdir().expect("a folder");
+    for (provider, option, message) in [
+        ("openvino", "openvino.precison=bf16", "expected precision or threads, found \"precison\""),
+        ("openvino", "openvino.precision=fp16", "expected f32 or bf16, found \"fp16\""),
+        ("openvino", "openvino.threads=many", "expected a whole number of 1 to 1024"),
+        ("cpu", "openvino.precision=bf16", "expected openvino to compute a stage"),
+        ("decoder=cpu", "cpu.precision=f32", "provider_option: cpu: expected no option"),
+    ] {
+        let flags = [format!("--provider={provider}"), format!("--provider-option={option}")];
+        let words = ["generate", "a", "--steps=1", "--quiet", &flags[0], &flags[1]];
+        let output = run(root.path(), &words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{option}: {stderr}");
+        assert!(stderr.contains(message), "{option}: expected {message:?}, found {stderr:?}");
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0, "{option}");
     }
 }
 
@@ -267,6 +289,7 @@ fn a_plug_in_that_is_registered_changes_no_byte_of_the_cpus_images() {
     let providers = Providers {
         stages: Stage::ALL.map(|stage| (stage, Provider::OpenVino)).into(),
         libraries: [(Provider::OpenVino, openvino::plugin())].into(),
+        ..Providers::default()
     };
     let other = open(providers);
     let after = open(Providers::default());
@@ -312,6 +335,7 @@ fn a_proof_is_kept_with_the_memory_that_it_took() {
             stages: [(Stage::Step, Provider::OpenVino), (Stage::Decoder, Provider::OpenVino)]
                 .into(),
             libraries: [(Provider::OpenVino, plugin.to_owned())].into(),
+            ..Providers::default()
         };
         let prepared = Some(prepared.clone());
         let options = Options {

@@ -28,6 +28,10 @@ pub struct Providers {
     pub stages: HashMap<Stage, Provider>,
     /// The absolute path of each plug-in's library.
     pub libraries: HashMap<Provider, String>,
+    /// What was chosen of each provider's options, by their names: `precision` is `bf16`. None by
+    /// default. An option that its provider does not know is refused.
+    #[uniffi(default)]
+    pub options: HashMap<Provider, HashMap<String, String>>,
 }
 
 /// How a package is opened. The default suits most.
@@ -69,11 +73,18 @@ pub struct Options {
 }
 
 impl From<Providers> for pocketmuse::Providers {
-    fn from(Providers { stages, libraries }: Providers) -> Self {
+    fn from(Providers { stages, libraries, options }: Providers) -> Self {
         let stages = stages.into_iter().map(|(stage, provider)| (stage.into(), provider.into()));
         let libraries =
             libraries.into_iter().map(|(provider, file)| (provider.into(), file.into()));
-        Self { stages: stages.collect(), libraries: libraries.collect() }
+        let options = options
+            .into_iter()
+            .map(|(provider, chosen)| (provider.into(), chosen.into_iter().collect()));
+        Self {
+            stages: stages.collect(),
+            libraries: libraries.collect(),
+            options: options.collect(),
+        }
     }
 }
 

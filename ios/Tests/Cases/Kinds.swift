@@ -502,7 +502,8 @@ private func providers(_ from: JSON) throws -> Providers? {
     guard let provider = known[try string(from, "provider")] else {
         throw Failure("unknown provider")
     }
-    return Providers(stages: [.step: provider], libraries: [:])
+    let options = from["options"] as? [String: String] ?? [:]
+    return Providers(stages: [.step: provider], libraries: [:], options: [provider: options])
 }
 
 @Sendable private func error(_ world: World, _ from: JSON) async throws {

@@ -209,7 +209,7 @@ mod tests {
     use crate::{
         engine::{
             loading::Loading,
-            providers::{Sizes, Target},
+            providers::{Sizes, Target, option::Choice},
         },
         request::Provider,
     };
@@ -359,7 +359,8 @@ mod tests {
     fn only_the_cpu_is_looked_into() {
         let (folder, entry) = doubler();
         let sizes = Sizes { grid: [1, 1], branches: 1 };
-        let target = Some(Target { assignment: OPENVINO, library: None, sizes });
+        let (choice, library) = (Choice(None), None);
+        let target = Some(Target { assignment: OPENVINO, choice, library, sizes });
         let plain = Settings::new(1, Loading::of(Stage::Step));
         let settings = Settings { taps: Some(|_| true), target, ..plain };
         let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();

@@ -1,6 +1,6 @@
 //! What a job cost: time and peak memory of each stage. Measures nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use pocketmuse_package::{Flavour, Stage};
 
@@ -27,6 +27,8 @@ pub struct StageReport {
     pub flavour: Flavour,
     /// Who computed it.
     pub provider: Provider,
+    /// What was chosen of that one's options.
+    pub options: BTreeMap<String, String>,
     /// How often it was put to use: once for images, once for each pass of a variation and each
     /// frame of a video, and not at all if what it would have made was there already.
     pub runs: usize,
@@ -50,6 +52,7 @@ impl StageReport {
             name: stage.name(),
             flavour,
             provider,
+            options: BTreeMap::new(),
             runs: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,

@@ -88,16 +88,15 @@ impl Package {
                 format!("expected 1 to {MAX_THREADS}, found {threads}"),
             ));
         }
+        providers::option::check(&options.providers)?;
         manifest.files().try_for_each(|file| file.check_size(root))?;
         let mut stages = manifest.flavour(flavour)?.stages.values();
         stages.try_for_each(|stage| stage.check_graph(root))?;
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         for stage in manifest.flavour(flavour)?.stages.keys() {
-            let provider = options.providers.of(*stage);
-            let library = options.providers.libraries.get(&provider);
-            let who = Assignment { provider, stage: *stage };
-            providers::check(runtime, who, library.map(PathBuf::as_path))?;
+            let who = Assignment { provider: options.providers.of(*stage), stage: *stage };
+            providers::check(runtime, who, &options.providers)?;
         }
         Ok(Self {
             root: root.to_path_buf(),

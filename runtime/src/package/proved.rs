@@ -13,7 +13,8 @@ use crate::{
     engine::{
         providers::{
             self, Assignment, Sizes, Target,
-            proof::{self, Compared, Reference},
+            option::Choice,
+            proof::{self, Compared, Reference, Tolerance},
         },
         session::Session,
     },
@@ -37,7 +38,15 @@ impl Package {
     pub(super) fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
         let provider = self.providers.of(stage);
         let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        Target { assignment: Assignment { provider, stage }, library, sizes }
+        let choice = Choice(self.providers.options.get(&provider));
+        Target { assignment: Assignment { provider, stage }, choice, library, sizes }
+    }
+
+    /// How near to the CPU the provider of `stage` must be.
+    fn tolerance(&self, stage: Stage) -> Tolerance {
+        let provider = self.providers.of(stage);
+        let choice = Choice(self.providers.options.get(&provider));
+        Tolerance::of(self.flavour, providers::precision(provider, choice))
     }
 
     /// Whether a proof of `stage` is due before it is loaded like this: another provider than the
@@ -86,8 +95,8 @@ impl Package {
     ) -> Result<Shown> {
         let mut session = self.load_as(stage, how, &mut |_| cancel.check())?;
         session.obey(cancel);
-        let (entry, flavour) = (self.entry(stage)?, self.flavour);
-        let compared = reference.compare(&mut session, entry, (flavour, sizes))?;
+        let (entry, tolerance) = (self.entry(stage)?, self.tolerance(stage));
+        let compared = reference.compare(&mut session, entry, (tolerance, sizes))?;
         Ok(Shown { compared, _session: session })
     }
 
@@ -122,7 +131,8 @@ impl Package {
 
     fn key(&self, stage: Stage, sizes: Sizes) -> Result<Digest> {
         let target = self.target(stage, sizes);
-        let about = (providers::key(&target, self.entry(stage)?), proof::version(self.flavour));
+        let entry = self.entry(stage)?;
+        let about = (providers::key(&target, entry)?, proof::version(self.tolerance(stage)));
         Ok(Digest::of(format!("{about:?}").as_bytes()))
     }
 }

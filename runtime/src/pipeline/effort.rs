@@ -41,6 +41,10 @@ pub(super) fn kind(job: &Job, package: &Package, threads: usize) -> String {
     let guided = if job.is_guided() { " guided" } else { "" };
     let others = package.providers().stages.iter().filter(|(_, by)| **by != Provider::Cpu);
     let others: String = others.map(|(stage, by)| format!(" {stage}={by}")).collect();
+    let options = package.providers().options.iter().flat_map(|(provider, chosen)| {
+        chosen.iter().map(move |(key, value)| format!(" {provider}.{key}={value}"))
+    });
+    let others = others + &options.collect::<String>();
     format!("{} {rows}x{columns} {threads} threads{guided}{others}", package.flavour())
 }
 

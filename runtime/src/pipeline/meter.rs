@@ -69,7 +69,9 @@ impl Meter {
         let at = self.stages.iter().position(|known| known.name == stage.name());
         let at = at.unwrap_or_else(|| {
             let provider = self.providers.of(stage);
-            self.stages.push(StageReport::new(stage, self.flavour, provider));
+            let options = self.providers.options.get(&provider).cloned().unwrap_or_default();
+            let report = StageReport::new(stage, self.flavour, provider);
+            self.stages.push(StageReport { options, ..report });
             self.stages.len() - 1
         });
         &mut self.stages[at]
@@ -96,7 +98,10 @@ mod tests {
     #[test]
     fn a_stage_that_comes_again_adds_up() {
         let stages = Providers::stages_of("step=openvino").expect("known");
-        let providers = Providers { stages, ..Providers::default() };
+        let chosen =
+            std::collections::BTreeMap::from([("precision".to_owned(), "bf16".to_owned())]);
+        let options = [(Provider::OpenVino, chosen.clone())].into();
+        let providers = Providers { stages, options, ..Providers::default() };
         let mut meter = Meter::start(Flavour::Int8, providers, false);
         for stage in [Stage::Prologue, Stage::Step, Stage::Decoder, Stage::Step, Stage::Decoder] {
             meter.add(stage, 1, [Duration::from_secs(1), Duration::from_secs(2)], None);
@@ -111,6 +116,8 @@ mod tests {
         );
         let step = &report.stages[1];
         assert_eq!((step.flavour, step.provider), (Flavour::Int8, Provider::OpenVino));
+        assert_eq!(step.options, chosen);
         assert_eq!(report.stages[0].provider, Provider::Cpu);
+        assert!(report.stages[0].options.is_empty());
     }
 }

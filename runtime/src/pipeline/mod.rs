@@ -160,6 +160,11 @@ impl Pipeline {
         stages.map(|stage| (*stage, self.package.provider(*stage))).collect()
     }
 
+    /// What was chosen of the options of each provider.
+    pub fn provider_options(&self) -> &BTreeMap<Provider, BTreeMap<String, String>> {
+        &self.package.providers().options
+    }
+
     /// What makes previews of steps: see [`Preview::image`]. `None` if the package has none, since
     /// it was exported before they were possible.
     ///

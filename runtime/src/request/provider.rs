@@ -36,12 +36,43 @@ pub struct Providers {
     pub stages: BTreeMap<Stage, Provider>,
     /// The absolute path of each plug-in's library.
     pub libraries: BTreeMap<Provider, PathBuf>,
+    /// What was chosen of each provider's options, by their names; the page on providers lists them.
+    /// Those of a provider that computes no stage are refused, as is what is not in the list.
+    pub options: BTreeMap<Provider, BTreeMap<String, String>>,
 }
 
 impl Providers {
     /// Who computes `stage`.
     pub fn of(&self, stage: Stage) -> Provider {
         self.stages.get(&stage).copied().unwrap_or_default()
+    }
+
+    /// The options of those that compute a stage of `stages`, as far as any were chosen.
+    pub fn options_of(
+        &self,
+        stages: &BTreeMap<Stage, Provider>,
+    ) -> BTreeMap<Provider, BTreeMap<String, String>> {
+        let is_used = |provider: &Provider| stages.values().any(|used| used == provider);
+        let options = self.options.iter().filter(|(provider, _)| is_used(provider));
+        options.map(|(provider, chosen)| (*provider, chosen.clone())).collect()
+    }
+
+    /// Reads `openvino.precision=bf16`: an option's provider, name and value. Whether there is such
+    /// an option is found out when a package is opened.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` for what is not written like this, and for a provider that is not known.
+    pub fn option_of(text: &str) -> Result<(Provider, String, String)> {
+        let parts = text.split_once('=').and_then(|(name, value)| {
+            let (provider, key) = name.split_once('.')?;
+            (!key.is_empty()).then_some((provider, key, value))
+        });
+        let (provider, key, value) = parts.ok_or_else(|| {
+            let detail = format!("expected PROVIDER.OPTION=VALUE, found {text:?}");
+            Error::new(ErrorKind::BadRequest, "provider_option", detail)
+        })?;
+        Ok((provider.parse()?, key.to_owned(), value.to_owned()))
     }
 
     /// Reads `openvino`, for all stages, or `step=openvino,decoder=cpu`.
@@ -84,6 +115,16 @@ impl Providers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_has_the_name_of_its_provider_in_front() {
+        let expected = (Provider::OpenVino, "precision".to_owned(), "a=b.c".to_owned());
+        assert_eq!(Providers::option_of("openvino.precision=a=b.c").expect("read"), expected);
+        for wrong in ["", "=", "precision=f32", "openvino=f32", "openvino.=1", "npu.a=1"] {
+            let error = Providers::option_of(wrong).expect_err(wrong);
+            assert_eq!(error.kind(), ErrorKind::BadRequest, "{wrong:?}: {error}");
+        }
+    }
 
     #[test]
     fn stages_are_named_or_all_are_meant() {

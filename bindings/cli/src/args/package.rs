@@ -6,7 +6,7 @@ use clap::Args;
 use pocketmuse::{Budget, Flavour, Provider, Providers, Stage};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::values::{library, one_of, package};
+use super::values::{library, one_of, package, provider_option};
 
 /// Which package is run, and how.
 #[derive(Clone, Debug, Default, Args)]
@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// A provider's plug-in, such as openvino=/absolute/path.so
     #[arg(long, value_name = "NAME=FILE", value_parser = library)]
     pub provider_library: Vec<(Provider, PathBuf)>,
+    /// An option of a provider, such as openvino.precision=bf16; may come several times
+    #[arg(long, value_name = "PROVIDER.OPTION=VALUE", value_parser = provider_option)]
+    pub provider_option: Vec<(Provider, String, String)>,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -75,23 +78,47 @@ impl RunArgs {
         Providers {
             stages: self.others(),
             libraries: self.provider_library.iter().cloned().collect(),
+            options: self.options(),
         }
+    }
+
+    /// What is chosen of the options of each provider; the last word counts.
+    fn options(&self) -> BTreeMap<Provider, BTreeMap<String, String>> {
+        let mut options = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for (provider, key, value) in self.provider_option.iter().cloned() {
+            options.entry(provider).or_default().insert(key, value);
+        }
+        options
     }
 
     /// The same for a job that began with `providers`. A plug-in may have moved since.
     ///
     /// # Errors
     ///
-    /// `BadRequest` if the flags name other providers.
+    /// `BadRequest` if the flags name other providers or options.
     pub(crate) fn going_on_with(&self, providers: &Providers) -> Result<Self> {
-        if self.provider.is_some() && self.others() != providers.stages {
+        let differs = |flag| {
             let detail = "expected those that the job began with, found others: leave the flag out";
-            return Err(Error::new(ErrorKind::BadRequest, "provider", detail));
+            Err(Error::new(ErrorKind::BadRequest, flag, detail))
+        };
+        if self.provider.is_some() && self.others() != providers.stages {
+            return differs("provider");
+        }
+        if !self.provider_option.is_empty() && self.options() != providers.options {
+            return differs("provider_option");
         }
         let libraries =
             providers.libraries.iter().map(|(provider, file)| (*provider, file.clone()));
         let provider_library = libraries.chain(self.provider_library.iter().cloned()).collect();
-        Ok(Self { provider: Some(providers.stages.clone()), provider_library, ..self.clone() })
+        let options = providers.options.iter().flat_map(|(provider, chosen)| {
+            chosen.iter().map(|(key, value)| (*provider, key.clone(), value.clone()))
+        });
+        Ok(Self {
+            provider: Some(providers.stages.clone()),
+            provider_library,
+            provider_option: options.collect(),
+            ..self.clone()
+        })
     }
 }
 
@@ -108,6 +135,24 @@ mod tests {
                 .collect(),
             ..RunArgs::default()
         }
+    }
+
+    #[test]
+    fn a_job_goes_on_with_the_options_that_it_began_with() {
+        let option = |value: &str| (Provider::OpenVino, "precision".to_owned(), value.to_owned());
+        let flags = |options: &[&str]| RunArgs {
+            provider_option: options.iter().map(|value| option(value)).collect(),
+            ..flags(Some("openvino"), None)
+        };
+        let begun = flags(&["f32", "bf16"]).providers();
+        let chosen = BTreeMap::from([("precision".to_owned(), "bf16".to_owned())]);
+        assert_eq!(begun.options, [(Provider::OpenVino, chosen)].into(), "the last word counts");
+        for same in [&[][..], &["bf16"]] {
+            let run = RunArgs { provider: None, ..flags(same) };
+            assert_eq!(run.going_on_with(&begun).expect("the same").providers(), begun);
+        }
+        let error = flags(&["f32"]).going_on_with(&begun).expect_err("others");
+        assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "provider_option"));
     }
 
     #[test]

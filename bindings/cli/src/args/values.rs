@@ -9,7 +9,7 @@ use std::{
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 
-use pocketmuse::Provider;
+use pocketmuse::{Provider, Providers};
 
 use crate::named;
 
@@ -37,6 +37,11 @@ pub(super) fn library(text: &str) -> Result<(Provider, PathBuf), String> {
         .ok_or_else(|| format!("expected PROVIDER=FILE, found {text:?}"))?;
     let provider = provider.parse().map_err(|error: pocketmuse::Error| error.to_string())?;
     Ok((provider, file.into()))
+}
+
+/// Reads a provider's option: provider, name, value.
+pub(super) fn provider_option(text: &str) -> Result<(Provider, String, String), String> {
+    Providers::option_of(text).map_err(|error| error.to_string())
 }
 
 /// Reads whole numbers with commas between.

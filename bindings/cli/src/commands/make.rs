@@ -21,8 +21,10 @@ pub(super) fn make(
     if let Some(made_by) = &task.made_by {
         let providers = pipeline.providers().into_iter().filter(|(stage, _)| task.uses(*stage));
         let now = providers.filter(|(_, provider)| *provider != Provider::Cpu).collect();
+        let options = task.package.run.providers().options_of(&now);
         let graphs = differs(made_by, manifest, pipeline.capabilities().flavour);
-        let computed = computed_otherwise(&made_by.providers, &now);
+        let before = (&made_by.providers, &made_by.provider_options);
+        let computed = computed_otherwise(before, (&now, &options));
         graphs.iter().chain(&computed).try_for_each(|warning| console.warning(warning))?;
     }
     task.warnings.iter().try_for_each(|warning| console.warning(warning))?;
@@ -75,14 +77,14 @@ fn differs(made_by: &MadeBy, manifest: &Manifest, flavour: Flavour) -> Option<St
 
 /// Why an image may come out near the one its request was read from, and not the same: who computed
 /// that, and who will compute this, but for the CPU.
-fn computed_otherwise(
-    before: &BTreeMap<Stage, Provider>,
-    now: &BTreeMap<Stage, Provider>,
-) -> Option<String> {
-    let names = |others: &BTreeMap<Stage, Provider>| {
+fn computed_otherwise(before: Computed<'_>, now: Computed<'_>) -> Option<String> {
+    let names = |(others, options): Computed<'_>| {
         let stages = others.iter().map(|(stage, provider)| format!("{stage}={provider}"));
-        let stages: Vec<_> = stages.collect();
-        if stages.is_empty() { "cpu".to_owned() } else { stages.join(",") }
+        let options = options.iter().flat_map(|(provider, chosen)| {
+            chosen.iter().map(move |(key, value)| format!("{provider}.{key}={value}"))
+        });
+        let names: Vec<_> = stages.chain(options).collect();
+        if names.is_empty() { "cpu".to_owned() } else { names.join(",") }
     };
     (before != now).then(|| {
         format!(
@@ -93,19 +95,35 @@ fn computed_otherwise(
     })
 }
 
+/// Who computes which stage, but for the CPU, and the options of those.
+type Computed<'a> =
+    (&'a BTreeMap<Stage, Provider>, &'a BTreeMap<Provider, BTreeMap<String, String>>);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn another_provider_than_before_is_said() {
-        let cpu = BTreeMap::new();
+    fn another_provider_than_before_is_said_and_another_option() {
+        let (cpu, none) = (BTreeMap::new(), BTreeMap::new());
         let step = [(Stage::Step, Provider::OpenVino)].into();
-        assert_eq!(computed_otherwise(&cpu, &cpu), None);
-        assert_eq!(computed_otherwise(&step, &step), None);
-        let [there, back] = [(&cpu, &step), (&step, &cpu)]
-            .map(|(before, now)| computed_otherwise(before, now).expect("they differ"));
-        assert!(there.contains("computed by cpu, and not by step=openvino"), "{there}");
-        assert!(back.contains("computed by step=openvino, and not by cpu"), "{back}");
+        let bf16 =
+            [(Provider::OpenVino, [("precision".to_owned(), "bf16".to_owned())].into())].into();
+        for (before, now, expected) in [
+            ((&cpu, &none), (&cpu, &none), None),
+            ((&step, &bf16), (&step, &bf16), None),
+            ((&cpu, &none), (&step, &none), Some("by cpu, and not by step=openvino:")),
+            ((&step, &none), (&cpu, &none), Some("by step=openvino, and not by cpu:")),
+            (
+                (&step, &bf16),
+                (&step, &none),
+                Some("by step=openvino,openvino.precision=bf16, and not by step=openvino:"),
+            ),
+        ] {
+            let said = computed_otherwise(before, now);
+            assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+            let said = said.unwrap_or_default();
+            assert!(said.contains(expected.unwrap_or_default()), "{said}");
+        }
     }
 }

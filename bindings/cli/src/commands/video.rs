@@ -76,6 +76,7 @@ impl Shoot {
             flavour: args.package.flavour,
             providers: args.package.run.others(),
             libraries: args.package.run.providers().libraries,
+            options: args.package.run.providers().options,
             source: None,
             video: Some(video),
             files: vec![args.output.clone()],

@@ -4,6 +4,7 @@
 //! A stage is taken whole or refused: nothing falls back to the CPU.
 
 mod openvino;
+pub(crate) mod option;
 #[cfg(all(unix, not(feature = "linked")))]
 mod plugin;
 #[cfg(not(all(unix, not(feature = "linked"))))]
@@ -12,15 +13,53 @@ mod plugin;
 pub(crate) mod proof;
 mod target;
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use ort::session::builder::SessionBuilder;
+use ort::{session::builder::SessionBuilder, sys::OrtHardwareDeviceType};
 use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
 
 pub(crate) use self::target::{Assignment, Sizes, Target};
 
-use self::target::not_in_this_build;
-use crate::{engine::runtime::Runtime, request::Provider};
+use self::{
+    option::{Choice, ProviderOption},
+    proof::Precision,
+    target::not_in_this_build,
+};
+use crate::{
+    engine::runtime::Runtime,
+    request::{Provider, Providers},
+};
+
+/// What is known of a provider that comes as a plug-in. Each is described in its file.
+struct PlugIn {
+    /// The name that it is registered under, which is its provider's.
+    name: &'static str,
+    /// Devices of it that are used, the best first.
+    devices: &'static [OrtHardwareDeviceType],
+    /// The options that a caller may choose.
+    options: &'static [ProviderOption],
+    /// Memory that its libraries take, in bytes.
+    library_bytes: u64,
+    /// What it is expected to hold of a graph, whose files have so many bytes and its weights so
+    /// many as f32.
+    held_bytes: fn(u64, u64) -> u64,
+    /// What it is told of a session with so many threads, in its own words.
+    session_options: fn(&Target<'_>, usize) -> Vec<(&'static str, String)>,
+    /// What it computes in, which says how near to the CPU it must be.
+    precision: fn(Choice<'_>) -> Precision,
+}
+
+/// What is known of `provider`.
+///
+/// # Errors
+///
+/// `Unsupported` if this build lacks it.
+fn plug_in(provider: Provider) -> Result<&'static PlugIn> {
+    match provider {
+        Provider::OpenVino => Ok(&openvino::PLUG_IN),
+        _ => Err(not_in_this_build(provider)),
+    }
+}
 
 /// Hands a session to the provider of `target` alone, its shapes fixed; `builder` has no provider
 /// yet.
@@ -36,11 +75,9 @@ pub(super) fn builder(
     (builder, threads): (SessionBuilder, usize),
 ) -> Result<SessionBuilder> {
     let mut builder = fixed(target, entry, builder)?;
-    let (name, options) = match target.assignment.provider {
-        Provider::OpenVino => (openvino::NAME, openvino::options(threads)),
-        provider => return Err(not_in_this_build(provider)),
-    };
-    plugin::append(runtime, target, name, (&mut builder, &options))
+    let plug_in = plug_in(target.assignment.provider)?;
+    let options = (plug_in.session_options)(target, threads);
+    plugin::append(runtime, target, plug_in, (&mut builder, &options))
         .map_err(|error| target.assignment.blamed(error))?;
     Ok(builder)
 }
@@ -71,54 +108,54 @@ fn fixed(
 
 /// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,
 /// the processor and the proof itself: whatever of it changes, a new proof is due. Threads are not
-/// among it: a job may be told of others while it runs.
-pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> String {
-    let Target { assignment: Assignment { provider, stage }, library, sizes } = *target;
+/// among it unless they are an option: a job may be told of others while it runs.
+///
+/// # Errors
+///
+/// `Unsupported` if this build lacks the provider.
+pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
+    let Target { assignment: Assignment { provider, stage }, choice, library, sizes } = *target;
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
-    let options = match provider {
-        Provider::OpenVino => openvino::options(1),
-        _ => Vec::new(),
-    };
+    let options = (plug_in(provider)?.session_options)(target, 1);
     let version = library.map(plugin::version);
-    format!("{:?}", (provider, stage, files, sizes, options, version))
+    Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version)))
+}
+
+/// What a provider computes in with what was chosen of its options.
+pub(crate) fn precision(provider: Provider, choice: Choice<'_>) -> Precision {
+    plug_in(provider).map_or(Precision::OfFlavour, |plug_in| (plug_in.precision)(choice))
 }
 
 /// Memory of the libraries that come with a provider, in bytes.
 pub(crate) fn library_bytes(provider: Provider) -> u64 {
-    match provider {
-        Provider::OpenVino => openvino::LIBRARY_BYTES,
-        _ => 0,
-    }
+    plug_in(provider).map_or(0, |plug_in| plug_in.library_bytes)
 }
 
 /// What a provider is expected to hold of a graph, whose files have so many bytes and its weights
 /// so many as f32.
 pub(crate) fn held_bytes(provider: Provider, files: u64, as_f32: u64) -> u64 {
-    match provider {
-        Provider::OpenVino => openvino::held_bytes(files, as_f32),
-        _ => files,
-    }
+    plug_in(provider).map_or(files, |plug_in| (plug_in.held_bytes)(files, as_f32))
 }
 
-/// Checks that this build has the provider, and its library before anything is loaded.
+/// Checks that this build has the provider of a stage, and its library before anything is loaded.
 ///
 /// # Errors
 ///
 /// `Unsupported` if this build lacks it, `BadRequest` for its library, `ProviderFailed` if that is
 /// a plug-in and says no.
-pub(crate) fn check(runtime: &Runtime, who: Assignment, library: Option<&Path>) -> Result<()> {
-    match who.provider {
-        Provider::Cpu => Ok(()),
-        Provider::OpenVino => plugin::register(runtime, (who.provider, openvino::NAME), library)
-            .map_err(|error| who.blamed(error)),
-        _ => Err(not_in_this_build(who.provider)),
+pub(crate) fn check(runtime: &Runtime, who: Assignment, providers: &Providers) -> Result<()> {
+    if who.provider == Provider::Cpu {
+        return Ok(());
     }
+    let library = providers.libraries.get(&who.provider).map(PathBuf::as_path);
+    let plug_in = plug_in(who.provider)?;
+    plugin::register(runtime, (who.provider, plug_in), library).map_err(|error| who.blamed(error))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use pocketmuse_package::Stage;
 
@@ -127,8 +164,11 @@ mod tests {
     #[test]
     fn a_library_is_looked_at_before_it_is_used() {
         let runtime = Runtime::for_tests();
-        let check = |provider, library| {
-            check(runtime, Assignment { provider, stage: Stage::Step }, library)
+        let check = |provider, library: Option<&Path>| {
+            let libraries = library.map(|library| (provider, library.to_owned()));
+            let libraries = libraries.into_iter().collect();
+            let providers = Providers { libraries, ..Providers::default() };
+            check(runtime, Assignment { provider, stage: Stage::Step }, &providers)
         };
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text.so");
@@ -147,7 +187,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        for provider in [Provider::Qnn, Provider::Cuda, Provider::Nnapi] {
+        for provider in [Provider::CoreMl, Provider::Cuda, Provider::Nnapi] {
             let error = check(provider, None).expect_err("not in this build");
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains("not in this build"), "{error}");

@@ -5,12 +5,15 @@ use std::path::Path;
 use ort::session::builder::SessionBuilder;
 use pocketmuse_package::Result;
 
-use super::target::{Target, not_in_this_build};
+use super::{
+    PlugIn,
+    target::{Target, not_in_this_build},
+};
 use crate::{engine::runtime::Runtime, request::Provider};
 
 pub(super) fn register(
     _runtime: &Runtime,
-    (provider, _name): (Provider, &str),
+    (provider, _plug_in): (Provider, &PlugIn),
     _library: Option<&Path>,
 ) -> Result<()> {
     Err(not_in_this_build(provider))
@@ -23,7 +26,7 @@ pub(super) fn version(_library: &Path) -> String {
 pub(super) fn append(
     _runtime: &Runtime,
     target: &Target<'_>,
-    _name: &str,
+    _plug_in: &PlugIn,
     _session: (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
     Err(not_in_this_build(target.assignment.provider))

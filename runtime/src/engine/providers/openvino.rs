@@ -1,23 +1,52 @@
 //! Intel's OpenVINO: its CPU device.
 
-/// The name that its plug-in is registered under, which is its provider's.
-pub(super) const NAME: &str = "OpenVINOExecutionProvider";
+use ort::sys::OrtHardwareDeviceType;
 
-/// Memory that its libraries take, in bytes: 84 MB were found once a graph was compiled.
-pub(super) const LIBRARY_BYTES: u64 = 96 << 20;
+use super::{
+    PlugIn,
+    option::{Choice, Kind, ProviderOption},
+    proof::Precision,
+    target::Target,
+};
+use crate::request::control::MAX_THREADS;
+
+pub(super) const PLUG_IN: PlugIn = PlugIn {
+    name: "OpenVINOExecutionProvider",
+    devices: &[OrtHardwareDeviceType::OrtHardwareDeviceType_CPU],
+    options: &[PRECISION, THREADS],
+    // 84 MB were found once a graph was compiled.
+    library_bytes: 96 << 20,
+    held_bytes,
+    session_options,
+    precision,
+};
+
+/// What it computes in.
+const PRECISION: ProviderOption =
+    ProviderOption { key: "precision", kind: Kind::OneOf(&["f32", "bf16"]), default: Some("f32") };
+
+/// Threads of its own; as many as the CPU's stages have, if nobody says.
+const THREADS: ProviderOption =
+    ProviderOption { key: "threads", kind: Kind::Number(1..=MAX_THREADS as u32), default: None };
 
 /// What a stage takes, estimated from the bytes of its files and from those of its weights as f32:
 /// 2.1 times the weights were found for the f32 step of a full-size model, and less than this for
 /// the stages of a small one.
-pub(super) fn held_bytes(files: u64, as_f32: u64) -> u64 {
+fn held_bytes(files: u64, as_f32: u64) -> u64 {
     files.saturating_add(files / 4).saturating_add(as_f32)
 }
 
-/// Its options. The precision is always said: by itself it computes f32 graphs in bf16 where the
-/// processor has AMX. It ignores what it does not know, so a misspelt key would do so, too.
-pub(super) fn options(threads: usize) -> Vec<(&'static str, String)> {
+/// The precision is always said: by itself it computes f32 graphs in bf16 where the processor has
+/// AMX. It ignores what it does not know, so a misspelt key would do so, too.
+fn session_options(target: &Target<'_>, threads: usize) -> Vec<(&'static str, String)> {
+    let precision = target.choice.of(&PRECISION).unwrap_or_default();
+    let threads = target.choice.of(&THREADS).map_or_else(|| threads.to_string(), str::to_owned);
     let config = format!(
-        r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":"{threads}"}}}}"#
+        r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{precision}","INFERENCE_NUM_THREADS":"{threads}"}}}}"#
     );
     vec![("load_config", config)]
+}
+
+fn precision(choice: Choice<'_>) -> Precision {
+    if choice.of(&PRECISION) == Some("bf16") { Precision::Bf16 } else { Precision::OfFlavour }
 }

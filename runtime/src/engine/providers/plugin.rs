@@ -18,7 +18,7 @@ use libloading::Library;
 use ort::{AsPointer as _, session::builder::SessionBuilder, sys};
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
-use super::target::Target;
+use super::{PlugIn, target::Target};
 use crate::{
     engine::{
         library::is_truncated,
@@ -94,7 +94,7 @@ fn table(runtime: &Runtime) -> Result<&'static Table> {
     table.ok_or_else(|| missing(runtime.build_info().to_owned()))
 }
 
-/// Looks at the plug-in's library and registers it under the provider's own `name`, unless that was
+/// Looks at the plug-in's library and registers it under the provider's own name, unless that was
 /// done before.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ fn table(runtime: &Runtime) -> Result<&'static Table> {
 /// `BadRequest` if the path is missing, relative or no plug-in, or the process uses another.
 pub(super) fn register(
     runtime: &Runtime,
-    (provider, name): (Provider, &str),
+    (provider, plug_in): (Provider, &PlugIn),
     library: Option<&Path>,
 ) -> Result<()> {
     let bad = |detail: String| {
@@ -119,7 +119,7 @@ pub(super) fn register(
         }
         None => look_at(path).map_err(bad)?,
     }
-    register_unchecked(runtime, name, path)?;
+    register_unchecked(runtime, plug_in.name, path)?;
     registered.insert(provider, path.to_owned());
     Ok(())
 }
@@ -186,7 +186,7 @@ fn register_unchecked(runtime: &Runtime, name: &str, path: &Path) -> Result<()> 
     registered.map_err(|error| failed(at, &error))
 }
 
-/// Hands a session to the CPU device of the provider called `name`.
+/// Hands a session to the best device of the provider.
 ///
 /// # Errors
 ///
@@ -195,11 +195,11 @@ fn register_unchecked(runtime: &Runtime, name: &str, path: &Path) -> Result<()> 
 pub(super) fn append(
     runtime: &Runtime,
     target: &Target<'_>,
-    name: &str,
+    plug_in: &PlugIn,
     (builder, options): (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
     let provider = target.assignment.provider;
-    register(runtime, (provider, name), target.library)?;
+    register(runtime, (provider, plug_in), target.library)?;
     let (table, at) = (table(runtime)?, provider.name());
     let environment = runtime.environment().ptr().cast_mut();
     let (mut devices, mut count) = (ptr::null(), 0);
@@ -218,21 +218,22 @@ pub(super) fn append(
         // happens here alone, and this one is registered.
         _ => unsafe { slice::from_raw_parts(devices, count) },
     };
-    let is_wanted = |device: &*const sys::OrtEpDevice| {
+    let hardware = |device: &*const sys::OrtEpDevice| {
         // SAFETY: devices, their names and hardware stay as long as their plug-in is registered.
         let (found, hardware) = unsafe {
             let hardware = (table.hardware_type)((table.hardware)(*device));
             (CStr::from_ptr((table.provider_name)(*device)), hardware)
         };
-        found.to_bytes() == name.as_bytes()
-            && hardware == sys::OrtHardwareDeviceType::OrtHardwareDeviceType_CPU
+        (found.to_bytes() == plug_in.name.as_bytes()).then_some(hardware)
     };
-    let device = devices.iter().copied().find(is_wanted).ok_or_else(|| {
-        Error::new(
-            ErrorKind::EngineFailed,
-            at,
-            "expected a CPU device of this provider, found none",
-        )
+    let of_type = |wanted: &sys::OrtHardwareDeviceType| {
+        devices.iter().copied().find(|device| hardware(device).as_ref() == Some(wanted))
+    };
+    let device = plug_in.devices.iter().find_map(of_type).ok_or_else(|| {
+        let found: Vec<_> = devices.iter().filter_map(hardware).collect();
+        let expected = plug_in.devices;
+        let detail = format!("expected a device of {expected:?}, found those of {found:?}");
+        Error::new(ErrorKind::EngineFailed, at, detail)
     })?;
     let texts: Result<Vec<_>, _> = options
         .iter()

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pocketmuse_package::{Error, ErrorKind, Stage};
 
+use super::option::Choice;
 use crate::request::{Job, Provider};
 
 /// What the names in a graph's shapes stand for: a graph is compiled for one size.
@@ -76,6 +77,8 @@ impl Assignment {
 pub struct Target<'a> {
     /// Who, and which stage it is.
     pub assignment: Assignment,
+    /// What was chosen of its options.
+    pub choice: Choice<'a>,
     /// The plug-in's library.
     pub library: Option<&'a Path>,
     /// For which sizes.

@@ -388,7 +388,9 @@ private suspend fun error(world: World, case: JSONObject) {
         else null,
         providers = if (case.has("provider")) {
             val provider = Provider.valueOf(case.getString("provider").uppercase())
-            Providers(mapOf(Stage.STEP to provider), emptyMap())
+            val chosen = case.optJSONObject("options") ?: JSONObject()
+            val options = chosen.keys().asSequence().associateWith(chosen::getString)
+            Providers(mapOf(Stage.STEP to provider), emptyMap(), mapOf(provider to options))
         } else null,
     )
     val folder = case.optString("package", File(world.packageFolder).name)
