@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use pocketmuse_package::{Digest, Result, Stage};
+use pocketmuse_package::{Digest, Error, Flavour, Result, Stage};
 
 use super::{
     How, Package,
@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     engine::{
+        loading::Loading,
         providers::{
             self, Assignment, Sizes, Target,
             option::Choice,
-            proof::{self, Compared, Reference, Tolerance},
+            proof::{self, Compared, Made, Reference, Tolerance},
         },
         session::Session,
     },
@@ -46,7 +47,7 @@ impl Package {
     fn tolerance(&self, stage: Stage) -> Tolerance {
         let provider = self.providers.of(stage);
         let choice = Choice(self.providers.options.get(&provider));
-        Tolerance::of(self.flavour, providers::precision(provider, choice))
+        Tolerance::of((self.flavour, stage), providers::precision(provider, choice))
     }
 
     /// Whether a proof of `stage` is due before it is loaded like this: another provider than the
@@ -64,7 +65,8 @@ impl Package {
         }
     }
 
-    /// What the CPU makes of the proof's inputs; its session is gone again.
+    /// What the CPU makes of the proof's inputs; its session is gone again, and so are those of the
+    /// stages that make these inputs.
     ///
     /// # Errors
     ///
@@ -75,10 +77,21 @@ impl Package {
         how: How,
         cancel: &Cancel,
     ) -> Result<Reference> {
-        let how = How { sizes: None, ..how };
-        let mut cpu = self.load_as(stage, how, &mut |_| cancel.check())?;
-        cpu.obey(cancel);
-        Reference::new(&mut cpu, self.entry(stage)?, sizes)
+        let cpu = |stage, how| {
+            let mut cpu = self.load_as(stage, how, &mut |_| cancel.check())?;
+            cpu.obey(cancel);
+            Ok::<_, Error>((cpu, self.entry(stage)?))
+        };
+        let mut made = Made::default();
+        for earlier in proof::earlier(stage) {
+            let how = How { threads: how.threads, ..self.how(Loading::of(*earlier)) };
+            let (mut session, entry) = cpu(*earlier, how)?;
+            made.add(&mut session, (*earlier, entry), sizes)?;
+        }
+        // Ranges that are wrong are wrong on the CPU, too.
+        let how = How { sizes: None, floats: self.flavour == Flavour::Qdq, ..how };
+        let (mut session, entry) = cpu(stage, how)?;
+        Reference::new(&mut session, entry, (sizes, &made))
     }
 
     /// What the other provider makes of them, compared.
@@ -89,14 +102,14 @@ impl Package {
     /// else as for [`Self::load_as`].
     pub(crate) fn show(
         &self,
-        (stage, sizes): (Stage, Sizes),
+        (stage, _): (Stage, Sizes),
         how: How,
         (reference, cancel): (&Reference, &Cancel),
     ) -> Result<Shown> {
         let mut session = self.load_as(stage, how, &mut |_| cancel.check())?;
         session.obey(cancel);
         let (entry, tolerance) = (self.entry(stage)?, self.tolerance(stage));
-        let compared = reference.compare(&mut session, entry, (tolerance, sizes))?;
+        let compared = reference.compare(&mut session, entry, tolerance)?;
         Ok(Shown { compared, _session: session })
     }
 

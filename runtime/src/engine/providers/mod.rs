@@ -3,6 +3,7 @@
 //!
 //! A stage is taken whole or refused: nothing falls back to the CPU.
 
+mod inputs;
 mod openvino;
 pub(crate) mod option;
 #[cfg(all(unix, not(feature = "linked")))]
@@ -11,7 +12,9 @@ mod plugin;
 #[path = "no_plugin.rs"]
 mod plugin;
 pub(crate) mod proof;
+mod qnn;
 mod target;
+mod webgpu;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -57,6 +60,8 @@ struct PlugIn {
 fn plug_in(provider: Provider) -> Result<&'static PlugIn> {
     match provider {
         Provider::OpenVino => Ok(&openvino::PLUG_IN),
+        Provider::Qnn => Ok(&qnn::PLUG_IN),
+        Provider::WebGpu => Ok(&webgpu::PLUG_IN),
         _ => Err(not_in_this_build(provider)),
     }
 }
