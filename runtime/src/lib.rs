@@ -33,6 +33,7 @@
 //! - [`Pipeline::video`] makes a moving image, [`Pipeline::trace`] looks inside.
 //! - [`Control`] pauses, steers and cancels from any thread.
 //! - [`Pipeline::plan`] says what memory a request takes, before anything is loaded.
+//! - [`Pipeline::diagnose`] and [`doctor`] say what other providers than the CPU do here.
 //! - [`Manifest::check`] checks a whole package by itself.
 //!
 //! ```no_run
@@ -98,6 +99,7 @@ pub use image;
 pub use engine::{
     library,
     loading::{Loading, Weights},
+    providers::nodes::Nodes,
     runtime::Runtime,
 };
 pub use memory::{
@@ -106,7 +108,8 @@ pub use memory::{
 };
 pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
-    Attention, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch, state as job,
+    Attention, Candidate, Origin, Output, Phase, Pipeline, Prediction, Progress, Step, Watch,
+    doctor, state as job,
     trace::{self, Trace, Tracer},
     video::{self, Video},
 };

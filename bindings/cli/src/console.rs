@@ -187,6 +187,11 @@ fn lines(report: &Report) -> Vec<String> {
             "{name:<14}{flavour:<9}{provider:<9}{load:>10.1}{run:>12.1}{peak:>16}{anonymous:>16}"
         ));
     }
+    for stage in &report.stages {
+        if let Some(nodes) = &stage.nodes {
+            lines.push(format!("{}: {} took {nodes}", stage.name, stage.provider));
+        }
+    }
     let peak = size(report.peak_rss_bytes);
     lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));
     lines

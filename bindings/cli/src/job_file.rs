@@ -36,6 +36,9 @@ pub(crate) struct JobFile {
     /// What was chosen of their options.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) options: BTreeMap<Provider, BTreeMap<String, String>>,
+    /// Whether the CPU may compute what they do not take.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_fallback: bool,
     pub(crate) source: Option<SourceFiles>,
     /// How the image moves, if it is a video; its one file is then as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,6 +202,7 @@ impl JobFile {
             stages: self.providers.clone(),
             libraries: self.libraries.clone(),
             options: self.options.clone(),
+            allow_fallback: self.allow_fallback,
         }
     }
 }
@@ -229,6 +233,7 @@ pub(crate) mod tests {
                 Provider::OpenVino,
                 BTreeMap::from([("precision".to_owned(), "bf16".to_owned())]),
             )]),
+            allow_fallback: false,
             source: None,
             video: None,
             files: vec![folder.join("a.png")],

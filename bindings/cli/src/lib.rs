@@ -31,6 +31,8 @@ mod results;
 
 mod console;
 
+mod proof;
+
 mod package;
 
 mod label;
@@ -110,11 +112,13 @@ fn command(cli: &Cli) -> Result<u8> {
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, offline),
         Command::Bench(args) => commands::bench::run(args, offline),
+        Command::Doctor(args) => commands::doctor::run(args, offline),
         Command::Synth(args) => commands::synth::run(args),
         Command::Prepared(args) => commands::prepared::run(args),
         Command::Setup(args) => commands::setup::run(args, offline),
         Command::Ls(args) => commands::ls::run(args),
         Command::Completions(args) => commands::completions::run(args),
+        Command::Prove(args) => commands::prove::run(args, offline),
         Command::Man(args) => commands::man::run(args),
     }
 }

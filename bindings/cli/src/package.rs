@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pocketmuse::{Flavour, Manifest, Options, Pipeline};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use crate::{args::PackageArgs, bundled, console::Console, runtime, stop, terminal};
+use crate::{args::PackageArgs, bundled, console::Console, proof, runtime, stop, terminal};
 
 /// A package that is there, and what it says about itself. Nothing was fetched for it but the
 /// built-in model's export.
@@ -30,6 +30,7 @@ impl Found {
         runtime::start(offline)?;
         let Self { folder, manifest, .. } = self.for_this_runtime()?;
         let pipeline = Pipeline::open_with(&folder, options)?.with_control(stop::control());
+        let pipeline = pipeline.with_prover(proof::prover(&folder, options));
         Ok(Opened { folder, manifest, pipeline })
     }
 

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse::Request;
+use pocketmuse::{
+    Nodes, Provider, Request, Stage,
+    doctor::{Diagnosis, Finding},
+    prepared::Speed,
+};
 use pocketmuse_package::{Defaults, Digest, Flavour, MaskingSchedule};
 use serde::Serialize;
 
@@ -116,6 +120,90 @@ pub(crate) struct InspectedNetwork {
     pub(crate) bytes: u64,
 }
 
+/// The one object of `doctor`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorResult<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) good: bool,
+    pub(crate) machine: DoctorMachine<'a>,
+    pub(crate) providers: Vec<DoctorProvider>,
+    pub(crate) package: Option<DoctorPackage<'a>>,
+    pub(crate) stages: Vec<DoctorStage<'a>>,
+}
+
+/// The machine of a [`DoctorResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorMachine<'a> {
+    pub(crate) library: PathText<'a>,
+    pub(crate) build: &'a str,
+    pub(crate) instruction_sets: &'a [&'static str],
+    pub(crate) cores: usize,
+    pub(crate) available_bytes: Option<u64>,
+}
+
+/// A provider of a [`DoctorResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorProvider {
+    pub(crate) name: Provider,
+    pub(crate) here: bool,
+    pub(crate) library: Option<String>,
+    pub(crate) devices: Vec<String>,
+}
+
+/// The package of a [`DoctorResult`].
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorPackage<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) digest: Digest,
+}
+
+/// A stage of a [`DoctorResult`]: what was measured is null where the proof did not come so far.
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorStage<'a> {
+    flavour: Flavour,
+    provider: Provider,
+    stage: Stage,
+    good: bool,
+    sentence: String,
+    advice: Option<&'static str>,
+    reason: &'a str,
+    nodes: Option<&'a Nodes>,
+    load_ms: Option<f64>,
+    run_ms: Option<f64>,
+    cpu_load_ms: Option<f64>,
+    cpu_run_ms: Option<f64>,
+    held_bytes: Option<u64>,
+    peak_bytes: Option<u64>,
+}
+
+impl<'a> DoctorStage<'a> {
+    pub(crate) fn of(diagnosis: &'a Diagnosis) -> Self {
+        let (reason, verdict) = match &diagnosis.finding {
+            Finding::Verdict(verdict) => (&verdict.reason, Some(verdict)),
+            Finding::Failed(reason) => (reason, None),
+        };
+        let speed = verdict.and_then(|verdict| verdict.speed);
+        let need = verdict.and_then(|verdict| verdict.need);
+        let ms = |us: fn(Speed) -> u64| speed.map(|speed| us(speed) as f64 / 1000.0);
+        Self {
+            flavour: diagnosis.flavour,
+            provider: diagnosis.provider,
+            stage: diagnosis.stage,
+            good: diagnosis.is_good(),
+            sentence: diagnosis.sentence(),
+            advice: diagnosis.advice(),
+            reason,
+            nodes: verdict.and_then(|verdict| verdict.nodes.as_ref()),
+            load_ms: ms(|speed| speed.load_us),
+            run_ms: ms(|speed| speed.run_us),
+            cpu_load_ms: ms(|speed| speed.cpu_load_us),
+            cpu_run_ms: ms(|speed| speed.cpu_run_us),
+            held_bytes: need.map(|need| need.held_bytes),
+            peak_bytes: need.map(|need| need.peak_bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -125,6 +213,42 @@ mod tests {
         plain_json,
         tests::{DOCUMENT, documented, keys},
     };
+
+    #[test]
+    fn every_key_of_doctor_is_in_the_document() {
+        let diagnosis = Diagnosis {
+            flavour: Flavour::F32,
+            stage: Stage::Step,
+            provider: Provider::OpenVino,
+            finding: Finding::Failed("a".to_owned()),
+        };
+        let machine = DoctorMachine {
+            library: PathText("a".as_ref()),
+            build: "1",
+            instruction_sets: &["avx2"],
+            cores: 2,
+            available_bytes: None,
+        };
+        let provider =
+            DoctorProvider { name: Provider::Cpu, here: true, library: None, devices: vec![] };
+        let result = DoctorResult {
+            version: "1",
+            good: false,
+            machine,
+            providers: vec![provider],
+            package: Some(DoctorPackage { model: "tiny", digest: Digest::of(b"") }),
+            stages: vec![DoctorStage::of(&diagnosis)],
+        };
+        let result = plain_json(&result);
+        assert_eq!(documented("doctor"), keys(&result));
+        let (_, section) = DOCUMENT.split_once("\n### doctor\n").expect("a section");
+        let section = section.split("\n### ").next().unwrap_or_default();
+        let parts =
+            [&result["machine"], &result["providers"][0], &result["package"], &result["stages"][0]];
+        for key in parts.into_iter().flat_map(keys) {
+            assert!(section.contains(&format!("`{key}`")), "{key}");
+        }
+    }
 
     #[test]
     fn every_key_of_bench_and_inspect_is_in_the_document() {

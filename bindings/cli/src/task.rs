@@ -101,6 +101,7 @@ impl Task {
             providers: order.package.run.others(),
             libraries: order.package.run.providers().libraries,
             options: order.package.run.providers().options,
+            allow_fallback: order.package.run.allow_fallback,
             source,
             video: None,
             files: outputs.files().to_vec(),

@@ -98,6 +98,241 @@ void *CreateEpFactories(const char *name, const void *base, const void *logger,
 void *ReleaseEpFactory(void *factory) { return 0; }
 "#;
 
+/// A plug-in that takes note that it was called, and does not come back.
+fn calling(root: &Path, name: &str, then: &str) -> PathBuf {
+    let calls = root.join("calls");
+    let source = format!(
+        r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+void *CreateEpFactories(const char *name, const void *base, const void *logger,
+                        void **factories, unsigned long most, unsigned long *count) {{
+    FILE *calls = fopen("{}", "a");
+    fputs("called\n", calls);
+    fclose(calls);
+    {then}
+}}
+void *ReleaseEpFactory(void *factory) {{ return 0; }}
+"#,
+        calls.display()
+    );
+    compiled(root, name, &source)
+}
+
+/// How often a plug-in of [`calling`] was called.
+fn calls(root: &Path) -> usize {
+    fs::read_to_string(root.join("calls")).map_or(0, |calls| calls.lines().count())
+}
+
+/// The command in a cache of its own, and with little time for a proof.
+fn in_own_cache(root: &Path, words: &[&str]) -> (Option<i32>, String) {
+    within(root, words, "2")
+}
+
+/// The same with as much time as it takes.
+fn in_own_cache_slowly(root: &Path, words: &[&str]) -> (Option<i32>, String) {
+    within(root, words, "180")
+}
+
+fn within(root: &Path, words: &[&str], seconds: &str) -> (Option<i32>, String) {
+    let engine = pocketmuse_cli::runtime::start(false).expect("ONNX Runtime").path();
+    let mut command = support::pocketmuse(root, words);
+    command.env("XDG_CACHE_HOME", root.join("cache")).env("ORT_DYLIB_PATH", engine);
+    let output = command.env("POCKETMUSE_PROOF_SECONDS", seconds).output().expect("started");
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    (output.status.code(), said.concat())
+}
+
+/// Neither a process that makes an image nor one that looks for what is wrong dies or waits.
+fn is_not_tried_again(name: &str, then: &str, message: &str) {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    let package = flavoured_package(Flavour::F32);
+    let package = package.to_str().expect("UTF-8");
+    let plugin = calling(root, name, then);
+    let flags = ["--provider=prologue=openvino", &library(&plugin)];
+    let generate = ["generate", "a", "--steps=1", "--quiet", "--package", package];
+    let make = || {
+        let (code, said) = in_own_cache(root, &[&generate[..], &flags].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(message), "expected {message:?}, found {said:?}");
+        assert!(said.starts_with("error: prologue: openvino "), "{said}");
+    };
+    make();
+    assert_eq!(calls(root), 1);
+    make();
+    assert_eq!(calls(root), 1, "what was found out is kept");
+
+    let examined = |more: &[&str]| {
+        let doctor = ["doctor", package, "--json"];
+        let (code, said) = in_own_cache(root, &[&doctor[..], &flags, more].concat());
+        assert_eq!(code, Some(1), "{said}");
+        let found: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+        let stage = &found["stages"][0];
+        assert_eq!((&stage["good"], &stage["stage"]), (&json!(false), &json!("prologue")));
+        assert!(stage["sentence"].as_str().is_some_and(|said| said.contains(message)), "{stage}");
+        assert!(stage["advice"].as_str().is_some_and(|said| said.contains("version")), "{stage}");
+    };
+    examined(&[]);
+    assert_eq!(calls(root), 1);
+    examined(&["--again"]);
+    assert_eq!(calls(root), 2);
+    make();
+    assert_eq!(calls(root), 2);
+
+    let mut newer = fs::OpenOptions::new().append(true).open(&plugin).expect("there");
+    std::io::Write::write_all(&mut newer, b"a newer version").expect("written");
+    drop(newer);
+    make();
+    assert_eq!(calls(root), 3, "a newer version is tried");
+}
+
+#[test]
+fn a_plug_in_that_crashes_takes_no_image_with_it_and_is_not_tried_again() {
+    is_not_tried_again("aborting", "abort();", "crashed when it was proved: signal: 6");
+}
+
+#[test]
+#[ignore = "slow: waits three times for a plug-in that hangs"]
+fn a_plug_in_that_hangs_is_given_up_and_not_tried_again() {
+    let message = "did not come to the end of its proof within 2 s";
+    is_not_tried_again("hanging", "for (;;) pause();", message);
+}
+
+/// In a program that proves in its own process a note is there meanwhile.
+#[test]
+fn a_proof_that_did_not_end_in_the_process_itself_is_not_tried_again() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (root, package) = (root.path(), flavoured_package(Flavour::F32));
+    pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
+    let [prepared, seen] = ["prepared", "seen"].map(|name| root.join(name));
+    let list = format!("system(\"ls '{}' > '{}'\");", prepared.display(), seen.display());
+    let source = REFUSING.replace("void *(*const", &format!("{list}\n    void *(*const"));
+    let plugin = compiled(root, "refusing", &format!("#include <stdlib.h>\n{source}"));
+    let fails = |expected: &str| {
+        let providers = Providers {
+            stages: [(Stage::Prologue, Provider::OpenVino)].into(),
+            libraries: [(Provider::OpenVino, plugin.clone())].into(),
+            ..Providers::default()
+        };
+        let prepared = Some(prepared.clone());
+        let options = Options { providers, prepared, threads: Some(1), ..Options::default() };
+        let pipeline = Pipeline::open_with(&package, &options);
+        let pipeline = pipeline.unwrap_or_else(|error| panic!("{error}"));
+        let made = pipeline.generate(&request(), |_| ControlFlow::Continue(()));
+        let error = made.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::ProviderFailed, "{error}");
+        assert!(error.to_string().contains(expected), "expected {expected:?}, found {error}");
+    };
+    fails("no device today");
+    let names = fs::read_to_string(&seen).expect("listed");
+    let note = names.lines().find(|name| name.ends_with(".proving")).expect("a note meanwhile");
+    assert!(!prepared.join(note).exists(), "the proof came to its end");
+    fs::remove_file(&seen).expect("removed");
+    fails("no device today"); // what fails may be better the next time
+    fs::remove_file(&seen).expect("tried again");
+
+    fs::write(prepared.join(note), "").expect("written"); // as a process leaves it that crashes
+    fails("did not come to the end of an earlier proof");
+    assert!(!seen.exists(), "not tried again");
+}
+
+/// Whom it names nobody can know of others; without a provider there is nothing to refuse.
+#[test]
+fn doctor_says_what_is_here_and_nothing_of_the_user() {
+    let root = tempfile::tempdir().expect("a folder");
+    let found = succeed(root.path(), &["doctor", "--json"]);
+    let found: Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!((&found["good"], &found["stages"]), (&json!(true), &json!([])));
+    let names: Vec<_> = Provider::ALL.map(|provider| json!(provider.name())).into();
+    let named: Vec<_> =
+        found["providers"].as_array().expect("all").iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(named, names);
+    let lines = succeed(root.path(), &["doctor"]);
+    assert!(lines.contains("no library: --provider-library openvino=FILE"), "{lines}");
+    let home = std::env::home_dir().expect("a home");
+    let home = home.to_str().expect("UTF-8");
+    for said in [found.to_string(), lines] {
+        assert!(!said.contains(home), "{said}");
+    }
+    for (words, code) in [
+        (["doctor", "--provider=openvino"], 2), // no library
+        (["doctor", "--flavour=int4"], 0),      // nobody is to compute anything
+        (["doctor", "nowhere"], 2),
+    ] {
+        let output = run(root.path(), &words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+    }
+}
+
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn doctor_shows_openvino_whole_and_right() {
+    let root = tempfile::tempdir().expect("a folder");
+    let package = flavoured_package(Flavour::F32);
+    let words = ["doctor", package.to_str().expect("UTF-8"), &library(&openvino::plugin())];
+    let started = std::time::Instant::now();
+    let (code, lines) = in_own_cache_slowly(root.path(), &words);
+    println!("{lines}{:.1?}", started.elapsed());
+    assert_eq!(code, Some(0), "{lines}");
+    let (code, json) = in_own_cache_slowly(root.path(), &[&words[..], &["--json"]].concat());
+    assert_eq!(code, Some(0), "{json}");
+    let found: Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{json}"));
+    let stages = found["stages"].as_array().expect("stages");
+    assert_eq!(stages.len(), Stage::ALL.len());
+    for stage in stages {
+        let nodes = &stage["nodes"];
+        assert!(nodes["all"].as_u64() > Some(0) && nodes["all"] == nodes["taken"], "{stage}");
+        assert!(stage["run_ms"].is_number() && stage["peak_bytes"].is_number(), "{stage}");
+    }
+    let devices = &found["providers"][1]["devices"];
+    assert!(devices[0].as_str().is_some_and(|device| device.starts_with("CPU")), "{devices}");
+}
+
+/// What is fast in 16 bits is near enough only if that was asked for; then its images' files and its
+/// events say so.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn bf16_is_a_choice_that_is_told_wherever_the_provider_is() {
+    let root = tempfile::tempdir().expect("a folder");
+    let flag = library(&openvino::plugin());
+    let words = ["--json", "--provider=step=openvino,decoder=openvino", &flag];
+    let words = [&WORDS[..], &["a.png"], &words, &["--provider-option=openvino.precision=bf16"]];
+    let events = events(&succeed(root.path(), &words.concat()));
+    let bf16 = json!({"openvino": {"precision": "bf16"}});
+    assert_eq!(events[0]["provider_options"], bf16);
+    for stage in events.last().expect("done")["stages"].as_array().expect("stages") {
+        let is_other = stage["provider"] == "openvino";
+        let expected = if is_other { json!({"precision": "bf16"}) } else { Value::Null };
+        assert_eq!(stage.get("options").cloned().unwrap_or_default(), expected, "{stage}");
+        assert_eq!(stage.get("nodes").is_some(), is_other, "{stage}");
+    }
+    assert_eq!(made_by(root.path(), "a.png")["provider_options"], bf16);
+    // What was computed in f32 is another image.
+    for (option, is_there) in [("bf16", true), ("f32", false)] {
+        let option = format!("--provider-option=openvino.precision={option}");
+        let skips = [&words[..3], &[&["--skip-existing", &option]]].concat().concat();
+        let made = succeed(root.path(), &skips);
+        assert_eq!(made.contains("\"event\":\"skipped\""), is_there, "{made}");
+    }
+}
+
+/// The graphs that are made for other providers.
+#[test]
+#[ignore = "slow: brings OpenVINO and calibrates a package"]
+fn flavours_for_other_providers_are_proved_on_openvino() {
+    let root = tempfile::tempdir().expect("a folder");
+    let flag = library(&openvino::plugin());
+    for flavour in [Flavour::F16, Flavour::Qdq] {
+        let package = flavoured_package(flavour);
+        let words = ["doctor", package.to_str().expect("UTF-8"), &flag];
+        let (_, lines) = in_own_cache_slowly(root.path(), &words);
+        println!("{lines}");
+    }
+}
+
 #[test]
 fn a_library_that_is_no_plug_in_is_refused_before_any_work() {
     let root = tempfile::tempdir().expect("a folder");

@@ -90,7 +90,7 @@ kind! {
     Provider {
         /// ONNX Runtime's own kernels. The same request makes the same image on every CPU.
         Cpu,
-        /// Intel's OpenVINO, as a plug-in; its CPU device, in f32.
+        /// Intel's OpenVINO, as a plug-in; its CPU device.
         OpenVino,
         /// Qualcomm's NPUs. Known, but not in this build.
         Qnn,

@@ -32,6 +32,10 @@ pub struct Providers {
     /// default. An option that its provider does not know is refused.
     #[uniffi(default)]
     pub options: HashMap<Provider, HashMap<String, String>>,
+    /// Whether the CPU may compute those nodes of a stage that its provider does not take. By
+    /// default such a stage is refused.
+    #[uniffi(default = false)]
+    pub allow_fallback: bool,
 }
 
 /// How a package is opened. The default suits most.
@@ -73,7 +77,7 @@ pub struct Options {
 }
 
 impl From<Providers> for pocketmuse::Providers {
-    fn from(Providers { stages, libraries, options }: Providers) -> Self {
+    fn from(Providers { stages, libraries, options, allow_fallback }: Providers) -> Self {
         let stages = stages.into_iter().map(|(stage, provider)| (stage.into(), provider.into()));
         let libraries =
             libraries.into_iter().map(|(provider, file)| (provider.into(), file.into()));
@@ -84,6 +88,7 @@ impl From<Providers> for pocketmuse::Providers {
             stages: stages.collect(),
             libraries: libraries.collect(),
             options: options.collect(),
+            allow_fallback,
         }
     }
 }

@@ -20,7 +20,7 @@ use self::{
 use crate::{
     engine::{
         mapped::MappedFiles,
-        providers::Assignment,
+        providers::{self, Assignment, nodes::Nodes},
         runtime::{Runtime, failed},
         stop::Stoppable,
     },
@@ -48,6 +48,8 @@ pub struct Session {
     cancel: Cancel,
     /// Who computes it instead of the CPU, for one size alone.
     other: Option<Assignment>,
+    /// Which nodes that one took, where ONNX Runtime tells.
+    nodes: Option<Nodes>,
 }
 
 impl Session {
@@ -79,7 +81,8 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        let nodes = other.and_then(|other| providers::nodes(runtime, other, &inner));
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
     /// The same, which was loaded from `files`: no result is handed out that may come from bytes
@@ -113,13 +116,18 @@ impl Session {
         let outputs = inner.outputs().iter().map(signature::spec_of).collect::<Result<_>>();
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
-        let (at, other) = (name.to_owned(), None);
-        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other })
+        let (at, other, nodes) = (name.to_owned(), None, None);
+        Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
     /// Whether it is compiled for one size.
     pub(crate) fn is_fixed(&self) -> bool {
         self.other.is_some()
+    }
+
+    /// Which nodes another provider than the CPU took, where ONNX Runtime tells.
+    pub(crate) fn nodes(&self) -> Option<&Nodes> {
+        self.nodes.as_ref()
     }
 
     /// Has `cancel` stop every run from now on.
@@ -359,8 +367,8 @@ mod tests {
     fn only_the_cpu_is_looked_into() {
         let (folder, entry) = doubler();
         let sizes = Sizes { grid: [1, 1], branches: 1 };
-        let (choice, library) = (Choice(None), None);
-        let target = Some(Target { assignment: OPENVINO, choice, library, sizes });
+        let (choice, library, allows_fallback) = (Choice(None), None, false);
+        let target = Some(Target { assignment: OPENVINO, choice, library, sizes, allows_fallback });
         let plain = Settings::new(1, Loading::of(Stage::Step));
         let settings = Settings { taps: Some(|_| true), target, ..plain };
         let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();

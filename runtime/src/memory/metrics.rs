@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pocketmuse_package::{Flavour, Stage};
 
-use crate::request::Provider;
+use crate::{engine::providers::nodes::Nodes, request::Provider};
 
 /// What a job cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,9 @@ pub struct StageReport {
     pub provider: Provider,
     /// What was chosen of that one's options.
     pub options: BTreeMap<String, String>,
+    /// Which nodes another provider than the CPU took; `None` of the CPU, and where ONNX Runtime,
+    /// older than 1.24, does not tell.
+    pub nodes: Option<Nodes>,
     /// How often it was put to use: once for images, once for each pass of a variation and each
     /// frame of a video, and not at all if what it would have made was there already.
     pub runs: usize,
@@ -53,6 +56,7 @@ impl StageReport {
             flavour,
             provider,
             options: BTreeMap::new(),
+            nodes: None,
             runs: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,

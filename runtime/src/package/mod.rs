@@ -75,8 +75,8 @@ impl Package {
     /// # Errors
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package; `Unsupported` for a flavour it
-    /// lacks or a provider that this build lacks; `BadRequest` for 0 threads or for a plug-in's
-    /// library; `ProviderFailed` if a plug-in says no; `EngineMissing` without ONNX Runtime.
+    /// lacks or a provider that this build lacks; `BadRequest` for 0 threads, a provider's option, or
+    /// a plug-in's library that is not there; `EngineMissing` without ONNX Runtime.
     pub fn open(root: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(root)?;
         let flavour = options.flavour_of(&manifest);
@@ -90,7 +90,7 @@ impl Package {
                 format!("expected 1 to {MAX_THREADS}, found {threads}"),
             ));
         }
-        providers::option::check(&options.providers)?;
+        providers::check_options(&options.providers)?;
         manifest.files().try_for_each(|file| file.check_size(root))?;
         let mut stages = manifest.flavour(flavour)?.stages.values();
         stages.try_for_each(|stage| stage.check_graph(root))?;
@@ -98,7 +98,7 @@ impl Package {
         let prepared = options.prepared.as_deref();
         for stage in manifest.flavour(flavour)?.stages.keys() {
             let who = Assignment { provider: options.providers.of(*stage), stage: *stage };
-            providers::check(runtime, who, &options.providers)?;
+            providers::check(who, &options.providers)?;
         }
         Ok(Self {
             root: root.to_path_buf(),

@@ -9,6 +9,7 @@
 //! holds its own digest and those of its graphs: whatever is wrong with one, it is made again.
 
 mod folder;
+mod marker;
 mod record;
 mod times;
 mod verdicts;
@@ -30,9 +31,10 @@ use self::record::{CheckedFile, Record, Stamp};
 use crate::engine::{locations::moved, processor};
 
 pub use self::folder::{Entry, clean, list};
+pub use self::verdicts::{Need, Speed, Verdict};
 pub(crate) use self::{
+    marker::Marker,
     times::{StageTime, StageTimes},
-    verdicts::{Need, Verdict},
 };
 
 /// A graph larger than this is not one of ours: its weights are elsewhere.
@@ -196,6 +198,31 @@ impl Prepared {
         self.save();
     }
 
+    /// Forgets what was found out about `key`, and that a proof of it did not end.
+    pub(crate) fn forget_verdict(&self, key: &str) {
+        let mut state = self.state();
+        state.record.verdicts.remove(key);
+        let Some(path) = self.path.as_deref() else { return };
+        let _ = fs::remove_file(marker_path(path, key)); // which need not be there
+        let mut kept = record::read(path);
+        kept.iter_mut().for_each(|kept| kept.verdicts.remove(key));
+        if let Err(error) = record::write(path, state.record.merged(kept)) {
+            log::warn!("what was found out about a provider cannot be forgotten: {error}");
+        }
+    }
+
+    /// Takes note that a proof about `key` runs, until what is returned is dropped. `None` where
+    /// nothing can be kept.
+    pub(crate) fn mark(&self, key: &str) -> Option<Marker> {
+        let marker = Marker::new(marker_path(self.path.as_deref()?, key));
+        marker.inspect_err(|error| log::debug!("a proof runs unmarked: {error}")).ok()
+    }
+
+    /// Whether a proof about `key` did not end, in a process that is gone.
+    pub(crate) fn is_unfinished(&self, key: &str) -> bool {
+        self.path.as_deref().is_some_and(|path| marker::is_left(&marker_path(path, key)))
+    }
+
     /// Writes the record if there is anything new in it. Where that fails the package works as
     /// well, and loads slower the next time: a warning says so, once.
     pub(crate) fn save(&self) {
@@ -290,6 +317,12 @@ fn workspace(path: &Path) -> Result<Workspace> {
 fn graph_path(path: &Path, stage: &StageEntry) -> PathBuf {
     let record = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{record}-{}", stage.graph.path.replace(['/', '\\'], "-")))
+}
+
+/// Where it is noted that a proof about `key` runs: beside the record at `path`.
+fn marker_path(path: &Path, key: &str) -> PathBuf {
+    let record = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{record}-{key}{}", marker::ENDING))
 }
 
 /// Where the record of the package with this digest lies.

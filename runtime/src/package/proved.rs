@@ -1,13 +1,17 @@
 //! Other providers than the CPU are proved before they are trusted, once: what they showed is kept
 //! with what is known of the package.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use pocketmuse_package::{Digest, Error, Flavour, Result, Stage};
+use pocketmuse_package::{Digest, Flavour, Result, Stage};
 
 use super::{
-    How, Package,
-    prepared::{Need, Verdict},
+    How, Package, files,
+    prepared::{Marker, Need, Speed, Verdict},
 };
 use crate::{
     engine::{
@@ -15,18 +19,36 @@ use crate::{
         providers::{
             self, Assignment, Sizes, Target,
             option::Choice,
-            proof::{self, Compared, Made, Reference, Tolerance},
+            proof::{self, Compared, Made, Reference},
+            tolerance::Tolerance,
         },
         session::Session,
     },
     request::{Cancel, Provider},
 };
 
+/// What a provider shows that did not come to the end of a proof, for people.
+const UNFINISHED: &str = "did not come to the end of an earlier proof: it crashed, hung or was \
+                          killed";
+
+/// What the CPU makes of a proof's inputs, and the time that it takes.
+pub(crate) struct Yardstick {
+    reference: Reference,
+    load: Duration,
+}
+
 /// A provider's session that was compared with the CPU's.
 pub(crate) struct Shown {
-    compared: Compared,
+    verdict: Verdict,
     /// Holds its memory until that is measured.
     _session: Session,
+}
+
+impl Shown {
+    /// What was shown; what it took is measured.
+    pub(crate) fn verdict(self, need: Option<Need>) -> Verdict {
+        Verdict { need, ..self.verdict }
+    }
 }
 
 impl Package {
@@ -40,7 +62,14 @@ impl Package {
         let provider = self.providers.of(stage);
         let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
         let choice = Choice(self.providers.options.get(&provider));
-        Target { assignment: Assignment { provider, stage }, choice, library, sizes }
+        let allows_fallback = self.providers.allow_fallback;
+        Target {
+            assignment: Assignment { provider, stage },
+            choice,
+            library,
+            sizes,
+            allows_fallback,
+        }
     }
 
     /// How near to the CPU the provider of `stage` must be.
@@ -55,14 +84,45 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// `ProviderFailed` if it is known to compute something else.
+    /// `ProviderFailed` if it is known to compute something else, or not to come to an end.
     pub(crate) fn is_proof_due(&self, stage: Stage, how: &How) -> Result<bool> {
         let Some(sizes) = how.sizes else { return Ok(false) };
-        match self.prepared.verdict(&self.key(stage, sizes)?.to_string()) {
+        match self.verdict((stage, sizes))? {
             None => Ok(true),
             Some(Verdict { is_right: true, .. }) => Ok(false),
             Some(wrong) => Err(self.target(stage, sizes).assignment.failed(&wrong.reason)),
         }
+    }
+
+    /// What is known of the provider of `stage`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the package lacks the stage, or this build the provider.
+    pub(crate) fn verdict(&self, (stage, sizes): (Stage, Sizes)) -> Result<Option<Verdict>> {
+        let key = self.key(stage, sizes)?.to_string();
+        let known = self.prepared.verdict(&key);
+        let is_unfinished = known.is_none() && self.prepared.is_unfinished(&key);
+        Ok(known.or_else(|| is_unfinished.then(|| Verdict::not_ended(UNFINISHED))))
+    }
+
+    /// Takes note that a proof of `stage` runs, until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn mark(&self, (stage, sizes): (Stage, Sizes)) -> Result<Option<Marker>> {
+        Ok(self.prepared.mark(&self.key(stage, sizes)?.to_string()))
+    }
+
+    /// Forgets what is known of the provider of `stage`, so that a proof is due.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn forget_verdict(&self, (stage, sizes): (Stage, Sizes)) -> Result<()> {
+        self.prepared.forget_verdict(&self.key(stage, sizes)?.to_string());
+        Ok(())
     }
 
     /// What the CPU makes of the proof's inputs; its session is gone again, and so are those of the
@@ -71,27 +131,29 @@ impl Package {
     /// # Errors
     ///
     /// As for [`Self::load_as`]; `Cancelled` if it is to stop.
-    pub(crate) fn reference(
+    pub(crate) fn yardstick(
         &self,
         (stage, sizes): (Stage, Sizes),
         how: How,
         cancel: &Cancel,
-    ) -> Result<Reference> {
-        let cpu = |stage, how| {
-            let mut cpu = self.load_as(stage, how, &mut |_| cancel.check())?;
-            cpu.obey(cancel);
-            Ok::<_, Error>((cpu, self.entry(stage)?))
-        };
+    ) -> Result<Yardstick> {
+        let on_read = &mut |_: u64| cancel.check();
         let mut made = Made::default();
         for earlier in proof::earlier(stage) {
             let how = How { threads: how.threads, ..self.how(Loading::of(*earlier)) };
-            let (mut session, entry) = cpu(*earlier, how)?;
-            made.add(&mut session, (*earlier, entry), sizes)?;
+            let mut cpu = self.load_as(*earlier, how, on_read)?;
+            cpu.obey(cancel);
+            made.add(&mut cpu, (*earlier, self.entry(*earlier)?), sizes)?;
         }
+        let entry = self.entry(stage)?;
+        files(entry).try_for_each(|file| self.prepared.check(file, on_read))?; // not timed
+        let started = Instant::now();
         // Ranges that are wrong are wrong on the CPU, too.
         let how = How { sizes: None, floats: self.flavour == Flavour::Qdq, ..how };
-        let (mut session, entry) = cpu(stage, how)?;
-        Reference::new(&mut session, entry, (sizes, &made))
+        let mut cpu = self.load_as(stage, how, on_read)?;
+        let load = started.elapsed();
+        cpu.obey(cancel);
+        Ok(Yardstick { reference: Reference::new(&mut cpu, entry, (sizes, &made))?, load })
     }
 
     /// What the other provider makes of them, compared.
@@ -104,32 +166,34 @@ impl Package {
         &self,
         (stage, _): (Stage, Sizes),
         how: How,
-        (reference, cancel): (&Reference, &Cancel),
+        (yardstick, cancel): (&Yardstick, &Cancel),
     ) -> Result<Shown> {
+        let started = Instant::now();
         let mut session = self.load_as(stage, how, &mut |_| cancel.check())?;
+        let load = started.elapsed();
         session.obey(cancel);
         let (entry, tolerance) = (self.entry(stage)?, self.tolerance(stage));
-        let compared = reference.compare(&mut session, entry, tolerance)?;
-        Ok(Shown { compared, _session: session })
+        let Yardstick { reference, load: cpu_load } = yardstick;
+        let Compared { is_right, reason, run } =
+            reference.compare(&mut session, entry, tolerance)?;
+        let [load_us, run_us, cpu_load_us, cpu_run_us] =
+            [load, run, *cpu_load, reference.run].map(|time| time.as_micros() as u64);
+        let speed = Some(Speed { load_us, run_us, cpu_load_us, cpu_run_us });
+        let nodes = session.nodes().cloned();
+        let devices = providers::devices(self.runtime, self.providers.of(stage));
+        let verdict = Verdict { is_right, nodes, speed, devices, ..Verdict::not_ended(reason) };
+        Ok(Shown { verdict, _session: session })
     }
 
-    /// Keeps what a proof showed and what that took.
+    /// Keeps what a proof showed.
     ///
     /// # Errors
     ///
-    /// `ProviderFailed` if the provider computes something else.
-    pub(crate) fn keep(
-        &self,
-        (stage, sizes): (Stage, Sizes),
-        (shown, need): (Shown, Option<Need>),
-    ) -> Result<()> {
-        let Compared { is_right, reason } = shown.compared;
-        let who = self.target(stage, sizes).assignment;
-        log::debug!("{stage}: {} proved: {reason}: {need:?}", who.provider);
-        let key = self.key(stage, sizes)?.to_string();
-        let verdict = Verdict { is_right, reason: reason.clone(), need };
-        self.prepared.add_verdict(&key, verdict);
-        if is_right { Ok(()) } else { Err(who.failed(&reason)) }
+    /// As for [`Self::verdict`].
+    pub(crate) fn keep(&self, (stage, sizes): (Stage, Sizes), verdict: Verdict) -> Result<()> {
+        log::debug!("{stage}: {} proved: {verdict:?}", self.providers.of(stage));
+        self.prepared.add_verdict(&self.key(stage, sizes)?.to_string(), verdict);
+        Ok(())
     }
 
     /// What the stages of other providers than the CPU take that were measured.

@@ -8,6 +8,7 @@ use std::{
 use pocketmuse_package::{Flavour, Stage};
 
 use crate::{
+    engine::providers::nodes::Nodes,
     memory::{
         measured::{self, Peak},
         metrics::{Report, StageReport},
@@ -63,6 +64,13 @@ impl Meter {
         report.run += run;
         report.peak_rss_bytes = report.peak_rss_bytes.max(rss_bytes);
         report.peak_anonymous_bytes = report.peak_anonymous_bytes.max(anonymous_bytes);
+    }
+
+    /// Which nodes of a stage another provider than the CPU took.
+    pub(crate) fn took(&mut self, stage: Stage, nodes: Option<&Nodes>) {
+        if let Some(nodes) = nodes {
+            self.report(stage).nodes = Some(nodes.clone());
+        }
     }
 
     fn report(&mut self, stage: Stage) -> &mut StageReport {

@@ -1,6 +1,7 @@
 //! The conductor: a request becomes a job, and [`Pipeline::run`] shows the order of the stages.
 
 mod attention;
+pub mod doctor;
 mod edit;
 mod effort;
 mod exclusive;
@@ -12,6 +13,7 @@ mod panics;
 mod planner;
 mod progress;
 mod prompts;
+mod proof;
 mod rest;
 mod running;
 pub mod state;
@@ -33,11 +35,13 @@ use pocketmuse_package::{Manifest, Result, Stage};
 pub use self::{
     output::Output,
     progress::{Phase, Progress},
+    proof::Candidate,
     watch::{Attention, Prediction, Step, Watch},
 };
 use self::{
     panics::caught,
     planner::Planner,
+    proof::Prover,
     running::RunningJob,
     state::State,
     steered::{Means, Steered},
@@ -61,6 +65,8 @@ pub struct Pipeline {
     turns: Arc<Turns>,
     /// Steers the jobs; without one, nobody does.
     control: Option<Control>,
+    /// Proves other providers than the CPU; without one, this process does.
+    prover: Option<Prover>,
 }
 
 /// What a job starts from.
@@ -98,8 +104,8 @@ impl Pipeline {
     ///
     /// `Io`, `PackageDamaged` or `PackageTooNew` for the package, `Unsupported` for a flavour that
     /// it lacks or a provider that this build lacks, `BadRequest` for options out of range or a
-    /// plug-in's library, `ProviderFailed` if a plug-in says no, `EngineMissing` if ONNX Runtime is
-    /// not found or too old.
+    /// plug-in's library that is not there, `EngineMissing` if ONNX Runtime is not found or too old.
+    /// A plug-in is loaded when a job wants it.
     pub fn open_with(package: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self::of(Package::open(package.as_ref(), options)?, options))
     }
@@ -110,6 +116,7 @@ impl Pipeline {
             planner: Arc::new(Planner::new(options)),
             turns: Arc::default(),
             control: None,
+            prover: None,
         }
     }
 
@@ -245,8 +252,9 @@ impl Pipeline {
     /// # Errors
     ///
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
-    /// `EngineFailed` if a graph fails; `ProviderFailed` if another provider than the CPU does not
-    /// take a stage whole, computes something else, or fails; `Cancelled` if `watch` breaks or the
+    /// `EngineFailed` if a graph fails; `BadRequest` if a provider's library is no plug-in;
+    /// `ProviderFailed` if another provider than the CPU does not take a stage whole, computes
+    /// something else, or fails; `Cancelled` if `watch` breaks or the
     /// control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
@@ -280,7 +288,8 @@ impl Pipeline {
     fn start<'a>(&'a self, job: &'a Job, watch: &'a mut dyn Watch) -> Result<RunningJob<'a>> {
         let control = self.control.clone().unwrap_or_default();
         let turn = self.turns.take(&control, || watch.progress(&Progress::waiting()))?;
-        let means = Means { package: &self.package, planner: &self.planner };
+        let prover = self.prover.as_ref();
+        let means = Means { package: &self.package, planner: &self.planner, prover };
         Steered::new(job, means, (control, watch), turn).map(RunningJob::new)
     }
 

@@ -11,6 +11,7 @@ use super::{
     meter::Meter,
     planner::Planner,
     progress::Phase,
+    proof::{self, Candidate, Prover},
     tracker::Tracker,
     turns::Turn,
     warm::{Loaded, Slot, Warm},
@@ -23,11 +24,11 @@ use crate::{
         session::Taps,
     },
     memory::{
-        measured::{self, Growth},
+        measured,
         metrics::Report,
         plan::{Plan, StagePlan},
     },
-    package::{How, Package, prepared::Need},
+    package::{How, Package},
     request::{Control, Job, Provider},
     stages::Network,
 };
@@ -41,6 +42,7 @@ pub(super) struct Steered<'a> {
     pub(super) package: &'a Package,
     pub(super) watch: &'a mut dyn Watch,
     planner: &'a Planner,
+    prover: Option<&'a Prover>,
     plan: Plan,
     turn: Turn<'a>,
     control: Control,
@@ -75,6 +77,8 @@ impl<S> Using<S> {
 pub(super) struct Means<'a> {
     pub(super) package: &'a Package,
     pub(super) planner: &'a Planner,
+    /// Where providers are proved, if that is elsewhere.
+    pub(super) prover: Option<&'a Prover>,
 }
 
 impl<'a> Steered<'a> {
@@ -85,7 +89,7 @@ impl<'a> Steered<'a> {
     /// `NotEnoughMemory` if the budget is too small.
     pub(super) fn new(
         job: &'a Job,
-        Means { package, planner }: Means<'a>,
+        Means { package, planner, prover }: Means<'a>,
         (control, watch): (Control, &'a mut dyn Watch),
         mut turn: Turn<'a>,
     ) -> Result<Self> {
@@ -98,6 +102,7 @@ impl<'a> Steered<'a> {
             package,
             watch,
             planner,
+            prover,
             plan,
             turn,
             control,
@@ -138,7 +143,8 @@ impl<'a> Steered<'a> {
         let result = run(self, &mut using);
         let not_run = using.load + (self.halted - halted);
         let run = started.elapsed().saturating_sub(not_run);
-        if let Some(loaded) = using.loaded {
+        if let Some(mut loaded) = using.loaded {
+            self.meter.took(S::STAGE, loaded.stage.session().nodes());
             let plan = self.plan_of(S::STAGE);
             slot(self.warm()).keep(loaded, &plan, &result);
         }
@@ -199,7 +205,7 @@ impl<'a> Steered<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`Package::is_proof_due`], [`Package::show`] and [`Package::keep`]; `NotEnoughMemory`
+    /// As for [`Package::is_proof_due`] and [`proof::prove`]; `NotEnoughMemory`
     /// if it takes more than the budget; `BadRequest` if the step is looked into, which only the CPU lets;
     /// `Cancelled` if the job is to stop.
     pub(super) fn prove(&mut self) -> Result<()> {
@@ -217,30 +223,15 @@ impl<'a> Steered<'a> {
                 was_due = true;
                 self.warm().drop_stages(); // a proof takes what the plan has for one stage
                 measured::give_back();
-                self.prove_stage(stage, how)?;
-                measured::give_back();
+                let candidate = Candidate::of(package, self.job, (stage, how.threads));
+                let about = (candidate, how.loading);
+                proof::prove(package, about, (self.prover, self.control.canceller()))?;
             }
         }
         if was_due {
             self.plan = self.planner.plan(package, self.job)?; // with what was measured
         }
         Ok(())
-    }
-
-    /// Has another provider show what it makes of `stage`, and measures what that takes.
-    fn prove_stage(&self, stage: Stage, how: How) -> Result<()> {
-        let (package, cancel, about) =
-            (self.package, self.control.canceller(), (stage, Sizes::of(self.job)));
-        let reference = package.reference(about, how, cancel)?;
-        measured::give_back();
-        let (shown, growth) =
-            measured::growth_of(|| package.show(about, how, (&reference, cancel)));
-        let least = package.entry(stage)?.weights.as_ref().map_or(0, |weights| weights.bytes);
-        let need = growth.map(|Growth { held_bytes, peak_bytes }| {
-            let held_bytes = held_bytes.max(least); // others in this process may have freed some
-            Need { held_bytes, peak_bytes: peak_bytes.max(held_bytes) }
-        });
-        package.keep(about, (shown?, need))
     }
 
     /// Does what is wished, and waits while the job is to halt.

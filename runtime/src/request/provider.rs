@@ -11,7 +11,7 @@ named_enum! {
         /// ONNX Runtime's own kernels. The same request makes the same image on every CPU.
         #[default]
         Cpu = "cpu",
-        /// Intel's OpenVINO, as a plug-in; its CPU device, in f32.
+        /// Intel's OpenVINO, as a plug-in; its CPU device.
         OpenVino = "openvino",
         /// Qualcomm's NPUs, as a plug-in; on x86-64 their simulator.
         Qnn = "qnn",
@@ -39,6 +39,9 @@ pub struct Providers {
     /// What was chosen of each provider's options, by their names; the page on providers lists them.
     /// Those of a provider that computes no stage are refused, as is what is not in the list.
     pub options: BTreeMap<Provider, BTreeMap<String, String>>,
+    /// Whether the CPU may compute those nodes of a stage that its provider does not take; the
+    /// report says how many. By default such a stage is refused.
+    pub allow_fallback: bool,
 }
 
 impl Providers {

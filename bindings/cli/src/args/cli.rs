@@ -6,10 +6,12 @@ use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 
 use super::{
     bench::BenchArgs,
+    doctor::DoctorArgs,
     edit::EditArgs,
     export::ExportArgs,
     generate::GenerateArgs,
     grid::GridArgs,
+    prove::ProveArgs,
     repackage::RepackageArgs,
     resume::ResumeArgs,
     synth::SynthArgs,
@@ -26,6 +28,7 @@ Environment:
   ORT_DYLIB_PATH      the ONNX Runtime library to use
   POCKETMUSE_OFFLINE  1: as --offline
   POCKETMUSE_PACKAGE  the package to use where --package gives none
+  POCKETMUSE_PROOF_SECONDS  how long the proof of a provider may take for a stage: 180
   POCKETMUSE_THREADS  how many threads compute where --threads says nothing
   XDG_DATA_HOME       packages that go by a name lie in its folder pocketmuse: see `pocketmuse ls`
   XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
@@ -81,6 +84,8 @@ pub enum Command {
     /// Measure a package on this machine: time, operations, share of the machine's own speed,
     /// memory
     Bench(BenchArgs),
+    /// Say what a package can be run with on this machine, and what other providers than the CPU do
+    Doctor(Box<DoctorArgs>),
     /// Make a full-size checkpoint of random weights, to measure time and memory
     Synth(SynthArgs),
     /// List or remove what the cache has of packages: which files were checked, and their optimised
@@ -94,6 +99,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print or write manual pages
     Man(ManArgs),
+    /// Prove that a provider computes a stage as the CPU does, for another process of this command
+    #[command(hide = true)]
+    Prove(Box<ProveArgs>),
 }
 
 #[cfg(test)]

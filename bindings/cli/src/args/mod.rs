@@ -12,10 +12,12 @@ mod written;
 
 mod bench;
 mod cli;
+mod doctor;
 mod edit;
 mod export;
 mod generate;
 mod grid;
+mod prove;
 mod repackage;
 mod resume;
 mod synth;
@@ -25,11 +27,13 @@ mod video;
 pub use self::{
     bench::BenchArgs,
     cli::{Cli, Command},
+    doctor::DoctorArgs,
     edit::{EditArgs, SourceArgs},
     export::ExportArgs,
     generate::GenerateArgs,
     grid::GridArgs,
     package::{PackageArgs, RunArgs},
+    prove::ProveArgs,
     repackage::RepackageArgs,
     request::RequestArgs,
     resume::ResumeArgs,

@@ -58,6 +58,11 @@ pub struct RunArgs {
     /// An option of a provider, such as openvino.precision=bf16; may come several times
     #[arg(long, value_name = "PROVIDER.OPTION=VALUE", value_parser = provider_option)]
     pub provider_option: Vec<(Provider, String, String)>,
+    /// Let the CPU compute what a provider does not take of a stage, and say how much that is
+    ///
+    /// Without it a stage is taken whole or refused.
+    #[arg(long)]
+    pub allow_fallback: bool,
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -79,6 +84,7 @@ impl RunArgs {
             stages: self.others(),
             libraries: self.provider_library.iter().cloned().collect(),
             options: self.options(),
+            allow_fallback: self.allow_fallback,
         }
     }
 
@@ -117,6 +123,7 @@ impl RunArgs {
             provider: Some(providers.stages.clone()),
             provider_library,
             provider_option: options.collect(),
+            allow_fallback: self.allow_fallback || providers.allow_fallback,
             ..self.clone()
         })
     }

@@ -6,6 +6,7 @@ mod batch;
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod grid;
@@ -13,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod prepared;
+pub(crate) mod prove;
 pub(crate) mod repackage;
 pub(crate) mod resume;
 pub(crate) mod setup;

@@ -77,6 +77,7 @@ impl Shoot {
             providers: args.package.run.others(),
             libraries: args.package.run.providers().libraries,
             options: args.package.run.providers().options,
+            allow_fallback: args.package.run.allow_fallback,
             source: None,
             video: Some(video),
             files: vec![args.output.clone()],

@@ -1,11 +1,14 @@
 //! Execution providers other than the CPU's: which there are, how a session is handed to one, and
 //! the proof that it computes what the CPU does. One file a provider.
 //!
-//! A stage is taken whole or refused: nothing falls back to the CPU.
+//! A stage is taken whole or refused: nothing falls back to the CPU, unless the caller allows it.
 
 mod inputs;
+mod known;
+pub(crate) mod nodes;
 mod openvino;
 pub(crate) mod option;
+mod plug_in;
 #[cfg(all(unix, not(feature = "linked")))]
 mod plugin;
 #[cfg(not(all(unix, not(feature = "linked"))))]
@@ -14,57 +17,23 @@ mod plugin;
 pub(crate) mod proof;
 mod qnn;
 mod target;
+pub(crate) mod tolerance;
 mod webgpu;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use ort::{session::builder::SessionBuilder, sys::OrtHardwareDeviceType};
+use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
 
 pub(crate) use self::target::{Assignment, Sizes, Target};
 
-use self::{
-    option::{Choice, ProviderOption},
-    proof::Precision,
-    target::not_in_this_build,
-};
+pub(crate) use self::known::check_options;
+
+use self::{known::plug_in, nodes::Nodes, option::Choice, tolerance::Precision};
 use crate::{
     engine::runtime::Runtime,
     request::{Provider, Providers},
 };
-
-/// What is known of a provider that comes as a plug-in. Each is described in its file.
-struct PlugIn {
-    /// The name that it is registered under, which is its provider's.
-    name: &'static str,
-    /// Devices of it that are used, the best first.
-    devices: &'static [OrtHardwareDeviceType],
-    /// The options that a caller may choose.
-    options: &'static [ProviderOption],
-    /// Memory that its libraries take, in bytes.
-    library_bytes: u64,
-    /// What it is expected to hold of a graph, whose files have so many bytes and its weights so
-    /// many as f32.
-    held_bytes: fn(u64, u64) -> u64,
-    /// What it is told of a session with so many threads, in its own words.
-    session_options: fn(&Target<'_>, usize) -> Vec<(&'static str, String)>,
-    /// What it computes in, which says how near to the CPU it must be.
-    precision: fn(Choice<'_>) -> Precision,
-}
-
-/// What is known of `provider`.
-///
-/// # Errors
-///
-/// `Unsupported` if this build lacks it.
-fn plug_in(provider: Provider) -> Result<&'static PlugIn> {
-    match provider {
-        Provider::OpenVino => Ok(&openvino::PLUG_IN),
-        Provider::Qnn => Ok(&qnn::PLUG_IN),
-        Provider::WebGpu => Ok(&webgpu::PLUG_IN),
-        _ => Err(not_in_this_build(provider)),
-    }
-}
 
 /// Hands a session to the provider of `target` alone, its shapes fixed; `builder` has no provider
 /// yet.
@@ -87,7 +56,8 @@ pub(super) fn builder(
     Ok(builder)
 }
 
-/// The same, with the shapes of `target` and without the CPU for what it does not take.
+/// The same, with the shapes of `target`, and without the CPU for what it does not take unless that
+/// is allowed.
 fn fixed(
     target: &Target<'_>,
     entry: &StageEntry,
@@ -106,9 +76,18 @@ fn fixed(
             .with_dimension_override(name, extent)
             .map_err(|error| target.refused(error.message()))?;
     }
+    let strict = if target.allows_fallback { "0" } else { "1" };
     builder
-        .with_config_entry("session.disable_cpu_ep_fallback", "1")
+        .with_config_entry("session.disable_cpu_ep_fallback", strict)
+        .and_then(|builder| {
+            builder.with_config_entry("session.record_ep_graph_assignment_info", "1")
+        })
         .map_err(|error| target.refused(error.message()))
+}
+
+/// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
+pub(super) fn nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
+    plugin::nodes(runtime, plug_in(who.provider).ok()?, session)
 }
 
 /// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,
@@ -119,12 +98,13 @@ fn fixed(
 ///
 /// `Unsupported` if this build lacks the provider.
 pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
-    let Target { assignment: Assignment { provider, stage }, choice, library, sizes } = *target;
+    let Target { assignment: Assignment { provider, stage }, library, sizes, .. } = *target;
+    let (choice, allows_fallback) = (target.choice, target.allows_fallback);
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
     let options = (plug_in(provider)?.session_options)(target, 1);
     let version = library.map(plugin::version);
-    Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version)))
+    Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version, allows_fallback)))
 }
 
 /// What a provider computes in with what was chosen of its options.
@@ -143,19 +123,29 @@ pub(crate) fn held_bytes(provider: Provider, files: u64, as_f32: u64) -> u64 {
     plug_in(provider).map_or(files, |plug_in| (plug_in.held_bytes)(files, as_f32))
 }
 
-/// Checks that this build has the provider of a stage, and its library before anything is loaded.
+/// Whether this build has a provider.
+pub(crate) fn is_here(provider: Provider) -> bool {
+    provider == Provider::Cpu || plug_in(provider).is_ok()
+}
+
+/// The devices that a provider offers whose plug-in is loaded, for people.
+pub(crate) fn devices(runtime: &Runtime, provider: Provider) -> Vec<String> {
+    plug_in(provider).map_or_else(|_| Vec::new(), |plug_in| plugin::devices(runtime, plug_in))
+}
+
+/// Checks that this build has the provider of a stage, and that its library can be one. Nothing of
+/// that runs: it is loaded with the first stage that it computes.
 ///
 /// # Errors
 ///
-/// `Unsupported` if this build lacks it, `BadRequest` for its library, `ProviderFailed` if that is
-/// a plug-in and says no.
-pub(crate) fn check(runtime: &Runtime, who: Assignment, providers: &Providers) -> Result<()> {
+/// `Unsupported` if this build lacks it, `BadRequest` for its library.
+pub(crate) fn check(who: Assignment, providers: &Providers) -> Result<()> {
     if who.provider == Provider::Cpu {
         return Ok(());
     }
+    plug_in(who.provider)?;
     let library = providers.libraries.get(&who.provider).map(PathBuf::as_path);
-    let plug_in = plug_in(who.provider)?;
-    plugin::register(runtime, (who.provider, plug_in), library).map_err(|error| who.blamed(error))
+    plugin::check(who.provider, library).map(drop)
 }
 
 #[cfg(test)]
@@ -173,7 +163,7 @@ mod tests {
             let libraries = library.map(|library| (provider, library.to_owned()));
             let libraries = libraries.into_iter().collect();
             let providers = Providers { libraries, ..Providers::default() };
-            check(runtime, Assignment { provider, stage: Stage::Step }, &providers)
+            check(Assignment { provider, stage: Stage::Step }, &providers)
         };
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text.so");
@@ -188,7 +178,9 @@ mod tests {
             (Some(text.as_path()), "expected a library that opens"),
             (Some(engine.as_path()), "CreateEpFactories"),
         ] {
-            let error = check(Provider::OpenVino, library).expect_err(expected);
+            let register =
+                |()| plugin::register(runtime, (Provider::OpenVino, &openvino::PLUG_IN), library);
+            let error = check(Provider::OpenVino, library).and_then(register).expect_err(expected);
             assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }

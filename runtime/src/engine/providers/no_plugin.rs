@@ -2,20 +2,17 @@
 
 use std::path::Path;
 
-use ort::session::builder::SessionBuilder;
+use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::Result;
 
 use super::{
-    PlugIn,
+    nodes::Nodes,
+    plug_in::PlugIn,
     target::{Target, not_in_this_build},
 };
 use crate::{engine::runtime::Runtime, request::Provider};
 
-pub(super) fn register(
-    _runtime: &Runtime,
-    (provider, _plug_in): (Provider, &PlugIn),
-    _library: Option<&Path>,
-) -> Result<()> {
+pub(super) fn check(provider: Provider, _library: Option<&Path>) -> Result<&Path> {
     Err(not_in_this_build(provider))
 }
 
@@ -30,4 +27,12 @@ pub(super) fn append(
     _session: (&mut SessionBuilder, &[(&str, String)]),
 ) -> Result<()> {
     Err(not_in_this_build(target.assignment.provider))
+}
+
+pub(super) fn nodes(_runtime: &Runtime, _plug_in: &PlugIn, _session: &Session) -> Option<Nodes> {
+    None
+}
+
+pub(super) fn devices(_runtime: &Runtime, _plug_in: &PlugIn) -> Vec<String> {
+    Vec::new()
 }

@@ -3,10 +3,10 @@
 use ort::sys::OrtHardwareDeviceType;
 
 use super::{
-    PlugIn,
     option::{Choice, Kind, ProviderOption},
-    proof::Precision,
+    plug_in::PlugIn,
     target::Target,
+    tolerance::Precision,
 };
 use crate::request::control::MAX_THREADS;
 

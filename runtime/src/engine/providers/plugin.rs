@@ -15,10 +15,14 @@ use std::{
 };
 
 use libloading::Library;
-use ort::{AsPointer as _, session::builder::SessionBuilder, sys};
+use ort::{
+    AsPointer as _,
+    session::{Session, builder::SessionBuilder},
+    sys,
+};
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
-use super::{PlugIn, target::Target};
+use super::{nodes::Nodes, plug_in::PlugIn, target::Target};
 use crate::{
     engine::{
         library::is_truncated,
@@ -32,7 +36,12 @@ use crate::{
 #[repr(C)]
 struct Table {
     _v21: sys::OrtApi,
-    _others: [*const (); 16],
+    _others: [*const (); 12],
+    key_value: unsafe extern "system" fn(
+        *const sys::OrtKeyValuePairs,
+        *const libc_char,
+    ) -> *const libc_char,
+    _key_values: [*const (); 3],
     register: unsafe extern "system" fn(
         *mut sys::OrtEnv,
         *const libc_char,
@@ -56,10 +65,40 @@ struct Table {
     _policies: [*const (); 2],
     hardware_type:
         unsafe extern "system" fn(*const sys::OrtHardwareDevice) -> sys::OrtHardwareDeviceType,
-    _hardware: [*const (); 4],
+    _hardware_vendor_id: *const (),
+    hardware_vendor: unsafe extern "system" fn(*const sys::OrtHardwareDevice) -> *const libc_char,
+    _hardware: [*const (); 2],
     provider_name: unsafe extern "system" fn(*const sys::OrtEpDevice) -> *const libc_char,
-    _provider: [*const (); 3],
+    _provider_vendor: *const (),
+    metadata: unsafe extern "system" fn(*const sys::OrtEpDevice) -> *const sys::OrtKeyValuePairs,
+    _options: *const (),
     hardware: unsafe extern "system" fn(*const sys::OrtEpDevice) -> *const sys::OrtHardwareDevice,
+}
+
+/// The table of C API 24 as far as it tells which nodes went to which provider.
+#[repr(C)]
+struct NodesTable {
+    _v22: Table,
+    _others: [*const (); 90],
+    subgraphs: unsafe extern "system" fn(
+        *const sys::OrtSession,
+        *mut *const *const sys::OrtEpAssignedSubgraph,
+        *mut usize,
+    ) -> sys::OrtStatusPtr,
+    provider_name: unsafe extern "system" fn(
+        *const sys::OrtEpAssignedSubgraph,
+        *mut *const libc_char,
+    ) -> sys::OrtStatusPtr,
+    nodes: unsafe extern "system" fn(
+        *const sys::OrtEpAssignedSubgraph,
+        *mut *const *const sys::OrtEpAssignedNode,
+        *mut usize,
+    ) -> sys::OrtStatusPtr,
+    _node: [*const (); 2],
+    operator: unsafe extern "system" fn(
+        *const sys::OrtEpAssignedNode,
+        *mut *const libc_char,
+    ) -> sys::OrtStatusPtr,
 }
 
 #[expect(non_camel_case_types, reason = "C's name")]
@@ -72,10 +111,24 @@ const _: () = assert!(sys::ORT_API_VERSION == 21);
 static REGISTERED: Mutex<BTreeMap<Provider, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// The table of C API 22 of the library in use.
-#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
 fn table(runtime: &Runtime) -> Result<&'static Table> {
+    // SAFETY: the table of that version begins as `Table` does.
+    #[expect(unsafe_code, reason = "a foreign table cannot be proved to be what it is called")]
+    unsafe {
+        table_of(runtime, 22)
+    }
+}
+
+/// The table of a version of the C API, of the library in use.
+///
+/// # Safety
+///
+/// The table of that version begins as `T` does.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+unsafe fn table_of<T>(runtime: &Runtime, version: u32) -> Result<&'static T> {
     let missing = |found: String| {
-        let detail = format!("expected ONNX Runtime 1.22 or newer for plug-ins, found {found}");
+        let detail =
+            format!("expected ONNX Runtime 1.{version} or newer for plug-ins, found {found}");
         Error::new(ErrorKind::EngineMissing, "provider", detail)
     };
     // SAFETY: the library is loaded already; this counts one more use of it.
@@ -89,9 +142,34 @@ fn table(runtime: &Runtime) -> Result<&'static Table> {
     // SAFETY: it may be called at any time, and what it returns stays as long as the library, which
     // `ort` never closes.
     let base = unsafe { base().as_ref() }.ok_or_else(|| missing("none".to_owned()))?;
-    // SAFETY: the table of that version begins as `Table` does, or there is none.
-    let table = unsafe { (base.GetApi)(22).cast::<Table>().as_ref() };
+    // SAFETY: the table of that version begins as `T` does, or there is none.
+    let table = unsafe { (base.GetApi)(version).cast::<T>().as_ref() };
     table.ok_or_else(|| missing(runtime.build_info().to_owned()))
+}
+
+/// Checks that the plug-in's library can be what it is said to be, without running anything of it.
+///
+/// # Errors
+///
+/// `BadRequest` if the path is missing or relative, no file is there, or it was cut short.
+pub(super) fn check(provider: Provider, library: Option<&Path>) -> Result<&Path> {
+    let bad = |detail: String| {
+        Error::new(ErrorKind::BadRequest, format!("provider_library: {provider}"), detail)
+    };
+    let path = library
+        .ok_or_else(|| bad("expected the path of its plug-in's library, found none".to_owned()))?;
+    let shown = path.display();
+    if !path.is_absolute() {
+        return Err(bad(format!("expected an absolute path, found {shown}")));
+    }
+    if !path.is_file() {
+        return Err(bad(format!("expected a file, found none at {shown}")));
+    }
+    if is_truncated(path) {
+        let detail = format!("expected a library that opens, found one cut short, {shown}");
+        return Err(bad(detail));
+    }
+    Ok(path)
 }
 
 /// Looks at the plug-in's library and registers it under the provider's own name, unless that was
@@ -108,17 +186,17 @@ pub(super) fn register(
     let bad = |detail: String| {
         Error::new(ErrorKind::BadRequest, format!("provider_library: {provider}"), detail)
     };
-    let path = library
-        .ok_or_else(|| bad("expected the path of its plug-in's library, found none".to_owned()))?;
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
-    match registered.get(&provider) {
-        Some(used) if used == path => return Ok(()),
-        Some(used) => {
-            let (used, path) = (used.display(), path.display());
-            return Err(bad(format!("expected {used}, which is in use, found {path}")));
-        }
-        None => look_at(path).map_err(bad)?,
+    let used = registered.get(&provider).map(PathBuf::as_path);
+    if used.is_some() && used == library {
+        return Ok(()); // whatever became of the file
     }
+    let path = check(provider, library)?;
+    if let Some(used) = used {
+        let (used, path) = (used.display(), path.display());
+        return Err(bad(format!("expected {used}, which is in use, found {path}")));
+    }
+    look_at(path).map_err(bad)?;
     register_unchecked(runtime, plug_in.name, path)?;
     registered.insert(provider, path.to_owned());
     Ok(())
@@ -129,15 +207,6 @@ pub(super) fn register(
 #[expect(unsafe_code, reason = "opening a library runs its code")]
 fn look_at(path: &Path) -> Result<(), String> {
     let shown = path.display();
-    if !path.is_absolute() {
-        return Err(format!("expected an absolute path, found {shown}"));
-    }
-    if !path.is_file() {
-        return Err(format!("expected a file, found none at {shown}"));
-    }
-    if is_truncated(path) {
-        return Err(format!("expected a library that opens, found one cut short, {shown}"));
-    }
     // SAFETY: whoever names a plug-in wants its code to run.
     let library = unsafe { Library::new(path) }
         .map_err(|error| format!("expected a library that opens, found {error}"))?;
@@ -186,6 +255,53 @@ fn register_unchecked(runtime: &Runtime, name: &str, path: &Path) -> Result<()> 
     registered.map_err(|error| failed(at, &error))
 }
 
+/// All devices of all plug-ins.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+fn listed<'a>(runtime: &Runtime, table: &Table) -> ort::Result<&'a [*const sys::OrtEpDevice]> {
+    let environment = runtime.environment().ptr();
+    let (mut devices, mut count) = (ptr::null(), 0);
+    // SAFETY: both are written, or an error is returned.
+    unsafe {
+        ort::Error::result_from_status((table.devices)(
+            environment,
+            &raw mut devices,
+            &raw mut count,
+        ))?;
+    }
+    Ok(match count {
+        0 => &[][..],
+        // SAFETY: these are so many, and stay until a plug-in is registered or taken away; that
+        // happens here alone, and whoever asks has its own registered.
+        _ => unsafe { slice::from_raw_parts(devices, count) },
+    })
+}
+
+/// The devices of a plug-in that is loaded: what they are, whose, and the plug-in's version.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+pub(super) fn devices(runtime: &Runtime, plug_in: &PlugIn) -> Vec<String> {
+    let Ok(table) = table(runtime) else { return Vec::new() };
+    let shown = |text: *const libc_char| {
+        // SAFETY: texts of devices end with a zero, and stay as long as their plug-in.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    };
+    let device = |device: &*const sys::OrtEpDevice| {
+        // SAFETY: devices, their names, hardware and pairs stay as long as their plug-in.
+        let (name, kind, vendor, version) = unsafe {
+            let hardware = (table.hardware)(*device);
+            let version = (table.key_value)((table.metadata)(*device), c"version".as_ptr());
+            let kind = (table.hardware_type)(hardware);
+            ((table.provider_name)(*device), kind, (table.hardware_vendor)(hardware), version)
+        };
+        (shown(name)? == plug_in.name).then(|| {
+            let kind = format!("{kind:?}");
+            let kind = kind.rsplit('_').next().unwrap_or_default().to_owned();
+            let told = [Some(kind), shown(vendor), shown(version)];
+            told.into_iter().flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        })
+    };
+    listed(runtime, table).unwrap_or_default().iter().filter_map(device).collect()
+}
+
 /// Hands a session to the best device of the provider.
 ///
 /// # Errors
@@ -202,22 +318,7 @@ pub(super) fn append(
     register(runtime, (provider, plug_in), target.library)?;
     let (table, at) = (table(runtime)?, provider.name());
     let environment = runtime.environment().ptr().cast_mut();
-    let (mut devices, mut count) = (ptr::null(), 0);
-    // SAFETY: both are written, or an error is returned.
-    let found = unsafe {
-        ort::Error::result_from_status((table.devices)(
-            environment,
-            &raw mut devices,
-            &raw mut count,
-        ))
-    };
-    found.map_err(|error| failed(at, &error))?;
-    let devices = match count {
-        0 => &[][..],
-        // SAFETY: these are so many, and stay until a plug-in is registered or taken away; that
-        // happens here alone, and this one is registered.
-        _ => unsafe { slice::from_raw_parts(devices, count) },
-    };
+    let devices = listed(runtime, table).map_err(|error| failed(at, &error))?;
     let hardware = |device: &*const sys::OrtEpDevice| {
         // SAFETY: devices, their names and hardware stay as long as their plug-in is registered.
         let (found, hardware) = unsafe {
@@ -258,4 +359,65 @@ pub(super) fn append(
         ))
     };
     appended.map_err(|error| failed(at, &error))
+}
+
+/// Which nodes of a session's graph its plug-in took, where ONNX Runtime is 1.24 or newer and was
+/// told to take note.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+pub(super) fn nodes(runtime: &Runtime, plug_in: &PlugIn, session: &Session) -> Option<Nodes> {
+    // SAFETY: the table of that version begins as `NodesTable` does.
+    let table = unsafe { table_of::<NodesTable>(runtime, 24) }.ok()?;
+    let mut found = Nodes::default();
+    // SAFETY: the session stays meanwhile, and what is returned stays as long as it.
+    let subgraphs = unsafe { list(|all, count| (table.subgraphs)(session.ptr(), all, count)) }?;
+    for &subgraph in subgraphs {
+        // SAFETY: as above; the names end with a zero.
+        let (name, nodes) = unsafe {
+            let name = text(|name| (table.provider_name)(subgraph, name))?;
+            (name, list(|all, count| (table.nodes)(subgraph, all, count))?)
+        };
+        found.all += nodes.len();
+        if name == plug_in.name {
+            found.taken += nodes.len();
+            continue;
+        }
+        for &node in nodes {
+            // SAFETY: as above.
+            let operator = unsafe { text(|name| (table.operator)(node, name)) }?;
+            *found.left.entry(operator).or_default() += 1;
+        }
+    }
+    (found.all > 0).then_some(found)
+}
+
+/// The list that `read` fills in; `None` if it fails.
+///
+/// # Safety
+///
+/// What is written is so long, and stays.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+unsafe fn list<'a, T>(
+    read: impl FnOnce(*mut *const *const T, *mut usize) -> sys::OrtStatusPtr,
+) -> Option<&'a [*const T]> {
+    let (mut all, mut count) = (ptr::null(), 0);
+    // SAFETY: the caller's word.
+    unsafe {
+        ort::Error::result_from_status(read(&raw mut all, &raw mut count)).ok()?;
+        Some(if count == 0 { &[] } else { slice::from_raw_parts(all, count) })
+    }
+}
+
+/// The text that `read` fills in; `None` if it fails.
+///
+/// # Safety
+///
+/// What is written ends with a zero.
+#[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
+unsafe fn text(read: impl FnOnce(*mut *const libc_char) -> sys::OrtStatusPtr) -> Option<String> {
+    let mut text = ptr::null();
+    // SAFETY: the caller's word.
+    unsafe {
+        ort::Error::result_from_status(read(&raw mut text)).ok()?;
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
 }

@@ -4,10 +4,10 @@ use ort::sys::OrtHardwareDeviceType;
 use pocketmuse_package::files;
 
 use super::{
-    PlugIn,
     option::{Kind, ProviderOption},
-    proof::Precision,
+    plug_in::PlugIn,
     target::Target,
+    tolerance::Precision,
 };
 
 pub(super) const PLUG_IN: PlugIn = PlugIn {
@@ -92,7 +92,8 @@ mod tests {
         for name in names {
             let chosen = [("soc".to_owned(), (*name).to_owned())].into();
             let choice = Choice(Some(&chosen));
-            let target = Target { assignment, choice, library, sizes };
+            let allows_fallback = false;
+            let target = Target { assignment, choice, library, sizes, allows_fallback };
             let options = session_options(&target, 2);
             let of = |key| options.iter().find(|(found, _)| *found == key).map(|(_, value)| value);
             assert_eq!(of("backend_path").map(String::as_str), Some("/opt/qnn/libQnnHtp.so"));

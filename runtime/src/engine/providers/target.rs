@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pocketmuse_package::{Error, ErrorKind, Stage};
 
-use super::option::Choice;
+use super::{nodes::Nodes, option::Choice};
 use crate::request::{Job, Provider};
 
 /// What the names in a graph's shapes stand for: a graph is compiled for one size.
@@ -83,12 +83,24 @@ pub struct Target<'a> {
     pub library: Option<&'a Path>,
     /// For which sizes.
     pub sizes: Sizes,
+    /// Whether the CPU may compute the nodes that it does not take.
+    pub allows_fallback: bool,
 }
 
 impl Target<'_> {
     /// The error of a graph that the provider does not take whole.
     pub(crate) fn refused(&self, reason: &str) -> Error {
         self.assignment.failed(&format!("does not take the whole graph: {reason}"))
+    }
+
+    /// The same, where it is known which nodes it takes.
+    pub(crate) fn refused_with(&self, reason: &str, nodes: Option<&Nodes>) -> Error {
+        match nodes {
+            Some(nodes) if nodes.taken < nodes.all => {
+                self.refused(&format!("it takes {nodes}: {reason}"))
+            }
+            _ => self.refused(reason),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ort::sys::OrtHardwareDeviceType;
 
-use super::{PlugIn, proof::Precision};
+use super::{plug_in::PlugIn, tolerance::Precision};
 
 pub(super) const PLUG_IN: PlugIn = PlugIn {
     name: "WebGpuExecutionProvider",

@@ -18,7 +18,7 @@ use super::{
 use crate::engine::{
     floats,
     locations::{moved, real_file},
-    providers,
+    providers::{self, Target},
     runtime::{Runtime, failed},
     taps,
 };
@@ -54,14 +54,27 @@ pub(super) fn commit(
         if !tapped.is_empty() {
             return Err(target.assignment.looked_into());
         }
-        let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
-        let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
-        let mut other = providers::builder(runtime, target, entry, (plain, settings.threads))?;
-        let session = match &real {
-            None => other.commit_from_file(&file),
-            Some(_) => from_memory(other, &relocated(read()?)),
+        let open = |target: &Target<'_>| -> Result<ort::Result<ort::session::Session>> {
+            let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
+            let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
+            let mut other = providers::builder(runtime, target, entry, (plain, settings.threads))?;
+            Ok(match &real {
+                None => other.commit_from_file(&file),
+                Some(_) => from_memory(other, &relocated(read()?)),
+            })
         };
-        return session.map_err(|error| target.refused(error.message()));
+        return open(target)?.map_err(|error| {
+            if target.allows_fallback {
+                return target.refused(error.message());
+            }
+            // With the CPU for the rest it says which nodes it takes.
+            let split = open(&Target { allows_fallback: true, ..*target })
+                .and_then(|session| session.map_err(|error| target.refused(error.message())));
+            let split = split.ok();
+            let nodes =
+                split.and_then(|split| providers::nodes(runtime, target.assignment, &split));
+            target.refused_with(error.message(), nodes.as_ref())
+        });
     }
     let session = match settings.form {
         Form::Optimised(model) => {

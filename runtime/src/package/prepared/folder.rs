@@ -10,7 +10,7 @@ use std::{
 
 use pocketmuse_package::{Digest, Error, Result, files};
 
-use super::record;
+use super::{marker, record};
 
 /// What a process that was killed left is removed when it is this old.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -36,6 +36,8 @@ pub struct Entry {
     pub files: usize,
     /// Its optimised graphs.
     pub graphs: Vec<PathBuf>,
+    /// Notes of proofs of other providers than the CPU that run, or did not end.
+    pub proofs: Vec<PathBuf>,
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -47,12 +49,12 @@ impl Entry {
         let record = record.unwrap_or_default();
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         let (files, folders) = (record.files.len(), record.folders);
-        Self { path, package, folders, files, graphs: Vec::new(), bytes }
+        Self { path, package, folders, files, graphs: Vec::new(), proofs: Vec::new(), bytes }
     }
 
     /// Removes all of it; another process may have done so meanwhile.
     fn remove(&self) -> Result<()> {
-        for path in std::iter::once(&self.path).chain(&self.graphs) {
+        for path in std::iter::once(&self.path).chain(&self.graphs).chain(&self.proofs) {
             let removed =
                 if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             match removed {
@@ -88,7 +90,8 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
             let entry = found.entry(record).or_insert_with_key(|record| Entry::of(record.clone()));
             if *path != entry.path {
                 entry.bytes += fs::metadata(path).map_or(0, |metadata| metadata.len());
-                entry.graphs.push(path.clone());
+                let is_note = path.to_string_lossy().ends_with(marker::ENDING);
+                if is_note { &mut entry.proofs } else { &mut entry.graphs }.push(path.clone());
             }
         }
     }
@@ -107,11 +110,11 @@ pub fn clean(folder: &Path) -> Result<usize> {
     Ok(entries.len())
 }
 
-/// The record that a file belongs to: itself, or that of a graph; `None` for what is not ours.
+/// The record that a file belongs to: itself, or that of a graph or a proof; `None` for what is not ours.
 fn record_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
-    let digest =
-        name.strip_suffix(".json").or_else(|| name.strip_suffix(".onnx")?.split('-').next())?;
+    let beside = || name.strip_suffix(".onnx").or_else(|| name.strip_suffix(marker::ENDING));
+    let digest = name.strip_suffix(".json").or_else(|| beside()?.split('-').next())?;
     digest.parse::<Digest>().is_ok().then(|| path.with_file_name(format!("{digest}.json")))
 }
 

@@ -229,7 +229,7 @@ fn a_file_that_was_just_changed_is_read_again_the_next_time() {
 
 fn verdict(reason: &str) -> Verdict {
     let need = Need { held_bytes: 7, peak_bytes: 9 };
-    Verdict { is_right: true, reason: reason.to_owned(), need: Some(need) }
+    Verdict { is_right: true, need: Some(need), ..Verdict::not_ended(reason) }
 }
 
 #[test]
@@ -261,10 +261,44 @@ fn a_verdict_holds_until_what_it_is_about_changes() {
 }
 
 #[test]
+fn a_verdict_that_is_forgotten_is_reached_again() {
+    let case = Case::new();
+    let (first, second) = (case.open("1"), case.open("1"));
+    first.add_verdict("step", verdict("near"));
+    first.add_verdict("decoder", verdict("near"));
+    second.forget_verdict("step"); // which another process reached
+    first.forget_verdict("decoder");
+    let later = case.open("1");
+    assert_eq!((later.verdict("step"), later.verdict("decoder")), (None, None));
+}
+
+#[test]
+fn a_proof_that_did_not_end_is_known_until_it_is_forgotten() {
+    let case = Case::new();
+    let prepared = case.open("1");
+    prepared.add_verdict("decoder", verdict("near"));
+    let marker = prepared.mark("step").expect("a folder");
+    assert!(!case.open("1").is_unfinished("step"), "it runs");
+    let [entry] = list(&case.folder).expect("readable").try_into().expect("one record");
+    assert_eq!((entry.graphs.len(), entry.proofs.len()), (0, 1));
+    let note = entry.proofs.into_iter().next().expect("one");
+    drop(marker);
+    assert!(!note.exists() && !case.open("1").is_unfinished("step"), "it ended");
+    fs::write(&note, "").expect("written"); // as a process leaves it that was killed
+    assert!(case.open("1").is_unfinished("step") && !case.open("1").is_unfinished("decoder"));
+    case.open("2").forget_verdict("step");
+    assert!(!case.open("1").is_unfinished("step"));
+    fs::write(&note, "").expect("written");
+    assert_eq!(clean(&case.folder).expect("cleaned"), 1);
+    assert!(!note.exists());
+}
+
+#[test]
 fn where_nothing_can_be_kept_a_verdict_holds_for_the_process() {
     let case = Case::new();
     fs::write(&case.folder, "no folder").expect("written");
     let prepared = case.open("1");
+    assert!(prepared.mark("step").is_none() && !prepared.is_unfinished("step"));
     prepared.add_verdict("step", verdict("near"));
     assert_eq!(prepared.verdict("step"), Some(verdict("near")));
     assert_eq!(case.open("1").verdict("step"), None);
