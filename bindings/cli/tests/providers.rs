@@ -362,7 +362,12 @@ fn a_library_that_is_no_plug_in_is_refused_before_any_work() {
         ("openvino", Some(engine.to_owned()), 2, "expected a plug-in, which has CreateEpFactories"),
         ("step=openvino", Some(refusing), 1, "step: openvino failed: "),
         ("step=openvino", Some(empty), 1, "step: openvino failed: "),
-        ("decoder=qnn", None, 2, "expected cpu or openvino, found qnn, which is not in this build"),
+        (
+            "decoder=coreml",
+            None,
+            2,
+            "expected cpu, openvino, qnn or webgpu, found coreml, which is not",
+        ),
     ];
     for (provider, plugin, code, message) in cases {
         let provider = format!("--provider={provider}");

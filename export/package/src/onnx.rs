@@ -111,6 +111,7 @@ impl Dtype {
             Self::U8 => 2,
             Self::I8 => 3,
             Self::U16 => 4,
+            Self::I16 => 5,
             Self::I32 => 6,
             Self::I64 => 7,
             Self::Bool => 9,

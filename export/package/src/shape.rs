@@ -20,6 +20,8 @@ named_enum! {
         I8 = "i8",
         /// 8-bit unsigned integer.
         U8 = "u8",
+        /// 16-bit signed integer.
+        I16 = "i16",
         /// 16-bit unsigned integer.
         U16 = "u16",
         /// 32-bit signed integer.
@@ -36,7 +38,7 @@ impl Dtype {
     pub fn bytes(self) -> usize {
         match self {
             Self::I8 | Self::U8 | Self::Bool => 1,
-            Self::F16 | Self::Bf16 | Self::U16 => 2,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
         }

@@ -60,6 +60,7 @@ pub(crate) fn rewrite(
         tables,
         constants: constants.collect(),
         given: HashSet::new(),
+        results: outputs.iter().map(|output| (output.name.clone(), output.shape.0.len())).collect(),
         nodes: Vec::new(),
         made: Vec::new(),
         rounded: HashSet::new(),

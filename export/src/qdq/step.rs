@@ -18,6 +18,12 @@ impl Step {
         Self { scale, zero_point: (-least / scale).round() as u16 }
     }
 
+    /// The finest scale of signed integers, with 0 in their middle, that hold the same.
+    pub(super) fn symmetric(self) -> f32 {
+        let most = self.zero_point.max(u16::MAX - self.zero_point);
+        self.scale * f32::from(most) / f32::from(i16::MAX)
+    }
+
     /// The bytes of the nearest integers.
     pub(super) fn bytes(self, values: &[f32]) -> Vec<u8> {
         let nearest = |value: &f32| {
@@ -41,6 +47,7 @@ mod tests {
             values.map(|two| [two[0], two[1]]),
             [[0, 0], 16384u16.to_le_bytes(), [255, 255], [255, 255]]
         );
+        assert_eq!(step.symmetric(), 4.0 / 65535.0 * 49151.0 / 32767.0, "up to 3 either way");
         assert_eq!(Step::holding([2.0, 4.0]).zero_point, 0);
         assert_eq!(Step::holding([0.0; 2]), Step { scale: 1.0, zero_point: 0 });
     }

@@ -115,6 +115,15 @@ const QNN: &[Rule] = &[
         },
     },
     Rule {
+        what: "a product of two values in integers: the second in s16",
+        source: "tried: by u16 it is taken, and 4 % off",
+        keeps: |at| {
+            !at.is(&["MatMul"])
+                || at.rank(1) == 2
+                || at.integers(1).is_none_or(|dtype| dtype == Dtype::I16)
+        },
+    },
+    Rule {
         what: "scales by channel: of a product's weight or bias, along its output channels",
         source: "tried",
         keeps: |at| {

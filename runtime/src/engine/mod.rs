@@ -1,6 +1,7 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
 pub(crate) mod address_space;
+mod floats;
 pub mod library;
 #[cfg(feature = "linked")]
 mod linked;

@@ -39,6 +39,8 @@ pub(crate) struct How {
     pub(crate) taps: Option<Taps>,
     /// For which sizes another provider than the CPU compiles it; `None` for the CPU.
     pub(crate) sizes: Option<Sizes>,
+    /// Whether values are floats where the graph has them as integers of a range.
+    pub(crate) floats: bool,
 }
 
 impl How {
@@ -189,8 +191,9 @@ impl Package {
         let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
         let plain = Settings::new(how.threads, how.loading);
         let target = how.sizes.map(|sizes| self.target(stage, sizes));
-        let settings = Settings { sharing, taps, profile, target, ..plain };
-        let is_plain = taps.is_none() && profile.is_none() && target.is_none();
+        let form = if how.floats { Form::Floats } else { plain.form };
+        let settings = Settings { sharing, taps, profile, target, form, ..plain };
+        let is_plain = taps.is_none() && profile.is_none() && target.is_none() && !how.floats;
         let optimised = if is_plain { self.load_optimised(stage, settings) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);
@@ -199,7 +202,7 @@ impl Package {
 
     /// How a stage is loaded unless somebody looks inside or wants other threads.
     pub(crate) fn how(&self, loading: Loading) -> How {
-        How { loading, threads: self.threads, taps: self.taps, sizes: None }
+        How { loading, threads: self.threads, taps: self.taps, sizes: None, floats: false }
     }
 
     /// Who computes which stage.

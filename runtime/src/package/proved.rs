@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocketmuse_package::{Digest, Result, Stage};
+use pocketmuse_package::{Digest, Flavour, Result, Stage};
 
 use super::{
     How, Package, files,
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{
     engine::{
+        loading::Loading,
         providers::{
             self, Assignment, Sizes, Target,
             option::Choice,
-            proof::{self, Compared, Reference},
+            proof::{self, Compared, Made, Reference},
             tolerance::Tolerance,
         },
         session::Session,
@@ -75,7 +76,7 @@ impl Package {
     fn tolerance(&self, stage: Stage) -> Tolerance {
         let provider = self.providers.of(stage);
         let choice = Choice(self.providers.options.get(&provider));
-        Tolerance::of(self.flavour, providers::precision(provider, choice))
+        Tolerance::of((self.flavour, stage), providers::precision(provider, choice))
     }
 
     /// Whether a proof of `stage` is due before it is loaded like this: another provider than the
@@ -124,7 +125,8 @@ impl Package {
         Ok(())
     }
 
-    /// What the CPU makes of the proof's inputs; its session is gone again.
+    /// What the CPU makes of the proof's inputs; its session is gone again, and so are those of the
+    /// stages that make these inputs.
     ///
     /// # Errors
     ///
@@ -135,14 +137,23 @@ impl Package {
         how: How,
         cancel: &Cancel,
     ) -> Result<Yardstick> {
+        let on_read = &mut |_: u64| cancel.check();
+        let mut made = Made::default();
+        for earlier in proof::earlier(stage) {
+            let how = How { threads: how.threads, ..self.how(Loading::of(*earlier)) };
+            let mut cpu = self.load_as(*earlier, how, on_read)?;
+            cpu.obey(cancel);
+            made.add(&mut cpu, (*earlier, self.entry(*earlier)?), sizes)?;
+        }
         let entry = self.entry(stage)?;
-        let on_read = &mut |_| cancel.check();
         files(entry).try_for_each(|file| self.prepared.check(file, on_read))?; // not timed
         let started = Instant::now();
-        let mut cpu = self.load_as(stage, How { sizes: None, ..how }, on_read)?;
+        // Ranges that are wrong are wrong on the CPU, too.
+        let how = How { sizes: None, floats: self.flavour == Flavour::Qdq, ..how };
+        let mut cpu = self.load_as(stage, how, on_read)?;
         let load = started.elapsed();
         cpu.obey(cancel);
-        Ok(Yardstick { reference: Reference::new(&mut cpu, entry, sizes)?, load })
+        Ok(Yardstick { reference: Reference::new(&mut cpu, entry, (sizes, &made))?, load })
     }
 
     /// What the other provider makes of them, compared.
@@ -153,7 +164,7 @@ impl Package {
     /// else as for [`Self::load_as`].
     pub(crate) fn show(
         &self,
-        (stage, sizes): (Stage, Sizes),
+        (stage, _): (Stage, Sizes),
         how: How,
         (yardstick, cancel): (&Yardstick, &Cancel),
     ) -> Result<Shown> {
@@ -164,7 +175,7 @@ impl Package {
         let (entry, tolerance) = (self.entry(stage)?, self.tolerance(stage));
         let Yardstick { reference, load: cpu_load } = yardstick;
         let Compared { is_right, reason, run } =
-            reference.compare(&mut session, entry, (tolerance, sizes))?;
+            reference.compare(&mut session, entry, tolerance)?;
         let [load_us, run_us, cpu_load_us, cpu_run_us] =
             [load, run, *cpu_load, reference.run].map(|time| time.as_micros() as u64);
         let speed = Some(Speed { load_us, run_us, cpu_load_us, cpu_run_us });

@@ -189,7 +189,9 @@ mod tests {
     }
 
     fn loaded(plan: &StagePlan) -> Loaded<u32> {
-        Loaded { stage: 7, how: How { loading: plan.loading, threads: 2, taps: None, sizes: None } }
+        let (taps, sizes) = (None, None);
+        let how = How { loading: plan.loading, threads: 2, taps, sizes, floats: false };
+        Loaded { stage: 7, how }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod budget;
 pub(crate) mod cancel;
+pub(crate) mod conditioning;
 pub(crate) mod control;
 pub(crate) mod extension;
 mod fields;

@@ -13,9 +13,9 @@ named_enum! {
         Cpu = "cpu",
         /// Intel's OpenVINO, as a plug-in; its CPU device.
         OpenVino = "openvino",
-        /// Qualcomm's NPUs. Known, but not in this build.
+        /// Qualcomm's NPUs, as a plug-in; on x86-64 their simulator.
         Qnn = "qnn",
-        /// GPUs. Known, but not in this build.
+        /// GPUs, as a plug-in.
         WebGpu = "webgpu",
         /// Apple's NPUs. Known, but not in this build.
         CoreMl = "coreml",

@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// 2G is 2GB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
-    /// Who computes the stages: cpu or openvino [default: cpu]
+    /// Who computes the stages: cpu, openvino, qnn or webgpu [default: cpu]
     ///
     /// For all, or by stage: step=openvino,decoder=cpu. Another than cpu makes a near image, not
     /// the same one. docs/providers.md tells more.

@@ -2,7 +2,7 @@
 
 use pocketmuse_package::{Error, ErrorKind, Result};
 
-use super::{openvino, plug_in::PlugIn, target::not_in_this_build};
+use super::{openvino, plug_in::PlugIn, qnn, target::not_in_this_build, webgpu};
 use crate::request::{Provider, Providers};
 
 /// What is known of `provider`.
@@ -13,6 +13,8 @@ use crate::request::{Provider, Providers};
 pub(super) fn plug_in(provider: Provider) -> Result<&'static PlugIn> {
     match provider {
         Provider::OpenVino => Ok(&openvino::PLUG_IN),
+        Provider::Qnn => Ok(&qnn::PLUG_IN),
+        Provider::WebGpu => Ok(&webgpu::PLUG_IN),
         _ => Err(not_in_this_build(provider)),
     }
 }

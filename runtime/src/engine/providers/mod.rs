@@ -3,6 +3,7 @@
 //!
 //! A stage is taken whole or refused: nothing falls back to the CPU, unless the caller allows it.
 
+mod inputs;
 mod known;
 pub(crate) mod nodes;
 mod openvino;
@@ -14,8 +15,10 @@ mod plugin;
 #[path = "no_plugin.rs"]
 mod plugin;
 pub(crate) mod proof;
+mod qnn;
 mod target;
 pub(crate) mod tolerance;
+mod webgpu;
 
 use std::{collections::BTreeSet, path::PathBuf};
 

@@ -37,14 +37,19 @@ fn held_bytes(files: u64, as_f32: u64) -> u64 {
 }
 
 /// The precision is always said: by itself it computes f32 graphs in bf16 where the processor has
-/// AMX. It ignores what it does not know, so a misspelt key would do so, too.
+/// AMX. By itself it also rounds what it multiplies weights of 8 bits by to 8 bits: the step graph
+/// of integers is then 7 % off, and without it 4e-6. It ignores what it does not know, so a
+/// misspelt key would do so, too.
 fn session_options(target: &Target<'_>, threads: usize) -> Vec<(&'static str, String)> {
     let precision = target.choice.of(&PRECISION).unwrap_or_default();
     let threads = target.choice.of(&THREADS).map_or_else(|| threads.to_string(), str::to_owned);
-    let config = format!(
-        r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{precision}","INFERENCE_NUM_THREADS":"{threads}"}}}}"#
-    );
-    vec![("load_config", config)]
+    let config = [
+        ("INFERENCE_PRECISION_HINT", precision),
+        ("INFERENCE_NUM_THREADS", &threads),
+        ("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0"),
+    ];
+    let config = config.map(|(key, value)| format!(r#""{key}":"{value}""#)).join(",");
+    vec![("load_config", format!(r#"{{"CPU":{{{config}}}}}"#))]
 }
 
 fn precision(choice: Choice<'_>) -> Precision {

@@ -3,28 +3,28 @@
 
 use std::time::{Duration, Instant};
 
-use pocketmuse_package::{Dim, Dtype, Result, StageEntry};
+use pocketmuse_package::{Result, StageEntry};
 
-use super::{target::Sizes, tolerance::Tolerance};
-use crate::engine::session::{Input, Session, Tensor};
-
-/// The seed of all inputs.
-const SEED: u64 = 15;
-
-/// Integers that are drawn: tokens and token ids that every model has.
-const INTEGERS: u64 = 16;
+pub(crate) use super::inputs::{Made, earlier};
+use super::{
+    inputs::{self, Inputs, Values},
+    target::Sizes,
+    tolerance::Tolerance,
+};
+use crate::engine::session::{Session, Tensor};
 
 /// What a verdict depends on here.
 pub(crate) fn version(tolerance: Tolerance) -> String {
-    format!("{SEED} {INTEGERS} {tolerance:?}")
+    format!("{} {tolerance:?}", inputs::version())
 }
 
 /// A stage runs so often in a proof, at most, and no more after so long: what it takes is the median.
 const MOST_RUNS: usize = 5;
 const LONG: Duration = Duration::from_millis(500);
 
-/// What the CPU makes of the inputs.
+/// Inputs, and what the CPU makes of them.
 pub(crate) struct Reference {
+    inputs: Inputs,
     /// In the order of the outputs.
     values: Vec<Values>,
     /// What one run takes.
@@ -42,15 +42,20 @@ pub(crate) struct Compared {
 }
 
 impl Reference {
-    /// Runs the CPU's session of `entry`.
+    /// Runs the CPU's session of `entry` with what earlier stages made.
     ///
     /// # Errors
     ///
     /// As for [`Session::run`].
-    pub(crate) fn new(cpu: &mut Session, entry: &StageEntry, sizes: Sizes) -> Result<Self> {
-        let (made, run) = run(cpu, entry, sizes)?;
+    pub(crate) fn new(
+        cpu: &mut Session,
+        entry: &StageEntry,
+        (sizes, made): (Sizes, &Made),
+    ) -> Result<Self> {
+        let inputs = Inputs::of(entry, sizes, made);
+        let (made, run) = run(cpu, &inputs)?;
         let values = made.into_iter().map(Values::of).collect::<Result<_>>()?;
-        Ok(Self { values, run })
+        Ok(Self { inputs, values, run })
     }
 
     /// Runs another provider's session of the same, and compares.
@@ -62,10 +67,10 @@ impl Reference {
         &self,
         other: &mut Session,
         entry: &StageEntry,
-        (tolerance, sizes): (Tolerance, Sizes),
+        tolerance: Tolerance,
     ) -> Result<Compared> {
         let mut all = Vec::new();
-        let (made, run) = run(other, entry, sizes)?;
+        let (made, run) = run(other, &self.inputs)?;
         let found = made.into_iter().zip(&self.values);
         for (spec, (found, expected)) in entry.outputs.iter().zip(found) {
             let (is_right, said) = compared(&Values::of(found)?, expected, tolerance);
@@ -79,76 +84,18 @@ impl Reference {
     }
 }
 
-/// What a session makes of the inputs that are drawn, and the median of what its runs take.
-fn run(session: &mut Session, entry: &StageEntry, sizes: Sizes) -> Result<(Vec<Tensor>, Duration)> {
-    let drawn = drawn(entry, sizes);
-    let inputs = drawn.iter().map(|(name, shape, values)| match values {
-        Values::Floats(values) => (*name, Input::F32(shape, values)),
-        Values::Integers(values) => (*name, Input::I64(shape, values)),
-    });
-    let inputs = inputs.collect::<Vec<_>>();
+/// What a session makes of the inputs, and the median of what its runs take.
+fn run(session: &mut Session, inputs: &Inputs) -> Result<(Vec<Tensor>, Duration)> {
     let (first, mut times) = (Instant::now(), Vec::new());
     loop {
         let started = Instant::now();
-        let made = session.run(&inputs)?;
+        let made = inputs.run(session)?;
         times.push(started.elapsed());
         if times.len() == MOST_RUNS || first.elapsed() >= LONG {
             times.sort();
             return Ok((made, times[times.len() / 2]));
         }
     }
-}
-
-enum Values {
-    Floats(Vec<f32>),
-    Integers(Vec<i64>),
-}
-
-impl Values {
-    fn of(tensor: Tensor) -> Result<Self> {
-        let tensor = tensor.to_f32()?;
-        match tensor.as_i64() {
-            Ok(integers) => Ok(Self::Integers(integers.to_vec())),
-            Err(_) => Ok(Self::Floats(tensor.as_f32()?.to_vec())),
-        }
-    }
-}
-
-/// A value for each input.
-fn drawn(entry: &StageEntry, sizes: Sizes) -> Vec<(&str, Vec<usize>, Values)> {
-    let mut state = SEED;
-    let mut draw = move || {
-        // splitmix64
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    };
-    let extent = |dim: &Dim| match dim {
-        Dim::Fixed(extent) => *extent,
-        Dim::Named(name) => sizes.extent(name).unwrap_or(1),
-    };
-    let mut value = |spec: &pocketmuse_package::TensorSpec| {
-        let shape: Vec<usize> = spec.shape.0.iter().map(extent).collect();
-        let count = shape.iter().product();
-        match spec.dtype {
-            Dtype::F32 | Dtype::F16 => {
-                let unit = |word: u64| (word >> 40) as f32 / (1 << 24) as f32;
-                let floats = (0..count).map(|_| unit(draw())).collect();
-                (shape, Values::Floats(floats))
-            }
-            _ if spec.name == "positions" => (shape, Values::Integers((0..count as i64).collect())),
-            _ => {
-                let integers = (0..count).map(|_| (draw() % INTEGERS) as i64).collect();
-                (shape, Values::Integers(integers))
-            }
-        }
-    };
-    let inputs = entry.inputs.iter().map(|spec| {
-        let (shape, values) = value(spec);
-        (spec.name.as_str(), shape, values)
-    });
-    inputs.collect()
 }
 
 /// Whether two outputs are as good as equal, and by how much they differ, for people.
@@ -184,7 +131,7 @@ fn relative(found: &[f32], expected: &[f32]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse_package::Flavour;
+    use pocketmuse_package::{Flavour, Stage};
 
     use super::{super::tolerance::Precision, *};
 
@@ -194,7 +141,8 @@ mod tests {
         let rubbish: Vec<f32> = (0..64).map(|value| (value as f32).cos()).collect();
         let near: Vec<f32> = expected.iter().map(|value| value * (1.0 + 2e-5)).collect();
         let bf16: Vec<f32> = expected.iter().map(|value| value * (1.0 + 5e-3)).collect();
-        let limit = Tolerance::of(Flavour::F32, Precision::OfFlavour);
+        let step = (Flavour::F32, Stage::Step);
+        let limit = Tolerance::of(step, Precision::OfFlavour);
         let cpu = Values::Floats(expected.clone());
         let is_right = |found: &[f32]| compared(&Values::Floats(found.to_vec()), &cpu, limit).0;
         assert!(is_right(&expected) && is_right(&near));
@@ -210,7 +158,7 @@ mod tests {
         };
         assert!(others(0) && others(1) && !others(2));
         assert!(!compared(&cpu, &tokens, limit).0 && !compared(&tokens, &cpu, limit).0);
-        let limit = Tolerance::of(Flavour::F32, Precision::Bf16);
+        let limit = Tolerance::of(step, Precision::Bf16);
         let is_right = |found: &[f32]| compared(&Values::Floats(found.to_vec()), &cpu, limit).0;
         assert!(is_right(&bf16), "which was asked for");
         assert!(!is_right(&rubbish) && !is_right(&broken) && !is_right(&[0.0; 64]));

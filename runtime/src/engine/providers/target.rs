@@ -106,7 +106,9 @@ impl Target<'_> {
 
 /// The error of a provider that this build lacks.
 pub(super) fn not_in_this_build(provider: Provider) -> Error {
-    let detail = format!("expected cpu or openvino, found {provider}, which is not in this build");
+    let detail = format!(
+        "expected cpu, openvino, qnn or webgpu, found {provider}, which is not in this build"
+    );
     Error::new(ErrorKind::Unsupported, "provider", detail)
 }
 

@@ -52,7 +52,7 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         None => builder,
     };
     match settings.form {
-        Form::Exported => Ok(builder),
+        Form::Exported | Form::Floats => Ok(builder),
         // Told of no file for constants, ONNX Runtime leaves those that it did not change where they
         // are.
         Form::Saved(path) => Ok(builder.with_optimized_model_path(path)?),

@@ -16,6 +16,7 @@ use super::{
     settings::{Form, Settings},
 };
 use crate::engine::{
+    floats,
     locations::{moved, real_file},
     passing::Passing,
     providers::{self, Target},
@@ -88,11 +89,14 @@ pub(super) fn commit(
             let model = relocated(model.to_vec());
             builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
         }
-        _ if tapped.is_empty() && real.is_none() => {
+        Form::Exported | Form::Saved(_) if tapped.is_empty() && real.is_none() => {
             builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
         }
         _ => {
             let mut model = read()?;
+            if let (Form::Floats, Some(floats)) = (settings.form, floats::of_integers(&model)) {
+                model = floats; // what is no model is refused as it is
+            }
             if !tapped.is_empty() {
                 model.extend(taps::more_outputs(tapped));
             }

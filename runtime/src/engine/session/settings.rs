@@ -18,6 +18,8 @@ pub enum Form<'a> {
     /// As it was exported, and what ONNX Runtime makes of it is saved in this file. Constants of other
     /// files stay there, but for those that it changes.
     Saved(&'a Path),
+    /// As it was exported, but values that it has as integers of a range are floats.
+    Floats,
     /// What was saved, its weights where the package has them. Goes with no taps and no profile.
     Optimised(&'a [u8]),
 }

@@ -50,6 +50,7 @@ pub(super) fn signature(value: &ValueType) -> Option<(Dtype, &[i64])> {
         TensorElementType::Bfloat16 => Dtype::Bf16,
         TensorElementType::Int8 => Dtype::I8,
         TensorElementType::Uint8 => Dtype::U8,
+        TensorElementType::Int16 => Dtype::I16,
         TensorElementType::Uint16 => Dtype::U16,
         TensorElementType::Int32 => Dtype::I32,
         TensorElementType::Int64 => Dtype::I64,

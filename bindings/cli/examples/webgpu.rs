@@ -1,0 +1,152 @@
+//! The provider `webgpu` on whatever Vulkan there is, for `.ci/webgpu`: `webgpu bring` has pip bring
+//! the plug-in and exports packages, `webgpu check` then needs nothing but them.
+
+use std::{error::Error, ops::ControlFlow};
+
+use image::RgbImage;
+use pocketmuse::{
+    ErrorKind, Flavour, Options, Output, Pipeline, Provider, Providers, Request, Source, Stage,
+    Step,
+};
+
+#[path = "../../../tests/integration/folders.rs"]
+#[allow(dead_code, reason = "tests change folders, too")]
+mod folders;
+#[path = "../tests/support/wheel.rs"]
+mod wheel;
+
+use folders::flavoured_package;
+use wheel::Wheel;
+
+const WEBGPU: Wheel = Wheel {
+    release: "onnxruntime-ep-webgpu==0.4.0",
+    sha256: "5d8c961eda91a88961cad1fb7621f389f006b18497d6ea9ecf96f729f066cbfb",
+    platform: &["--platform=manylinux_2_28_x86_64"],
+    plugin: "onnxruntime_ep_webgpu/libonnxruntime_providers_webgpu.so",
+    plugin_sha256: "9f76e3dc4459421958ad086a9da03bf7e5de9289e9a3a56e28bbb459773dec81",
+};
+
+type Checked = Result<(), Box<dyn Error>>;
+
+/// What is said of an image that must be like another.
+const LEAST_PSNR: f64 = 30.0;
+
+fn main() -> Checked {
+    match std::env::args().nth(1).as_deref() {
+        Some("bring") => {
+            println!("{}", WEBGPU.plugin().display());
+            for flavour in [Flavour::F16, Flavour::F32, Flavour::Qdq] {
+                println!("{}", flavoured_package(flavour).display());
+            }
+            Ok(())
+        }
+        Some("check") => check(),
+        _ => Err("expected bring or check".into()),
+    }
+}
+
+fn check() -> Checked {
+    let cases: [(&str, fn() -> Checked); 3] = [
+        ("every_stage_of_f16_is_whole_and_near_the_cpus", every_stage_of_f16),
+        ("whole_images_of_f16_are_near_the_cpus", whole_images),
+        ("what_is_not_taken_whole_is_refused", what_is_not_taken_whole),
+    ];
+    let mut failed = 0;
+    for (name, case) in cases {
+        match case() {
+            Ok(()) => println!("test {name} ... ok"),
+            Err(error) => {
+                failed += 1;
+                println!("test {name} ... FAILED\n{error}");
+            }
+        }
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored",
+        cases.len() - failed
+    );
+    if failed == 0 { Ok(()) } else { Err("some failed".into()) }
+}
+
+fn open(flavour: Flavour, stages: &[Stage]) -> pocketmuse::Result<Pipeline> {
+    pocketmuse_cli::runtime::start(false)?;
+    let providers = Providers {
+        stages: stages.iter().map(|stage| (*stage, Provider::WebGpu)).collect(),
+        libraries: [(Provider::WebGpu, WEBGPU.plugin())].into(),
+        ..Providers::default()
+    };
+    let options = Options { providers, flavour: Some(flavour), ..Options::default() };
+    Pipeline::open_with(&flavoured_package(flavour), &options)
+}
+
+fn request(seed: u64, side: u32, steps: u32) -> Request {
+    Request {
+        num_inference_steps: Some(steps),
+        seed,
+        width: Some(side),
+        height: Some(side),
+        ..Request::new("a red lighthouse by the sea at sunset")
+    }
+}
+
+fn go_on(_: &Step<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn image(output: Output) -> Result<RgbImage, Box<dyn Error>> {
+    Ok(output.images.into_iter().next().ok_or("expected an image, found none")?)
+}
+
+/// Whether an image is like another.
+fn like(what: &str, found: &RgbImage, expected: &RgbImage) -> Checked {
+    let pairs = found.as_raw().iter().zip(expected.as_raw());
+    let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    let mean = (squares / expected.as_raw().len() as f64).max(1e-9);
+    let psnr = 10.0 * (255.0f64.powi(2) / mean).log10();
+    println!("{what}: {psnr:.1} dB from the CPU's");
+    let is_like = found.dimensions() == expected.dimensions() && psnr >= LEAST_PSNR;
+    if is_like { Ok(()) } else { Err(format!("{what}: {psnr} dB").into()) }
+}
+
+/// An edit needs all five.
+fn every_stage_of_f16() -> Checked {
+    let [gpu, cpu] = [open(Flavour::F16, &Stage::ALL)?, open(Flavour::F16, &[])?];
+    let source = Source::new(image(cpu.generate(&request(1, 128, 6), go_on)?)?);
+    let request = Request { strength: Some(0.5), ..request(2, 128, 4) };
+    let [found, expected] =
+        [gpu.edit(&request, &source, go_on)?, cpu.edit(&request, &source, go_on)?];
+    let by: Vec<_> = found.report.stages.iter().map(|stage| stage.provider).collect();
+    if by != [Provider::WebGpu; 5] {
+        return Err(format!("expected webgpu for five stages, found {by:?}").into());
+    }
+    like("an edit", &image(found)?, &image(expected)?)
+}
+
+fn whole_images() -> Checked {
+    let [gpu, cpu] = [open(Flavour::F16, &Stage::ALL)?, open(Flavour::F16, &[])?];
+    for (seed, side) in [(3, 128), (4, 128), (5, 64)] {
+        let request = request(seed, side, 6);
+        let [found, expected] = [gpu.generate(&request, go_on)?, cpu.generate(&request, go_on)?];
+        like(&format!("seed {seed}, {side} pixels"), &image(found)?, &image(expected)?)?;
+    }
+    Ok(())
+}
+
+/// It has no kernel that makes integers of floats, and none for a step of f32's resampling.
+fn what_is_not_taken_whole() -> Checked {
+    for flavour in [Flavour::Qdq, Flavour::F32] {
+        let pipeline = open(flavour, &[Stage::Step])?;
+        let step = |_: &Step<'_>| ControlFlow::Break(());
+        let error = match pipeline.generate(&request(1, 64, 1), step) {
+            Ok(_) => return Err(format!("{flavour}: expected a refusal, found an image").into()),
+            Err(error) => error,
+        };
+        println!("{flavour}: {error}");
+        let expected = "step: webgpu does not take the whole graph";
+        if error.kind() != ErrorKind::ProviderFailed || !error.to_string().starts_with(expected) {
+            return Err(format!("{flavour}: expected {expected:?}, found {error}").into());
+        }
+    }
+    Ok(())
+}
