@@ -100,7 +100,7 @@ pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
     let options = (plug_in(provider)?.session_options)(target, 1);
-    let version = library.map(plugin::version);
+    let version = library.map(|library| (library.file_name(), plugin::version(library)));
     Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version, allows_fallback)))
 }
 
