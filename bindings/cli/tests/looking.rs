@@ -259,7 +259,7 @@ fn a_dumb_terminal_is_sent_text_alone() {
     let root = tempfile::tempdir().expect("a folder");
     let words = ["generate", "a tree", "-o", "a.png", "--preview", "--num-inference-steps=1"];
     let words = [&words[..], &["--height=32", "--width=32"]].concat();
-    let dumb = [("TERM", "dumb"), ("COLORTERM", "truecolor")];
+    let dumb = [("TERM", "dumb"), ("COLORTERM", "truecolor"), ("CI", "true")];
     let shown = terminal::Terminal::new(None).run(root.path(), &words, &dumb);
     assert!(shown.ends_with("a.png\r\n") && !shown.contains('\x1b'), "{shown:?}");
     assert!(root.path().join("a.step-01.png").exists(), "previews are files");

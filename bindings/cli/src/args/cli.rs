@@ -1,6 +1,8 @@
 //! The commands.
 
-use clap::{ArgAction, Parser, Subcommand};
+use std::env;
+
+use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 
 use super::{
     bench::BenchArgs,
@@ -32,10 +34,20 @@ Environment:
   XDG_CACHE_HOME      where packages of the built-in model, checks and ONNX Runtime are kept
   RUST_LOG            what is logged to stderr: error, warn (the default), info, debug";
 
+/// A dumb terminal gets text alone. Left to themselves, the colours of a help page come on wherever
+/// the variable CI is set, whatever the terminal says of itself.
+fn colours() -> ColorChoice {
+    if env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    }
+}
+
 /// Images from text on small machines, offline.
 #[derive(Debug, Parser)]
 #[command(name = "pocketmuse", version, propagate_version = true, disable_help_flag = true,
-          after_help = AFTER_HELP, max_term_width = 100)]
+          after_help = AFTER_HELP, max_term_width = 100, color = colours())]
 pub struct Cli {
     /// Never fetch anything: fail if ONNX Runtime is not there
     #[arg(long, global = true)]
