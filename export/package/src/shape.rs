@@ -55,6 +55,18 @@ pub enum Dim {
     Named(String),
 }
 
+impl Dim {
+    /// Of an extent that is chosen at run time: how many times which name it is, as 8 and `height`
+    /// of `8 * height`.
+    pub fn multiple(&self) -> Option<(usize, &str)> {
+        let Self::Named(name) = self else { return None };
+        match name.split_once(" * ") {
+            Some((factor, name)) => Some((factor.parse().ok()?, name)),
+            None => Some((1, name)),
+        }
+    }
+}
+
 impl From<usize> for Dim {
     fn from(extent: usize) -> Self {
         Self::Fixed(extent)
@@ -129,6 +141,14 @@ mod tests {
     fn prints_as_people_write_it() {
         let shape: Shape = ["batch".into(), Dim::Fixed(77), Dim::Fixed(768)].into_iter().collect();
         assert_eq!(format!("{} {shape}", Dtype::F16), "f16 [batch, 77, 768]");
+    }
+
+    #[test]
+    fn a_multiple_has_a_factor_and_a_name() {
+        assert_eq!(Dim::from("8 * height").multiple(), Some((8, "height")));
+        assert_eq!(Dim::from("height").multiple(), Some((1, "height")));
+        assert_eq!(Dim::from("x * height").multiple(), None);
+        assert_eq!(Dim::Fixed(8).multiple(), None);
     }
 
     #[test]

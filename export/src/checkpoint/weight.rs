@@ -100,6 +100,19 @@ impl Weight {
         })
     }
 
+    /// Part number `part` of `parts` along the first axis, all of the same extent.
+    pub fn part(&self, part: usize, parts: usize) -> Self {
+        assert!(
+            part < parts && self.shape[0].is_multiple_of(parts),
+            "part {part} of {parts} of {:?}",
+            self.shape
+        );
+        let shape: Vec<_> =
+            [self.shape[0] / parts].into_iter().chain(self.shape[1..].iter().copied()).collect();
+        let len = shape.iter().product::<usize>();
+        self.map(&shape, move |values| values[part * len..][..len].to_vec())
+    }
+
     /// Weights one after the other along the first axis.
     pub fn stack(parts: &[Self]) -> Self {
         let first = parts.first().expect("at least one part").shape.clone();
@@ -148,6 +161,12 @@ mod tests {
         let stacked = Weight::stack(&[weight.clone(), Weight::constant(&[1, 3], vec![6., 7., 8.])]);
         assert_eq!(stacked.shape(), [3, 3]);
         assert_eq!(stacked.values().expect("memory"), [0., 1., 2., 3., 4., 5., 6., 7., 8.]);
+        let parts = [0, 1, 2].map(|part| stacked.part(part, 3));
+        assert_eq!(parts[1].values().expect("memory"), [3., 4., 5.]);
+        assert_eq!(
+            Weight::stack(&parts).values().expect("memory"),
+            stacked.values().expect("memory")
+        );
         let cube = Weight::constant(&[1, 2, 2], vec![0., 1., 2., 3.]).permute(&[2, 0, 1]);
         assert_eq!(
             (cube.shape(), cube.values().expect("memory")),

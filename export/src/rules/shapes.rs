@@ -190,14 +190,11 @@ fn constant(ints: Vec<i64>) -> Known {
 
 /// An extent: a number, a name, or a multiple of one, as `8 * height`.
 fn extent(dim: &Dim, extents: &BTreeMap<&str, usize>) -> usize {
-    let named = |name: &str| *extents.get(name).unwrap_or_else(|| panic!("no extent for {name}"));
-    match dim {
-        Dim::Fixed(extent) => *extent,
-        Dim::Named(name) => match name.split_once(" * ") {
-            Some((scale, name)) => scale.parse::<usize>().expect("a number") * named(name),
-            None => named(name),
-        },
+    if let Dim::Fixed(extent) = dim {
+        return *extent;
     }
+    let (factor, name) = dim.multiple().unwrap_or_else(|| panic!("no multiple: {dim}"));
+    factor * extents.get(name).unwrap_or_else(|| panic!("no extent for {name}"))
 }
 
 fn attribute<'a>(node: &'a Node, name: &str) -> &'a Attribute {

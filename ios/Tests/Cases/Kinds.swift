@@ -748,9 +748,9 @@ private func killed(_ world: World, _ name: String) async throws {
 private func measure(_ world: World) async throws {
     let generator = try world.generator()
     defer { try? generator.close() }
-    for round in 0..<13 {
+    for round in 0..<40 {
         let begin = DispatchTime.now().uptimeNanoseconds
         _ = try await generator.generate(Request(prompt: "a red lighthouse")).rgba()
-        if round >= 2 { say("image \((DispatchTime.now().uptimeNanoseconds - begin) / 1000)") }
+        if round >= 20 { say("image \((DispatchTime.now().uptimeNanoseconds - begin) / 1000)") }
     }
 }

@@ -16,6 +16,7 @@ let packageKinds: [String: Kind] = [
     "import-full": importFull,
     "removed": removed,
     "cut-open": cutOpen,
+    "forbidden": forbidden,
 ]
 
 /// What a process does that one of these cases starts.
@@ -29,6 +30,7 @@ let packageChildren: [String: @Sendable (World, [String]) async throws -> Void] 
         }
     },
     "import-full": fillDisk,
+    "open-forbidden": openForbidden,
     "prepare": { world, arguments in
         let from = try some(
             world.cases().first { $0["name"] as? String == arguments[0] }, "a case")
@@ -335,4 +337,26 @@ private func withCopy(
             try expect(try string(from, "error"), variant(error))
         }
     }
+}
+
+@Sendable private func forbidden(_ world: World, _ from: JSON) async throws {
+    try await inFolder { folder in
+        let (name, files) = ("manifest.json", FileManager.default)
+        let manifest = folder.appendingPathComponent(name)
+        try files.copyItem(at: try world.package.appendingPathComponent(name), to: manifest)
+        try files.setAttributes([.posixPermissions: 0], ofItemAtPath: manifest.path)
+        let child = try world.process("open-forbidden", folder.path)
+        child.waitUntilExit()
+        try expect(0, child.terminationStatus)
+    }
+}
+
+/// Opens a package that nobody may read; root, who may read all, becomes somebody else first.
+@Sendable private func openForbidden(_ world: World, _ arguments: [String]) async throws {
+    if geteuid() == 0 { try expect(0, setuid(65534)) }
+    let error = try await thrown(PocketMuseError.self) {
+        _ = try Generator(package: URL(fileURLWithPath: arguments[0]))
+    }
+    guard case .Io(let reason) = error else { throw error }
+    try check(reason.contains("ermission denied"), "it says why: \(reason)")
 }

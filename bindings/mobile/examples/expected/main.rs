@@ -100,13 +100,14 @@ fn plan(package: &Path, case: &Value, inputs: &Path) -> Result<u64> {
     Ok(pipeline.plan_job(&job)?.peak_bytes())
 }
 
-/// Prints the times of images in microseconds, once all is loaded.
+/// Prints the times of images in microseconds, once all is loaded and the JVM, which measures the
+/// same, has compiled what it runs.
 fn measure(pipeline: &Pipeline) -> Result<()> {
     let request = Request { prompt: "a red lighthouse".to_owned(), ..Request::default() };
-    for round in 0..13 {
+    for round in 0..40 {
         let begin = Instant::now();
         pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
-        if round >= 2 {
+        if round >= 20 {
             println!("image {}", begin.elapsed().as_micros());
         }
     }

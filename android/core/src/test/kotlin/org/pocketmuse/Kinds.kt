@@ -643,10 +643,10 @@ private suspend fun measure(world: World) {
     }
     world.generator().use { generator ->
         val request = Request("a red lighthouse")
-        repeat(13) { round ->
+        repeat(40) { round ->
             val began = System.nanoTime()
             generator.generate(request).rgba()
-            if (round >= 2) println("image ${(System.nanoTime() - began) / 1000}")
+            if (round >= 20) println("image ${(System.nanoTime() - began) / 1000}")
         }
         setLogSink(sink, LogLevel.TRACE)
         val large = request.copy(width = 512u, height = 512u, numInferenceSteps = 30u)

@@ -2,6 +2,7 @@
 // are open.
 package org.pocketmuse
 
+import com.sun.jna.Function
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.Deferred
 import kotlinx.coroutines.Dispatchers
@@ -27,6 +28,7 @@ internal val packageKinds: Map<String, Kind> = mapOf(
     "import-full" to ::importFull,
     "removed" to ::removed,
     "cut-open" to ::cutOpen,
+    "forbidden" to ::forbidden,
 )
 
 /** What a process does that one of these cases starts. */
@@ -38,6 +40,7 @@ internal val packageChildren: Map<String, suspend (World, List<String>) -> Unit>
         }
     },
     "import-full" to ::fillDisk,
+    "open-forbidden" to ::openForbidden,
     "prepare" to { world, (name, prepared) ->
         val case = world.cases().single { it.getString("name") == name }
         val options = Options(library = world.library, prepared = prepared)
@@ -273,4 +276,21 @@ private suspend fun cutOpen(world: World, case: JSONObject) = withCopy(world) { 
             expect(case.getString("error"), error::class.simpleName)
         }
     }
+}
+
+private suspend fun forbidden(world: World, case: JSONObject) = inFolder { folder ->
+    val manifest = File(world.packageFolder, "manifest.json").copyTo(File(folder, "manifest.json"))
+    check(manifest.setReadable(false, false)) { "it can be kept from everybody" }
+    expect(0, start(world, "open-forbidden", folder.path).waitFor())
+}
+
+/** Opens a package that nobody may read; root, who may read all, becomes somebody else first. */
+private suspend fun openForbidden(world: World, arguments: List<String>) {
+    val folder = arguments.single()
+    // Loads what the next call takes, while this process may still read it.
+    expectThrown<PocketMuseException.Io> { Generator.open(File(folder, "nowhere").path) }
+    val call = { name: String, words: Array<Any> -> Function.getFunction("c", name).invokeInt(words) }
+    if (call("geteuid", emptyArray()) == 0) expect(0, call("setuid", arrayOf(65534)))
+    val error = expectThrown<PocketMuseException.Io> { Generator.open(folder) }
+    check("ermission denied" in error.reason) { error.reason }
 }
