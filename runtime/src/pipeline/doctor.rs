@@ -123,7 +123,7 @@ impl Diagnosis {
         match (&self.finding, self.flavour) {
             _ if self.is_good() => None,
             (Finding::Verdict(Verdict { speed: None, .. }), _) => {
-                Some("take another version of the plug-in, or have it tried again")
+                Some("take another version of the plug-in, or try it again: doctor --again")
             }
             (_, Flavour::Int8 | Flavour::Int4) => {
                 Some("export the graphs f16 or f32: other providers are made for them")

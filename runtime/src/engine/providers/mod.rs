@@ -86,7 +86,7 @@ fn fixed(
 }
 
 /// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
-pub(super) fn nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
+pub(super) fn taken_nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
     plugin::nodes(runtime, plug_in(who.provider).ok()?, session)
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
     let options = (plug_in(provider)?.session_options)(target, 1);
-    let version = library.map(plugin::version);
+    let version = library.map(|library| (library.file_name(), plugin::version(library)));
     Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version, allows_fallback)))
 }
 
