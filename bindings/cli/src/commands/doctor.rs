@@ -18,6 +18,9 @@ use crate::{
     terminal::{self, megabytes},
 };
 
+/// Outputs of a stage that people are told of: a prologue has dozens. `--json` has all.
+const MOST_OUTPUTS: usize = 2;
+
 /// What was found.
 struct Found {
     machine: Machine,
@@ -178,7 +181,11 @@ fn details(verdict: &pocketmuse::prepared::Verdict) -> Option<String> {
     parts.extend(verdict.need.map(|need| format!("memory {}", megabytes(need.peak_bytes))));
     parts.extend(verdict.nodes.as_ref().map(|nodes| nodes.to_string()));
     if verdict.is_right {
-        parts.push(verdict.reason.clone());
+        let outputs: Vec<_> = verdict.reason.split("; ").collect();
+        parts.extend(outputs.iter().take(MOST_OUTPUTS).map(|output| (*output).to_owned()));
+        if outputs.len() > MOST_OUTPUTS {
+            parts.push(format!("and {} outputs more", outputs.len() - MOST_OUTPUTS));
+        }
     }
     Some(parts.join("; "))
 }
