@@ -57,7 +57,7 @@ fn limits(flavour: Flavour) -> Option<Limits> {
         hard_bytes: hard * MB,
     };
     match flavour {
-        Flavour::Int8 => Some(limits("260MB", 800, 256, 220, 800)),
+        Flavour::Int8 => Some(limits("260MB", 800, 260, 220, 800)),
         Flavour::Int4 => Some(limits("450MB", 600, 400, 320, 1200)),
         _ => None,
     }

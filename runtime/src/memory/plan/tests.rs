@@ -100,7 +100,7 @@ fn weights_pass_through_memory_where_the_budget_is_too_small_for_them() {
     };
     let least = plan_of(512, smallest(512));
     assert_eq!(passing(&least), "step decoder", "{least}");
-    let measured = [(Stage::Step, 178), (Stage::Decoder, 234)];
+    let measured = [(Stage::Step, 178), (Stage::Decoder, 240)];
     for (stage, measured) in measured {
         let predicted = least.stage(stage).peak_rss_bytes / 1_000_000;
         assert!((measured..measured * 5 / 4).contains(&predicted), "{stage}: {least}");
