@@ -77,12 +77,15 @@ fn fixed(
             .map_err(|error| target.refused(error.message()))?;
     }
     let strict = if target.allows_fallback { "0" } else { "1" };
-    builder
-        .with_config_entry("session.disable_cpu_ep_fallback", strict)
-        .and_then(|builder| {
-            builder.with_config_entry("session.record_ep_graph_assignment_info", "1")
-        })
-        .map_err(|error| target.refused(error.message()))
+    for (key, value) in [
+        ("session.disable_cpu_ep_fallback", strict),
+        ("session.record_ep_graph_assignment_info", "1"),
+    ] {
+        builder = builder
+            .with_config_entry(key, value)
+            .map_err(|error| target.refused(error.message()))?;
+    }
+    Ok(builder)
 }
 
 /// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
