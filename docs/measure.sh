@@ -20,7 +20,7 @@ where() {
 # What a command found: its stdout without what cargo's tests and benches say of themselves.
 found() {
     sed -E 's/^test [^ ]+ \.\.\. //' "$1" |
-        { grep -vE '^(ok|ignored.*)$|^running |^test |^[[:space:]]+(change|Doc-tests)' || true; } |
+        { grep -vE '^(ok|ignored.*)$|^running |^test |^[[:space:]]+(change|Doc-tests)|# LIBNATIVE' || true; } |
         cat -s | sed '/./,$!d'
 }
 
