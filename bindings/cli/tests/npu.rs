@@ -170,7 +170,7 @@ fn stages_at_the_trained_size_are_proved_on_a_simulated_npu() {
         let (package, kept) = (flavoured_package(flavour), tempfile::tempdir().expect("made"));
         let pipeline = good(open(&package, (flavour, &MAKERS), kept.path()));
         let made = pipeline.generate(&request(128, 6), |_| ControlFlow::Break(()));
-        let error = made.err().expect("it was stopped behind the first step");
+        let error = made.expect_err("it was stopped behind the first step");
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
         assert_eq!(print_proved(&format!("{flavour}, 16 x 16"), kept.path()), 4);
     }
@@ -200,7 +200,7 @@ fn refused(package: &Path, which: (Flavour, &[Stage]), side: u32) -> Error {
     let kept = tempfile::tempdir().expect("made");
     let pipeline = good(open(package, which, kept.path()));
     let made = pipeline.generate(&request(side, 1), |_| panic!("a step runs"));
-    let error = made.err().expect("it is wrong");
+    let error = made.expect_err("it is wrong");
     println!("{error}");
     assert_eq!((error.kind(), error.provider()), (ErrorKind::ProviderFailed, Some("qnn")));
     error
@@ -243,7 +243,7 @@ fn with(message: &[u8], part: u64, mut change: impl FnMut(&[u8]) -> Option<Messa
     made
 }
 
-fn texts<'a>(message: &'a [u8], field: u64) -> impl Iterator<Item = &'a [u8]> {
+fn texts(message: &[u8], field: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).into_iter().filter_map(move |(number, found)| match found {
         Field::Bytes(bytes) if number == field => Some(bytes),
         _ => None,
