@@ -63,12 +63,15 @@ fn limits(flavour: Flavour) -> Option<Limits> {
     }
 }
 
-/// The command in `folder`, after what a shell runs `first`.
-fn pocketmuse(folder: &Path, first: &str, words: &[&str]) -> Command {
-    let mut command = Command::new("sh");
+/// The command in `folder`, after what `shell` runs `first`.
+fn pocketmuse((mut shell, first): (Command, &str), folder: &Path, words: &[&str]) -> Command {
     let script = format!("{first} && exec \"$0\" \"$@\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_pocketmuse")]).args(words).current_dir(folder);
-    command
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_pocketmuse")]).args(words).current_dir(folder);
+    shell
+}
+
+fn shell() -> Command {
+    Command::new("sh")
 }
 
 /// Has the system end a command that asks for more.
@@ -78,17 +81,18 @@ fn ulimit(bytes: u64) -> String {
 
 /// Runs a command that must succeed within the memory of an export.
 fn export(folder: &Path, words: &[&str]) {
-    let output = pocketmuse(folder, &ulimit(EXPORT_KIB * 1024), words).output().expect("a shell");
+    let bounded = (shell(), &*ulimit(EXPORT_KIB * 1024));
+    let output = pocketmuse(bounded, folder, words).output().expect("a shell");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes an image with the package in `folder` within a budget, after what a shell runs `first`.
+/// Makes an image with the package in `folder` within a budget, after what a shell runs first.
 /// Returns it and the peaks, as seen from outside and as the command reports.
 fn generate(
     folder: &Path,
     (flavour, steps): (Flavour, &str),
     memory: &str,
-    first: &str,
+    begin: (Command, &str),
 ) -> (Vec<u8>, Peaks) {
     let words = [
         "generate",
@@ -112,7 +116,7 @@ fn generate(
         ],
     ]
     .concat();
-    let mut command = prepared(pocketmuse(folder, first, &words), folder);
+    let mut command = prepared(pocketmuse(begin, folder, &words), folder);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
     let mut peaks = Peaks::of(&mut child);
     let output = child.wait_with_output().expect("ended");
@@ -140,7 +144,7 @@ fn assert_refused_below(folder: &Path, flavour: Flavour, promised: &str) {
     let words =
         ["generate", "a", "--package=package", "--flavour", flavour.name(), "--memory=64MB"];
     let words = [&words[..], &["--threads=2"]].concat();
-    let mut command = prepared(pocketmuse(folder, "true", &words), folder);
+    let mut command = prepared(pocketmuse((shell(), "true"), folder, &words), folder);
     let output = command.output().expect("a shell");
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     let least = said.split_once("expected a budget of at least ").map(|(_, rest)| rest);
@@ -178,9 +182,10 @@ fn amused_512_is_exported_and_run_within_the_promised_memory() {
         );
         assert_refused_below(folder, flavour, limits.memory);
         let (memory, limit) = (limits.memory, ulimit(limits.hard_bytes));
-        generate(folder, (flavour, "1"), memory, &limit); // prepares what is prepared once
-        let (image, Peaks { rss, anonymous }) = generate(folder, (flavour, "2"), memory, &limit);
-        let (packed, _) = generate(folder, (flavour, "2"), "4GB", "true");
+        let bounded = || (shell(), &*limit);
+        generate(folder, (flavour, "1"), memory, bounded()); // prepares what is prepared once
+        let (image, Peaks { rss, anonymous }) = generate(folder, (flavour, "2"), memory, bounded());
+        let (packed, _) = generate(folder, (flavour, "2"), "4GB", (shell(), "true"));
         assert!(packed == image, "{flavour}: another image with another budget");
         println!("{flavour}: peak {} MB, {} MB of it anonymous", rss / MB, anonymous / MB);
         assert!(
@@ -213,7 +218,8 @@ fn in_a_control_group(folder: &Path, expected: &[u8]) {
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("known");
     }
     let started = Instant::now();
-    let (image, _) = generate(folder, (Flavour::Int8, "2"), "260MB", &group.enter());
+    let begin = (group.command("sh"), "true");
+    let (image, _) = generate(folder, (Flavour::Int8, "2"), "260MB", begin);
     assert!(image == expected, "another image in a control group");
     println!(
         "int8: in a control group of {} MB, cold: {:.1} s",
