@@ -15,6 +15,11 @@ use crate::engine::{
     runtime::Runtime,
 };
 
+/// How many microseconds a thread that spins waits for work before it sleeps: longer than most
+/// operators of one thread, and short beside a core that somebody else wants. docs/threads.md has the
+/// measurements. ONNX Runtime before 1.32 does not know it and spins for longer.
+const SPIN_US: &str = "50";
+
 /// A session to be, as `settings` say.
 pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
     let Loading { arena, weights } = settings.loading;
@@ -28,6 +33,7 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         .with_log_level(LogLevel::Warning)?
         .with_intra_threads(settings.threads)?
         .with_intra_op_spinning(!settings.sharing.sleeping_threads)?
+        .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
         // Between two runs nothing is worth waiting for.
         .with_config_entry("session.force_spinning_stop", "1")?
         .with_inter_threads(1)?
