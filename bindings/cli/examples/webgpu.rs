@@ -27,6 +27,7 @@ const WEBGPU: Wheel = Wheel {
 };
 
 type Checked = Result<(), Box<dyn Error>>;
+type Case = (&'static str, fn() -> Checked);
 
 /// What is said of an image that must be like another.
 const LEAST_PSNR: f64 = 30.0;
@@ -46,7 +47,7 @@ fn main() -> Checked {
 }
 
 fn check() -> Checked {
-    let cases: [(&str, fn() -> Checked); 3] = [
+    let cases: [Case; 3] = [
         ("every_stage_of_f16_is_whole_and_near_the_cpus", every_stage_of_f16),
         ("whole_images_of_f16_are_near_the_cpus", whole_images),
         ("what_is_not_taken_whole_is_refused", what_is_not_taken_whole),
@@ -77,7 +78,7 @@ fn open(flavour: Flavour, stages: &[Stage]) -> pocketmuse::Result<Pipeline> {
         ..Providers::default()
     };
     let options = Options { providers, flavour: Some(flavour), ..Options::default() };
-    Pipeline::open_with(&flavoured_package(flavour), &options)
+    Pipeline::open_with(flavoured_package(flavour), &options)
 }
 
 fn request(seed: u64, side: u32, steps: u32) -> Request {
