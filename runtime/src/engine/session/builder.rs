@@ -15,10 +15,10 @@ use crate::engine::{
     runtime::Runtime,
 };
 
-/// How many microseconds a thread that spins waits for work before it sleeps: longer than most
-/// operators of one thread, and short beside a core that somebody else wants. docs/threads.md has the
+/// How many microseconds a thread that spins waits for work before it sleeps: on an idle machine as
+/// good as for ever, and short where somebody else wants the core. docs/threads.md has the
 /// measurements. ONNX Runtime before 1.32 does not know it and spins for longer.
-const SPIN_US: &str = "50";
+const SPIN_US: &str = "20";
 
 /// A session to be, as `settings` say.
 pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
