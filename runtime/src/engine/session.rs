@@ -81,7 +81,7 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        let nodes = other.and_then(|other| providers::nodes(runtime, other, &inner));
+        let nodes = other.and_then(|other| providers::nodes_of(runtime, other, &inner));
         Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 

@@ -71,7 +71,7 @@ pub(super) fn commit(
                 .and_then(|session| session.map_err(|error| target.refused(error.message())));
             let split = split.ok();
             let nodes =
-                split.and_then(|split| providers::nodes(runtime, target.assignment, &split));
+                split.and_then(|split| providers::nodes_of(runtime, target.assignment, &split));
             target.refused_with(error.message(), nodes.as_ref())
         });
     }
