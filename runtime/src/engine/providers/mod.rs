@@ -29,7 +29,7 @@ pub(crate) use self::target::{Assignment, Sizes, Target};
 
 pub(crate) use self::known::check_options;
 
-use self::{known::plug_in, nodes::Nodes, option::Choice, tolerance::Precision};
+use self::{nodes::Nodes, option::Choice, tolerance::Precision};
 use crate::{
     engine::runtime::Runtime,
     request::{Provider, Providers},
@@ -49,7 +49,7 @@ pub(super) fn builder(
     (builder, threads): (SessionBuilder, usize),
 ) -> Result<SessionBuilder> {
     let mut builder = fixed(target, entry, builder)?;
-    let plug_in = plug_in(target.assignment.provider)?;
+    let plug_in = known::plug_in(target.assignment.provider)?;
     let options = (plug_in.session_options)(target, threads);
     plugin::append(runtime, target, plug_in, (&mut builder, &options))
         .map_err(|error| target.assignment.blamed(error))?;
@@ -90,7 +90,7 @@ fn fixed(
 
 /// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
 pub(super) fn taken_nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
-    plugin::nodes(runtime, plug_in(who.provider).ok()?, session)
+    plugin::nodes(runtime, known::plug_in(who.provider).ok()?, session)
 }
 
 /// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,
@@ -105,35 +105,36 @@ pub(crate) fn key(target: &Target<'_>, entry: &StageEntry) -> Result<String> {
     let (choice, allows_fallback) = (target.choice, target.allows_fallback);
     let files = [Some(&entry.graph), entry.weights.as_ref()];
     let files = files.map(|file| file.map(|file| file.sha256));
-    let options = (plug_in(provider)?.session_options)(target, 1);
+    let options = (known::plug_in(provider)?.session_options)(target, 1);
     let version = library.map(|library| (library.file_name(), plugin::version(library)));
     Ok(format!("{:?}", (provider, stage, files, sizes, choice, options, version, allows_fallback)))
 }
 
 /// What a provider computes in with what was chosen of its options.
 pub(crate) fn precision(provider: Provider, choice: Choice<'_>) -> Precision {
-    plug_in(provider).map_or(Precision::OfFlavour, |plug_in| (plug_in.precision)(choice))
+    known::plug_in(provider).map_or(Precision::OfFlavour, |plug_in| (plug_in.precision)(choice))
 }
 
 /// Memory of the libraries that come with a provider, in bytes.
 pub(crate) fn library_bytes(provider: Provider) -> u64 {
-    plug_in(provider).map_or(0, |plug_in| plug_in.library_bytes)
+    known::plug_in(provider).map_or(0, |plug_in| plug_in.library_bytes)
 }
 
 /// What a provider is expected to hold of a graph, whose files have so many bytes and its weights
 /// so many as f32.
 pub(crate) fn held_bytes(provider: Provider, files: u64, as_f32: u64) -> u64 {
-    plug_in(provider).map_or(files, |plug_in| (plug_in.held_bytes)(files, as_f32))
+    known::plug_in(provider).map_or(files, |plug_in| (plug_in.held_bytes)(files, as_f32))
 }
 
 /// Whether this build has a provider.
 pub(crate) fn is_here(provider: Provider) -> bool {
-    provider == Provider::Cpu || plug_in(provider).is_ok()
+    provider == Provider::Cpu || known::plug_in(provider).is_ok()
 }
 
 /// The devices that a provider offers whose plug-in is loaded, for people.
 pub(crate) fn devices(runtime: &Runtime, provider: Provider) -> Vec<String> {
-    plug_in(provider).map_or_else(|_| Vec::new(), |plug_in| plugin::devices(runtime, plug_in))
+    known::plug_in(provider)
+        .map_or_else(|_| Vec::new(), |plug_in| plugin::devices(runtime, plug_in))
 }
 
 /// Checks that this build has the provider of a stage, and that its library can be one. Nothing of
@@ -146,7 +147,7 @@ pub(crate) fn check(who: Assignment, providers: &Providers) -> Result<()> {
     if who.provider == Provider::Cpu {
         return Ok(());
     }
-    plug_in(who.provider)?;
+    known::plug_in(who.provider)?;
     let library = providers.libraries.get(&who.provider).map(PathBuf::as_path);
     plugin::check(who.provider, library).map(drop)
 }
