@@ -57,11 +57,12 @@ pub struct RunArgs {
     pub provider_library: Vec<(Provider, PathBuf)>,
     /// An option of a provider, such as openvino.precision=bf16; may come several times
     #[arg(long, value_name = "PROVIDER.OPTION=VALUE", value_parser = provider_option)]
+    #[arg(hide_short_help = true)]
     pub provider_option: Vec<(Provider, String, String)>,
     /// Let the CPU compute what a provider does not take of a stage, and say how much that is
     ///
     /// Without it a stage is taken whole or refused.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub allow_fallback: bool,
     /// Say nothing on stderr but errors
     #[arg(short, long)]

@@ -152,6 +152,8 @@ fn every_figure_stands_once_below_the_command_that_prints_it() {
                 .iter()
                 .any(|of| workspace().join(of).join(format!("benches/{bench}.rs")).exists());
             assert!(is_there, "{command}");
+        } else if command.starts_with(".ci/") {
+            assert!(workspace().join(command).exists(), "{command}");
         } else {
             let chosen = command.strip_prefix("cargo test --release --workspace --test ");
             let chosen = chosen.unwrap_or_else(|| panic!("{command}"));

@@ -26,8 +26,11 @@ impl Tolerance {
         let (relative, equal) = match (precision, flavour, stage) {
             // f32 sums in another order (2e-5); bf16, which must fail, has 5e-3.
             (Precision::OfFlavour, Flavour::F32, _) => (1e-3, 0.99),
-            // OpenVINO's step 1e-2, its encoder 98.8 % of 256 tokens. Rubbish is near 1, and makes
-            // one token in hundreds the same.
+            // Guidance 3 makes an error of its branches up to five times as large, and 1e-2 was found
+            // without; so 2e-2 is allowed, and here five times that.
+            (Precision::Bf16, _, Stage::Step) => (1e-1, 0.95),
+            // OpenVINO's encoder 96.9 % of 256 tokens. Rubbish is near 1, and makes one token in
+            // hundreds the same.
             (Precision::Bf16, ..) => (2e-2, 0.95),
             // QNN 7e-4, WebGPU, which adds in halves, 2.4e-3 and 3.1e-3.
             (_, Flavour::F16, Stage::TextEncoder | Stage::Decoder) => (5e-3, 0.99),
