@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn what_would_take_long_is_computed_in_parts() {
-        let mut b = Builder::new("test");
-        let mut of = |form, channels: usize, scale: usize, outputs, side| {
+        let of = |form, channels: usize, scale: usize, outputs, side| {
+            let mut b = Builder::new("test");
             let size = |name| Dim::Named(format!("{scale} * {name}"));
             let shape = [1.into(), channels.into(), size("height"), size("width")];
-            let x = b.input(&format!("{channels}.{scale}"), Dtype::F32, &shape);
+            let x = b.input("x", Dtype::F32, &shape);
             parts(form, &x, outputs, side)
         };
         // The levels of aMUSEd-512's encoder.
