@@ -109,7 +109,9 @@ fn stops(pipeline: &Pipeline, stage: Stage) -> Result<Stops> {
         let after = run * (stops.len() as u32 * 2 + 1) / (MOMENTS * 2);
         match stop(pipeline, &job(number)?, stage, after)? {
             Some(took) => stops.push(took),
-            None if number > 10 * MOMENTS => return Err("its runs are over too soon".into()),
+            None if number > 10 * MOMENTS => {
+                return Err(format!("{stage}: a run of {run:?} is over before {after:?}").into());
+            }
             None => {} // this run was faster
         }
         number += 1;
