@@ -103,16 +103,16 @@ fn stops(pipeline: &Pipeline, stage: Stage) -> Result<Stops> {
     let report = pipeline.run(&job(1)?, &mut nobody)?.report; // with all that stays warm
     let runs: BTreeMap<_, _> = report.stages.iter().map(|stage| (stage.name, stage.run)).collect();
     let run = runs.get(stage.name()).copied().unwrap_or_default();
-    let mut stops = Vec::new();
+    let (mut stops, mut within) = (Vec::new(), run);
     let mut number = 2;
     while stops.len() < MOMENTS as usize {
-        let after = run * (stops.len() as u32 * 2 + 1) / (MOMENTS * 2);
+        let after = within * (stops.len() as u32 * 2 + 1) / (MOMENTS * 2);
         match stop(pipeline, &job(number)?, stage, after)? {
             Some(took) => stops.push(took),
             None if number > 10 * MOMENTS => {
                 return Err(format!("{stage}: a run of {run:?} is over before {after:?}").into());
             }
-            None => {} // this run was faster
+            None => within = within * 15 / 16, // this run was faster
         }
         number += 1;
     }
