@@ -92,9 +92,9 @@ kind! {
         Cpu,
         /// Intel's OpenVINO, as a plug-in; its CPU device.
         OpenVino,
-        /// Qualcomm's NPUs. Known, but not in this build.
+        /// Qualcomm's NPUs, as a plug-in.
         Qnn,
-        /// GPUs. Known, but not in this build.
+        /// GPUs, as a plug-in.
         WebGpu,
         /// Apple's NPUs. Known, but not in this build.
         CoreMl,

@@ -498,7 +498,7 @@ private final class Lines: LogSink {
 /// Who computes the steps, if a case says so.
 private func providers(_ from: JSON) throws -> Providers? {
     guard from["provider"] != nil else { return nil }
-    let known: [String: Provider] = ["qnn": .qnn, "open_vino": .openVino]
+    let known: [String: Provider] = ["nnapi": .nnapi, "open_vino": .openVino]
     guard let provider = known[try string(from, "provider")] else {
         throw Failure("unknown provider")
     }
