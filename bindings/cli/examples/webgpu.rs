@@ -12,10 +12,13 @@ use pocketmuse::{
 #[path = "../../../tests/integration/folders.rs"]
 #[allow(dead_code, reason = "tests change folders, too")]
 mod folders;
+#[path = "../tests/support/likeness.rs"]
+mod likeness;
 #[path = "../tests/support/wheel.rs"]
 mod wheel;
 
 use folders::flavoured_package;
+use likeness::psnr;
 use wheel::Wheel;
 
 const WEBGPU: Wheel = Wheel {
@@ -101,13 +104,13 @@ fn image(output: Output) -> Result<RgbImage, Box<dyn Error>> {
 
 /// Whether an image is like another.
 fn like(what: &str, found: &RgbImage, expected: &RgbImage) -> Checked {
-    let pairs = found.as_raw().iter().zip(expected.as_raw());
-    let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
-    let mean = (squares / expected.as_raw().len() as f64).max(1e-9);
-    let psnr = 10.0 * (255.0f64.powi(2) / mean).log10();
+    let [size, wanted] = [found, expected].map(RgbImage::dimensions);
+    if size != wanted {
+        return Err(format!("{what}: expected {wanted:?}, found {size:?}").into());
+    }
+    let psnr = psnr(found, expected);
     println!("{what}: {psnr:.1} dB from the CPU's");
-    let is_like = found.dimensions() == expected.dimensions() && psnr >= LEAST_PSNR;
-    if is_like { Ok(()) } else { Err(format!("{what}: {psnr} dB").into()) }
+    if psnr >= LEAST_PSNR { Ok(()) } else { Err(format!("{what}: {psnr} dB").into()) }
 }
 
 /// An edit needs all five.

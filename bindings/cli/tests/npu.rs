@@ -2,6 +2,8 @@
 //! What the simulator takes of time says nothing about a phone.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "support/likeness.rs"]
+mod likeness;
 mod support;
 #[path = "support/wheel.rs"]
 mod wheel;
@@ -13,6 +15,7 @@ use std::{
 };
 
 use image::RgbImage;
+use likeness::psnr;
 use pocketmuse::{
     Error, ErrorKind, Flavour, Manifest, Options, Output, Pipeline, Provider, Providers, Request,
     Source, Stage,
@@ -80,14 +83,6 @@ fn good<T>(made: Result<T, Error>) -> T {
 
 fn image(output: Output) -> RgbImage {
     output.images.into_iter().next().expect("one")
-}
-
-/// How like two images are, in dB.
-fn psnr(found: &RgbImage, expected: &RgbImage) -> f64 {
-    assert_eq!(found.dimensions(), expected.dimensions());
-    let pairs = found.as_raw().iter().zip(expected.as_raw());
-    let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
-    10.0 * (255.0f64.powi(2) * found.as_raw().len() as f64 / squares.max(1e-9)).log10()
 }
 
 /// What was proved of each stage, printed; the number of them.

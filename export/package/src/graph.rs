@@ -9,10 +9,10 @@
 use std::path::Path;
 
 use crate::{
-    Error, ErrorKind, Result, StageEntry, files,
-    onnx::{
-        self, attribute, data_location, function, graph, model, node, sparse, tensor, training,
-    },
+    Error, ErrorKind, Result, StageEntry,
+    constant::Constant,
+    files,
+    onnx::{self, attribute, function, graph, model, node, sparse, training},
     wire::{self, Field},
 };
 
@@ -254,40 +254,7 @@ impl Check<'_> {
     }
 }
 
-/// A constant, as far as it says where its values are.
-#[derive(Default)]
-struct Constant<'a> {
-    name: &'a [u8],
-    dims: Vec<u64>,
-    element: u64,
-    /// Whether anything says that the values are in a file.
-    is_outside: bool,
-    /// Key and value, in their order.
-    entries: Vec<[&'a [u8]; 2]>,
-}
-
-impl<'a> Constant<'a> {
-    fn of(bytes: &'a [u8]) -> Option<Self> {
-        let mut found = Self::default();
-        wire::for_each(bytes, |number, field| {
-            match (number, field) {
-                (tensor::NAME, Field::Bytes(name)) => found.name = name,
-                (tensor::DIMS, extents) => wire::numbers(extents, &mut found.dims)?,
-                (tensor::DATA_TYPE, Field::Number(element)) => found.element = element,
-                (tensor::EXTERNAL_DATA, Field::Bytes(entry)) => {
-                    found.is_outside = true;
-                    found.entries.push(entry_of(entry)?);
-                }
-                (tensor::DATA_LOCATION, Field::Number(place)) => {
-                    found.is_outside |= place == data_location::EXTERNAL;
-                }
-                _ => {}
-            }
-            Some(())
-        })?;
-        Some(found)
-    }
-
+impl Constant<'_> {
     fn place(&self) -> String {
         format!("constant {}", shown(self.name))
     }
@@ -333,26 +300,6 @@ impl<'a> Constant<'a> {
         let found = found.ok_or("expected the name of the file of its values, found none")?;
         Ok((found, offset, length))
     }
-
-    /// The bytes of the values, as shape and type say.
-    fn bytes(&self) -> Option<u64> {
-        let count = self.dims.iter().copied().try_fold(1u64, u64::checked_mul)?;
-        Some(count.checked_mul(onnx::element_bits(self.element)?)?.div_ceil(8))
-    }
-}
-
-/// Key and value of an entry that says where a constant is.
-fn entry_of(entry: &[u8]) -> Option<[&[u8]; 2]> {
-    let mut found = [&b""[..]; 2];
-    wire::for_each(entry, |number, field| {
-        match (number, field) {
-            (onnx::entry::KEY, Field::Bytes(bytes)) => found[0] = bytes,
-            (onnx::entry::VALUE, Field::Bytes(bytes)) => found[1] = bytes,
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some(found)
 }
 
 /// The weights, if they are what a constant names.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod constant;
 mod digest;
 mod error;
 pub mod files;

@@ -61,22 +61,20 @@ impl Package {
     pub(super) fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
         let provider = self.providers.of(stage);
         let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        let choice = Choice(self.providers.options.get(&provider));
-        let allows_fallback = self.providers.allow_fallback;
-        Target {
-            assignment: Assignment { provider, stage },
-            choice,
-            library,
-            sizes,
-            allows_fallback,
-        }
+        let (choice, allows_fallback) = (self.choice(stage), self.providers.allow_fallback);
+        let assignment = Assignment { provider, stage };
+        Target { assignment, choice, library, sizes, allows_fallback }
+    }
+
+    /// What was chosen of the options of who computes `stage`.
+    fn choice(&self, stage: Stage) -> Choice<'_> {
+        Choice(self.providers.options.get(&self.provider(stage)))
     }
 
     /// How near to the CPU the provider of `stage` must be.
     fn tolerance(&self, stage: Stage) -> Tolerance {
-        let provider = self.providers.of(stage);
-        let choice = Choice(self.providers.options.get(&provider));
-        Tolerance::of((self.flavour, stage), providers::precision(provider, choice))
+        let precision = providers::precision(self.provider(stage), self.choice(stage));
+        Tolerance::of((self.flavour, stage), precision)
     }
 
     /// Whether a proof of `stage` is due before it is loaded like this: another provider than the
@@ -164,7 +162,7 @@ impl Package {
     /// else as for [`Self::load_as`].
     pub(crate) fn show(
         &self,
-        (stage, _): (Stage, Sizes),
+        stage: Stage,
         how: How,
         (yardstick, cancel): (&Yardstick, &Cancel),
     ) -> Result<Shown> {

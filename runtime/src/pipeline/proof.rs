@@ -93,8 +93,7 @@ pub(super) fn shown(
     let how = How { threads: candidate.threads, sizes: Some(sizes), ..package.how(loading) };
     let yardstick = package.yardstick((stage, sizes), how, cancel)?;
     measured::give_back();
-    let (shown, growth) =
-        measured::growth_of(|| package.show((stage, sizes), how, (&yardstick, cancel)));
+    let (shown, growth) = measured::growth_of(|| package.show(stage, how, (&yardstick, cancel)));
     let least = package.entry(stage)?.weights.as_ref().map_or(0, |weights| weights.bytes);
     let need = growth.map(|Growth { held_bytes, peak_bytes }| {
         let held_bytes = held_bytes.max(least); // others in this process may have freed some

@@ -124,7 +124,7 @@ fn diagnose(
     let found = package::find(named, console)?;
     let options = Options { providers: providers.clone(), staged: true, ..package::options(named) };
     let pipeline = found.open(&options, offline)?.pipeline;
-    // Of an edit all stages run; what it is of matters not.
+    // Its size is what providers are proved for.
     let job = pipeline.job(&Request::default(), pocketmuse::Origin::Nothing)?;
     let bar = terminal::step_bar("proving", console.hides_bars());
     let diagnosed = pipeline.diagnose(&job, again, |candidate| {

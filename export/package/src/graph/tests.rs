@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Digest, FileEntry, wire::Message};
+use crate::{
+    Digest, FileEntry,
+    onnx::{data_location, tensor},
+    wire::Message,
+};
 
 const WEIGHTS: Weights<'_> = Weights { name: "step.data", bytes: 4096 };
 

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse_package::{
-    onnx,
-    wire::{self, Field},
-};
+use pocketmuse_package::{constant, onnx};
 
 use crate::engine::rewrite::{Change, model};
 
@@ -43,46 +40,17 @@ pub(super) fn of(bytes: &[u8], length: usize) -> Option<Vec<Constant>> {
 
 /// The name of a constant, and where it lies unless that is in the graph.
 fn constant(tensor: &[u8]) -> Option<(String, Option<Constant>)> {
-    let (mut name, mut element, mut extents) = (String::new(), 0, Vec::new());
-    let mut place: Option<BTreeMap<String, String>> = None;
-    wire::for_each(tensor, |number, field| {
-        match (number, field) {
-            (onnx::tensor::NAME, Field::Bytes(bytes)) => name = text(bytes)?,
-            (onnx::tensor::DATA_TYPE, Field::Number(number)) => element = number,
-            (onnx::tensor::DIMS, field) => wire::numbers(field, &mut extents)?,
-            (onnx::tensor::EXTERNAL_DATA, Field::Bytes(entry)) => {
-                let (key, value) = entry_of(entry)?;
-                place.get_or_insert_default().insert(key, value);
-            }
-            _ => {}
-        }
-        Some(())
-    })?;
-    let Some(place) = place else { return Some((name, None)) };
-    let count = extents.iter().copied().try_fold(1u64, u64::checked_mul)?;
-    let bytes = count.checked_mul(onnx::element_bits(element)?)?.div_ceil(8);
-    let offset = place.get(onnx::OFFSET).map_or(Some(0), |offset| offset.parse().ok())?;
-    let shape = extents.iter().map(|&extent| i64::try_from(extent).ok()).collect::<Option<_>>()?;
-    let bytes = usize::try_from(bytes).ok()?;
-    Some((name.clone(), Some(Constant { name, element, shape, offset, bytes })))
-}
-
-/// Key and value of a part of a constant's place.
-fn entry_of(entry: &[u8]) -> Option<(String, String)> {
-    let (mut key, mut value) = (String::new(), String::new());
-    wire::for_each(entry, |number, field| {
-        match (number, field) {
-            (onnx::entry::KEY, Field::Bytes(bytes)) => key = text(bytes)?,
-            (onnx::entry::VALUE, Field::Bytes(bytes)) => value = text(bytes)?,
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some((key, value))
-}
-
-fn text(bytes: &[u8]) -> Option<String> {
-    String::from_utf8(bytes.to_vec()).ok()
+    let found = constant::Constant::of(tensor)?;
+    let name = str::from_utf8(found.name).ok()?.to_owned();
+    if found.entries.is_empty() {
+        return Some((name, None));
+    }
+    let offset = found.entries.iter().rfind(|[key, _]| *key == onnx::OFFSET.as_bytes());
+    let offset = offset.map_or(Some(0), |[_, value]| str::from_utf8(value).ok()?.parse().ok())?;
+    let bytes = usize::try_from(found.bytes()?).ok()?;
+    let extents = found.dims.iter().map(|&extent| i64::try_from(extent).ok());
+    let shape = extents.collect::<Option<_>>()?;
+    Some((name.clone(), Some(Constant { name, element: found.element, shape, offset, bytes })))
 }
 
 #[cfg(test)]

@@ -137,10 +137,7 @@ impl Inputs {
 }
 
 fn shape(spec: &TensorSpec, sizes: Sizes) -> Vec<usize> {
-    let extent = |dim: &Dim| match dim {
-        Dim::Fixed(extent) => *extent,
-        Dim::Named(name) => sizes.extent(name).unwrap_or(1),
-    };
+    let extent = |dim| sizes.extent(dim).unwrap_or(1);
     spec.shape.0.iter().map(extent).collect()
 }
 
@@ -161,7 +158,8 @@ fn value(
         }
         _ => {}
     }
-    let [width, height] = ["8 * width", "8 * height"].map(|name| sizes.extent(name).unwrap_or(0));
+    let [width, height] =
+        ["8 * width", "8 * height"].map(|name| sizes.extent(&Dim::from(name)).unwrap_or(0));
     let numbers = [width as f32, height as f32, 0.0, 0.0, SCORE];
     let rows = |row: &[f32]| row.repeat(count / row.len().max(1));
     match (spec.dtype, spec.name.as_str()) {

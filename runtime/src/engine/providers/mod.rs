@@ -20,7 +20,7 @@ mod target;
 pub(crate) mod tolerance;
 mod webgpu;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
@@ -65,9 +65,12 @@ fn fixed(
 ) -> Result<SessionBuilder> {
     let mut builder = builder;
     let dims = entry.inputs.iter().chain(&entry.outputs).flat_map(|spec| &spec.shape.0);
-    let names = dims.filter_map(|dim| if let Dim::Named(name) = dim { Some(name) } else { None });
-    for name in names.collect::<BTreeSet<_>>() {
-        let extent = target.sizes.extent(name).ok_or_else(|| {
+    let named = dims.filter_map(|dim| match dim {
+        Dim::Named(name) => Some((name, dim)),
+        Dim::Fixed(_) => None,
+    });
+    for (name, dim) in named.collect::<BTreeMap<_, _>>() {
+        let extent = target.sizes.extent(dim).ok_or_else(|| {
             let detail = format!("expected a shape whose extents are known, found {name:?}");
             Error::new(ErrorKind::Unsupported, entry.graph.path.as_str(), detail)
         })?;

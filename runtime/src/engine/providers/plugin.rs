@@ -259,21 +259,9 @@ fn register_unchecked(runtime: &Runtime, name: &str, path: &Path) -> Result<()> 
 #[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
 fn listed<'a>(runtime: &Runtime, table: &Table) -> ort::Result<&'a [*const sys::OrtEpDevice]> {
     let environment = runtime.environment().ptr();
-    let (mut devices, mut count) = (ptr::null(), 0);
-    // SAFETY: both are written, or an error is returned.
-    unsafe {
-        ort::Error::result_from_status((table.devices)(
-            environment,
-            &raw mut devices,
-            &raw mut count,
-        ))?;
-    }
-    Ok(match count {
-        0 => &[][..],
-        // SAFETY: these are so many, and stay until a plug-in is registered or taken away; that
-        // happens here alone, and whoever asks has its own registered.
-        _ => unsafe { slice::from_raw_parts(devices, count) },
-    })
+    // SAFETY: they stay until a plug-in is registered or taken away; that happens here alone, and
+    // whoever asks has its own registered.
+    unsafe { list(|devices, count| (table.devices)(environment, devices, count)) }
 }
 
 /// The devices of a plug-in that is loaded: what they are, whose, and the plug-in's version.
@@ -369,12 +357,13 @@ pub(super) fn nodes(runtime: &Runtime, plug_in: &PlugIn, session: &Session) -> O
     let table = unsafe { table_of::<NodesTable>(runtime, 24) }.ok()?;
     let mut found = Nodes::default();
     // SAFETY: the session stays meanwhile, and what is returned stays as long as it.
-    let subgraphs = unsafe { list(|all, count| (table.subgraphs)(session.ptr(), all, count)) }?;
+    let subgraphs =
+        unsafe { list(|all, count| (table.subgraphs)(session.ptr(), all, count)) }.ok()?;
     for &subgraph in subgraphs {
         // SAFETY: as above; the names end with a zero.
         let (name, nodes) = unsafe {
             let name = text(|name| (table.provider_name)(subgraph, name))?;
-            (name, list(|all, count| (table.nodes)(subgraph, all, count))?)
+            (name, list(|all, count| (table.nodes)(subgraph, all, count)).ok()?)
         };
         found.all += nodes.len();
         if name == plug_in.name {
@@ -390,7 +379,7 @@ pub(super) fn nodes(runtime: &Runtime, plug_in: &PlugIn, session: &Session) -> O
     (found.all > 0).then_some(found)
 }
 
-/// The list that `read` fills in; `None` if it fails.
+/// The list that `read` fills in.
 ///
 /// # Safety
 ///
@@ -398,12 +387,12 @@ pub(super) fn nodes(runtime: &Runtime, plug_in: &PlugIn, session: &Session) -> O
 #[expect(unsafe_code, reason = "a foreign function cannot be proved safe")]
 unsafe fn list<'a, T>(
     read: impl FnOnce(*mut *const *const T, *mut usize) -> sys::OrtStatusPtr,
-) -> Option<&'a [*const T]> {
+) -> ort::Result<&'a [*const T]> {
     let (mut all, mut count) = (ptr::null(), 0);
     // SAFETY: the caller's word.
     unsafe {
-        ort::Error::result_from_status(read(&raw mut all, &raw mut count)).ok()?;
-        Some(if count == 0 { &[] } else { slice::from_raw_parts(all, count) })
+        ort::Error::result_from_status(read(&raw mut all, &raw mut count))?;
+        Ok(if count == 0 { &[] } else { slice::from_raw_parts(all, count) })
     }
 }
 

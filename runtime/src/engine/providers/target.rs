@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pocketmuse_package::{Error, ErrorKind, Stage};
+use pocketmuse_package::{Dim, Error, ErrorKind, Stage};
 
 use super::{nodes::Nodes, option::Choice};
 use crate::request::{Job, Provider};
@@ -23,12 +23,17 @@ impl Sizes {
         Self { grid: job.outer_grid(), branches: if job.is_guided() { 2 } else { 1 } }
     }
 
-    /// The extent called `name` in a manifest: `height`, or `8 * height`. `None` if that is not
+    /// The extent that a manifest says: a number, `height`, or `8 * height`. `None` if that is not
     /// known.
-    pub(crate) fn extent(&self, name: &str) -> Option<usize> {
-        if let Some((factor, name)) = name.split_once(" * ") {
-            return factor.parse::<usize>().ok()?.checked_mul(self.extent(name)?);
+    pub(crate) fn extent(&self, dim: &Dim) -> Option<usize> {
+        if let Dim::Fixed(extent) = dim {
+            return Some(*extent);
         }
+        let (factor, name) = dim.multiple()?;
+        self.named(name)?.checked_mul(factor)
+    }
+
+    fn named(&self, name: &str) -> Option<usize> {
         let [rows, columns] = self.grid;
         match name {
             "height" => Some(rows),
@@ -128,7 +133,7 @@ mod tests {
             ("depth", None),
             ("x * height", None),
         ] {
-            assert_eq!(sizes.extent(name), extent, "{name}");
+            assert_eq!(sizes.extent(&Dim::from(name)), extent, "{name}");
         }
     }
 

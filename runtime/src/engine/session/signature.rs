@@ -27,8 +27,8 @@ pub(super) fn check_signature(
                     Dim::Fixed(fixed) => {
                         extent < 0 || usize::try_from(extent).is_ok_and(|extent| extent == *fixed)
                     }
-                    Dim::Named(name) => {
-                        let fixed = sizes.and_then(|sizes| sizes.extent(name));
+                    Dim::Named(_) => {
+                        let fixed = sizes.and_then(|sizes| sizes.extent(dim));
                         extent < 0 || usize::try_from(extent).ok() == fixed
                     }
                 })
