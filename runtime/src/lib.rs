@@ -105,6 +105,7 @@ pub use engine::{
 pub use memory::{
     metrics::{Report, StageReport},
     plan::{Plan, StagePlan},
+    trials::{Outcome, Trial, Trials},
 };
 pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{

@@ -192,6 +192,11 @@ fn lines(report: &Report) -> Vec<String> {
             lines.push(format!("{}: {} took {nodes}", stage.name, stage.provider));
         }
     }
+    for stage in &report.stages {
+        if let Some(tried) = &stage.tried {
+            lines.push(format!("{}: auto took {}: {tried}", stage.name, stage.provider));
+        }
+    }
     let peak = size(report.peak_rss_bytes);
     lines.push(format!("total {:.1} ms, peak memory {peak}", milliseconds(report.total)));
     lines

@@ -204,9 +204,7 @@ impl Task {
     pub(crate) fn made_before(&self, manifest: &Manifest) -> Result<Option<Vec<PathBuf>>> {
         let Some(AnySeed(any)) = self.skips else { return Ok(None) };
         let wanted = self.request.resolve(manifest)?;
-        let mut others = self.package.run.others();
-        others.retain(|stage, _| self.uses(*stage));
-        let options = self.package.run.providers().options_of(&others);
+        let wanted_by = self.package.run.providers();
         let first = self.only.unwrap_or(0);
         let is_same = |(image, file): (usize, &PathBuf)| {
             let Ok((request, Some(made_by))) = image_file::read(file) else { return false };
@@ -214,11 +212,24 @@ impl Task {
             request == Request { seed, ..wanted.clone() }
                 && made_by.package == manifest.digest()
                 && made_by.image as usize == image
-                && made_by.providers == others
-                && made_by.provider_options == options
+                && self.may_be_by(&made_by.providers)
+                && made_by.provider_options == wanted_by.options_of(&made_by.providers)
         };
         let mut made = self.outputs.made_before(self.outputs.files().len()).into_iter();
         Ok(made.find(|files| (first..).zip(files).all(is_same)))
+    }
+
+    /// Whether its images may have been computed by `others`, and where those name nobody by the
+    /// CPU.
+    fn may_be_by(&self, others: &BTreeMap<Stage, Provider>) -> bool {
+        let wanted = self.package.run.providers();
+        Stage::ALL.into_iter().filter(|stage| self.uses(*stage)).all(|stage| {
+            let by = others.get(&stage).copied().unwrap_or_default();
+            match wanted.of(stage) {
+                Provider::Auto => by == Provider::Cpu || wanted.libraries.contains_key(&by),
+                wanted => wanted == by,
+            }
+        })
     }
 
     /// Whether its images take `stage`: the encoder is an edit's.
@@ -290,7 +301,7 @@ fn went_on(
 }
 
 /// Who computed which stage of an output, but for those that the CPU did.
-fn others(output: &Output) -> BTreeMap<Stage, Provider> {
+pub(crate) fn others(output: &Output) -> BTreeMap<Stage, Provider> {
     let stages = output.report.stages.iter();
     let stages = stages.filter_map(|stage| Some((stage.name.parse().ok()?, stage.provider)));
     stages.filter(|(_, provider)| *provider != Provider::Cpu).collect()

@@ -239,6 +239,125 @@ fn a_proof_that_did_not_end_in_the_process_itself_is_not_tried_again() {
     assert!(!seen.exists(), "not tried again");
 }
 
+/// A status of ONNX Runtime, as the end of a function of [`calling`].
+const NO_DEVICE: &str = r#"
+    const void *(*api)(unsigned) = *(const void *(**)(unsigned))base;
+    void *(*const *table)(int, const char *) = (void *(*const *)(int, const char *))api(22);
+    return table[0](1, "no device today");
+"#;
+
+/// Who was tried to compute a stage of what was made, as `--json` says.
+fn tried(stdout: &str, stage: &str) -> (Value, Value) {
+    let done = events(stdout).pop().expect("an event");
+    let stages = done["stages"].as_array().unwrap_or_else(|| panic!("{done}"));
+    let one = stages.iter().find(|one| one["name"] == stage).expect("it ran");
+    (one["provider"].clone(), one["tried"].clone())
+}
+
+/// Who fails is not tried again either, until it changes; asked for by its name it is.
+#[test]
+fn whom_auto_cannot_have_the_cpu_stands_in_for() {
+    let package = flavoured_package(Flavour::F32);
+    let package = format!("--package={}", package.display());
+    let words = ["generate", "a", "--steps=1", "--width=64", "--height=64", "--seed=1", &package];
+    for (name, then, expected) in [
+        ("refusing", NO_DEVICE, "no device today"),
+        ("aborting", "abort();", "crashed when it was proved: signal: 6"),
+    ] {
+        let root = tempfile::tempdir().expect("a folder");
+        let (root, plugin) = (root.path(), calling(root.path(), name, then));
+        let plugin = library(&plugin);
+        let make = |name: &str, more: &[&str]| {
+            let words = [&words[..], &["-o", name], more].concat();
+            let (code, said) = in_own_cache_slowly(root, &words);
+            (code, said, fs::read(root.join(name)).ok())
+        };
+        let (_, _, by_cpu) = make("cpu.png", &[]);
+        let auto = ["--provider=prologue=auto", "--json", &plugin];
+        for name in ["first.png", "second.png"] {
+            let (code, said, image) = make(name, &auto);
+            assert_eq!((code, calls(root)), (Some(0), 1), "{said}");
+            assert!(image == by_cpu, "the CPU's, byte for byte");
+            let (by, tried) = tried(&said, "prologue");
+            assert_eq!((&by, &tried[0]["provider"]), (&json!("cpu"), &json!("openvino")));
+            let refused = tried[0]["refused"].as_str().unwrap_or_default();
+            assert!(refused.contains(expected), "{tried}");
+        }
+        let (code, said, _) = make("verbose.png", &["--provider=prologue=auto", "-v", &plugin]);
+        assert_eq!((code, calls(root)), (Some(0), 1), "{said}");
+        assert!(said.contains("prologue: auto took cpu: openvino refused: "), "{said}");
+        let (code, said, _) = make("named.png", &["--provider=prologue=openvino", &plugin]);
+        assert_eq!(code, Some(1), "{said}");
+        let again = usize::from(name == "refusing"); // what crashed is not tried again
+        assert_eq!(calls(root), 1 + again, "{said}");
+
+        let small = ["--memory=150MB", "--provider=step=auto,decoder=auto", "--json", &plugin];
+        let (code, said, image) = make("small.png", &small);
+        assert_eq!((code, calls(root)), (Some(0), 1 + again), "{said}");
+        assert!(image == by_cpu);
+        let (by, tried) = tried(&said, "step");
+        let refused = tried[0]["refused"].as_str().unwrap_or_default();
+        assert!(by == "cpu" && refused.contains("expected a budget of at least"), "{tried}");
+
+        let path = root.join(name).with_extension("so");
+        let mut newer = fs::OpenOptions::new().append(true).open(path).expect("there");
+        std::io::Write::write_all(&mut newer, b"a newer version").expect("written");
+        drop(newer);
+        let (code, said, _) = make("newer.png", &auto);
+        assert_eq!((code, calls(root)), (Some(0), 2 + again), "a newer version is tried: {said}");
+    }
+}
+
+#[test]
+fn auto_without_a_library_is_the_cpu() {
+    let root = tempfile::tempdir().expect("a folder");
+    let words = ["generate", "a", "--steps=1", "--width=64", "--height=64", "--seed=1"];
+    let make = |more: &[&str]| succeed(root.path(), &[&words[..], more].concat());
+    make(&["-o", "cpu.png"]);
+    let said = make(&["-o", "auto.png", "--provider=auto", "--json"]);
+    let read = |name: &str| fs::read(root.path().join(name)).expect(name);
+    assert!(read("auto.png") == read("cpu.png"), "byte for byte");
+    assert_eq!(events(&said)[0]["providers"]["step"], "auto");
+    assert_eq!(tried(&said, "step"), (json!("cpu"), json!([])));
+    let said = make(&["-o", "auto.png", "--provider=auto", "--json", "--skip-existing"]);
+    assert!(said.contains("\"event\":\"skipped\""), "{said}");
+}
+
+/// What computes something else, what is not taken whole, and what is right.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn auto_takes_the_fastest_that_is_right_and_says_so() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (flag, package) = (library(&openvino::plugin()), flavoured_package(Flavour::Int8));
+    let package = format!("--package={}", package.display());
+    let words = ["generate", PROMPT, "--num-inference-steps=2", "--seed=3", "--json", &package];
+    let auto = "--provider=prologue=auto,step=auto,decoder=auto";
+    let make = |name: &str| {
+        let words = [&words[..], &["--flavour=int8", auto, &flag, "-o", name]].concat();
+        let (code, said) = in_own_cache_slowly(root.path(), &words);
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let first = make("first.png");
+    for (stage, expected) in
+        [("step", "computes another logits"), ("decoder", "does not take the whole graph")]
+    {
+        let (by, tried) = tried(&first, stage);
+        let refused = tried[0]["refused"].as_str().unwrap_or_default();
+        assert!(by == "cpu" && refused.contains(expected), "{tried}");
+    }
+    let (by, raced) = tried(&first, "prologue");
+    println!("prologue: {raced}");
+    let ran = |at: usize| (raced[at]["provider"].clone(), raced[at]["run_ms"].as_f64());
+    let [(cpu, by_cpu), (other, by_other)] = [ran(0), ran(1)];
+    assert_eq!((&cpu, &other), (&json!("cpu"), &json!("openvino")));
+    let fastest = if by_other.expect("a time") < by_cpu.expect("a time") { other } else { cpu };
+    assert_eq!(by, fastest);
+    assert_eq!(tried(&make("second.png"), "prologue"), (by, raced), "nothing is measured again");
+    let read = |name: &str| open(&root.path().join(name));
+    assert!(read("first.png") == read("second.png"));
+}
+
 /// Whom it names nobody can know of others; without a provider there is nothing to refuse.
 #[test]
 fn doctor_says_what_is_here_and_nothing_of_the_user() {
@@ -246,7 +365,8 @@ fn doctor_says_what_is_here_and_nothing_of_the_user() {
     let found = succeed(root.path(), &["doctor", "--json"]);
     let found: Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!((&found["good"], &found["stages"]), (&json!(true), &json!([])));
-    let names: Vec<_> = Provider::ALL.map(|provider| json!(provider.name())).into();
+    let all = Provider::ALL.into_iter().filter(|provider| *provider != Provider::Auto);
+    let names: Vec<_> = all.map(|provider| json!(provider.name())).collect();
     let named: Vec<_> =
         found["providers"].as_array().expect("all").iter().map(|one| one["name"].clone()).collect();
     assert_eq!(named, names);

@@ -104,6 +104,9 @@ kind! {
         Nnapi,
         /// Kernels for phones' CPUs. Known, but not in this build.
         Xnnpack,
+        /// Whoever has a library, fits the budget, computes what the CPU does and is fastest; else
+        /// the CPU. Found by measuring when a job runs.
+        Auto,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pocketmuse_package::{Flavour, Stage};
 
+use super::trials::Trials;
 use crate::{engine::providers::nodes::Nodes, request::Provider};
 
 /// What a job cost.
@@ -32,6 +33,8 @@ pub struct StageReport {
     /// Which nodes another provider than the CPU took; `None` of the CPU, and where ONNX Runtime,
     /// older than 1.24, does not tell.
     pub nodes: Option<Nodes>,
+    /// Who was tried, where `auto` said who computes it.
+    pub tried: Option<Trials>,
     /// How often it was put to use: once for images, once for each pass of a variation and each
     /// frame of a video, and not at all if what it would have made was there already.
     pub runs: usize,
@@ -57,6 +60,7 @@ impl StageReport {
             provider,
             options: BTreeMap::new(),
             nodes: None,
+            tried: None,
             runs: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,

@@ -6,3 +6,4 @@ pub(crate) mod measured;
 pub(crate) mod metrics;
 pub(crate) mod plan;
 mod system;
+pub(crate) mod trials;

@@ -157,7 +157,7 @@ impl Plan {
             let alone = StagePlan::alone(stage);
             let plan = StagePlan { loading, weights_bytes, working_bytes, ..alone };
             Some(match options.providers.of(stage) {
-                Provider::Cpu => plan,
+                Provider::Cpu | Provider::Auto => plan, // auto knows the CPU alone
                 other => plan.by(other, demand.other(stage, entry, other), needs.get(&stage)),
             })
         });

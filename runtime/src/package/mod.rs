@@ -11,6 +11,7 @@ mod proved;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use pocketmuse_package::{
@@ -26,13 +27,15 @@ use crate::{
     engine::runtime::Runtime,
     engine::session::{Form, Session, Settings, Taps},
     package::{capabilities::Capabilities, prepared::Prepared},
-    request::{Providers, Sharing, control::MAX_THREADS},
+    request::{Provider, Providers, Sharing, control::MAX_THREADS},
 };
 
 /// How a stage is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct How {
     pub(crate) loading: Loading,
+    /// Who computes it.
+    pub(crate) by: Provider,
     /// Threads that share one operator's work.
     pub(crate) threads: usize,
     /// The tapped values that are wanted among the outputs.
@@ -50,10 +53,12 @@ impl How {
     }
 }
 
-/// An opened package. Files are checked when they are first used.
+/// An opened package. Files are checked when they are first used. What is known of them is that of
+/// all clones.
+#[derive(Clone)]
 pub struct Package {
     root: PathBuf,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     capabilities: Capabilities,
     flavour: Flavour,
     threads: usize,
@@ -64,7 +69,7 @@ pub struct Package {
     taps: Option<Taps>,
     /// Where every stage writes its profile.
     profiles: Option<PathBuf>,
-    prepared: Prepared,
+    prepared: Arc<Prepared>,
     providers: Providers,
 }
 
@@ -110,9 +115,12 @@ impl Package {
             runtime,
             taps: None,
             profiles: None,
-            prepared: Prepared::open(prepared, root, manifest.digest(), runtime.build_info()),
+            prepared: {
+                let runtime = runtime.build_info();
+                Arc::new(Prepared::open(prepared, root, manifest.digest(), runtime))
+            },
             providers: options.providers.clone(),
-            manifest,
+            manifest: Arc::new(manifest),
         })
     }
 
@@ -202,7 +210,8 @@ impl Package {
 
     /// How a stage is loaded unless somebody looks inside or wants other threads.
     pub(crate) fn how(&self, loading: Loading) -> How {
-        How { loading, threads: self.threads, taps: self.taps, sizes: None, floats: false }
+        let (threads, taps, by) = (self.threads, self.taps, Provider::Cpu);
+        How { loading, by, threads, taps, sizes: None, floats: false }
     }
 
     /// Who computes which stage.

@@ -24,7 +24,7 @@ use crate::{
         },
         session::Session,
     },
-    request::{Cancel, Provider},
+    request::{Cancel, Provider, Providers},
 };
 
 /// What a provider shows that did not come to the end of a proof, for people.
@@ -55,6 +55,11 @@ impl Package {
     /// Who computes `stage`.
     pub(crate) fn provider(&self, stage: Stage) -> Provider {
         self.providers.of(stage)
+    }
+
+    /// The same package, and `providers` compute its stages.
+    pub(crate) fn computed_by(&self, providers: Providers) -> Self {
+        Self { providers, ..self.clone() }
     }
 
     /// Who computes `stage` for `sizes`, and with which plug-in.
@@ -119,8 +124,39 @@ impl Package {
     ///
     /// As for [`Self::verdict`].
     pub(crate) fn forget_verdict(&self, (stage, sizes): (Stage, Sizes)) -> Result<()> {
-        self.prepared.forget_verdict(&self.key(stage, sizes)?.to_string());
+        for key in [self.key(stage, sizes)?, self.failure_key(stage, sizes)?] {
+            self.prepared.forget_verdict(&key.to_string());
+        }
         Ok(())
+    }
+
+    /// As [`Self::verdict`], for who chooses by it: that the provider failed is known, too, and
+    /// what says nothing of time is not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn tried(&self, (stage, sizes): (Stage, Sizes)) -> Result<Option<Verdict>> {
+        let failure = self.failure_key(stage, sizes)?.to_string();
+        let known = self.verdict((stage, sizes))?.or_else(|| self.prepared.verdict(&failure));
+        Ok(known.filter(|verdict| !verdict.is_right || verdict.speed.is_some()))
+    }
+
+    /// Keeps that the provider of `stage` failed in its proof. Whoever asks for it by its name
+    /// tries it again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::verdict`].
+    pub(crate) fn keep_failure(&self, (stage, sizes): (Stage, Sizes), reason: &str) -> Result<()> {
+        let key = self.failure_key(stage, sizes)?.to_string();
+        self.prepared.add_verdict(&key, Verdict::not_ended(reason));
+        Ok(())
+    }
+
+    fn failure_key(&self, stage: Stage, sizes: Sizes) -> Result<Digest> {
+        let key = self.key(stage, sizes)?;
+        Ok(Digest::of(format!("failed {key}").as_bytes()))
     }
 
     /// What the CPU makes of the proof's inputs; its session is gone again, and so are those of the
@@ -151,7 +187,17 @@ impl Package {
         let mut cpu = self.load_as(stage, how, on_read)?;
         let load = started.elapsed();
         cpu.obey(cancel);
-        Ok(Yardstick { reference: Reference::new(&mut cpu, entry, (sizes, &made))?, load })
+        let reference = Reference::new(&mut cpu, entry, (sizes, &made))?;
+        if !how.floats {
+            return Ok(Yardstick { reference, load });
+        }
+        drop(cpu);
+        // What counts is the time of what makes images.
+        let started = Instant::now();
+        let mut cpu = self.load_as(stage, How { floats: false, ..how }, on_read)?;
+        let load = started.elapsed();
+        cpu.obey(cancel);
+        Ok(Yardstick { reference: reference.timed(&mut cpu)?, load })
     }
 
     /// What the other provider makes of them, compared.

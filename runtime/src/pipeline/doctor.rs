@@ -157,15 +157,26 @@ impl Pipeline {
     pub fn prove(&self, candidate: &Candidate) -> Result<Verdict> {
         let control = self.control.clone().unwrap_or_default();
         let _turn = self.turns.take(&control, || ())?;
-        let own = self.package.provider(candidate.stage);
-        if own != candidate.provider || own == Provider::Cpu {
-            let detail = format!("expected {own}, which is no CPU, found {}", candidate.provider);
+        let Candidate { stage, provider, .. } = *candidate;
+        if !self.others(stage).contains(&provider) {
+            let own = self.package.provider(stage);
+            let detail = format!("expected {own}, which is no CPU, found {provider}");
             return Err(Error::new(ErrorKind::BadRequest, "provider", detail));
         }
-        let about = (*candidate, Loading::of(candidate.stage));
-        let verdict = proof::shown(&self.package, about, control.canceller())?;
-        self.package.keep((candidate.stage, candidate.sizes()), verdict.clone())?;
+        let package = self.with_provider(stage, provider).package;
+        let about = (*candidate, Loading::of(stage));
+        let verdict = proof::shown(&package, about, control.canceller())?;
+        package.keep((stage, candidate.sizes()), verdict.clone())?;
         Ok(verdict)
+    }
+
+    /// Who computes `stage` instead of the CPU, or may be chosen to.
+    fn others(&self, stage: Stage) -> Vec<Provider> {
+        match self.package.provider(stage) {
+            Provider::Cpu => Vec::new(),
+            Provider::Auto => self.package.providers().candidates().collect(),
+            other => vec![other],
+        }
     }
 
     /// What the providers of this pipeline show of the stages that they compute for `job`: those of
@@ -185,9 +196,13 @@ impl Pipeline {
         let control = self.control.clone().unwrap_or_default();
         let mut turn = self.turns.take(&control, || ())?;
         turn.warm().drop_stages();
-        let (package, mut found) = (&*self.package, Vec::new());
-        let others = self.providers().into_iter().filter(|(_, by)| *by != Provider::Cpu);
+        let mut found = Vec::new();
+        let others = self.providers().into_keys().flat_map(|stage| {
+            self.others(stage).into_iter().map(move |provider| (stage, provider))
+        });
         for (stage, provider) in others {
+            let other = self.with_provider(stage, provider);
+            let package = &*other.package;
             let candidate = Candidate::of(package, job, (stage, plan.threads));
             let about = (stage, candidate.sizes());
             if again {

@@ -57,7 +57,8 @@ impl Pipeline {
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
         let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
-        let mut running = self.start(&job, &mut nobody)?;
+        let chosen = self.chosen(&job, &mut nobody)?;
+        let mut running = chosen.pipeline.start(&job, &mut nobody)?;
         let conditions = running.prime();
         running.drop_all();
         let conditions = conditions?;

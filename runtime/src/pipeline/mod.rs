@@ -1,6 +1,7 @@
 //! The conductor: a request becomes a job, and [`Pipeline::run`] shows the order of the stages.
 
 mod attention;
+mod automatic;
 pub mod doctor;
 mod edit;
 mod effort;
@@ -199,7 +200,7 @@ impl Pipeline {
     ///
     /// `NotEnoughMemory`, as [`Self::run`].
     pub fn plan_job(&self, job: &Job) -> Result<Plan> {
-        self.planner.plan(&self.package, job)
+        self.plan_chosen(job)
     }
 
     /// Checks a request and fills in every default. An edit's source is brought to the size of the
@@ -260,7 +261,8 @@ impl Pipeline {
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
         caught(|| {
-            let mut running = self.start(job, watch)?;
+            let chosen = self.chosen(job, watch)?; // who computes what, if nobody said
+            let mut running = chosen.pipeline.start(job, watch)?;
             running.prove()?; // other providers than the CPU, before anything is made
             let mut canvas = running.begin()?; // all masked, from the encoder, or saved
             let conditions = running.prime()?; // tokenizer, text encoder, prologue
@@ -270,7 +272,8 @@ impl Pipeline {
                     running.show(frame, &canvas)?;
                 }
             }
-            running.finish(conditions, &canvas) // decoder
+            let output = running.finish(conditions, &canvas)?; // decoder
+            Ok(Output { report: chosen.told(output.report), ..output })
         })
     }
 
@@ -281,7 +284,10 @@ impl Pipeline {
     ///
     /// As for [`Self::run`].
     pub fn warm(&self, job: &Job, watch: &mut dyn Watch) -> Result<Report> {
-        caught(|| self.start(job, watch)?.warm())
+        caught(|| {
+            let chosen = self.chosen(job, watch)?;
+            Ok(chosen.told(chosen.pipeline.start(job, watch)?.warm()?))
+        })
     }
 
     /// Waits for its turn, and plans the job.

@@ -6,7 +6,7 @@ use crate::{
     engine::providers::Sizes,
     memory::plan::Plan,
     package::Package,
-    request::{Job, Options},
+    request::{Budget, Job, Options, Providers},
 };
 
 /// How a package was opened, and what its budget came to then.
@@ -25,6 +25,21 @@ impl Planner {
     /// As for [`Plan::new`].
     pub(super) fn plan(&self, package: &Package, job: &Job) -> Result<Plan> {
         self.plan_of(package, job, &self.options)
+    }
+
+    /// The same, and `providers` compute the stages.
+    pub(super) fn computed_by(&self, providers: Providers) -> Self {
+        Self { options: Options { providers, ..self.options.clone() }, ..*self }
+    }
+
+    /// The plan of a job that is not tried where the budget is too small.
+    ///
+    /// # Errors
+    ///
+    /// `NotEnoughMemory` then; else as for [`Plan::new`].
+    pub(super) fn plan_that_fits(&self, package: &Package, job: &Job) -> Result<Plan> {
+        let memory = Budget::Bytes(self.budget_bytes);
+        self.plan_of(package, job, &Options { memory, ..self.options.clone() })
     }
 
     /// The plan of the same job with so many threads.

@@ -90,7 +90,8 @@ pub(super) fn shown(
     cancel: &Cancel,
 ) -> Result<Verdict> {
     let (stage, sizes) = (candidate.stage, candidate.sizes());
-    let how = How { threads: candidate.threads, sizes: Some(sizes), ..package.how(loading) };
+    let (threads, by) = (candidate.threads, candidate.provider);
+    let how = How { threads, by, sizes: Some(sizes), ..package.how(loading) };
     let yardstick = package.yardstick((stage, sizes), how, cancel)?;
     measured::give_back();
     let (shown, growth) = measured::growth_of(|| package.show(stage, how, (&yardstick, cancel)));

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     engine::{
         address_space,
+        loading::Loading,
         providers::{Assignment, Sizes},
         session::Taps,
     },
@@ -179,13 +180,14 @@ impl<'a> Steered<'a> {
     pub(super) fn ready<'u, S: Network>(&mut self, using: &'u mut Using<S>) -> Result<&'u mut S> {
         self.obey(using)?;
         let (plan, threads) = (self.plan_of(S::STAGE), self.plan.threads);
-        let sizes = self.sizes(S::STAGE);
-        using
-            .loaded
-            .take_if(|loaded| !loaded.how.is(plan.loading, threads) || loaded.how.sizes != sizes);
+        let how = How { threads, ..self.how(S::STAGE, plan.loading) };
+        using.loaded.take_if(|loaded| {
+            !loaded.how.is(plan.loading, threads)
+                || (loaded.how.by, loaded.how.sizes) != (how.by, how.sizes)
+        });
         let loaded = match using.loaded.take() {
             Some(loaded) => loaded,
-            None => self.load(using, How { threads, sizes, ..self.package.how(plan.loading) })?,
+            None => self.load(using, how)?,
         };
         self.turn.tell_held(plan.kept_bytes());
         let stage = &mut using.loaded.insert(loaded).stage;
@@ -194,10 +196,11 @@ impl<'a> Steered<'a> {
         Ok(stage)
     }
 
-    /// For which sizes another provider than the CPU compiles `stage`.
-    fn sizes(&self, stage: Stage) -> Option<Sizes> {
-        let is_other = self.package.provider(stage) != Provider::Cpu;
-        is_other.then(|| Sizes::of(self.job))
+    /// How `stage` is loaded: by whom, and for which sizes if that is not the CPU.
+    fn how(&self, stage: Stage, loading: Loading) -> How {
+        let by = self.package.provider(stage);
+        let sizes = (by != Provider::Cpu).then(|| Sizes::of(self.job));
+        How { by, sizes, ..self.package.how(loading) }
     }
 
     /// Has every other provider than the CPU show that it computes its stages as the CPU does,
@@ -217,8 +220,7 @@ impl<'a> Steered<'a> {
         let mut was_due = false;
         for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
             let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
-            let how = How { threads: self.plan.threads, ..package.how(loading) };
-            let how = How { sizes: self.sizes(stage), ..how };
+            let how = How { threads: self.plan.threads, ..self.how(stage, loading) };
             if package.is_proof_due(stage, &how)? {
                 was_due = true;
                 self.warm().drop_stages(); // a proof takes what the plan has for one stage

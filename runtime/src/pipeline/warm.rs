@@ -180,7 +180,10 @@ mod tests {
     use pocketmuse_package::Error;
 
     use super::*;
-    use crate::engine::loading::{Loading, Weights};
+    use crate::{
+        engine::loading::{Loading, Weights},
+        request::Provider,
+    };
 
     fn plan(warm: bool, is_packed: bool) -> StagePlan {
         let weights = if is_packed { Weights::Packed } else { Weights::Mapped };
@@ -189,8 +192,8 @@ mod tests {
     }
 
     fn loaded(plan: &StagePlan) -> Loaded<u32> {
-        let (taps, sizes) = (None, None);
-        let how = How { loading: plan.loading, threads: 2, taps, sizes, floats: false };
+        let (by, taps, sizes) = (Provider::Cpu, None, None);
+        let how = How { loading: plan.loading, by, threads: 2, taps, sizes, floats: false };
         Loaded { stage: 7, how }
     }
 

@@ -25,6 +25,9 @@ named_enum! {
         Nnapi = "nnapi",
         /// Kernels for phones' CPUs. Known, but not in this build.
         Xnnpack = "xnnpack",
+        /// Whoever has a library, fits the budget, computes what the CPU does and is fastest; else
+        /// the CPU. Found by measuring when a job runs.
+        Auto = "auto",
     }
 }
 
@@ -55,9 +58,26 @@ impl Providers {
         &self,
         stages: &BTreeMap<Stage, Provider>,
     ) -> BTreeMap<Provider, BTreeMap<String, String>> {
-        let is_used = |provider: &Provider| stages.values().any(|used| used == provider);
-        let options = self.options.iter().filter(|(provider, _)| is_used(provider));
+        let options = self.options.iter().filter(|(provider, _)| self.uses(stages, **provider));
         options.map(|(provider, chosen)| (*provider, chosen.clone())).collect()
+    }
+
+    /// Whether `provider` computes a stage of `stages`, or may be chosen for one.
+    pub(crate) fn uses(&self, stages: &BTreeMap<Stage, Provider>, provider: Provider) -> bool {
+        let may_be = self.candidates().any(|candidate| candidate == provider);
+        let is_it = |used: &Provider| *used == provider || (*used == Provider::Auto && may_be);
+        stages.values().any(is_it)
+    }
+
+    /// Whether `auto` computes a stage.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.stages.values().any(|provider| *provider == Provider::Auto)
+    }
+
+    /// Whom `auto` tries besides the CPU: those that have a library.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Provider> {
+        let libraries = self.libraries.keys().copied();
+        libraries.filter(|provider| ![Provider::Cpu, Provider::Auto].contains(provider))
     }
 
     /// Reads `openvino.precision=bf16`: an option's provider, name and value. Whether there is such
@@ -126,6 +146,27 @@ mod tests {
         for wrong in ["", "=", "precision=f32", "openvino=f32", "openvino.=1", "npu.a=1"] {
             let error = Providers::option_of(wrong).expect_err(wrong);
             assert_eq!(error.kind(), ErrorKind::BadRequest, "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_used_by_whoever_may_be_chosen() {
+        let options = ["openvino.precision=bf16", "qnn.soc=sm8550"].map(|text| {
+            let (provider, key, value) = Providers::option_of(text).expect(text);
+            (provider, BTreeMap::from([(key, value)]))
+        });
+        let libraries = [(Provider::OpenVino, "/a.so".into())].into();
+        let providers = Providers { options: options.into(), libraries, ..Providers::default() };
+        for (text, used) in [
+            ("auto", &[Provider::OpenVino][..]),
+            ("step=auto,decoder=qnn", &[Provider::OpenVino, Provider::Qnn]),
+            ("step=openvino", &[Provider::OpenVino]),
+            ("cpu", &[]),
+        ] {
+            let stages = Providers::stages_of(text).expect(text);
+            assert!(providers.options_of(&stages).keys().eq(used), "{text}");
+            let providers = Providers { stages, ..providers.clone() };
+            assert_eq!(providers.is_automatic(), text.contains("auto"), "{text}");
         }
     }
 

@@ -46,10 +46,10 @@ pub struct RunArgs {
     /// 2G is 2GB. auto is three quarters of what the system has left.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Budget>,
-    /// Who computes the stages: cpu, openvino, qnn or webgpu [default: cpu]
+    /// Who computes the stages: cpu, openvino, qnn, webgpu or auto [default: cpu]
     ///
     /// For all, or by stage: step=openvino,decoder=cpu. Another than cpu makes a near image, not
-    /// the same one. docs/providers.md tells more.
+    /// the same one. auto measures who is fastest, once. docs/providers.md tells more.
     #[arg(long, value_name = "PROVIDER", value_parser = Providers::stages_of)]
     pub provider: Option<BTreeMap<Stage, Provider>>,
     /// A provider's plug-in, such as openvino=/absolute/path.so

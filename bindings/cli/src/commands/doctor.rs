@@ -89,7 +89,8 @@ fn look(args: &DoctorArgs, offline: bool, console: &Console) -> Result<Found> {
             devices: devices.flatten().collect::<BTreeSet<_>>().into_iter().collect(),
         }
     };
-    let providers = Provider::ALL.map(looked).into();
+    let all = Provider::ALL.into_iter().filter(|provider| *provider != Provider::Auto);
+    let providers = all.map(looked).collect();
     Ok(Found { machine, providers, package, stages })
 }
 

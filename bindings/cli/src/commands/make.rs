@@ -6,8 +6,15 @@ use pocketmuse::{Capabilities, Flavour, Manifest, Provider, Stage};
 use pocketmuse_package::Result;
 
 use crate::{
-    console::Console, events::Place, image_file::MadeBy, order, package::Opened, stop, task::Task,
-    trace, watch::Watcher,
+    console::Console,
+    events::Place,
+    image_file::MadeBy,
+    order,
+    package::Opened,
+    stop,
+    task::{Task, others},
+    trace,
+    watch::Watcher,
 };
 
 /// Makes the images of `task`.
@@ -18,14 +25,16 @@ pub(super) fn make(
     place: Option<Place>,
 ) -> Result<()> {
     let Opened { folder, manifest, pipeline } = opened;
+    let providers = pipeline.providers().into_iter().filter(|(stage, _)| task.uses(*stage));
+    let now = providers.filter(|(_, provider)| *provider != Provider::Cpu).collect();
+    // Who that is is known only when the images are made.
+    let is_automatic = task.package.run.others().values().any(|by| *by == Provider::Auto);
     if let Some(made_by) = &task.made_by {
-        let providers = pipeline.providers().into_iter().filter(|(stage, _)| task.uses(*stage));
-        let now = providers.filter(|(_, provider)| *provider != Provider::Cpu).collect();
-        let options = task.package.run.providers().options_of(&now);
         let graphs = differs(made_by, manifest, pipeline.capabilities().flavour);
-        let before = (&made_by.providers, &made_by.provider_options);
-        let computed = computed_otherwise(before, (&now, &options));
-        graphs.iter().chain(&computed).try_for_each(|warning| console.warning(warning))?;
+        graphs.iter().try_for_each(|warning| console.warning(warning))?;
+    }
+    if !is_automatic {
+        warn_of(&now, task, console)?;
     }
     task.warnings.iter().try_for_each(|warning| console.warning(warning))?;
     let unusual = order::unusual(&task.request, manifest);
@@ -44,6 +53,9 @@ pub(super) fn make(
     stop::check()?;
     console.truncated(&output.truncated)?;
     console.unknown(&output.unknown_words, manifest)?;
+    if is_automatic {
+        warn_of(&others(&output), task, console)?;
+    }
 
     let files = task.write(&output, manifest)?.to_vec();
     if let (Some(path), Some(tokens)) = (&task.save_tokens, &seen.tokens) {
@@ -54,6 +66,15 @@ pub(super) fn make(
     }
     let shown: &[_] = if task.is_to_stdout() { &[] } else { &files };
     console.images(shown, &output, task.watch.verbose)
+}
+
+/// Says so if the image that the request was read from was computed by others than `now`.
+fn warn_of(now: &BTreeMap<Stage, Provider>, task: &Task, console: &Console) -> Result<()> {
+    let Some(made_by) = &task.made_by else { return Ok(()) };
+    let options = task.package.run.providers().options_of(now);
+    let before = (&made_by.providers, &made_by.provider_options);
+    let computed = computed_otherwise(before, (now, &options));
+    computed.iter().try_for_each(|warning| console.warning(warning))
 }
 
 /// Why an image may come out another than the one its request was read from.

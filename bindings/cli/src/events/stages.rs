@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse::{Flavour, Nodes, Provider, StagePlan, StageReport};
+use pocketmuse::{Flavour, Nodes, Provider, StagePlan, StageReport, Trial, Trials};
 use serde::Serialize;
 
 use crate::terminal::milliseconds;
@@ -49,10 +49,29 @@ pub(super) struct RunStage<'a> {
     options: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<&'a Nodes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tried: Option<Vec<Tried<'a>>>,
     load_ms: f64,
     run_ms: f64,
     peak_rss_bytes: Option<u64>,
     peak_anonymous_bytes: Option<u64>,
+}
+
+/// A provider that was tried to compute a stage, and what came of it.
+#[derive(Debug, Serialize)]
+struct Tried<'a> {
+    provider: Provider,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
+}
+
+impl<'a> Tried<'a> {
+    fn of(trial: &'a Trial) -> Self {
+        let (provider, run_ms) = (trial.provider, trial.run().map(milliseconds));
+        Self { provider, run_ms, refused: trial.refused() }
+    }
 }
 
 impl<'a> RunStage<'a> {
@@ -63,6 +82,7 @@ impl<'a> RunStage<'a> {
             provider: stage.provider,
             options: &stage.options,
             nodes: stage.nodes.as_ref(),
+            tried: stage.tried.as_ref().map(|Trials(all)| all.iter().map(Tried::of).collect()),
             load_ms: milliseconds(stage.load),
             run_ms: milliseconds(stage.run),
             peak_rss_bytes: stage.peak_rss_bytes,
@@ -88,6 +108,11 @@ mod tests {
             provider: Provider::OpenVino,
             options: &[("precision".to_owned(), "bf16".to_owned())].into(),
             nodes: Some(&Nodes::default()),
+            tried: Some(vec![Tried {
+                provider: Provider::Qnn,
+                run_ms: Some(1.5),
+                refused: Some("computes another logits"),
+            }]),
             load_ms: 1.5,
             run_ms: 1.5,
             peak_rss_bytes: None,
@@ -98,7 +123,7 @@ mod tests {
         let (_, section) = DOCUMENT.split_once("\n### done\n").expect("of images");
         let (_, sentence) = section.split_once("Each stage has ").expect("of stages");
         let (sentence, _) = sentence.split_once("Of `grid`").expect("what follows");
-        for key in keys(&value) {
+        for key in keys(&value).into_iter().chain(keys(&value["tried"][0])) {
             assert!(sentence.contains(&format!("`{key}`")), "{key}");
         }
     }

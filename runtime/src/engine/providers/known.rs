@@ -46,7 +46,7 @@ pub(crate) fn check_options(providers: &Providers) -> Result<()> {
                 return bad(&format!(".{key}"), format!("expected {expected}, found {value:?}"));
             }
         }
-        if !chosen.is_empty() && !providers.stages.values().any(|used| used == provider) {
+        if !chosen.is_empty() && !providers.uses(&providers.stages, *provider) {
             return bad(
                 "",
                 format!("expected {provider} to compute a stage, found none that it does"),

@@ -140,19 +140,23 @@ pub(crate) fn devices(runtime: &Runtime, provider: Provider) -> Vec<String> {
         .map_or_else(|_| Vec::new(), |plug_in| plugin::devices(runtime, plug_in))
 }
 
-/// Checks that this build has the provider of a stage, and that its library can be one. Nothing of
-/// that runs: it is loaded with the first stage that it computes.
+/// Checks that this build has the provider of a stage, and that its library can be one; of `auto`,
+/// all that it may choose. Nothing of that runs: it is loaded with the first stage that it computes.
 ///
 /// # Errors
 ///
 /// `Unsupported` if this build lacks it, `BadRequest` for its library.
 pub(crate) fn check(who: Assignment, providers: &Providers) -> Result<()> {
-    if who.provider == Provider::Cpu {
-        return Ok(());
+    let one = |provider| {
+        known::plug_in(provider)?;
+        let library = providers.libraries.get(&provider).map(PathBuf::as_path);
+        plugin::check(provider, library).map(drop)
+    };
+    match who.provider {
+        Provider::Cpu => Ok(()),
+        Provider::Auto => providers.candidates().try_for_each(one),
+        other => one(other),
     }
-    known::plug_in(who.provider)?;
-    let library = providers.libraries.get(&who.provider).map(PathBuf::as_path);
-    plugin::check(who.provider, library).map(drop)
 }
 
 #[cfg(test)]
@@ -197,5 +201,11 @@ mod tests {
             assert!(error.to_string().contains("not in this build"), "{error}");
         }
         check(Provider::Cpu, None).expect("always there");
+        check(Provider::Auto, None).expect("the CPU then");
+        let libraries = [(Provider::OpenVino, missing)].into();
+        let providers = Providers { libraries, ..Providers::default() };
+        let who = Assignment { provider: Provider::Auto, stage: Stage::Step };
+        let error = super::check(who, &providers).expect_err("it might be chosen");
+        assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
     }
 }

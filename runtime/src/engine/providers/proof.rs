@@ -58,6 +58,16 @@ impl Reference {
         Ok(Self { inputs, values, run })
     }
 
+    /// The same, with the time that another session of the CPU takes for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::run`].
+    pub(crate) fn timed(self, cpu: &mut Session) -> Result<Self> {
+        let (_, run) = run(cpu, &self.inputs)?;
+        Ok(Self { run, ..self })
+    }
+
     /// Runs another provider's session of the same, and compares.
     ///
     /// # Errors
