@@ -31,7 +31,7 @@ fn optimized(package: &Path, entry: &StageEntry, stage: Stage) -> Vec<u8> {
 }
 
 /// How many nodes run each of `operators`.
-fn count<'a>(model: &[u8], operators: &[&'a str]) -> BTreeMap<&'a str, usize> {
+pub(crate) fn count<'a>(model: &[u8], operators: &[&'a str]) -> BTreeMap<&'a str, usize> {
     let occurrences = |operator: &&'a str| {
         let field = [&[OP_TYPE, operator.len() as u8], operator.as_bytes()].concat();
         (*operator, model.windows(field.len()).filter(|window| *window == field).count())

@@ -21,6 +21,7 @@ mod links;
 mod memory;
 mod oldest_runtime;
 mod onnx_checker;
+mod own_operators;
 mod passing;
 mod pipeline;
 mod preview;

@@ -25,20 +25,31 @@ const MAX_DEPTH: usize = 16;
 /// Characters of a name that an error repeats.
 const SHOWN_CHARACTERS: usize = 80;
 
+/// The domain of the runtime's own operators, which stand for others when a graph is loaded. No
+/// package has them.
+pub const OWN_DOMAIN: &str = "pocketmuse";
+
 /// Who wrote a graph, which decides what operators it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
     /// An exporter: operators of ONNX and of ONNX Runtime.
     Exporter,
-    /// ONNX Runtime, when it optimised a graph for this machine: its layouts of convolutions too.
+    /// ONNX Runtime, when it optimised a graph for this machine: its layouts of convolutions too,
+    /// and operators of the runtime's own.
     OnnxRuntime,
 }
 
 impl Writer {
     /// The domains of the operators. ONNX's own has two names.
     fn domains(self) -> &'static [&'static str] {
-        const ALL: [&str; 5] =
-            ["", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"];
+        const ALL: [&str; 6] = [
+            "",
+            "ai.onnx",
+            "com.microsoft",
+            "com.microsoft.nchwc",
+            "com.ms.internal.nhwc",
+            OWN_DOMAIN,
+        ];
         match self {
             Self::Exporter => &ALL[..3],
             Self::OnnxRuntime => &ALL,

@@ -2,12 +2,14 @@
 
 pub(crate) mod address_space;
 mod floats;
+mod fusion;
 pub mod library;
 #[cfg(feature = "linked")]
 mod linked;
 pub(crate) mod loading;
 pub(crate) mod locations;
 pub(crate) mod mapped;
+pub(crate) mod operators;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod passing;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -200,8 +200,9 @@ impl Package {
         let plain = Settings::new(how.threads, how.loading);
         let target = how.sizes.map(|sizes| self.target(stage, sizes));
         let form = if how.floats { Form::Floats } else { plain.form };
-        let settings = Settings { sharing, taps, profile, target, form, ..plain };
         let is_plain = taps.is_none() && profile.is_none() && target.is_none() && !how.floats;
+        let own_operators = is_plain && stage == Stage::Decoder;
+        let settings = Settings { sharing, taps, profile, target, form, own_operators, ..plain };
         let optimised = if is_plain { self.load_optimised(stage, settings) } else { None };
         self.prepared.save();
         let load = || Session::load(self.runtime, &self.root, entry, settings);

@@ -28,7 +28,7 @@ use pocketmuse_package::{
 };
 
 use self::record::{CheckedFile, Record, Stamp};
-use crate::engine::{locations::moved, processor};
+use crate::engine::{locations::moved, operators, processor};
 
 pub use self::folder::{Entry, clean, list};
 pub use self::verdicts::{Need, Speed, Verdict};
@@ -344,12 +344,13 @@ fn real(root: &Path) -> PathBuf {
     root.canonicalize().unwrap_or_else(|_| root.to_path_buf())
 }
 
-/// What graphs, times and verdicts depend on besides the package: the versions of this library and
-/// of ONNX Runtime, and what the processor can do.
+/// What graphs, times and verdicts depend on besides the package: the versions of this library, of
+/// its operators and of ONNX Runtime, and what the processor can do.
 fn made_for(runtime: &str) -> String {
     let mut processor = vec![std::env::consts::ARCH];
     processor.extend(processor::instruction_sets());
-    format!("pocketmuse {}; {runtime}; {}", env!("CARGO_PKG_VERSION"), processor.join(" "))
+    let (own, operators) = (env!("CARGO_PKG_VERSION"), operators::VERSION);
+    format!("pocketmuse {own}, operators {operators}; {runtime}; {}", processor.join(" "))
 }
 
 #[cfg(test)]

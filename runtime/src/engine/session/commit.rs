@@ -17,7 +17,9 @@ use super::{
 };
 use crate::engine::{
     floats,
+    fusion::with_own_operators,
     locations::{moved, real_file},
+    operators,
     passing::Passing,
     providers::{self, Target},
     runtime::{Runtime, failed},
@@ -77,20 +79,34 @@ pub(super) fn commit(
             target.refused_with(error.message(), nodes.as_ref())
         });
     }
-    let builder = |runtime: &Runtime, settings| {
+    let plain = |settings| {
         let plain = builder(runtime, settings)?;
         match passing {
             Some(passing) => passing.hand_over(plain),
             None => Ok(plain),
         }
     };
+    let is_exported = matches!(settings.form, Form::Exported | Form::Saved(_));
+    if settings.own_operators && is_exported && tapped.is_empty() {
+        let own = with_own_operators(&relocated(read()?));
+        let session = own.map(|own| {
+            let builder = with_operators(plain(settings), &settings)?;
+            from_memory(builder, &own)
+        });
+        match session {
+            Some(Ok(session)) => return Ok(session),
+            Some(Err(error)) => stays(entry, &error),
+            None => {} // nothing that they stand for
+        }
+    }
     let session = match settings.form {
         Form::Optimised(model) => {
             let model = relocated(model.to_vec());
-            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
+            with_operators(plain(settings), &settings)
+                .and_then(|builder| from_memory(builder, &model))
         }
         Form::Exported | Form::Saved(_) if tapped.is_empty() && real.is_none() => {
-            builder(runtime, settings).and_then(|mut builder| builder.commit_from_file(&file))
+            plain(settings).and_then(|mut builder| builder.commit_from_file(&file))
         }
         _ => {
             let mut model = read()?;
@@ -101,10 +117,30 @@ pub(super) fn commit(
                 model.extend(taps::more_outputs(tapped));
             }
             let model = relocated(model);
-            builder(runtime, settings).and_then(|builder| from_memory(builder, &model))
+            plain(settings).and_then(|builder| from_memory(builder, &model))
         }
     };
     session.map_err(|error| failed(entry.graph.path.as_str(), &error))
+}
+
+/// A session to be that knows our own operators, if `settings` want them.
+fn with_operators(
+    builder: ort::Result<SessionBuilder>,
+    settings: &Settings<'_>,
+) -> ort::Result<SessionBuilder> {
+    match settings.own_operators {
+        true => Ok(builder?.with_operators(operators::domain()?)?),
+        false => builder,
+    }
+}
+
+fn stays(entry: &StageEntry, error: &ort::Error) {
+    log::warn!(
+        "{}: it stays as it was exported, which is slower, since ONNX Runtime does not take \
+        operators of ours: {}",
+        entry.graph.path,
+        error.message()
+    );
 }
 
 /// What a setting of ONNX Runtime, which is text, says of `folder`. One whose name is no UTF-8 goes

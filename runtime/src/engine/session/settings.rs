@@ -35,6 +35,10 @@ pub struct Settings<'a> {
     pub loading: Loading,
     /// In which form the graph is loaded.
     pub form: Form<'a>,
+    /// Whether [operators of our own](crate::engine::operators) stand for others where a graph is
+    /// loaded as it was exported; without taps, profile and other providers alone. Where ONNX Runtime
+    /// does not take them a warning says so, and the graph stays as it was exported.
+    pub own_operators: bool,
     /// Which of the values that the manifest lists as taps are outputs too.
     pub taps: Option<Taps>,
     /// Where to write the profile of all runs: what the file's name begins with. It tells what each
@@ -53,6 +57,7 @@ impl Settings<'_> {
             sharing: Sharing::default(),
             loading,
             form: Form::Exported,
+            own_operators: false,
             taps: None,
             profile: None,
             target: None,
