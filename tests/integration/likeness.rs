@@ -1,10 +1,11 @@
-//! How like two flavours are, stage by stage: the same inputs for both.
+//! How like two flavours or providers are, stage by stage: the same inputs for both.
+#![allow(dead_code, reason = "tests of providers use a part")]
 
 use std::ops::ControlFlow;
 
 use pocketmuse::{
     Loading, Pipeline, Request,
-    internals::{Decoder, Network, Package, Predict, Predictor},
+    internals::{Decoder, Encoder, Network, Package, Predict, Predictor},
 };
 use pocketmuse_package::Tokenizer;
 
@@ -14,6 +15,16 @@ const STATES: usize = 24;
 pub(crate) fn load<N: Network>(pipeline: &Pipeline) -> N {
     let package: &Package = pipeline.package();
     N::load(package, Loading::of(N::STAGE)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A stage as whoever computes it takes it for the images of `request`, of so many rows and columns
+/// of tokens.
+pub(crate) fn load_for<N: Network>(pipeline: &Pipeline, request: &Request, grid: [usize; 2]) -> N {
+    let package: &Package = pipeline.package();
+    let branches = if request.guidance_scale == Some(1.0) { 1 } else { 2 };
+    let session = package.load_for(N::STAGE, grid, branches);
+    let stage = session.and_then(|session| N::of(package, session));
+    stage.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The length of the difference over the length of `expected`.
@@ -78,6 +89,7 @@ pub(crate) struct Steps {
 pub(crate) fn steps(expected: &Pipeline, found: &Pipeline, request: &Request) -> Steps {
     let (image, [rows, columns]) = tokens(expected, request);
     let prompt = expected.prompt(request).expect("a prompt"); // the same for both
+    let load = |by| load_for(by, request, [rows, columns]);
     let [mut ours, mut theirs]: [Predictor; 2] = [expected, found].map(load);
     let mut expected = prompt.with(&mut ours).expect("a prompt");
     let mut found = prompt.with(&mut theirs).expect("a prompt");
@@ -115,6 +127,32 @@ pub(crate) fn decoded(
     let pixels = decoder.decode(tokens, grid).expect("pixels");
     let values = pixels.values().expect("floats").iter();
     (values.map(|value| value.clamp(0.0, 1.0)).collect(), pixels.size())
+}
+
+/// How like the decoders of two packages are, in dB: what they make of the tokens of an image.
+pub(crate) fn decoders(expected: &Pipeline, found: &Pipeline, request: &Request) -> f64 {
+    let (tokens, grid) = tokens(expected, request);
+    let tokens: Vec<_> = tokens.into_iter().map(i64::from).collect();
+    let [(expected, size), (found, _)] =
+        [expected, found].map(|by| decoded(&mut load_for(by, request, grid), &tokens, grid));
+    let psnr = psnr(&found, &expected);
+    println!("{size:?}: decoded {psnr:.1} dB");
+    psnr
+}
+
+/// The share of tokens that the encoders of two packages make the same of an image.
+pub(crate) fn encoders(expected: &Pipeline, found: &Pipeline, request: &Request) -> f64 {
+    let (tokens, grid) = tokens(expected, request);
+    let tokens: Vec<_> = tokens.into_iter().map(i64::from).collect();
+    let (pixels, size) = decoded(&mut load_for(expected, request, grid), &tokens, grid);
+    let [expected, found] = [expected, found].map(|by| {
+        let mut encoder: Encoder = load_for(by, request, grid);
+        encoder.tokens(&pixels, size).unwrap_or_else(|error| panic!("{error}"))
+    });
+    let same = expected.iter().zip(&found).filter(|(a, b)| a == b).count();
+    let share = same as f64 / expected.len() as f64;
+    println!("{size:?}: {:.2} % of {} tokens encoded", 100.0 * share, expected.len());
+    share
 }
 
 /// How like images are, in dB.

@@ -2,8 +2,12 @@
 //! What the simulator takes of time says nothing about a phone.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "../../../tests/integration/likeness.rs"]
+mod alike;
 #[path = "support/likeness.rs"]
 mod likeness;
+#[path = "support/profile.rs"]
+mod profile;
 mod support;
 #[path = "support/wheel.rs"]
 mod wheel;
@@ -18,7 +22,7 @@ use image::RgbImage;
 use likeness::psnr;
 use pocketmuse::{
     Error, ErrorKind, Flavour, Manifest, Options, Output, Pipeline, Provider, Providers, Request,
-    Source, Stage,
+    Source, Stage, prepared::Verdict,
 };
 use pocketmuse_export::Ranges;
 use pocketmuse_package::{
@@ -28,6 +32,9 @@ use pocketmuse_package::{
 use serde_json::Value;
 use support::folders::{flavoured_package, link_folder};
 use wheel::Wheel;
+
+/// What ONNX Runtime calls it.
+const QNN_NAME: &str = "QNNExecutionProvider";
 
 const QNN: Wheel = Wheel {
     release: "onnxruntime-qnn==2.7.0",
@@ -57,20 +64,30 @@ fn request(side: u32, steps: u32) -> Request {
 }
 
 /// A package whose `stages` the simulator computes; what it proves is kept in `prepared`.
-fn open(
-    package: &Path,
-    (flavour, stages): (Flavour, &[Stage]),
-    prepared: &Path,
-) -> Result<Pipeline, Error> {
+fn open(package: &Path, which: (Flavour, &[Stage]), prepared: &Path) -> Result<Pipeline, Error> {
     pocketmuse_cli::runtime::start(false)?;
+    Pipeline::open_with(package, &options(which, prepared))
+}
+
+fn options((flavour, stages): (Flavour, &[Stage]), prepared: &Path) -> Options {
     let providers = Providers {
         stages: stages.iter().map(|stage| (*stage, Provider::Qnn)).collect(),
         libraries: [(Provider::Qnn, QNN.plugin())].into(),
         ..Providers::default()
     };
     let prepared = Some(prepared.to_owned());
-    let options = Options { providers, flavour: Some(flavour), prepared, ..Options::default() };
-    Pipeline::open_with(package, &options)
+    Options { providers, flavour: Some(flavour), prepared, ..Options::default() }
+}
+
+/// The same pipeline, and nobody looks at what its providers compute.
+fn unproved(pipeline: Pipeline) -> Pipeline {
+    let all_is_well = Verdict { is_right: true, ..Verdict::not_ended("not looked at") };
+    pipeline.with_prover(move |_, _| Ok(Some(all_is_well.clone())))
+}
+
+/// The graphs of f32 on the CPU, which all others are measured against.
+fn f32_by_cpu(prepared: &Path) -> Pipeline {
+    good(open(&flavoured_package(Flavour::F32), (Flavour::F32, &[]), prepared))
 }
 
 fn go_on(_: &pocketmuse::Step<'_>) -> ControlFlow<()> {
@@ -128,17 +145,40 @@ fn print_reasons(what: &str, value: &Value) -> usize {
 #[ignore = "slow: brings QNN, simulates an NPU"]
 fn all_stages_of_f16_are_whole_and_near_the_cpus_on_a_simulated_npu() {
     let (package, kept) = (flavoured_package(Flavour::F16), tempfile::tempdir().expect("made"));
-    let by_npu = good(open(&package, (Flavour::F16, &Stage::ALL), kept.path()));
     let by_cpu = good(open(&package, (Flavour::F16, &[]), kept.path()));
+    let profiles = tempfile::tempdir().expect("made");
+    let options = options((Flavour::F16, &Stage::ALL), kept.path());
+    let by_npu = good(Pipeline::open_with_profiles(&package, &options, profiles.path()));
     let request = Request { strength: Some(0.5), ..request(64, 2) };
-    let source = Source::new(image(good(by_cpu.generate(&self::request(64, 2), go_on))));
+    let made = image(good(by_cpu.generate(&self::request(64, 2), go_on)));
+    let source = Source::new(made.clone());
     let [found, expected] = [&by_npu, &by_cpu].map(|by| good(by.edit(&request, &source, go_on)));
     let by: Vec<_> = found.report.stages.iter().map(|stage| stage.provider).collect();
     assert_eq!(by, [Provider::Qnn; 5]);
     assert_eq!(print_proved("f16, 8 x 8", kept.path()), 5);
+    let nodes: Vec<_> = found.report.stages.iter().map(|stage| stage.nodes.clone()).collect();
     let psnr = psnr(&image(found), &image(expected));
     println!("f16, 8 x 8: an edit is {psnr:.1} dB from the CPU's");
     assert!(psnr >= 30.0, "{psnr}"); // a token that falls otherwise is a corner of it
+
+    // The plug-in is there now, and the CPU's image is what it was.
+    assert!(image(good(by_cpu.generate(&self::request(64, 2), go_on))) == made);
+    drop(by_npu);
+    for (stage, nodes) in Stage::ALL.iter().zip(&nodes) {
+        let all = profile::of_stage(profiles.path(), stage.name());
+        let by_npu: Vec<_> = all.iter().filter(|ran| ran.contains_key(QNN_NAME)).collect();
+        assert_eq!(by_npu.len(), 2, "{stage}: its proof and the edit; others are the CPU's");
+        assert!(by_npu.iter().all(|ran| ran.len() == 1), "{stage}: nobody else: {by_npu:?}");
+        let nodes = nodes.as_ref().expect("ONNX Runtime tells");
+        assert!(nodes.taken == nodes.all && nodes.left.is_empty(), "{stage}: {nodes}");
+    }
+
+    let f32 = f32_by_cpu(kept.path());
+    let by_npu = good(open(&package, (Flavour::F16, &Stage::ALL), kept.path()));
+    let psnr = alike::decoders(&f32, &by_npu, &self::request(64, 6));
+    assert!(psnr >= 65.0, "{psnr} dB");
+    let share = alike::encoders(&f32, &by_npu, &self::request(64, 6));
+    assert!(share >= 0.985, "{share}");
 }
 
 #[test]
@@ -155,6 +195,8 @@ fn an_image_of_qdq_is_near_the_cpus_on_a_simulated_npu() {
     let psnr = psnr(&image(found), &image(expected));
     println!("qdq, 8 x 8: an image is {psnr:.1} dB from the CPU's");
     assert!(psnr >= 15.0, "{psnr}"); // six steps: tokens that fall otherwise change others
+    let psnr = alike::decoders(&f32_by_cpu(kept.path()), &by_npu, &request);
+    assert!(psnr >= 50.0, "{psnr} dB");
 }
 
 /// The trained size: each stage but the encoder proved, and called once more for the first step.
@@ -208,6 +250,26 @@ fn what_an_npu_does_not_take_whole_is_refused() {
     let package = flavoured_package(Flavour::F32);
     let error = refused(&package, (Flavour::F32, &[Stage::Decoder]), 64);
     assert!(error.to_string().starts_with("decoder: qnn does not take the whole graph"), "{error}");
+
+    // Where the CPU may have the rest, the report says what that is, and the profile the same.
+    let [kept, profiles] = [(); 2].map(|()| tempfile::tempdir().expect("made"));
+    let mut options = options((Flavour::F32, &[Stage::Decoder]), kept.path());
+    options.providers.allow_fallback = true;
+    let opened = Pipeline::open_with_profiles(&package, &options, profiles.path());
+    let pipeline = unproved(good(opened)); // in halves it is too far from f32
+    let made = good(pipeline.generate(&request(32, 1), go_on));
+    drop(pipeline);
+    let decoder = made.report.stages.iter().find(|stage| stage.name == "decoder").expect("it ran");
+    let nodes = decoder.nodes.as_ref().expect("ONNX Runtime tells");
+    println!("decoder: {nodes}");
+    assert!(error.to_string().contains(&format!("it takes {nodes}")), "{error}");
+    let left: usize = nodes.left.values().sum();
+    assert!(left > 0 && nodes.taken > 0 && nodes.taken + left == nodes.all, "{nodes}");
+    let ran = profile::of_stage(profiles.path(), "decoder");
+    assert_eq!(ran.len(), 1);
+    println!("decoder, by the CPU as the profile says: {:?}", ran[0][profile::CPU]);
+    assert_eq!(ran[0].keys().collect::<Vec<_>>(), [profile::CPU, QNN_NAME]);
+    assert_eq!(ran[0][profile::CPU], nodes.left);
 }
 
 /// The fields of a message, in their order.
@@ -316,4 +378,15 @@ fn ranges_of_a_fiftieth_are_found() {
         let expected = format!("{stage}: qnn computes another ");
         assert!(error.to_string().starts_with(&expected), "{error}");
     }
+    // If nobody looked, the image would be another.
+    let kept = tempfile::tempdir().expect("made");
+    let made = |package: &Path, stages: &[Stage]| {
+        let pipeline = unproved(good(open(package, (Flavour::Qdq, stages), kept.path())));
+        image(good(pipeline.generate(&request(64, 2), |_| ControlFlow::Continue(()))))
+    };
+    let wrong = made(&package, &[Stage::Decoder]);
+    let right = made(&flavoured_package(Flavour::Qdq), &[]);
+    let psnr = psnr(&wrong, &right);
+    println!("ranges of a fiftieth, not proved: {psnr:.1} dB");
+    assert!(psnr < 20.0, "{psnr} dB");
 }

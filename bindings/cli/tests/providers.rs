@@ -2,8 +2,12 @@
 //! stay what they are. OpenVINO is brought as its users bring it, through pip.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "../../../tests/integration/likeness.rs"]
+mod alike;
 #[path = "support/openvino.rs"]
 mod openvino;
+#[path = "support/profile.rs"]
+mod profile;
 mod support;
 
 use std::{
@@ -12,11 +16,13 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use image::RgbImage;
 use pocketmuse::{
-    Budget, ErrorKind, Flavour, Options, Pipeline, Provider, Providers, Request, Source, Stage,
+    Budget, ErrorKind, Flavour, Options, Origin, Pipeline, Provider, Providers, Request, Source,
+    Stage, prepared::Verdict,
 };
 use serde_json::{Value, json};
 use support::{folders::flavoured_package, run, succeed};
@@ -49,6 +55,9 @@ fn assert_near(what: &str, found: &RgbImage, expected: &RgbImage) {
     println!("{what}: {:.2} % of the values are near the CPU's", 100.0 * share);
     assert!(share >= LEAST_NEAR, "{what}: {share}");
 }
+
+/// What ONNX Runtime calls OpenVINO.
+const OPENVINO_NAME: &str = "OpenVINOExecutionProvider";
 
 /// The flag that names OpenVINO's plug-in.
 fn library(plugin: &Path) -> String {
@@ -393,7 +402,7 @@ fn doctor_shows_openvino_whole_and_right() {
     let root = tempfile::tempdir().expect("a folder");
     let package = flavoured_package(Flavour::F32);
     let words = ["doctor", package.to_str().expect("UTF-8"), &library(&openvino::plugin())];
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let (code, lines) = in_own_cache_slowly(root.path(), &words);
     println!("{lines}{:.1?}", started.elapsed());
     assert_eq!(code, Some(0), "{lines}");
@@ -738,6 +747,11 @@ fn a_proof_is_kept_with_the_memory_that_it_took() {
     assert!(next.images == made.images);
     let took = next.report.peak_rss_bytes.expect("Linux tells");
     println!("{} MB planned, {} taken", plan.peak_rss_bytes() / 1_000_000, took / 1_000_000);
+    let job = again.job(&request(), Origin::Nothing).expect("a job");
+    let started = Instant::now();
+    let known = again.diagnose(&job, false, |_| panic!("it is known")).expect("known");
+    let each = started.elapsed() / known.len() as u32;
+    println!("a verdict that is known takes a stage {:.2} ms", 1000.0 * each.as_secs_f64());
     let other = Request { width: Some(64), height: Some(64), ..request() };
     assert_eq!(measured(&again, &other), [false; 3], "another size is another proof");
     assert_eq!(measured(&again, &Request { guidance_scale: Some(1.0), ..request() }), [false; 3]);
@@ -755,6 +769,97 @@ fn a_proof_is_kept_with_the_memory_that_it_took() {
     assert_eq!(measured(&anew, &request()), [false; 3], "a damaged record says nothing");
     anew.generate(&request(), on).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(measured(&open(&plugin, plenty), &request()), [true, true, false]);
+}
+
+/// A pipeline of these graphs whose stages OpenVINO computes with these options; with `None`, the
+/// CPU.
+fn opened(flavour: Flavour, options: Option<&[&str]>) -> Options {
+    pocketmuse_cli::runtime::start(false).expect("ONNX Runtime");
+    let by = if options.is_some() { Provider::OpenVino } else { Provider::Cpu };
+    let mut providers = Providers {
+        stages: Stage::ALL.map(|stage| (stage, by)).into(),
+        libraries: [(Provider::OpenVino, openvino::plugin())].into(),
+        ..Providers::default()
+    };
+    for option in options.into_iter().flatten() {
+        let (provider, key, value) = Providers::option_of(option).expect("an option");
+        providers.options.entry(provider).or_default().insert(key, value);
+    }
+    let flavour = Some(flavour);
+    Options { providers, flavour, threads: Some(1), staged: true, ..Options::default() }
+}
+
+/// Of a request at the trained size, against f32 on the CPU.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn what_openvino_makes_is_as_near_to_f32_as_it_must_be() {
+    let open = |flavour, options| {
+        Pipeline::open_with(flavoured_package(flavour), &opened(flavour, options))
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let f32 = open(Flavour::F32, None);
+    let request = Request { guidance_scale: Some(1.5), ..request() };
+    let bf16 = &["openvino.precision=bf16"][..];
+    for (flavour, options, logits, codes, decoder, encoder) in [
+        (Flavour::F32, &[][..], 1e-4, 0.999, 100.0, 0.999),
+        (Flavour::F16, &[], 0.006, 0.99, 65.0, 0.985),
+        (Flavour::F16, bf16, 0.015, 0.99, 52.0, 0.95),
+        (Flavour::Qdq, &[], 0.05, 0.96, 50.0, 0.0),
+    ] {
+        let other = open(flavour, Some(options));
+        println!("{flavour} {options:?}:");
+        let steps = alike::steps(&f32, &other, &request);
+        assert!(steps.worst <= logits && steps.codes >= codes, "{flavour} {options:?}");
+        let found = alike::decoders(&f32, &other, &request);
+        assert!(found >= decoder, "{flavour} {options:?}: {found} dB");
+        if encoder > 0.0 {
+            let found = alike::encoders(&f32, &other, &request);
+            assert!(found >= encoder, "{flavour} {options:?}: {found} of the tokens");
+        }
+    }
+}
+
+/// Of each stage that it takes, in all flavours.
+#[test]
+#[ignore = "slow: brings OpenVINO"]
+fn what_a_report_says_of_nodes_the_profile_says_too() {
+    for (flavour, refused) in [
+        (Flavour::F32, None),
+        (Flavour::F16, None),
+        (Flavour::Int8, Some(Stage::Decoder)),
+        (Flavour::Int4, Some(Stage::Decoder)),
+        (Flavour::Qdq, None),
+    ] {
+        let profiles = tempfile::tempdir().expect("a folder");
+        let mut options = opened(flavour, Some(&[]));
+        options.providers.stages.retain(|stage, _| Some(*stage) != refused);
+        let package = flavoured_package(flavour);
+        let opened = Pipeline::open_with_profiles(&package, &options, profiles.path());
+        let all_is_well = Verdict { is_right: true, ..Verdict::not_ended("not looked at") };
+        let pipeline = opened.unwrap_or_else(|error| panic!("{error}"));
+        let pipeline = pipeline.with_prover(move |_, _| Ok(Some(all_is_well.clone())));
+        let side = Some(64);
+        let request = Request { strength: Some(0.5), width: side, height: side, ..request() };
+        let source = Source::new(RgbImage::new(64, 64));
+        let made = pipeline.edit(&request, &source, |_| ControlFlow::Continue(()));
+        let made = made.unwrap_or_else(|error| panic!("{error}"));
+        drop(pipeline);
+        assert_eq!(made.report.stages.len(), Stage::ALL.len());
+        let mut told = Vec::new();
+        for stage in made.report.stages {
+            let ran = profile::of_stage(profiles.path(), stage.name);
+            assert_eq!(ran.len(), 1, "{flavour} {}", stage.name);
+            let by: Vec<_> = ran[0].keys().map(String::as_str).collect();
+            let Some(nodes) = stage.nodes else {
+                assert_eq!((stage.provider, &by[..]), (Provider::Cpu, &[profile::CPU][..]));
+                continue;
+            };
+            assert_eq!((stage.provider, &by[..]), (Provider::OpenVino, &[OPENVINO_NAME][..]));
+            assert!(nodes.taken > 0 && nodes.taken == nodes.all && nodes.left.is_empty());
+            told.push(format!("{} {nodes}", stage.name));
+        }
+        println!("{flavour} by openvino alone: {}", told.join("; "));
+    }
 }
 
 /// As the cache of a hub's client is.

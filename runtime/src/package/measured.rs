@@ -5,10 +5,12 @@ use std::{fs, path::Path};
 
 use pocketmuse_package::{Error, Result, Stage};
 
-use super::Package;
+use super::{How, Package};
 use crate::{
     engine::loading::Loading,
+    engine::providers::Sizes,
     engine::session::{Session, Settings, Taps},
+    request::Provider,
 };
 
 impl Package {
@@ -21,6 +23,19 @@ impl Package {
     /// after its stage.
     pub fn with_profiles(self, folder: &Path) -> Self {
         Self { profiles: Some(folder.to_owned()), ..self }
+    }
+
+    /// Checks the files of `stage` and loads it for who computes it, with `grid` rows and columns
+    /// of tokens and so many guidance branches. Nothing is proved.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::load`]; `ProviderFailed` if another provider than the CPU does not take it.
+    pub fn load_for(&self, stage: Stage, grid: [usize; 2], branches: usize) -> Result<Session> {
+        let by = self.provider(stage);
+        let sizes = (by != Provider::Cpu).then_some(Sizes { grid, branches });
+        let how = How { by, sizes, ..self.how(Loading::of(stage)) };
+        self.load_as(stage, how, &mut |_| Ok(()))
     }
 
     /// The bytes of the graph of `stage`, its weights left out.

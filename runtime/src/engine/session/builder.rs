@@ -52,6 +52,8 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         None => builder,
     };
     let builder = match settings.profile {
+        // Another provider is given the graph that it always is.
+        Some(path) if settings.target.is_some() => builder.with_profiling(path)?,
         Some(path) => builder
             .with_profiling(path)?
             .with_optimization_level(GraphOptimizationLevel::Disable)?,

@@ -43,7 +43,8 @@ pub struct Settings<'a> {
     pub taps: Option<Taps>,
     /// Where to write the profile of all runs: what the file's name begins with. It tells what each
     /// node was given and made, and how long that took. Nodes are those of the exported graph, none
-    /// replaced by a faster one. Written when the session is dropped.
+    /// replaced by a faster one, but for what another provider than the CPU is given. Written when
+    /// the session is dropped.
     pub profile: Option<&'a Path>,
     /// Who computes it instead of the CPU: then as it was exported, whatever the form.
     pub target: Option<Target<'a>>,
