@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Flavour, FlavourEntry, Manifest, Measured, Stage};
+use pocketmuse_package::{CALIBRATION, Flavour, FlavourEntry, Manifest, Measured, Stage};
 
 use crate::{
     error::Result,
@@ -71,13 +71,21 @@ impl Draft {
         Ok(Self { flavour: own, is_extra, wants_qdq })
     }
 
-    /// Has `calibrate` measure the draft, and removes what is not part of the package.
+    /// Has `calibrate` measure the draft, and removes what is not part of the package. The
+    /// checkpoint's `own_prompts` lie in the draft meanwhile.
     pub(crate) fn measure<F>(
         self,
         writer: &mut PackageWriter<F>,
+        own_prompts: Option<&str>,
         calibrate: impl FnOnce(&Path) -> Result<Measured>,
     ) -> Result<Measured> {
+        if let Some(text) = own_prompts {
+            writer.file(CALIBRATION, text.as_bytes())?;
+        }
         let measured = calibrate(writer.folder())?;
+        if own_prompts.is_some() {
+            writer.remove_file(CALIBRATION)?;
+        }
         if self.is_extra {
             writer.remove(self.flavour)?;
         }

@@ -45,8 +45,10 @@ mod write;
 
 use std::{ops::ControlFlow, path::Path};
 
-use pocketmuse_package::{Flavour, FlavourEntry, Manifest, PATCH_VALUES, PREVIEW, Stage};
-pub use pocketmuse_package::{Measured, RANGE, Ranges};
+pub use pocketmuse_package::{CALIBRATION, Measured, RANGE, Ranges};
+use pocketmuse_package::{
+    Flavour, FlavourEntry, Manifest, PATCH_VALUES, PREVIEW, Stage, calibration_prompts,
+};
 
 use self::{
     checkpoint::Checkpoint,
@@ -61,6 +63,9 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     progress::Progress,
 };
+
+/// The most prompts that a checkpoint may want to be measured with: each makes an image.
+const MAX_PROMPTS: usize = 256;
 
 /// How to export.
 #[derive(Clone, Debug)]
@@ -102,14 +107,16 @@ pub struct Summary {
 /// package of the flavour [`Options::draft`] whose decoder is f32 and, if it is to be quantized,
 /// has a tap for each range, named as [`RANGE`] says. For the flavour qdq the draft has this
 /// flavour, too, its graphs in floats with a tap for the range of each value:
-/// [`Measured::activations`]. `calibrate` is called once, and not at all for f32 alone if the
+/// [`Measured::activations`]. If the checkpoint has a file [`CALIBRATION`], with a prompt on each
+/// line, the draft has it, too: the prompts to measure with. `calibrate` is called once, and not at all for f32 alone if the
 /// checkpoint brings its own [`PREVIEW`]. If it returns no cells, the package has no previews.
 ///
 /// Weights of qdq that int8 has, too, are written once, where both are exported.
 ///
 /// # Errors
 ///
-/// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture,
+/// `BadCheckpoint` if the checkpoint is damaged, inconsistent or of another architecture, or
+/// its [`CALIBRATION`] has no prompt or more than 256,
 /// `BadRequest` if `package` exists already or the draft is to be qdq, `NoSpace` if its disk has
 /// too little room, which is checked first, `Io` if a file cannot be read or written, `Cancelled`
 /// if `on_progress` broke; what `calibrate` fails with, and `BadInput` if its ranges are not those
@@ -148,6 +155,7 @@ pub fn export_opened(
         return Err(Error::new(ErrorKind::BadRequest, "draft", detail));
     }
     let networks = Networks::open(checkpoint)?;
+    let own_prompts = own_prompts(checkpoint)?;
     let wants_qdq = options.flavours.contains(&Flavour::Qdq); // whose graphs need ranges
     let mut flavours = options.flavours.clone();
     flavours.retain(|flavour| *flavour != Flavour::Qdq);
@@ -180,7 +188,7 @@ pub fn export_opened(
         let taken = flavour.or_else(|| flavours.first().copied());
         let wanted = (taken, wants_qdq);
         let draft = Draft::write(options.draft, wanted, &networks, &manifest, &mut writer)?;
-        let measured = draft.measure(&mut writer, calibrate)?;
+        let measured = draft.measure(&mut writer, own_prompts.as_deref(), calibrate)?;
 
         // finish decoders and preview.
         if preview.is_none() {
@@ -208,6 +216,18 @@ pub fn export_opened(
     manifest.preview = preview.map(|bytes| writer.file(PREVIEW, &bytes)).transpose()?;
     writer.finish(&manifest)?;
     Ok(Summary { manifest, warnings: networks.warnings() })
+}
+
+/// The text of the prompts that a checkpoint wants to be measured with.
+fn own_prompts(checkpoint: &Checkpoint) -> Result<Option<String>> {
+    let Some(text) = checkpoint.optional_text(CALIBRATION)? else { return Ok(None) };
+    let found = calibration_prompts(&text).count();
+    if !(1..=MAX_PROMPTS).contains(&found) {
+        let at = checkpoint.root().join(CALIBRATION).display().to_string();
+        let detail = format!("expected 1 to {MAX_PROMPTS} lines with a prompt, found {found}");
+        return Err(Error::new(ErrorKind::BadCheckpoint, at, detail));
+    }
+    Ok(Some(text))
 }
 
 /// The table of previews that a checkpoint brings along.

@@ -118,6 +118,12 @@ impl<F> PackageWriter<F> {
             .map_err(|error| Error::io(self.target.join(flavour.name()), error))
     }
 
+    /// Removes one of the small files again.
+    pub(crate) fn remove_file(&self, path: &str) -> Result<()> {
+        fs::remove_file(self.folder.path().join(path))
+            .map_err(|error| Error::io(self.target.join(path), error))
+    }
+
     /// Writes the manifest, so that a runtime accepts what was written before.
     pub(crate) fn manifest(&self, manifest: &Manifest) -> Result<()> {
         self.file(MANIFEST, manifest.to_json().as_bytes())?;

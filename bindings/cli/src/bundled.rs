@@ -33,6 +33,7 @@ macro_rules! files {
 /// The checkpoint's files.
 pub const FILES: &Contents = files![
     "README.md",
+    "calibration.txt",
     "generation_config.json",
     "model_index.json",
     "preview.rgb",

@@ -52,7 +52,8 @@ pub(crate) fn watch_setup(event: Event<'_>) -> ControlFlow<()> {
 }
 
 /// Measures the ranges of a draft's inner values and what its tokens look like, bringing ONNX
-/// Runtime first where there is none. Images show `prompts`; without any, what is good for most.
+/// Runtime first where there is none. Images show `prompts`; without any, what the checkpoint wants or what is
+/// good for most.
 ///
 /// # Errors
 ///

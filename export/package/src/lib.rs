@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod calibration;
 pub mod constant;
 mod digest;
 mod error;
@@ -22,6 +23,7 @@ mod shape;
 mod subset;
 pub mod wire;
 
+pub use calibration::{CALIBRATION, calibration_prompts};
 pub use digest::{Digest, DigestWriter, OnRead};
 pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{

@@ -7,23 +7,18 @@ use pocketmuse::{
     Flavour, Loading, Options, Pipeline, Request, Weights,
     internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose},
 };
-use pocketmuse_package::{Cell, Manifest, Measured, RANGE, Result, Stage};
+use pocketmuse_package::{
+    CALIBRATION, Cell, ErrorKind, Manifest, Measured, RANGE, Result, Stage, calibration_prompts,
+    files,
+};
 
-use crate::activations::{Samples, activations, widen};
+use crate::{
+    activations::{Samples, activations, widen},
+    prompts::GENERAL,
+};
 
-/// What the images show: subjects, places and light of many kinds.
-const PROMPTS: [&str; 10] = [
-    "a red lighthouse by the sea at sunset",
-    "a green tree in the snow under a blue sky, black and white photograph",
-    "a big yellow robot in the desert at night with a city in the background",
-    "a white house in a meadow on a sunny day",
-    "a small blue car in the snow under a grey sky with mountains in the background",
-    "a purple hot air balloon under an orange sky, oil painting",
-    "an orange tent in a green field with a forest in the background",
-    "a black sailboat on the ocean in stormy weather",
-    "a pink mushroom in the grass, macro photograph",
-    "a brown rocket in the desert under a starry sky",
-];
+/// The longest text of prompts, in bytes: as long as a checkpoint's texts may be.
+const MAX_PROMPT_BYTES: u64 = 64 << 20;
 
 /// The longest side of an image in pixels: ranges depend little on the size, and the time goes
 /// with its square.
@@ -49,20 +44,21 @@ pub struct Sample {
 /// ranges of the taps of all its stages are measured, too: of token states at every mask ratio,
 /// with and without guidance.
 ///
-/// The images show `prompts`, one each; without any, subjects, places and light of many kinds.
+/// The images show `prompts`, one each; without any, those of the package's [`CALIBRATION`]; where
+/// there is none, what a general model is asked for: [`GENERAL`].
 ///
 /// `on_sample` is called for each image and after each of its steps; breaking cancels.
 ///
 /// # Errors
 ///
-/// As for [`Pipeline::generate`].
+/// As for [`Pipeline::generate`]; `Io` if the package's prompts cannot be read.
 pub fn calibrate(
     package: &Path,
     options: &Options,
     prompts: &[String],
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
 ) -> Result<Measured> {
-    let own = PROMPTS.map(str::to_owned);
+    let own = if prompts.is_empty() { own_prompts(package)? } else { Vec::new() };
     let prompts = if prompts.is_empty() { &own } else { prompts };
     let pipeline = Pipeline::open_with(package, options)?;
     let has_activations = pipeline.manifest().flavours.contains_key(&Flavour::Qdq);
@@ -103,6 +99,16 @@ pub fn calibrate(
         measured.activations = activations(package, options, &samples, || on_sample(last))?;
     }
     Ok(measured)
+}
+
+/// The prompts that a package brings along, or else those for any.
+fn own_prompts(package: &Path) -> Result<Vec<String>> {
+    let file = package.join(CALIBRATION);
+    if !file.exists() {
+        return Ok(GENERAL.map(str::to_owned).to_vec());
+    }
+    let text = files::read_text(&file, MAX_PROMPT_BYTES, ErrorKind::BadInput)?;
+    Ok(calibration_prompts(&text).map(str::to_owned).collect())
 }
 
 /// The side of the images in pixels and in tokens: the model's own, or a smaller one.

@@ -11,7 +11,9 @@ pub mod bench;
 mod calibrate;
 mod golden;
 pub mod graph;
+mod prompts;
 pub mod verify;
 
 pub use agreement::agreement;
 pub use calibrate::{Sample, calibrate};
+pub use prompts::GENERAL;

@@ -20,7 +20,8 @@ pub struct ExportArgs {
     #[arg(long = "flavour", value_name = "FLAVOUR",
           value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavours: Vec<Flavour>,
-    /// A file of prompts to measure with, one a line [default: ten of many kinds]
+    /// A file of prompts to measure with, one a line [default: the checkpoint's calibration.txt, or
+    /// 36 of many kinds]
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
     /// The flavour whose images are measured: f32 makes the same ones on every processor
