@@ -11,7 +11,7 @@ use pocketmuse::{ErrorKind, Flavour, Options, Pipeline, Preview, Request};
 use pocketmuse_export::Measured;
 
 use crate::{
-    quality::{ATTRIBUTES, Judge, prompts},
+    judge::{ATTRIBUTES, Judge, prompts},
     support::{self, checkpoint, fixture, flavoured_package, package},
 };
 

@@ -10,6 +10,9 @@
 /// `python3 -c "from statistics import *; print(NormalDist().inv_cdf(0.999))"`: 3.0902
 const SURE: f64 = 3.09;
 
+/// The same, but for one case in twenty: `NormalDist().inv_cdf(0.95)` is 1.6449.
+const LIKELY: f64 = 1.645;
+
 /// The mean of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mean {
@@ -35,6 +38,11 @@ impl Mean {
         self.value - SURE * self.error
     }
 
+    /// The same with 95% confidence: to be told, not to be a gate, which would tip.
+    pub(crate) fn likely_least(&self) -> f64 {
+        self.value - LIKELY * self.error
+    }
+
     /// It is at most this, with 99.9% confidence.
     pub(crate) fn most(&self) -> f64 {
         self.value + SURE * self.error
@@ -48,6 +56,7 @@ fn a_mean_knows_how_sure_it_is() {
     assert_eq!((mean.value, format!("{:.4}", mean.error)), (4.0, "1.7795".to_owned()));
     // 4 - 3.09 * 1.7795 and 4 + 3.09 * 1.7795
     assert!(mean.least() < -1.4 && mean.most() > 9.4);
+    assert_eq!(format!("{:.2}", mean.likely_least()), "1.07"); // 4 - 1.645 * 1.7795
     let sure = Mean::of(&[0.5; 9]);
     assert_eq!((sure.least(), sure.most()), (0.5, 0.5));
 }

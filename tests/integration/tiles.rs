@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use image::RgbImage;
 use pocketmuse::{ErrorKind, Flavour, Pipeline, Request, Source, Tileable, Video};
 
-use crate::{quality::prompts, support::open_flavour};
+use crate::{judge::prompts, support::open_flavour};
 
 fn request(prompt: &str, tileable: Tileable) -> Request {
     let prompt = prompt.to_owned();
@@ -55,7 +55,7 @@ fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
         let request = |prompt| Request {
             num_inference_steps: Some(4),
             tileable,
-            ..crate::quality::request(prompt)
+            ..crate::judge::request(prompt)
         };
         chosen.map(|prompt| image(&pipeline, &request(prompt))).collect()
     };
