@@ -63,7 +63,7 @@ page_again() {
     return "$status"
 }
 
-new=$(mktemp "$page.XXXXXX")
+new=$(mktemp --suffix=.part "$page.XXXXXX") # which git ignores
 trap 'rm -f "$new"' EXIT
 page_again "${1:-}" > "$new" || status=1
 chmod 644 "$new"
