@@ -46,7 +46,8 @@ fn graph(bytes: &[u8], of_tensor: OfTensor<'_>, depth: usize) -> Option<Message>
     })
 }
 
-fn holds_graph(attribute: &[u8]) -> Option<bool> {
+/// Whether an attribute is a graph.
+pub(crate) fn holds_graph(attribute: &[u8]) -> Option<bool> {
     let mut found = false;
     wire::for_each(attribute, |number, _| {
         found |= number == onnx::attribute::G;

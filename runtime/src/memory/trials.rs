@@ -48,16 +48,19 @@ impl Trial {
 impl Trials {
     /// The fastest of those that were not refused: the CPU if there is none, or none is faster.
     pub(crate) fn fastest(&self) -> Provider {
-        let run = |trial: &Trial| Some((trial.run()?, trial.provider != Provider::Cpu));
-        let ran = self.0.iter().filter_map(|trial| Some((run(trial)?, trial.provider)));
-        ran.min_by_key(|(run, _)| *run).map_or(Provider::Cpu, |(_, provider)| provider)
+        let fastest = self.ran().min_by_key(|(run, by)| (*run, *by != Provider::Cpu));
+        fastest.map_or(Provider::Cpu, |(_, provider)| provider)
+    }
+
+    /// What a run of those took that were not refused.
+    fn ran(&self) -> impl Iterator<Item = (Duration, Provider)> {
+        self.0.iter().filter_map(|trial| Some((trial.run()?, trial.provider)))
     }
 }
 
 impl fmt::Display for Trials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut ran: Vec<_> =
-            self.0.iter().filter_map(|trial| Some((trial.run()?, trial.provider))).collect();
+        let mut ran: Vec<_> = self.ran().collect();
         ran.sort_by_key(|(run, _)| *run);
         let ran: Vec<_> =
             ran.into_iter().map(|(run, provider)| format!("{provider} {}", time(run))).collect();

@@ -5,12 +5,11 @@ use std::{fs, path::Path};
 
 use pocketmuse_package::{Error, Result, Stage};
 
-use super::{How, Package};
+use super::Package;
 use crate::{
     engine::loading::Loading,
     engine::providers::Sizes,
     engine::session::{Session, Settings, Taps},
-    request::Provider,
 };
 
 impl Package {
@@ -32,9 +31,7 @@ impl Package {
     ///
     /// As for [`Self::load`]; `ProviderFailed` if another provider than the CPU does not take it.
     pub fn load_for(&self, stage: Stage, grid: [usize; 2], branches: usize) -> Result<Session> {
-        let by = self.provider(stage);
-        let sizes = (by != Provider::Cpu).then_some(Sizes { grid, branches });
-        let how = How { by, sizes, ..self.how(Loading::of(stage)) };
+        let how = self.how_of(stage, Loading::of(stage), Sizes { grid, branches });
         self.load_as(stage, how, &mut |_| Ok(()))
     }
 

@@ -215,6 +215,13 @@ impl Package {
         How { loading, by, threads, taps, sizes: None, floats: false }
     }
 
+    /// How `stage` is loaded by who computes it: for `sizes` if that is not the CPU.
+    pub(crate) fn how_of(&self, stage: Stage, loading: Loading, sizes: Sizes) -> How {
+        let by = self.provider(stage);
+        let sizes = (by != Provider::Cpu).then_some(sizes);
+        How { by, sizes, ..self.how(loading) }
+    }
+
     /// Who computes which stage.
     pub(crate) fn providers(&self) -> &Providers {
         &self.providers

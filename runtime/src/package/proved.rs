@@ -181,22 +181,23 @@ impl Package {
         }
         let entry = self.entry(stage)?;
         files(entry).try_for_each(|file| self.prepared.check(file, on_read))?; // not timed
-        let started = Instant::now();
+        let mut loaded = |floats| -> Result<_> {
+            let started = Instant::now();
+            let mut cpu = self.load_as(stage, How { sizes: None, floats, ..how }, on_read)?;
+            let load = started.elapsed();
+            cpu.obey(cancel);
+            Ok((cpu, load))
+        };
         // Ranges that are wrong are wrong on the CPU, too.
-        let how = How { sizes: None, floats: self.flavour == Flavour::Qdq, ..how };
-        let mut cpu = self.load_as(stage, how, on_read)?;
-        let load = started.elapsed();
-        cpu.obey(cancel);
+        let floats = self.flavour == Flavour::Qdq;
+        let (mut cpu, load) = loaded(floats)?;
         let reference = Reference::new(&mut cpu, entry, (sizes, &made))?;
-        if !how.floats {
+        if !floats {
             return Ok(Yardstick { reference, load });
         }
         drop(cpu);
         // What counts is the time of what makes images.
-        let started = Instant::now();
-        let mut cpu = self.load_as(stage, How { floats: false, ..how }, on_read)?;
-        let load = started.elapsed();
-        cpu.obey(cancel);
+        let (mut cpu, load) = loaded(false)?;
         Ok(Yardstick { reference: reference.timed(&mut cpu)?, load })
     }
 

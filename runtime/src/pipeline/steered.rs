@@ -180,7 +180,7 @@ impl<'a> Steered<'a> {
     pub(super) fn ready<'u, S: Network>(&mut self, using: &'u mut Using<S>) -> Result<&'u mut S> {
         self.obey(using)?;
         let (plan, threads) = (self.plan_of(S::STAGE), self.plan.threads);
-        let how = How { threads, ..self.how(S::STAGE, plan.loading) };
+        let how = self.how(S::STAGE, plan.loading);
         using.loaded.take_if(|loaded| {
             !loaded.how.is(plan.loading, threads)
                 || (loaded.how.by, loaded.how.sizes) != (how.by, how.sizes)
@@ -196,11 +196,10 @@ impl<'a> Steered<'a> {
         Ok(stage)
     }
 
-    /// How `stage` is loaded: by whom, and for which sizes if that is not the CPU.
+    /// How `stage` is loaded for the job.
     fn how(&self, stage: Stage, loading: Loading) -> How {
-        let by = self.package.provider(stage);
-        let sizes = (by != Provider::Cpu).then(|| Sizes::of(self.job));
-        How { by, sizes, ..self.package.how(loading) }
+        let how = self.package.how_of(stage, loading, Sizes::of(self.job));
+        How { threads: self.plan.threads, ..how }
     }
 
     /// Has every other provider than the CPU show that it computes its stages as the CPU does,
@@ -220,7 +219,7 @@ impl<'a> Steered<'a> {
         let mut was_due = false;
         for effort in effort::efforts(self.job, package, &self.plan, self.turn.warm()) {
             let (stage, loading) = (effort.stage, self.plan.stage(effort.stage).loading);
-            let how = How { threads: self.plan.threads, ..self.how(stage, loading) };
+            let how = self.how(stage, loading);
             if package.is_proof_due(stage, &how)? {
                 was_due = true;
                 self.warm().drop_stages(); // a proof takes what the plan has for one stage

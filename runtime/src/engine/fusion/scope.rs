@@ -9,7 +9,7 @@ use pocketmuse_package::{
     wire::{Field, Message, for_each, numbers},
 };
 
-use crate::engine::rewrite::{Change, MAX_DEPTH, rewritten};
+use crate::engine::rewrite::{Change, MAX_DEPTH, holds_graph, rewritten};
 
 /// The name of a value.
 pub(super) type Name<'a> = &'a [u8];
@@ -74,15 +74,7 @@ impl<'a> Node<'a> {
     /// The node with another graph in it.
     pub(super) fn with_body(&self, body: &Message) -> Option<Message> {
         rewritten(self.bytes, |number, attribute| match number {
-            onnx::node::ATTRIBUTE => {
-                let mut holds_graph = false;
-                for_each(attribute, |number, _| {
-                    holds_graph |= number == onnx::attribute::G;
-                    Some(())
-                })?;
-                if !holds_graph {
-                    return Some(Change::Keep);
-                }
+            onnx::node::ATTRIBUTE if holds_graph(attribute)? => {
                 let with_body = |number, _: &[u8]| match number {
                     onnx::attribute::G => Some(Change::Replace(body.clone())),
                     _ => Some(Change::Keep),
