@@ -7,10 +7,14 @@ use image::RgbImage;
 use pocketmuse::{
     Error, ErrorKind, GuidanceSchedule, Manifest, MaskingSchedule, Options, Origin, Output,
     Pipeline, Prediction, Request, Sampler, Source, Step, Temperature, Video, Watch,
+    internals::{Predict as _, Predictor},
 };
 use tempfile::TempDir;
 
-use crate::support::{self, change_json, link_folder, package, replace};
+use crate::{
+    likeness::{load, relative},
+    support::{self, change_json, link_folder, package, replace},
+};
 
 fn open(threads: usize) -> Pipeline {
     let options = Options { threads: Some(threads), ..Options::default() };
@@ -38,6 +42,34 @@ fn same_seed_same_image_whatever_the_threads() {
     assert_eq!(generate(&one, &request(7)).images, image, "twice");
     assert_eq!(generate(&two, &request(7)).images, image, "with two threads");
     assert_ne!(generate(&one, &request(8)).images, image, "another seed");
+}
+
+#[test]
+fn a_step_without_guidance_heeds_the_prompt_alone() {
+    let pipeline = open(2);
+    let mut predictor: Predictor = load(&pipeline);
+    let (shown, all) = (vec![None; 256], (0..256).collect::<Vec<_>>());
+    let mut first_step = |request: &Request| {
+        let prompt = pipeline.prompt(request).expect("a prompt");
+        let mut prompted = prompt.with(&mut predictor).expect("as many weights as prompts");
+        prompted.begin(0);
+        prompted.predict(0, &shown, &all).expect("logits").to_vec()
+    };
+    let negative_prompt = "a blue car".to_owned();
+    let late = Request {
+        negative_prompt,
+        guidance_scale: Some(4.0),
+        guidance_schedule: GuidanceSchedule::Late,
+        ..request(1)
+    };
+    let found = first_step(&late);
+    // The negative prompt is asked here, for a millionth of what it says.
+    let constant = GuidanceSchedule::Constant;
+    let hardly = Request { guidance_scale: Some(1.000_001), guidance_schedule: constant, ..late };
+    let away = relative(&found, &first_step(&hardly));
+    assert!(away < 1e-4, "{away}");
+    let guided = Request { guidance_scale: Some(4.0), ..hardly };
+    assert!(relative(&found, &first_step(&guided)) > 0.05, "another with guidance");
 }
 
 #[test]
@@ -161,6 +193,7 @@ fn every_value_of_a_request_has_an_effect() {
         ("masking_schedule", |r| r.masking_schedule = Some(MaskingSchedule::Linear)),
         ("guidance_schedule linear", |r| r.guidance_schedule = GuidanceSchedule::Linear),
         ("guidance_schedule cosine", |r| r.guidance_schedule = GuidanceSchedule::Cosine),
+        ("guidance_schedule late", |r| r.guidance_schedule = GuidanceSchedule::Late),
         ("aesthetic_score", |r| r.aesthetic_score = -300.0),
         ("crop_coordinates", |r| r.crop_coordinates = [500, 900]),
     ];

@@ -6,6 +6,7 @@
 //! | generation | the defaults: 12 steps, guidance 1.5 |
 //! | image to image | the defaults: 12 steps, strength 0.5, towards another prompt |
 //! | inpainting | 6 steps, the image's own prompt, other random numbers |
+//! | late guidance | generation, but guided in the second half of the steps alone |
 //!
 //! f32 draws the same tokens on every processor (see `exactness`), so its scores of the first 600
 //! pairs are a fixture: `POCKETMUSE_RECORD=1` writes it again, and each run makes every twentieth of
@@ -19,7 +20,7 @@
 use std::{collections::BTreeMap, env, fs, ops::ControlFlow, sync::OnceLock, thread};
 
 use image::RgbImage;
-use pocketmuse::{Flavour, Pipeline, Request, Source};
+use pocketmuse::{Flavour, GuidanceSchedule, Pipeline, Request, Source};
 use serde_json::Value;
 
 use crate::{
@@ -66,6 +67,7 @@ struct Kind {
 const GENERATION: Kind = Kind { name: "generation", least: 0.97, make: generated };
 const IMAGE_TO_IMAGE: Kind = Kind { name: "image to image", least: 0.4, make: remade };
 const INPAINTING: Kind = Kind { name: "inpainting", least: 0.75, make: repainted };
+const LATE: Kind = Kind { name: "late guidance", least: 0.97, make: guided_late };
 
 fn all() -> &'static [Value] {
     prompts()["prompts"].as_array().expect("a list")
@@ -79,7 +81,20 @@ fn asked(prompt: usize, round: usize) -> (&'static Value, Request) {
 }
 
 fn generated(pipeline: &Pipeline, number: usize) -> (RgbImage, &'static Value) {
+    guided(pipeline, number, GuidanceSchedule::Constant)
+}
+
+fn guided_late(pipeline: &Pipeline, number: usize) -> (RgbImage, &'static Value) {
+    guided(pipeline, number, GuidanceSchedule::Late)
+}
+
+fn guided(
+    pipeline: &Pipeline,
+    number: usize,
+    guidance_schedule: GuidanceSchedule,
+) -> (RgbImage, &'static Value) {
     let (asked, request) = asked(number, number / all().len());
+    let request = Request { guidance_schedule, ..request };
     let output = pipeline.generate(&request, |_| ControlFlow::Continue(()));
     (only(output), &asked["labels"])
 }
@@ -123,7 +138,8 @@ fn only(output: pocketmuse::Result<pocketmuse::Output>) -> RgbImage {
 fn sources() -> &'static [RgbImage] {
     static SOURCES: OnceLock<Vec<RgbImage>> = OnceLock::new();
     SOURCES.get_or_init(|| {
-        in_two_threads(Flavour::F32, (0..RECORDED / EDITS).collect(), |pipeline, _, source| {
+        let numbers: Vec<_> = (0..RECORDED / EDITS).collect();
+        in_threads(Flavour::F32, &numbers, |pipeline, _, source| {
             let (_, request) = asked(2 * source, 0);
             let request = Request { num_inference_steps: Some(STEPS), ..request };
             only(pipeline.generate(&request, |_| ControlFlow::Continue(())))
@@ -131,29 +147,30 @@ fn sources() -> &'static [RgbImage] {
     })
 }
 
-/// What becomes of each number, half of them in each of two threads with a pipeline of its own.
-fn in_two_threads<T: Send>(
+/// What becomes of each number, an equal part of them in each of as many threads as there are
+/// processors, with a pipeline of its own.
+fn in_threads<T: Send>(
     flavour: Flavour,
-    numbers: Vec<usize>,
+    numbers: &[usize],
     make: impl Fn(&Pipeline, &mut Judge, usize) -> T + Sync,
 ) -> Vec<T> {
-    let half = |numbers: &[usize]| {
+    let part = &|numbers: &[usize]| {
         let pipeline = open_flavour(flavour);
         let mut judge = Judge::open(&fixture("judge.onnx"));
         numbers.iter().map(|number| make(&pipeline, &mut judge, *number)).collect::<Vec<_>>()
     };
-    let (first, second) = numbers.split_at(numbers.len() / 2);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let size = numbers.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
-        let other = scope.spawn(|| half(second));
-        let mut made = half(first);
-        made.extend(other.join().expect("images"));
-        made
+        let parts = numbers.chunks(size).map(|numbers| scope.spawn(move || part(numbers)));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().flat_map(|part| part.join().expect("images")).collect()
     })
 }
 
 /// How many attributes each image of these numbers shows as asked.
 fn scores(flavour: Flavour, kind: &Kind, numbers: Vec<usize>) -> Vec<usize> {
-    in_two_threads(flavour, numbers, |pipeline, judge, number| {
+    in_threads(flavour, &numbers, |pipeline, judge, number| {
         let (image, labels) = (kind.make)(pipeline, number);
         judge.score(&image, labels)
     })
@@ -190,12 +207,13 @@ fn scores_of_f32(kind: &Kind, count: usize) -> Vec<usize> {
     scores
 }
 
-/// Asserts that a flavour loses no more than `limit`, of 1, against f32 over `count` pairs.
-fn loses_no_more(flavour: Flavour, kind: &Kind, (count, limit): (usize, f64)) {
+/// Asserts that a kind of images of a flavour loses no more than `limit`, of 1, against f32's of
+/// the kind `against`, over `count` pairs.
+fn loses_no_more((flavour, kind): (Flavour, &Kind), against: &Kind, (count, limit): (usize, f64)) {
     let share = |scores: &[usize]| -> Vec<f64> {
         scores.iter().map(|score| *score as f64 / ATTRIBUTES.len() as f64).collect()
     };
-    let f32 = share(&scores_of_f32(kind, count));
+    let f32 = share(&scores_of_f32(against, count));
     let found = share(&scores(flavour, kind, (0..count).collect()));
     let pairs = f32.iter().zip(&found).map(|(f32, found)| found - f32);
     let gain = Mean::of(&pairs.collect::<Vec<_>>());
@@ -218,32 +236,42 @@ fn loses_no_more(flavour: Flavour, kind: &Kind, (count, limit): (usize, f64)) {
     );
 }
 
-/// How many pairs of a kind.
-fn pairs() -> usize {
+/// How many pairs of a kind, where nothing else is asked for.
+fn pairs_or(usual: usize) -> usize {
     let asked = env::var("POCKETMUSE_PAIRS").ok();
-    asked.map_or(RECORDED, |count| count.parse().expect("a number of pairs"))
+    asked.map_or(usual, |count| count.parse().expect("a number of pairs"))
 }
 
 #[test]
 #[ignore = "slow: 630 images, judged"]
 fn int8_images_show_what_f32_images_show() {
-    loses_no_more(Flavour::Int8, &GENERATION, (pairs(), MAX_LOSS));
+    loses_no_more((Flavour::Int8, &GENERATION), &GENERATION, (pairs_or(RECORDED), MAX_LOSS));
 }
 
 #[test]
 #[ignore = "slow: 230 images, judged"]
 fn int4_images_show_what_f32_images_show() {
-    loses_no_more(Flavour::Int4, &GENERATION, (all().len(), MAX_LOSS_OF_INT4));
+    loses_no_more((Flavour::Int4, &GENERATION), &GENERATION, (all().len(), MAX_LOSS_OF_INT4));
 }
 
 #[test]
 #[ignore = "slow: 100 images and 630 edits of them, judged"]
 fn int8_remakes_images_as_f32_does() {
-    loses_no_more(Flavour::Int8, &IMAGE_TO_IMAGE, (pairs(), MAX_LOSS));
+    loses_no_more(
+        (Flavour::Int8, &IMAGE_TO_IMAGE),
+        &IMAGE_TO_IMAGE,
+        (pairs_or(RECORDED), MAX_LOSS),
+    );
 }
 
 #[test]
 #[ignore = "slow: 100 images and 630 edits of them, judged"]
 fn int8_repaints_images_as_f32_does() {
-    loses_no_more(Flavour::Int8, &INPAINTING, (pairs(), MAX_LOSS));
+    loses_no_more((Flavour::Int8, &INPAINTING), &INPAINTING, (pairs_or(RECORDED), MAX_LOSS));
+}
+
+#[test]
+#[ignore = "slow: 230 images, judged"]
+fn images_guided_late_show_what_others_show() {
+    loses_no_more((Flavour::F32, &LATE), &GENERATION, (pairs_or(all().len()), MAX_LOSS));
 }

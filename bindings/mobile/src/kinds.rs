@@ -129,6 +129,8 @@ kind! {
         Linear,
         /// From 1 to the whole along a quarter of a cosine: fast at first.
         Cosine,
+        /// None in the first half of the steps, which takes half of their time, then the whole.
+        Late,
     }
 }
 

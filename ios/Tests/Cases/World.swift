@@ -202,7 +202,7 @@ func parsed(_ from: JSON) throws -> Request {
         cropCoordinates: crop.map { Corner(left: $0[0], top: $0[1]) },
         sampler: try kind("sampler", ["confidence": .confidence, "halton": .halton]),
         guidanceSchedule: try kind(
-            "guidance_schedule", ["constant": .constant, "linear": .linear, "cosine": .cosine]),
+            "guidance_schedule", ["constant": .constant, "linear": .linear, "cosine": .cosine, "late": .late]),
         maskingSchedule: try kind("masking_schedule", ["cosine": .cosine, "linear": .linear]),
         strength: real("strength"),
         referenceStrength: flag("reference_strength") ?? defaults.referenceStrength,

@@ -33,6 +33,8 @@ named_enum! {
         Linear = "linear",
         /// From 1 to the whole along a quarter of a cosine: fast at first.
         Cosine = "cosine",
+        /// None in the first half of the steps, which takes half of their time, then the whole.
+        Late = "late",
     }
 }
 
@@ -140,9 +142,12 @@ mod tests {
         for sampler in [Sampler::Confidence, Sampler::Halton] {
             assert_eq!(sampler.to_string().parse::<Sampler>().expect("its name"), sampler);
         }
-        for schedule in
-            [GuidanceSchedule::Constant, GuidanceSchedule::Linear, GuidanceSchedule::Cosine]
-        {
+        for schedule in [
+            GuidanceSchedule::Constant,
+            GuidanceSchedule::Linear,
+            GuidanceSchedule::Cosine,
+            GuidanceSchedule::Late,
+        ] {
             assert_eq!(
                 schedule.to_string().parse::<GuidanceSchedule>().expect("its name"),
                 schedule

@@ -20,6 +20,8 @@ impl GuidanceSchedule {
                 let left = steps.saturating_sub(step + 1) as f64 / steps.max(1) as f64;
                 arithmetic::cos(left * std::f64::consts::FRAC_PI_2)
             }
+            Self::Late if 2 * (step + 1) > steps => 1.0,
+            Self::Late => 0.0,
         };
         (1.0 + (f64::from(scale) - 1.0) * part) as f32
     }
@@ -31,7 +33,7 @@ mod tests {
 
     #[test]
     fn guidance_grows_from_none_to_the_whole() {
-        use GuidanceSchedule::{Constant, Cosine, Linear};
+        use GuidanceSchedule::{Constant, Cosine, Late, Linear};
         let scales = |schedule: GuidanceSchedule, steps| -> Vec<f32> {
             (0..steps).map(|step| schedule.at(step, steps, 5.0)).collect()
         };
@@ -39,7 +41,9 @@ mod tests {
         assert_eq!(scales(Linear, 5), [1.0, 2.0, 3.0, 4.0, 5.0]);
         // [1 + 4 * math.cos(math.pi / 2 * (1 - (i + 1) / 3)) for i in range(3)]
         assert_eq!(scales(Cosine, 3), [3.0, 4.464_102, 5.0]);
-        for schedule in [Constant, Linear, Cosine] {
+        assert_eq!(scales(Late, 4), [1.0, 1.0, 5.0, 5.0]);
+        assert_eq!(scales(Late, 5), [1.0, 1.0, 5.0, 5.0, 5.0]);
+        for schedule in [Constant, Linear, Cosine, Late] {
             assert_eq!(scales(schedule, 1), [5.0], "one step has the whole");
         }
     }

@@ -153,7 +153,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Asks `predictor`. Returns the logits of one image, `[positions, codebook size]` row-major.
+    /// Asks `predictor`. Returns the logits of one image, `[positions, codebook size]` row-major. A
+    /// negative prompt that has no weight is not asked, unless the graph is compiled for two.
     ///
     /// # Errors
     ///
@@ -173,17 +174,19 @@ impl<'a> Asked<'a> {
         let wanted: Vec<i64> = wanted.collect();
         let all: Vec<i64> = if *is_fixed { (0..tokens.len() as i64).collect() } else { Vec::new() };
         let asked = if *is_fixed { &all } else { &wanted };
-        let (count, branches) = ([asked.len()], [self.guidance.len()]);
+        let is_alone = !*is_fixed && matches!(self.guidance[..], [0.0, _]);
+        let guidance = if is_alone { &self.guidance[1..] } else { &self.guidance[..] };
+        let primed = if is_alone { Input::LastRow } else { Input::Tensor };
+        let (count, branches) = ([asked.len()], [guidance.len()]);
         let mut inputs = vec![
             ("tokens", Input::I64(&grid, &tokens)),
-            ("guidance", Input::F32(&branches, &self.guidance)),
+            ("guidance", Input::F32(&branches, guidance)),
         ];
         if *takes_positions {
             inputs.push((POSITIONS, Input::I64(&count, asked)));
         }
-        inputs.extend(
-            self.primed.values.iter().map(|(name, value)| (name.as_str(), Input::Tensor(value))),
-        );
+        inputs
+            .extend(self.primed.values.iter().map(|(name, value)| (name.as_str(), primed(value))));
         self.logits = None; // the last ones are as large as the next
         let mut logits = one("step", session.run(&inputs)?)?.to_f32()?;
         if *is_fixed || !*takes_positions {

@@ -61,9 +61,10 @@ pub struct RequestArgs {
     /// is asked for once; --temperature has no effect.
     #[arg(long, value_name = "SAMPLER")]
     pub sampler: Option<Sampler>,
-    /// Guidance over the steps: constant, linear or cosine
+    /// Guidance over the steps: constant, linear, cosine or late
     ///
-    /// It is constant by default, grows linearly from none, or as a cosine, faster at first.
+    /// It is constant by default, grows linearly from none, or as a cosine, faster at first. late:
+    /// none in the first half of the steps, which takes half of their time.
     #[arg(long, value_name = "SCHEDULE")]
     pub guidance_schedule: Option<GuidanceSchedule>,
     /// How the number of masked tokens falls

@@ -1,9 +1,11 @@
 //! What a graph is given and what it makes.
 
+use std::mem;
+
 use half::{f16, slice::HalfFloatSliceExt as _};
 use ort::{
     session::SessionInputValue,
-    value::{DynValue, TensorRef},
+    value::{DynValue, PrimitiveTensorElementType, TensorRef},
 };
 use pocketmuse_package::{Dtype, Error, ErrorKind, Result};
 
@@ -19,6 +21,8 @@ pub enum Input<'a> {
     I64(&'a [usize], &'a [i64]),
     /// The output of another run.
     Tensor(&'a Tensor),
+    /// The last row of the output of another run: its first extent is 1.
+    LastRow(&'a Tensor),
 }
 
 impl Input<'_> {
@@ -41,8 +45,31 @@ impl Input<'_> {
                 ort::value::Tensor::from_array((&tensor.shape()[..], data.to_f32_vec()))?.into()
             }
             (Self::Tensor(tensor), _) => (&tensor.value).into(),
+            (Self::LastRow(tensor), wanted) => {
+                let mut shape = tensor.shape();
+                let rows = shape.first_mut().map_or(1, |rows| mem::replace(rows, 1)).max(1);
+                match (tensor.dtype(), wanted) {
+                    (Some(Dtype::F16), Some(Dtype::F32)) => {
+                        let row = last_row::<f16>(tensor, rows)?.to_f32_vec();
+                        ort::value::Tensor::from_array((shape, row))?.into()
+                    }
+                    (Some(Dtype::F16), _) => {
+                        TensorRef::from_array_view((shape, last_row::<f16>(tensor, rows)?))?.into()
+                    }
+                    (_, Some(Dtype::F16)) => halves(&shape, last_row(tensor, rows)?)?,
+                    _ => {
+                        TensorRef::from_array_view((shape, last_row::<f32>(tensor, rows)?))?.into()
+                    }
+                }
+            }
         })
     }
+}
+
+/// The last of so many rows, as it lies in its tensor.
+fn last_row<T: PrimitiveTensorElementType>(tensor: &Tensor, rows: usize) -> ort::Result<&[T]> {
+    let (_, data) = tensor.value.try_extract_tensor::<T>()?;
+    Ok(&data[data.len() - data.len() / rows..])
 }
 
 fn halves(shape: &[usize], values: &[f32]) -> ort::Result<SessionInputValue<'static>> {
