@@ -12,6 +12,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -42,12 +43,20 @@ impl Part {
         let name = format!("{}{}{ENDING}", prefix(target)?, &digest[..DIGITS]);
         let root = files::parent(target).join(name);
         let path = root.join("lock");
-        let lock = fs::create_dir_all(root.join("package"))
+        let package = root.join("package");
+        let lock = fs::create_dir_all(&package)
             .and_then(|()| File::options().create(true).truncate(false).write(true).open(&path));
         let lock = match lock {
             Ok(lock) => lock,
             // It was just removed with its folder.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It was there when it was to be made, and gone when it was looked at.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && [&root, &package].iter().all(|made| made.is_dir() || !made.exists()) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(Error::io(&path, error)),
         };
         if !try_lock(&lock).map_err(|error| Error::io(&path, error))? || !is_at(&lock, &path) {
@@ -127,13 +136,11 @@ fn prefix(target: &Path) -> Result<String> {
 }
 
 /// Whether the lock could be taken. Where a file system has no locks, it always can.
-fn try_lock(lock: &File) -> std::io::Result<bool> {
+fn try_lock(lock: &File) -> io::Result<bool> {
     match lock.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-            Ok(true)
-        }
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
