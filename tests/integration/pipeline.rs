@@ -181,7 +181,7 @@ fn every_value_of_a_request_has_an_effect() {
     let pipeline = open(1);
     let image = generate(&pipeline, &request(5)).images;
     type Change = fn(&mut Request);
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         ("prompt", |r| r.prompt = "a green robot in a meadow".to_owned()),
         ("negative_prompt", |r| r.negative_prompt = "a red lighthouse".to_owned()),
         ("guidance_scale", |r| r.guidance_scale = Some(4.0)),
