@@ -98,7 +98,7 @@ pub use image;
 
 pub use engine::{
     library,
-    loading::{Loading, Weights},
+    loading::{Intermediates, Loading, Weights},
     providers::nodes::Nodes,
     runtime::Runtime,
 };

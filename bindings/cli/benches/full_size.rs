@@ -117,7 +117,7 @@ fn main() -> Result<()> {
     };
     let export = bench.run(&["export", &checkpoint, "-o", "int8"])?;
     bench.run(&["export", &checkpoint, "-o", "others", "--flavour", "f32", "--flavour", "int4"])?;
-    let small = bench.generate(["int8", "int8"], "260MB")?;
+    let small = bench.generate(["int8", "int8"], "235MB")?;
     let large = bench.generate(["int8", "int8"], "8GB")?;
     let int4_peaks = bench.generate(["others", "int4"], "450MB")?.peaks;
     let (int8, f32) = (bench.measure(["int8", "int8"])?, bench.measure(["others", "f32"])?);

@@ -57,7 +57,7 @@ fn limits(flavour: Flavour) -> Option<Limits> {
         hard_bytes: hard * MB,
     };
     match flavour {
-        Flavour::Int8 => Some(limits("260MB", 800, 260, 220, 800)),
+        Flavour::Int8 => Some(limits("235MB", 800, 215, 170, 800)),
         Flavour::Int4 => Some(limits("450MB", 600, 400, 320, 1200)),
         _ => None,
     }
@@ -221,7 +221,7 @@ fn in_a_control_group(folder: &Path, expected: &[u8]) {
     }
     let started = Instant::now();
     let begin = (group.command("sh"), "true");
-    let (image, _) = generate(folder, (Flavour::Int8, "2"), "260MB", begin);
+    let (image, _) = generate(folder, (Flavour::Int8, "2"), "235MB", begin);
     assert!(image == expected, "another image in a control group");
     println!(
         "int8: in a control group of {} MB, cold: {:.1} s",

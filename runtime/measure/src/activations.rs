@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Flavour, Loading, Options, Weights,
+    Flavour, Intermediates, Loading, Options, Weights,
     internals::{
         Decoder, Network as _, Package, Philox, Predict as _, Predictor, Primed, Prologue, Purpose,
         Tensor, Text, TextEncoder, Tokenizer,
@@ -25,7 +25,7 @@ const PARTS: usize = 3;
 const SCORE: f32 = 6.0;
 
 /// Values are measured one stage at a time: memory goes back as soon as it is free.
-const FRUGAL: Loading = Loading { arena: false, weights: Weights::Mapped };
+const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
 /// What a draft is measured with.
 pub(crate) struct Samples<'a> {

@@ -4,7 +4,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Flavour, Loading, Options, Pipeline, Request, Weights,
+    Flavour, Intermediates, Loading, Options, Pipeline, Request, Weights,
     internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose},
 };
 use pocketmuse_package::{
@@ -28,7 +28,7 @@ const SIDE: u32 = 128;
 const RANDOM: usize = 2;
 
 /// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
-const FRUGAL: Loading = Loading { arena: false, weights: Weights::Mapped };
+const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
 /// How far a calibration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

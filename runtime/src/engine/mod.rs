@@ -1,6 +1,11 @@
 //! ONNX Runtime: where its library is, sessions, values. The only room that names `ort`.
 
 pub(crate) mod address_space;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod apart;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "no_apart.rs"]
+mod apart;
 mod floats;
 mod fusion;
 pub mod library;

@@ -19,6 +19,7 @@ use self::{
 };
 use crate::{
     engine::{
+        apart,
         mapped::MappedFiles,
         passing::Passing,
         providers::{self, Assignment, nodes::Nodes},
@@ -173,6 +174,7 @@ impl Session {
         let passing = self.inner.passing.as_ref().map(Passing::run);
         let found = self.inner.session.run_with_options(values, run.options());
         drop(passing);
+        apart::trim();
         self.files.check()?; // which may also be why it failed
         if found.is_err() {
             self.cancel.check()?; // ONNX Runtime has no kind of error for it

@@ -6,7 +6,10 @@
 use pocketmuse_package::{Convolutions, Dim, Flavour, Held, Manifest, Stage, StageEntry};
 
 use crate::{
-    engine::{loading::Weights, providers},
+    engine::{
+        loading::{Intermediates, KEPT_BYTES, Loading, TAKES_BACK, Weights},
+        providers,
+    },
     request::{Job, Provider},
 };
 
@@ -34,7 +37,7 @@ struct PixelBytes {
 
 const DECODER: PixelBytes = PixelBytes { least: 560.0, share: 0.22, fixed: 0.0 };
 /// A decoder that computes with integers, by tiles.
-const INTEGER_DECODER: PixelBytes = PixelBytes { least: 60.0, share: 0.06, fixed: 0.22 };
+const INTEGER_DECODER: PixelBytes = PixelBytes { least: 40.0, share: 0.053, fixed: 0.12 };
 const ENCODER: PixelBytes = PixelBytes { least: 60.0, share: 0.12, fixed: 0.55 };
 /// A finished image: red, green and blue.
 const IMAGE_BYTES: f64 = 3.0;
@@ -50,6 +53,8 @@ const ABSURD_BYTES: u64 = 1 << 56;
 
 /// What one stage takes at least.
 pub(super) struct StageDemand {
+    /// Who holds its intermediate values with the least memory.
+    pub(super) intermediates: Intermediates,
     /// Where its weights take the least memory.
     pub(super) weights: Weights,
     /// The size of its weights.
@@ -126,8 +131,15 @@ impl Demand {
             _ => 1,
         };
         let weights_bytes = (weights_bytes * copies).min(ABSURD_BYTES);
-        let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64;
+        let intermediates = match (stage, held.convolutions) {
+            // Images of bytes: few, large, of many sizes.
+            (Stage::Decoder, Convolutions::Integer) if TAKES_BACK => Intermediates::Apart,
+            _ => Loading::of(stage).intermediates,
+        };
+        let kept_bytes = if intermediates == Intermediates::Apart { KEPT_BYTES as u64 } else { 0 };
+        let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64 + kept_bytes;
         StageDemand {
+            intermediates,
             weights: if is_copied(stage, held) { Weights::Packed } else { Weights::Mapped },
             weights_bytes,
             working_bytes: working_bytes.min(ABSURD_BYTES),

@@ -11,7 +11,7 @@ use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 use crate::{
     engine::{
         address_space,
-        loading::{Loading, Weights},
+        loading::{Intermediates, Loading, TAKES_BACK, Weights},
         providers,
     },
     memory::{
@@ -36,8 +36,6 @@ const WINDOW_SHARE: u64 = 8;
 const WINDOW_BYTES: u64 = 32 << 20;
 /// Fewer bytes of weights stay: in a few milliseconds all of them are read.
 const LEAST_PASSING_BYTES: u64 = 16 << 20;
-/// Whether weights can leave memory behind the computation.
-const PASSES_HERE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The stages in the order they run.
 const ORDER: [Stage; 5] =
@@ -148,12 +146,13 @@ impl Plan {
         let is_run = |stage: &Stage| encodes || *stage != Stage::Encoder;
         let stages = ORDER.into_iter().filter(is_run).filter_map(|stage| {
             let entry = entries.get(&stage)?;
-            let StageDemand { weights, weights_bytes, working_bytes } = demand.stage(stage, entry);
+            let StageDemand { intermediates, weights, weights_bytes, working_bytes } =
+                demand.stage(stage, entry);
             let weights = match weights {
                 Weights::Mapped if counted == Counted::Resident => passing(weights_bytes),
                 other => other,
             };
-            let loading = Loading { weights, ..Loading::of(stage) };
+            let loading = Loading { intermediates, weights };
             let alone = StagePlan::alone(stage);
             let plan = StagePlan { loading, weights_bytes, working_bytes, ..alone };
             Some(match options.providers.of(stage) {
@@ -374,7 +373,8 @@ impl StagePlan {
 
     /// What of it stays while it waits for the next image. An arena keeps what it was for.
     fn kept(&self) -> [u64; 2] {
-        let arena = if self.loading.arena { self.working_bytes } else { 0 };
+        let arena =
+            if self.loading.intermediates == Intermediates::Arena { self.working_bytes } else { 0 };
         let [rss, anonymous] = self.loaded();
         // Weights that pass leave with every run's end.
         let rss = if self.window_bytes().is_some() { anonymous } else { rss };
@@ -384,7 +384,7 @@ impl StagePlan {
 
 /// How so many bytes of weights take the least memory that is not their own copy.
 fn passing(weights_bytes: u64) -> Weights {
-    if PASSES_HERE && weights_bytes >= LEAST_PASSING_BYTES {
+    if TAKES_BACK && weights_bytes >= LEAST_PASSING_BYTES {
         Weights::Passing { window_bytes: WINDOW_BYTES.min(weights_bytes / WINDOW_SHARE) }
     } else {
         Weights::Mapped

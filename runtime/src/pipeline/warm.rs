@@ -181,13 +181,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::loading::{Loading, Weights},
+        engine::loading::{Intermediates, Loading, Weights},
         request::Provider,
     };
 
     fn plan(warm: bool, is_packed: bool) -> StagePlan {
         let weights = if is_packed { Weights::Packed } else { Weights::Mapped };
-        let loading = Loading { arena: true, weights };
+        let loading = Loading { intermediates: Intermediates::Arena, weights };
         StagePlan { warm, loading, ..StagePlan::alone(Stage::Step) }
     }
 

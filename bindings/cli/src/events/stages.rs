@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse::{Flavour, Nodes, Provider, StagePlan, StageReport, Trial, Trials};
+use pocketmuse::{Flavour, Intermediates, Nodes, Provider, StagePlan, StageReport, Trial, Trials};
 use serde::Serialize;
 
 use crate::terminal::milliseconds;
@@ -31,7 +31,7 @@ impl PlannedStage {
             warm: stage.warm,
             prepacking: stage.is_packed(),
             window_bytes: stage.window_bytes(),
-            arena: stage.loading.arena,
+            arena: stage.loading.intermediates == Intermediates::Arena,
             weights_bytes: stage.weights_bytes,
             working_bytes: stage.working_bytes,
             peak_rss_bytes: stage.peak_rss_bytes,

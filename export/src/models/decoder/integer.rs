@@ -27,7 +27,7 @@ const TILED_LEVELS: usize = 4;
 
 /// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders
 /// twice.
-const TILE_ROWS: usize = 8;
+const TILE_ROWS: usize = 4;
 
 /// How many of the last levels keep their images in u8.
 const ROUNDED_LEVELS: usize = 2;

@@ -1,7 +1,7 @@
 //! One linear layer by itself, for measuring what the machine can do.
 
 use pocketmuse::{
-    Loading, Weights,
+    Intermediates, Loading, Weights,
     internals::{Package, Session},
 };
 use pocketmuse_package::{Dtype, Result};
@@ -9,7 +9,7 @@ use pocketmuse_package::{Dtype, Result};
 use crate::graph::Graph;
 
 /// The fastest.
-const LOADING: Loading = Loading { arena: true, weights: Weights::Packed };
+const LOADING: Loading = Loading { intermediates: Intermediates::Arena, weights: Weights::Packed };
 
 /// How a linear layer computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

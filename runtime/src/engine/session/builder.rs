@@ -11,7 +11,8 @@ use ort::{
 
 use super::settings::{Form, Settings};
 use crate::engine::{
-    loading::{Loading, Weights},
+    apart,
+    loading::{Intermediates, Loading, Weights},
     runtime::Runtime,
 };
 
@@ -22,7 +23,9 @@ const SPIN_US: &str = "20";
 
 /// A session to be, as `settings` say.
 pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
-    let Loading { arena, weights } = settings.loading;
+    let Loading { intermediates, weights } = settings.loading;
+    let is_apart = intermediates == Intermediates::Apart && apart::is_there(runtime.environment());
+    let arena = !is_apart && intermediates != Intermediates::Freed;
     let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
     // A CPU before another provider would take every node.
     let providers = if settings.target.is_some() { Vec::new() } else { vec![cpu] };
@@ -47,6 +50,7 @@ pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<
         .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
         // Bytes that are checked as ONNX are read as ONNX, not as a format that they may be too.
         .with_config_entry("session.load_model_format", "ONNX")?;
+    let builder = if is_apart { builder.with_env_allocators()? } else { builder };
     let builder = match settings.sharing.dynamic_block_base {
         Some(base) => builder.with_dynamic_block_base(base.get().into())?,
         None => builder,
