@@ -60,6 +60,11 @@ impl Loading {
             weights: Weights::Packed,
         }
     }
+
+    /// Whether large values have memory of their own.
+    pub(crate) fn is_apart(self) -> bool {
+        self.intermediates == Intermediates::Apart
+    }
 }
 
 impl fmt::Display for Weights {

@@ -59,6 +59,8 @@ struct Graph {
     session: ort::session::Session,
     /// The weights, if they pass through memory: dropped after what reads them.
     passing: Option<Passing>,
+    /// Whether its large values have memory of their own.
+    is_apart: bool,
 }
 
 impl Session {
@@ -92,7 +94,8 @@ impl Session {
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
         let nodes = other.and_then(|other| providers::taken_nodes(runtime, other, &inner));
-        let inner = Graph { session: inner, passing };
+        let is_apart = settings.loading.is_apart();
+        let inner = Graph { session: inner, passing, is_apart };
         Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
@@ -128,7 +131,7 @@ impl Session {
         let outputs = outputs.map_err(|error| error.within(name))?;
         let (inputs, tap_names, taps, files, cancel) = Default::default();
         let (at, other, nodes) = (name.to_owned(), None, None);
-        let inner = Graph { session: inner, passing: None };
+        let inner = Graph { session: inner, passing: None, is_apart: false };
         Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
@@ -174,7 +177,9 @@ impl Session {
         let passing = self.inner.passing.as_ref().map(Passing::run);
         let found = self.inner.session.run_with_options(values, run.options());
         drop(passing);
-        apart::trim();
+        if self.inner.is_apart {
+            apart::trim();
+        }
         self.files.check()?; // which may also be why it failed
         if found.is_err() {
             self.cancel.check()?; // ONNX Runtime has no kind of error for it

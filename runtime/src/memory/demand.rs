@@ -137,12 +137,12 @@ impl Demand {
             _ => Loading::of(stage).intermediates,
         };
         let kept_bytes = if intermediates == Intermediates::Apart { KEPT_BYTES as u64 } else { 0 };
-        let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64 + kept_bytes;
+        let working_bytes = self.working_bytes(stage, held, weights_bytes) as u64;
         StageDemand {
             intermediates,
             weights: if is_copied(stage, held) { Weights::Packed } else { Weights::Mapped },
             weights_bytes,
-            working_bytes: working_bytes.min(ABSURD_BYTES),
+            working_bytes: working_bytes.saturating_add(kept_bytes).min(ABSURD_BYTES),
         }
     }
 

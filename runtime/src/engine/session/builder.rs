@@ -24,7 +24,7 @@ const SPIN_US: &str = "20";
 /// A session to be, as `settings` say.
 pub(super) fn builder(runtime: &Runtime, settings: Settings<'_>) -> ort::Result<SessionBuilder> {
     let Loading { intermediates, weights } = settings.loading;
-    let is_apart = intermediates == Intermediates::Apart && apart::is_there(runtime.environment());
+    let is_apart = settings.loading.is_apart() && apart::is_there(runtime.environment());
     let arena = !is_apart && intermediates != Intermediates::Freed;
     let cpu = ep::CPU::default().with_arena_allocator(arena).build().error_on_failure();
     // A CPU before another provider would take every node.

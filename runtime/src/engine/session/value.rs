@@ -5,7 +5,7 @@ use std::mem;
 use half::{f16, slice::HalfFloatSliceExt as _};
 use ort::{
     session::SessionInputValue,
-    value::{DynValue, PrimitiveTensorElementType, TensorRef},
+    value::{DynValue, TensorRef},
 };
 use pocketmuse_package::{Dtype, Error, ErrorKind, Result};
 
@@ -37,39 +37,26 @@ impl Input<'_> {
                 ort::value::Tensor::from_array((*shape, data))?.into()
             }
             (Self::I64(shape, data), _) => TensorRef::from_array_view((*shape, *data))?.into(),
-            (Self::Tensor(tensor), Some(Dtype::F16)) if tensor.dtype() == Some(Dtype::F32) => {
-                halves(&tensor.shape(), tensor.value.try_extract_tensor::<f32>()?.1)?
+            (Self::Tensor(tensor), wanted) => {
+                let converted = tensor.converted((&tensor.shape(), 0), wanted)?;
+                converted.unwrap_or_else(|| (&tensor.value).into())
             }
-            (Self::Tensor(tensor), Some(Dtype::F32)) if tensor.dtype() == Some(Dtype::F16) => {
-                let (_, data) = tensor.value.try_extract_tensor::<f16>()?;
-                ort::value::Tensor::from_array((&tensor.shape()[..], data.to_f32_vec()))?.into()
-            }
-            (Self::Tensor(tensor), _) => (&tensor.value).into(),
             (Self::LastRow(tensor), wanted) => {
-                let mut shape = tensor.shape();
-                let rows = shape.first_mut().map_or(1, |rows| mem::replace(rows, 1)).max(1);
-                match (tensor.dtype(), wanted) {
-                    (Some(Dtype::F16), Some(Dtype::F32)) => {
-                        let row = last_row::<f16>(tensor, rows)?.to_f32_vec();
-                        ort::value::Tensor::from_array((shape, row))?.into()
+                let (shape, first) = tensor.last_row();
+                match tensor.converted((&shape, first), wanted)? {
+                    Some(converted) => converted,
+                    None if tensor.dtype() == Some(Dtype::F16) => {
+                        let (_, data) = tensor.value.try_extract_tensor::<f16>()?;
+                        TensorRef::from_array_view((shape, &data[first..]))?.into()
                     }
-                    (Some(Dtype::F16), _) => {
-                        TensorRef::from_array_view((shape, last_row::<f16>(tensor, rows)?))?.into()
-                    }
-                    (_, Some(Dtype::F16)) => halves(&shape, last_row(tensor, rows)?)?,
-                    _ => {
-                        TensorRef::from_array_view((shape, last_row::<f32>(tensor, rows)?))?.into()
+                    None => {
+                        let (_, data) = tensor.value.try_extract_tensor::<f32>()?;
+                        TensorRef::from_array_view((shape, &data[first..]))?.into()
                     }
                 }
             }
         })
     }
-}
-
-/// The last of so many rows, as it lies in its tensor.
-fn last_row<T: PrimitiveTensorElementType>(tensor: &Tensor, rows: usize) -> ort::Result<&[T]> {
-    let (_, data) = tensor.value.try_extract_tensor::<T>()?;
-    Ok(&data[data.len() - data.len() / rows..])
 }
 
 fn halves(shape: &[usize], values: &[f32]) -> ort::Result<SessionInputValue<'static>> {
@@ -108,6 +95,32 @@ impl Tensor {
         let halves = self.value.try_extract_tensor::<f16>();
         let values = halves.map_err(|error| failed(self.at.as_str(), &error))?.1.to_f32_vec();
         Self::f32(&self.at, &self.shape(), values)
+    }
+
+    /// The shape of its last row, with a first extent of 1, and where that begins.
+    fn last_row(&self) -> (Vec<usize>, usize) {
+        let mut shape = self.shape();
+        let all: usize = shape.iter().product();
+        let rows = shape.first_mut().map_or(1, |rows| mem::replace(rows, 1)).max(1);
+        (shape, all - all / rows)
+    }
+
+    /// Its values of this shape from `first` on as floats of the other width, if those are `wanted`.
+    fn converted(
+        &self,
+        (shape, first): (&[usize], usize),
+        wanted: Option<Dtype>,
+    ) -> ort::Result<Option<SessionInputValue<'static>>> {
+        Ok(match (self.dtype(), wanted) {
+            (Some(Dtype::F32), Some(Dtype::F16)) => {
+                Some(halves(shape, &self.value.try_extract_tensor::<f32>()?.1[first..])?)
+            }
+            (Some(Dtype::F16), Some(Dtype::F32)) => {
+                let data = self.value.try_extract_tensor::<f16>()?.1[first..].to_f32_vec();
+                Some(ort::value::Tensor::from_array((shape, data))?.into())
+            }
+            _ => None,
+        })
     }
 
     /// The type of its elements; `None` for one that no package has.
