@@ -15,18 +15,21 @@
 //! Why no gate can tip: it fails when a flavour loses more than the limit with 99.9% confidence.
 //! Where it loses no more, 600 other pairs, as another processor makes them, fail in 1 case of
 //! 1,000 at most. How little a flavour loses is shown by more pairs: `POCKETMUSE_PAIRS` says how
-//! many, or how few where a processor is emulated.
+//! many, or how few where a processor is emulated. There, `POCKETMUSE_PACKAGE` names a package of
+//! both flavours that a faster processor exported.
 
-use std::{collections::BTreeMap, env, fs, ops::ControlFlow, sync::OnceLock, thread};
+use std::{
+    collections::BTreeMap, env, fs, ops::ControlFlow, path::PathBuf, sync::OnceLock, thread,
+};
 
 use image::RgbImage;
-use pocketmuse::{Flavour, GuidanceSchedule, Pipeline, Request, Source};
+use pocketmuse::{Flavour, GuidanceSchedule, Options, Pipeline, Request, Source};
 use serde_json::Value;
 
 use crate::{
     judge::{ATTRIBUTES, Judge, prompts, request},
     statistics::Mean,
-    support::{fixture, open_flavour},
+    support::{fixture, flavoured_package, open},
 };
 
 /// Pairs that f32's scores are recorded of.
@@ -147,6 +150,12 @@ fn sources() -> &'static [RgbImage] {
     })
 }
 
+fn opened(flavour: Flavour) -> Pipeline {
+    let options = Options { flavour: Some(flavour), ..Options::default() };
+    let package = env::var_os("POCKETMUSE_PACKAGE").map(PathBuf::from);
+    open(&package.unwrap_or_else(|| flavoured_package(flavour)), options)
+}
+
 /// What becomes of each number, an equal part of them in each of as many threads as there are
 /// processors, with a pipeline of its own.
 fn in_threads<T: Send>(
@@ -155,7 +164,7 @@ fn in_threads<T: Send>(
     make: impl Fn(&Pipeline, &mut Judge, usize) -> T + Sync,
 ) -> Vec<T> {
     let part = &|numbers: &[usize]| {
-        let pipeline = open_flavour(flavour);
+        let pipeline = opened(flavour);
         let mut judge = Judge::open(&fixture("judge.onnx"));
         numbers.iter().map(|number| make(&pipeline, &mut judge, *number)).collect::<Vec<_>>()
     };
