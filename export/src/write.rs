@@ -169,6 +169,8 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
             inputs: graph.inputs.clone(),
             outputs: graph.outputs.clone(),
             taps: graph.taps.clone(),
+            contexts: Vec::new(),
+            without_graph: false,
         })
     }
 

@@ -188,7 +188,9 @@ fn lines(report: &Report) -> Vec<String> {
         ));
     }
     for stage in &report.stages {
-        if let Some(nodes) = &stage.nodes {
+        if stage.is_context {
+            lines.push(format!("{}: {} took a context", stage.name, stage.provider));
+        } else if let Some(nodes) = &stage.nodes {
             lines.push(format!("{}: {} took {nodes}", stage.name, stage.provider));
         }
     }

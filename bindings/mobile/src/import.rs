@@ -108,7 +108,7 @@ impl From<ImportOptions> for Import {
     fn from(options: ImportOptions) -> Self {
         let ImportOptions { flavours, without_encoder, prepared } = options;
         let flavours = flavours.into_iter().map(Into::into).collect();
-        let subset = Subset { flavours, without_encoder };
+        let subset = Subset { flavours, without_encoder, target: None };
         Self { subset, prepared: prepared.map(Into::into) }
     }
 }

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use crate::{
-    Error, ErrorKind, Result, StageEntry,
+    ContextEntry, Error, ErrorKind, Result, StageEntry,
     constant::Constant,
     files,
     onnx::{self, attribute, function, graph, model, node, sparse, training},
@@ -29,6 +29,10 @@ const SHOWN_CHARACTERS: usize = 80;
 /// package has them.
 pub const OWN_DOMAIN: &str = "pocketmuse";
 
+/// The operator that stands for what a provider compiled ahead. Its attributes name a file, which a
+/// provider reads.
+pub const CONTEXT: &str = "EPContext";
+
 /// Who wrote a graph, which decides what operators it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
@@ -37,6 +41,9 @@ pub enum Writer {
     /// ONNX Runtime, when it optimised a graph for this machine: its layouts of convolutions too,
     /// and operators of the runtime's own.
     OnnxRuntime,
+    /// ONNX Runtime, when a provider compiled a graph ahead: one operator, [`CONTEXT`], names the
+    /// binary, which nobody else may name.
+    Compiler,
 }
 
 impl Writer {
@@ -51,7 +58,7 @@ impl Writer {
             OWN_DOMAIN,
         ];
         match self {
-            Self::Exporter => &ALL[..3],
+            Self::Exporter | Self::Compiler => &ALL[..3],
             Self::OnnxRuntime => &ALL,
         }
     }
@@ -88,7 +95,7 @@ pub struct Weights<'a> {
 /// assert!(error.to_string().starts_with("operator \"Run\": expected one of the domains"));
 /// ```
 pub fn check(model: &[u8], weights: Option<Weights<'_>>, writer: Writer) -> Result<()> {
-    let mut check = Check { weights, domains: writer.domains(), fault: None };
+    let mut check = Check { weights, writer, domains: writer.domains(), fault: None };
     match (check.model(model), check.fault) {
         (_, Some(fault)) => Err(fault),
         (Some(()), None) => Ok(()),
@@ -97,13 +104,18 @@ pub fn check(model: &[u8], weights: Option<Weights<'_>>, writer: Writer) -> Resu
 }
 
 impl StageEntry {
-    /// Checks the graph's file in the package at `root`: see [`check`]. Its contents may differ
+    /// Checks the graph's file in the package at `root`, and those of its contexts: see [`check`].
+    /// Its contents may differ
     /// from what was exported: that is [`FileEntry::check`](crate::FileEntry::check)'s to say.
     ///
     /// # Errors
     ///
     /// As for [`check`]; `Io` if the file cannot be read. A file that was changed says so.
     pub fn check_graph(&self, root: &Path) -> Result<()> {
+        self.contexts.iter().try_for_each(|context| context.read(root).map(drop))?;
+        if self.without_graph {
+            return Ok(());
+        }
         let path = self.graph.locate(root);
         let model = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
         self.check_model(&model, Writer::Exporter).map_err(|fault| {
@@ -141,6 +153,27 @@ impl StageEntry {
     }
 }
 
+impl ContextEntry {
+    /// Reads its graph in the package at `root`, and checks that it names the binary and no other
+    /// file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`]; `Io` if it cannot be read. A file that was changed says so.
+    pub fn read(&self, root: &Path) -> Result<Vec<u8>> {
+        let path = self.graph.locate(root);
+        let model = files::read_bounded(&path, MAX_BYTES, ErrorKind::PackageDamaged)?;
+        let name = weights_name(&self.graph.path, &self.binary.path);
+        let name = name.filter(|name| !name.contains('/'));
+        let binary = name.as_deref().map(|name| Weights { name, bytes: self.binary.bytes });
+        check(&model, binary, Writer::Compiler).map_err(|fault| {
+            let changed = self.graph.check(root).err();
+            changed.unwrap_or_else(|| fault.within(path.display()))
+        })?;
+        Ok(model)
+    }
+}
+
 /// What a graph calls its weights' file, by the paths of both in the package; `None` if that is
 /// neither beside the graph nor in another flavour's folder.
 pub fn weights_name(graph: &str, weights: &str) -> Option<String> {
@@ -156,6 +189,7 @@ pub fn weights_name(graph: &str, weights: &str) -> Option<String> {
 /// message.
 struct Check<'a> {
     weights: Option<Weights<'a>>,
+    writer: Writer,
     domains: &'static [&'static str],
     fault: Option<Error>,
 }
@@ -212,11 +246,57 @@ impl Check<'_> {
             (node::ATTRIBUTE, Field::Bytes(inner)) => self.attribute(inner, depth),
             _ => Some(()),
         })?;
+        if op == CONTEXT.as_bytes() {
+            self.ahead(bytes)?;
+        }
         let Some(domain) = foreign else { return Some(()) };
         let known: Vec<_> = self.domains.iter().filter(|name| !name.is_empty()).copied().collect();
         let (known, found) = (known.join(", "), shown(domain));
         let detail = format!("expected one of the domains {known}, found {found}");
         self.refuse(damaged(format!("operator {}", shown(op)), detail))
+    }
+
+    /// What was compiled ahead lies in the stage's own binary, wherever else a provider could look.
+    fn ahead(&mut self, bytes: &[u8]) -> Option<()> {
+        let refuse = |check: &mut Self, expected: &str, found: &str| {
+            let detail = format!("expected {expected}, found {found}");
+            check.refuse(damaged(format!("operator {CONTEXT:?}"), detail))
+        };
+        if self.writer != Writer::Compiler {
+            return refuse(self, "a graph", "what was compiled ahead");
+        }
+        let Some(Weights { name: binary, .. }) = self.weights else {
+            return refuse(self, "a binary beside it", "none");
+        };
+        let (mut is_named, mut is_outside) = (false, false);
+        wire::for_each(bytes, |number, field| {
+            let (node::ATTRIBUTE, Field::Bytes(inner)) = (number, field) else { return Some(()) };
+            let (mut names, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+            wire::for_each(inner, |number, field| {
+                match (number, field) {
+                    (attribute::NAME, Field::Bytes(name)) => names.push(name),
+                    (attribute::S, Field::Bytes(text)) => texts.push(text),
+                    (attribute::I, Field::Number(value)) => numbers.push(value),
+                    _ => {}
+                }
+                Some(())
+            })?;
+            if names.contains(&&b"ep_cache_context"[..]) {
+                let other = texts.iter().find(|text| **text != binary.as_bytes());
+                if let Some(other) = other {
+                    return refuse(self, &format!("the binary {binary:?}"), &shown(other));
+                }
+                is_named = true;
+            }
+            if names.contains(&&b"embed_mode"[..]) {
+                is_outside = numbers == [0];
+            }
+            Some(())
+        })?;
+        if is_named && is_outside {
+            return Some(());
+        }
+        refuse(self, &format!("the binary {binary:?}"), "one inside the graph, or none")
     }
 
     fn attribute(&mut self, bytes: &[u8], depth: usize) -> Option<()> {

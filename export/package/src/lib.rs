@@ -27,9 +27,9 @@ pub use calibration::{CALIBRATION, calibration_prompts};
 pub use digest::{Digest, DigestWriter, OnRead};
 pub use error::{Amounts, Error, ErrorKind, Result};
 pub use manifest::{
-    ATTENTION, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour, FlavourEntry, Held,
-    MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, MaskingSchedule, Model, Stage, StageEntry,
-    TensorSpec, Tokenizer,
+    ATTENTION, ContextEntry, Convolutions, Defaults, FORMAT_VERSION, FileEntry, Flavour,
+    FlavourEntry, Held, MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest, MaskingSchedule,
+    Model, Stage, StageEntry, TensorSpec, Tokenizer,
 };
 #[doc(hidden)]
 pub use names::unknown_name; // for `named_enum`

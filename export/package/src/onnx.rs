@@ -26,6 +26,7 @@ messages! {
         PRODUCER_VERSION = 3,
         GRAPH = 7,
         OPSET_IMPORT = 8,
+        METADATA = 14,
         TRAINING = 20,
         FUNCTION = 25,
     }
@@ -76,8 +77,9 @@ messages! {
     sparse { VALUES = 1, INDICES = 2 }
     /// `TensorProto.DataLocation`: where a constant's values are.
     data_location { EXTERNAL = 1 }
-    /// `StringStringEntryProto`: a part of `tensor::EXTERNAL_DATA`. The keys are
-    /// [`LOCATION`](super::LOCATION), [`OFFSET`](super::OFFSET) and [`LENGTH`](super::LENGTH).
+    /// `StringStringEntryProto`: a part of `model::METADATA`, and of `tensor::EXTERNAL_DATA`. The keys
+    /// of that are [`LOCATION`](super::LOCATION), [`OFFSET`](super::OFFSET) and
+    /// [`LENGTH`](super::LENGTH).
     entry { KEY = 1, VALUE = 2 }
     /// `ValueInfoProto`: the name and the type of a value.
     value_info { NAME = 1, TYPE = 2 }

@@ -124,6 +124,8 @@ mod tests {
             inputs: Vec::new(),
             outputs: Vec::new(),
             taps: Default::default(),
+            contexts: Vec::new(),
+            without_graph: false,
         };
         (root, entry)
     }

@@ -50,7 +50,7 @@ pub struct Session {
     cancel: Cancel,
     /// Who computes it instead of the CPU, for one size alone.
     other: Option<Assignment>,
-    /// Which nodes that one took, where ONNX Runtime tells.
+    /// Which nodes of a graph that one took, where ONNX Runtime tells.
     nodes: Option<Nodes>,
 }
 
@@ -93,7 +93,9 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        let nodes = other.and_then(|other| providers::taken_nodes(runtime, other, &inner));
+        let is_graph = settings.target.is_some_and(|target| !target.is_context());
+        let nodes = other.filter(|_| is_graph);
+        let nodes = nodes.and_then(|other| providers::taken_nodes(runtime, other, &inner));
         let is_apart = settings.loading.is_apart();
         let inner = Graph { session: inner, passing, is_apart };
         Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
@@ -237,9 +239,9 @@ mod tests {
     use crate::{
         engine::{
             loading::Loading,
-            providers::{Sizes, Target, option::Choice},
+            providers::{Sizes, Target},
         },
-        request::Provider,
+        request::{Provider, Providers},
     };
 
     const OPENVINO: Assignment = Assignment { provider: Provider::OpenVino, stage: Stage::Step };
@@ -296,6 +298,8 @@ mod tests {
             inputs: vec![spec("x", Dtype::F32, &rows())],
             outputs: vec![spec("z", Dtype::F32, &rows())],
             taps: [("doubler.sum".to_owned(), spec("y", Dtype::F32, &rows()))].into(),
+            contexts: Vec::new(),
+            without_graph: false,
         };
         (folder, entry)
     }
@@ -387,8 +391,9 @@ mod tests {
     fn only_the_cpu_is_looked_into() {
         let (folder, entry) = doubler();
         let sizes = Sizes { grid: [1, 1], branches: 1 };
-        let (choice, library, allows_fallback) = (Choice(None), None, false);
-        let target = Some(Target { assignment: OPENVINO, choice, library, sizes, allows_fallback });
+        let stages = [(Stage::Step, Provider::OpenVino)].into();
+        let providers = Providers { stages, ..Providers::default() };
+        let target = Some(Target::of(&providers, Stage::Step, sizes));
         let plain = Settings::new(1, Loading::of(Stage::Step));
         let settings = Settings { taps: Some(|_| true), target, ..plain };
         let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();

@@ -146,7 +146,7 @@ impl Demand {
         }
     }
 
-    /// What `provider`, which is not the CPU, is expected to hold of `stage`.
+    /// What `provider`, which is not the CPU, is expected to hold of the graph of `stage`.
     pub(super) fn other(&self, stage: Stage, entry: &StageEntry, provider: Provider) -> u64 {
         let weights = entry.weights.as_ref().map_or(0, |weights| weights.bytes).min(ABSURD_BYTES);
         let bits = u64::from(entry.held(self.flavour, stage).linear_bits.max(1));

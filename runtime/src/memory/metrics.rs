@@ -33,6 +33,8 @@ pub struct StageReport {
     /// Which nodes another provider than the CPU took; `None` of the CPU, and where ONNX Runtime,
     /// older than 1.24, does not tell.
     pub nodes: Option<Nodes>,
+    /// Whether that one ran what was compiled ahead, in the place of a graph.
+    pub is_context: bool,
     /// Who was tried, where `auto` said who computes it.
     pub tried: Option<Trials>,
     /// How often it was put to use: once for images, once for each pass of a variation and each
@@ -60,6 +62,7 @@ impl StageReport {
             provider,
             options: BTreeMap::new(),
             nodes: None,
+            is_context: false,
             tried: None,
             runs: 0,
             load: Duration::ZERO,

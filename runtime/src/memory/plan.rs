@@ -12,7 +12,7 @@ use crate::{
     engine::{
         address_space,
         loading::{Intermediates, Loading, TAKES_BACK, Weights},
-        providers,
+        providers::{self, Sizes, Target, contexts},
     },
     memory::{
         budget::{Budget, Counted},
@@ -68,6 +68,8 @@ pub struct StagePlan {
     /// Whether what another provider than the CPU takes was measured, when it was proved; else it
     /// is estimated.
     pub is_measured: bool,
+    /// Whether what that one loads was compiled ahead, in the place of a graph.
+    pub is_context: bool,
     /// Whether it stays loaded between images; else it is dropped before the next stage is
     /// loaded.
     pub warm: bool,
@@ -157,7 +159,15 @@ impl Plan {
             let plan = StagePlan { loading, weights_bytes, working_bytes, ..alone };
             Some(match options.providers.of(stage) {
                 Provider::Cpu | Provider::Auto => plan, // auto knows the CPU alone
-                other => plan.by(other, demand.other(stage, entry, other), needs.get(&stage)),
+                other => {
+                    let target = Target::of(&options.providers, stage, Sizes::of(job));
+                    let context = contexts::find(entry, &target).ok().flatten(); // loading says why
+                    let by_graph = || demand.other(stage, entry, other);
+                    let held_bytes = context.map_or_else(by_graph, contexts::held_bytes);
+                    let is_context = context.is_some();
+                    let plan = plan.by(other, held_bytes, needs.get(&stage));
+                    StagePlan { is_context, ..plan }
+                }
             })
         });
         let stages: Vec<StagePlan> = stages.collect();
@@ -298,6 +308,7 @@ impl StagePlan {
             stage,
             provider: Provider::Cpu,
             is_measured: false,
+            is_context: false,
             warm: false,
             loading: Loading::of(stage),
             weights_bytes: 0,
@@ -420,7 +431,8 @@ impl fmt::Display for Plan {
         let others = self.stages.iter().filter(|stage| stage.provider != Provider::Cpu);
         for stage in others {
             let told = if stage.is_measured { "measured" } else { "estimated, before its proof" };
-            writeln!(f, "{}: what {} takes is {told}", stage.stage, stage.provider)?;
+            let what = if stage.is_context { " of a context" } else { "" };
+            writeln!(f, "{}: what {} takes{what} is {told}", stage.stage, stage.provider)?;
         }
         let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(megabytes);
         write!(f, "peak {rss} MB, of which anonymous {anonymous} MB")

@@ -41,7 +41,8 @@ impl Package {
     ///
     /// `PackageDamaged` if the file was changed.
     pub fn graph(&self, stage: Stage) -> Result<Vec<u8>> {
-        let file = &self.entry(stage)?.graph;
+        let what = self.loaded(stage, None)?;
+        let file = &what.entry.graph;
         self.prepared.check(file, &mut |_| Ok(()))?;
         let path = file.locate(&self.root);
         fs::read(&path).map_err(|error| Error::io(&path, error))

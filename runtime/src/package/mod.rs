@@ -2,6 +2,8 @@
 //! used. Runs nothing.
 
 pub(crate) mod capabilities;
+mod compiled;
+mod entries;
 pub(crate) mod import;
 #[cfg(feature = "measure")]
 mod measured;
@@ -19,6 +21,7 @@ use pocketmuse_package::{
     graph::Writer,
 };
 
+use self::entries::Loaded;
 pub(crate) use crate::request::Options;
 use crate::{
     engine::loading::Loading,
@@ -97,8 +100,10 @@ impl Package {
         }
         providers::check_options(&options.providers)?;
         manifest.files().try_for_each(|file| file.check_size(root))?;
-        let mut stages = manifest.flavour(flavour)?.stages.values();
-        stages.try_for_each(|stage| stage.check_graph(root))?;
+        for (stage, entry) in &manifest.flavour(flavour)?.stages {
+            entry.check_graph(root)?;
+            entries::check(*stage, entry, &options.providers)?;
+        }
         let runtime = Runtime::start(options.library.as_deref())?;
         let prepared = options.prepared.as_deref();
         for stage in manifest.flavour(flavour)?.stages.keys() {
@@ -159,6 +164,15 @@ impl Package {
         })
     }
 
+    /// What is loaded for `stage`: for `sizes` if another provider than the CPU computes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::entry`] and [`Loaded::of`].
+    fn loaded(&self, stage: Stage, sizes: Option<Sizes>) -> Result<Loaded<'_>> {
+        Loaded::of((stage, self.entry(stage)?), &self.providers, sizes)
+    }
+
     /// Whether the graph of `stage` takes an input of that name: graphs differ by flavour.
     ///
     /// # Errors
@@ -187,18 +201,19 @@ impl Package {
     ///
     /// As for [`Self::load`], and what `on_read` stops with.
     pub(crate) fn load_as(&self, stage: Stage, how: How, on_read: OnRead<'_>) -> Result<Session> {
-        let entry = self.entry(stage)?;
+        let what = self.loaded(stage, how.sizes)?;
+        let entry = &*what.entry;
         let mapped = MappedFiles::open(&self.root, entry)?;
         let checked = files(entry).try_for_each(|file| self.prepared.check(file, on_read));
         if checked.is_err() {
             self.prepared.save(); // what was found whole until then
         }
         checked?;
-        entry.check_graph(&self.root)?; // what is there now may be another than was opened
+        what.check(&self.root)?; // what is there now may be another than was opened
         let profile = self.profiles.as_ref().map(|folder| folder.join(stage.name()));
         let (profile, sharing, taps) = (profile.as_deref(), self.sharing, how.taps);
         let plain = Settings::new(how.threads, how.loading);
-        let target = how.sizes.map(|sizes| self.target(stage, sizes));
+        let target = what.target;
         let form = if how.floats { Form::Floats } else { plain.form };
         let is_plain = taps.is_none() && profile.is_none() && target.is_none() && !how.floats;
         let own_operators = is_plain && stage == Stage::Decoder;
@@ -234,7 +249,8 @@ impl Package {
 
     /// Bytes that loading `stage` will read to check them, since that was not done yet.
     pub(crate) fn unchecked_bytes(&self, stage: Stage) -> u64 {
-        let files = self.entry(stage).into_iter().flat_map(files);
+        let entry = self.entry(stage).into_iter().filter(|entry| !entry.without_graph);
+        let files = entry.flat_map(files);
         files.filter(|file| !self.prepared.is_checked(file)).map(|file| file.bytes).sum()
     }
 
@@ -309,6 +325,8 @@ mod tests {
             inputs: Vec::new(),
             outputs: Vec::new(),
             taps: Default::default(),
+            contexts: Vec::new(),
+            without_graph: false,
         };
         let stages = Stage::ALL.iter().map(|stage| (*stage, entry.clone())).collect();
         manifest.flavours.insert(Flavour::Int8, FlavourEntry { stages });

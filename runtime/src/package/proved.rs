@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -34,7 +33,15 @@ const UNFINISHED: &str = "did not come to the end of an earlier proof: it crashe
 /// What the CPU makes of a proof's inputs, and the time that it takes.
 pub(crate) struct Yardstick {
     reference: Reference,
-    load: Duration,
+    /// What loading takes the CPU, where it has a graph.
+    load: Option<Duration>,
+}
+
+impl Yardstick {
+    /// What is kept of it for who has no graph.
+    pub(super) fn into_rows(self) -> Vec<u8> {
+        self.reference.into_rows()
+    }
 }
 
 /// A provider's session that was compared with the CPU's.
@@ -62,15 +69,6 @@ impl Package {
         Self { providers, ..self.clone() }
     }
 
-    /// Who computes `stage` for `sizes`, and with which plug-in.
-    pub(super) fn target(&self, stage: Stage, sizes: Sizes) -> Target<'_> {
-        let provider = self.providers.of(stage);
-        let library = self.providers.libraries.get(&provider).map(PathBuf::as_path);
-        let (choice, allows_fallback) = (self.choice(stage), self.providers.allow_fallback);
-        let assignment = Assignment { provider, stage };
-        Target { assignment, choice, library, sizes, allows_fallback }
-    }
-
     /// What was chosen of the options of who computes `stage`.
     fn choice(&self, stage: Stage) -> Choice<'_> {
         Choice(self.providers.options.get(&self.provider(stage)))
@@ -93,7 +91,10 @@ impl Package {
         match self.verdict((stage, sizes))? {
             None => Ok(true),
             Some(Verdict { is_right: true, .. }) => Ok(false),
-            Some(wrong) => Err(self.target(stage, sizes).assignment.failed(&wrong.reason)),
+            Some(wrong) => {
+                let provider = self.provider(stage);
+                Err(Assignment { provider, stage }.failed(&wrong.reason))
+            }
         }
     }
 
@@ -160,7 +161,8 @@ impl Package {
     }
 
     /// What the CPU makes of the proof's inputs; its session is gone again, and so are those of the
-    /// stages that make these inputs.
+    /// stages that make these inputs. Of a stage without a graph it is what the CPU made of them when
+    /// the context was compiled; stages without one make the inputs as they make them for images.
     ///
     /// # Errors
     ///
@@ -174,12 +176,22 @@ impl Package {
         let on_read = &mut |_: u64| cancel.check();
         let mut made = Made::default();
         for earlier in proof::earlier(stage) {
-            let how = How { threads: how.threads, ..self.how(Loading::of(*earlier)) };
+            let loading = Loading::of(*earlier);
+            let by = match self.entry(*earlier)?.without_graph {
+                true => self.how_of(*earlier, loading, sizes), // which was proved before
+                false => self.how(loading),
+            };
+            let how = How { threads: how.threads, ..by };
             let mut cpu = self.load_as(*earlier, how, on_read)?;
             cpu.obey(cancel);
             made.add(&mut cpu, (*earlier, self.entry(*earlier)?), sizes)?;
         }
         let entry = self.entry(stage)?;
+        if entry.without_graph {
+            let (file, rows) = self.rows(stage, sizes, on_read)?;
+            let reference = Reference::of_rows(entry, (sizes, &made), (&file, &rows))?;
+            return Ok(Yardstick { reference, load: None });
+        }
         files(entry).try_for_each(|file| self.prepared.check(file, on_read))?; // not timed
         let mut loaded = |floats| -> Result<_> {
             let started = Instant::now();
@@ -193,12 +205,12 @@ impl Package {
         let (mut cpu, load) = loaded(floats)?;
         let reference = Reference::new(&mut cpu, entry, (sizes, &made))?;
         if !floats {
-            return Ok(Yardstick { reference, load });
+            return Ok(Yardstick { reference, load: Some(load) });
         }
         drop(cpu);
         // What counts is the time of what makes images.
         let (mut cpu, load) = loaded(false)?;
-        Ok(Yardstick { reference: reference.timed(&mut cpu)?, load })
+        Ok(Yardstick { reference: reference.timed(&mut cpu)?, load: Some(load) })
     }
 
     /// What the other provider makes of them, compared.
@@ -221,9 +233,11 @@ impl Package {
         let Yardstick { reference, load: cpu_load } = yardstick;
         let Compared { is_right, reason, run } =
             reference.compare(&mut session, entry, tolerance)?;
-        let [load_us, run_us, cpu_load_us, cpu_run_us] =
-            [load, run, *cpu_load, reference.run].map(|time| time.as_micros() as u64);
-        let speed = Some(Speed { load_us, run_us, cpu_load_us, cpu_run_us });
+        let speed = cpu_load.zip(reference.run).map(|(cpu_load, cpu_run)| {
+            let [load_us, run_us, cpu_load_us, cpu_run_us] =
+                [load, run, cpu_load, cpu_run].map(|time| time.as_micros() as u64);
+            Speed { load_us, run_us, cpu_load_us, cpu_run_us }
+        });
         let nodes = session.nodes().cloned();
         let devices = providers::devices(self.runtime, self.providers.of(stage));
         let verdict = Verdict { is_right, nodes, speed, devices, ..Verdict::not_ended(reason) };
@@ -252,9 +266,9 @@ impl Package {
     }
 
     fn key(&self, stage: Stage, sizes: Sizes) -> Result<Digest> {
-        let target = self.target(stage, sizes);
-        let entry = self.entry(stage)?;
-        let about = (providers::key(&target, entry)?, proof::version(self.tolerance(stage)));
+        let what = self.loaded(stage, Some(sizes))?;
+        let target = what.target.unwrap_or_else(|| Target::of(&self.providers, stage, sizes));
+        let about = (providers::key(&target, &what.entry)?, proof::version(self.tolerance(stage)));
         Ok(Digest::of(format!("{about:?}").as_bytes()))
     }
 }

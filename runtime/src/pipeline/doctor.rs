@@ -158,16 +158,22 @@ impl Pipeline {
         let control = self.control.clone().unwrap_or_default();
         let _turn = self.turns.take(&control, || ())?;
         let Candidate { stage, provider, .. } = *candidate;
-        if !self.others(stage).contains(&provider) {
-            let own = self.package.provider(stage);
-            let detail = format!("expected {own}, which is no CPU, found {provider}");
-            return Err(Error::new(ErrorKind::BadRequest, "provider", detail));
-        }
+        self.check_other(stage, provider)?;
         let package = self.with_provider(stage, provider).package;
         let about = (*candidate, Loading::of(stage));
         let verdict = proof::shown(&package, about, control.canceller())?;
         package.keep((stage, candidate.sizes()), verdict.clone())?;
         Ok(verdict)
+    }
+
+    /// Checks that `provider` computes `stage` instead of the CPU, or may be chosen to.
+    pub(super) fn check_other(&self, stage: Stage, provider: Provider) -> Result<()> {
+        if self.others(stage).contains(&provider) {
+            return Ok(());
+        }
+        let own = self.package.provider(stage);
+        let detail = format!("expected {own}, which is no CPU, found {provider}");
+        Err(Error::new(ErrorKind::BadRequest, "provider", detail))
     }
 
     /// Who computes `stage` instead of the CPU, or may be chosen to.

@@ -66,10 +66,11 @@ impl Meter {
         report.peak_anonymous_bytes = report.peak_anonymous_bytes.max(anonymous_bytes);
     }
 
-    /// Which nodes of a stage another provider than the CPU took.
-    pub(crate) fn took(&mut self, stage: Stage, nodes: Option<&Nodes>) {
-        if let Some(nodes) = nodes {
-            self.report(stage).nodes = Some(nodes.clone());
+    /// Which nodes of a stage another provider than the CPU took, or whether it ran a context.
+    pub(crate) fn took(&mut self, stage: Stage, nodes: Option<&Nodes>, is_context: bool) {
+        if nodes.is_some() || is_context {
+            let report = self.report(stage);
+            (report.nodes, report.is_context) = (nodes.cloned(), is_context);
         }
     }
 

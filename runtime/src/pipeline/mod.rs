@@ -2,6 +2,7 @@
 
 mod attention;
 mod automatic;
+mod compiled;
 pub mod doctor;
 mod edit;
 mod effort;
@@ -34,6 +35,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, sync::Arc};
 use pocketmuse_package::{Manifest, Result, Stage};
 
 pub use self::{
+    compiled::Compiled,
     output::Output,
     progress::{Phase, Progress},
     proof::Candidate,

@@ -145,7 +145,8 @@ impl<'a> Steered<'a> {
         let not_run = using.load + (self.halted - halted);
         let run = started.elapsed().saturating_sub(not_run);
         if let Some(mut loaded) = using.loaded {
-            self.meter.took(S::STAGE, loaded.stage.session().nodes());
+            let is_context = self.package.context(S::STAGE, Sizes::of(self.job)).is_some();
+            self.meter.took(S::STAGE, loaded.stage.session().nodes(), is_context);
             let plan = self.plan_of(S::STAGE);
             slot(self.warm()).keep(loaded, &plan, &result);
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use pocketmuse::Flavour;
 use pocketmuse_package::Subset;
 
-use super::values::{one_of, package};
+use super::values::{one_of, package, target};
 
 /// The flags of `package`.
 #[derive(Debug, Args)]
@@ -27,6 +27,11 @@ pub struct RepackageArgs {
     /// What to leave behind: encoder, which only edits need
     #[arg(long, value_name = "STAGE", value_parser = ["encoder"])]
     pub without: Option<String>,
+    /// Take what was compiled for a chip in the place of graphs, such as qnn:sm8650
+    ///
+    /// Stages that have nothing for it come with their graphs.
+    #[arg(long, value_name = "PROVIDER:CHIP", value_parser = target)]
+    pub target: Option<(String, String)>,
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,
@@ -35,6 +40,10 @@ pub struct RepackageArgs {
 impl RepackageArgs {
     /// What is taken of the package.
     pub(crate) fn subset(&self) -> Subset {
-        Subset { flavours: self.flavour.clone(), without_encoder: self.without.is_some() }
+        Subset {
+            flavours: self.flavour.clone(),
+            without_encoder: self.without.is_some(),
+            target: self.target.clone(),
+        }
     }
 }

@@ -39,6 +39,27 @@ pub(super) fn library(text: &str) -> Result<(Provider, PathBuf), String> {
     Ok((provider, file.into()))
 }
 
+/// Reads a provider and chips that it compiles for.
+pub(super) fn targets(text: &str) -> Result<(Provider, Vec<String>), String> {
+    let (provider, chips) = text
+        .split_once(':')
+        .ok_or_else(|| format!("expected PROVIDER:CHIP, such as qnn:sm8650, found {text:?}"))?;
+    let provider = provider.parse().map_err(|error: pocketmuse::Error| error.to_string())?;
+    let chips: Vec<_> = chips.split(',').map(str::to_owned).collect();
+    if chips.iter().any(String::is_empty) {
+        return Err(format!("expected names of chips with commas between, found {text:?}"));
+    }
+    Ok((provider, chips))
+}
+
+/// Reads a provider and one chip that it compiled for.
+pub(super) fn target(text: &str) -> Result<(String, String), String> {
+    match targets(text)? {
+        (provider, chips) if chips.len() == 1 => Ok((provider.to_string(), chips.concat())),
+        _ => Err(format!("expected one chip, found {text:?}")),
+    }
+}
+
 /// Reads a provider's option: provider, name, value.
 pub(super) fn provider_option(text: &str) -> Result<(Provider, String, String), String> {
     Providers::option_of(text).map_err(|error| error.to_string())

@@ -175,6 +175,12 @@ fn package(root: &Path) -> Result<Inspected> {
 
 /// Constants count as parameters; folding has made some of them, so they are not the checkpoint's.
 fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<InspectedNetwork> {
+    if entry.without_graph {
+        let contexts = entry.contexts.iter();
+        let bytes = contexts.map(|context| context.binary.bytes).sum();
+        let (tensors, parameters, dtypes) = Default::default(); // they are in the contexts
+        return Ok(InspectedNetwork { name, tensors, parameters, dtypes, bytes });
+    }
     entry.graph.check(root)?;
     let path = entry.graph.locate(root);
     let graph = fs::read(&path).map_err(|error| Error::io(&path, error))?;

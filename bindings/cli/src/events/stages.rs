@@ -12,6 +12,7 @@ pub(super) struct PlannedStage {
     name: &'static str,
     provider: Provider,
     measured: bool,
+    context: bool,
     warm: bool,
     prepacking: bool,
     window_bytes: Option<u64>,
@@ -28,6 +29,7 @@ impl PlannedStage {
             name: stage.stage.name(),
             provider: stage.provider,
             measured: stage.is_measured,
+            context: stage.is_context,
             warm: stage.warm,
             prepacking: stage.is_packed(),
             window_bytes: stage.window_bytes(),
@@ -49,6 +51,8 @@ pub(super) struct RunStage<'a> {
     options: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<&'a Nodes>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    context: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     tried: Option<Vec<Tried<'a>>>,
     load_ms: f64,
@@ -82,6 +86,7 @@ impl<'a> RunStage<'a> {
             provider: stage.provider,
             options: &stage.options,
             nodes: stage.nodes.as_ref(),
+            context: stage.is_context,
             tried: stage.tried.as_ref().map(|Trials(all)| all.iter().map(Tried::of).collect()),
             load_ms: milliseconds(stage.load),
             run_ms: milliseconds(stage.run),
@@ -108,6 +113,7 @@ mod tests {
             provider: Provider::OpenVino,
             options: &[("precision".to_owned(), "bf16".to_owned())].into(),
             nodes: Some(&Nodes::default()),
+            context: true,
             tried: Some(vec![Tried {
                 provider: Provider::Qnn,
                 run_ms: Some(1.5),

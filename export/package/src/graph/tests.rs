@@ -274,6 +274,8 @@ fn the_stage_says_which_file_it_is() {
             inputs: Vec::new(),
             outputs: Vec::new(),
             taps: Default::default(),
+            contexts: Vec::new(),
+            without_graph: false,
         }
     };
     let at_name = |name: &str| Place::Graph.model(graph::INITIALIZER, &at(name));
@@ -300,6 +302,53 @@ fn the_stage_says_which_file_it_is() {
     std::fs::write(root.path().join("f32/step.onnx"), other).expect("written");
     let error = changed.check_graph(root.path()).expect_err("changed").to_string();
     assert!(error.contains("the file was changed"), "{error}");
+}
+
+#[test]
+fn what_was_compiled_ahead_names_its_binary_and_nothing_else() {
+    type Attribute<'a> = (&'a str, Option<&'a str>, Option<u64>);
+    let context = |attributes: &[Attribute<'_>]| {
+        message(|node| {
+            node.text(node::OP_TYPE, CONTEXT).text(node::DOMAIN, "com.microsoft");
+            for (name, text, number) in attributes {
+                let attribute = message(|attribute| {
+                    if let Some(text) = text {
+                        attribute.text(attribute::S, text);
+                    }
+                    if let Some(number) = number {
+                        attribute.number(attribute::I, *number);
+                    }
+                    attribute.text(attribute::NAME, name);
+                });
+                node.message(node::ATTRIBUTE, &attribute);
+            }
+        })
+    };
+    let named = |name| ("ep_cache_context", Some(name), None);
+    let outside = ("embed_mode", None, Some(0));
+    let good = Place::Graph.model(graph::NODE, &context(&[named("step.data"), outside]));
+    check(&good, Some(WEIGHTS), Writer::Compiler).expect("its binary");
+    for writer in [Writer::Exporter, Writer::OnnxRuntime] {
+        let error = check(&good, Some(WEIGHTS), writer).expect_err("no graph").to_string();
+        let expected = "operator \"EPContext\": expected a graph, found what was compiled ahead";
+        assert_eq!(error, expected);
+    }
+    check(&good, None, Writer::Compiler).expect_err("there is no binary");
+    let cases: [(&[Attribute<'_>], &str); 6] = [
+        (&[named("/etc/passwd"), outside], "found \"/etc/passwd\""),
+        (&[named("../step.data"), outside], "found \"../step.data\""),
+        (&[named("step.data"), named("b"), outside], "found \"b\""),
+        (&[named("step.data")], "found one inside the graph, or none"),
+        (&[named("step.data"), ("embed_mode", None, Some(1))], "found one inside the graph"),
+        (&[outside], "found one inside the graph, or none"),
+    ];
+    for (attributes, expected) in cases {
+        for place in PLACES {
+            let model = place.model(graph::NODE, &context(attributes));
+            let error = check(&model, Some(WEIGHTS), Writer::Compiler).expect_err(expected);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! The manifest: what a package says about itself.
 
+mod context;
 mod file;
 mod held;
 mod read;
 mod words;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, iter, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::read::MAX_BYTES;
 pub use self::{
+    context::ContextEntry,
     file::FileEntry,
     held::{Convolutions, Held},
     words::{Flavour, MaskingSchedule, Stage},
@@ -22,7 +24,7 @@ pub const MANIFEST: &str = "manifest.json";
 
 /// The newest version of the format that this build reads. It writes the oldest that can say what
 /// a package holds: see [`Manifest::oldest_format`].
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The most words that a model is said to know.
 pub const MAX_KNOWN_WORDS: u32 = 1000;
@@ -142,6 +144,12 @@ pub struct StageEntry {
     /// the graph.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taps: BTreeMap<String, TensorSpec>,
+    /// What was compiled of the graph ahead, for chips and sizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<ContextEntry>,
+    /// Whether graph and weights stayed behind, and the contexts alone are in the package.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_graph: bool,
 }
 
 impl StageEntry {
@@ -149,6 +157,37 @@ impl StageEntry {
     /// in packages whose manifest does not say.
     pub fn held(&self, flavour: Flavour, stage: Stage) -> Held {
         self.held.unwrap_or_else(|| Held::of(flavour, stage))
+    }
+
+    /// Its files that are in the package.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let own = iter::once(&self.graph).chain(&self.weights).filter(|_| !self.without_graph);
+        own.chain(self.contexts.iter().flat_map(ContextEntry::files))
+    }
+
+    /// The digests of its graph and its weights.
+    pub fn source(&self) -> Vec<Digest> {
+        iter::once(&self.graph).chain(&self.weights).map(|file| file.sha256).collect()
+    }
+
+    /// The same stage with one of its contexts in the place of the graph.
+    pub fn compiled(&self, context: &ContextEntry) -> Self {
+        Self {
+            graph: context.graph.clone(),
+            weights: Some(context.binary.clone()),
+            taps: BTreeMap::new(),
+            contexts: Vec::new(),
+            without_graph: false,
+            ..self.clone()
+        }
+    }
+
+    /// Adds a context, in place of one for the same chip and sizes, which comes back.
+    pub fn add_context(&mut self, context: ContextEntry) -> Option<ContextEntry> {
+        let known = self.contexts.iter().position(|known| known.is_for(&context));
+        let old = known.map(|at| self.contexts.remove(at));
+        self.contexts.push(context);
+        old
     }
 }
 
@@ -170,25 +209,35 @@ impl fmt::Display for TensorSpec {
 }
 
 impl Manifest {
-    /// The oldest version of the format that can hold these flavours: 2 if graphs differ in their
-    /// inputs and outputs by flavour, as those of [`Flavour::F16`] and [`Flavour::Qdq`] do, else 1.
+    /// The oldest version of the format that can hold this: 3 with contexts; 2 if graphs differ in
+    /// their inputs and outputs by flavour, as those of [`Flavour::F16`] and [`Flavour::Qdq`] do;
+    /// else 1.
     pub fn oldest_format(&self) -> u32 {
-        if self.newer_flavour().is_some() { 2 } else { 1 }
+        self.newest_part().map_or(1, |(format, _)| format)
     }
 
-    /// A flavour that the first version of the format has no graphs for.
-    fn newer_flavour(&self) -> Option<Flavour> {
+    /// What the first version of the format cannot hold, and which can.
+    fn newest_part(&self) -> Option<(u32, String)> {
+        if self.stages().any(|stage| !stage.contexts.is_empty()) {
+            return Some((3, "contexts".to_owned()));
+        }
         let newer = [Flavour::F16, Flavour::Qdq];
-        newer.into_iter().find(|flavour| self.flavours.contains_key(flavour))
+        let newer = newer.into_iter().find(|flavour| self.flavours.contains_key(flavour));
+        newer.map(|flavour| (2, format!("the flavour {flavour}")))
     }
 
-    /// Checks that the format can hold the flavours.
+    /// Checks that the format can hold all.
     fn check_format(&self) -> Result<()> {
-        let (oldest, found) = (self.oldest_format(), self.format);
-        let newer = self.newer_flavour().filter(|_| found < oldest);
-        let Some(flavour) = newer else { return Ok(()) };
-        let detail = format!("expected {oldest} with the flavour {flavour}, found {found}");
+        let found = self.format;
+        let newer = self.newest_part().filter(|(oldest, _)| found < *oldest);
+        let Some((oldest, part)) = newer else { return Ok(()) };
+        let detail = format!("expected {oldest} with {part}, found {found}");
         Err(Error::new(ErrorKind::PackageDamaged, "format", detail))
+    }
+
+    /// The stages of all flavours.
+    fn stages(&self) -> impl Iterator<Item = &StageEntry> {
+        self.flavours.values().flat_map(|flavour| flavour.stages.values())
     }
 
     /// The manifest as it is written, pretty JSON.
@@ -220,9 +269,8 @@ impl Manifest {
 
     /// Every file of the package but the manifest, once: flavours may share one.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
-        let stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
-        let graphs = stages.flat_map(|stage| std::iter::once(&stage.graph).chain(&stage.weights));
-        let all = std::iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs);
+        let graphs = self.stages().flat_map(StageEntry::files);
+        let all = iter::once(&self.tokenizer.file).chain(&self.preview).chain(graphs);
         let mut seen = Vec::new();
         all.filter(move |file| {
             let is_new = !seen.contains(file);
@@ -242,7 +290,6 @@ impl Manifest {
     /// what `on_read` stops with.
     pub fn check(&self, root: &Path, on_read: OnRead<'_>) -> Result<()> {
         self.files().try_for_each(|file| file.check_in_pieces(root, on_read))?;
-        let mut stages = self.flavours.values().flat_map(|flavour| flavour.stages.values());
-        stages.try_for_each(|stage| stage.check_graph(root))
+        self.stages().try_for_each(|stage| stage.check_graph(root))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, iter,
     path::{Component, Path},
 };
 
@@ -12,13 +12,19 @@ use serde::{
 };
 
 use super::{
-    Defaults, FORMAT_VERSION, FileEntry, MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS, Manifest,
-    Model, Stage, Tokenizer,
+    ContextEntry, Defaults, FORMAT_VERSION, FileEntry, MANIFEST, MAX_KNOWN_WORD, MAX_KNOWN_WORDS,
+    Manifest, Model, Stage, StageEntry, Tokenizer,
 };
 use crate::{Error, ErrorKind, Result, files};
 
 /// A manifest larger than this is not one; it is refused before it is parsed.
 pub(crate) const MAX_BYTES: u64 = 16 << 20;
+
+/// The longest name in a context.
+const MAX_NAME: usize = 64;
+
+/// The most bytes of a context's rows.
+const MAX_ROWS: u64 = 100_000;
 
 /// A file that checkpoints have and packages do not.
 const CHECKPOINT: &str = "model_index.json";
@@ -100,10 +106,36 @@ impl Manifest {
                     in_range("linear_bits", held.linear_bits.into(), 1, 32)
                         .map_err(|error| error.within(format!("flavours.{flavour}.{stage}")))?;
                 }
+                check_contexts(entry)
+                    .map_err(|error| error.within(format!("flavours.{flavour}.{stage}")))?;
             }
         }
         self.files().try_for_each(check_path)
     }
+}
+
+/// Contexts have names that people are shown and few rows, and stand for a graph that is not there.
+fn check_contexts(entry: &StageEntry) -> Result<()> {
+    if entry.without_graph && entry.contexts.is_empty() {
+        return Err(damaged("contexts", "expected one in place of the graph, found none"));
+    }
+    iter::once(&entry.graph).chain(&entry.weights).try_for_each(check_path)?;
+    for context in &entry.contexts {
+        let ContextEntry { provider, target, architecture, sdk, extents, rows, .. } = context;
+        let names = [provider, target, architecture, sdk].into_iter().chain(extents.keys());
+        let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        for name in names {
+            if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(is_plain) {
+                let detail = format!("expected names of 1 to {MAX_NAME} letters, found {name:?}");
+                return Err(damaged("contexts", detail));
+            }
+        }
+        if rows.bytes > MAX_ROWS {
+            let detail = format!("expected at most {MAX_ROWS} bytes, found {}", rows.bytes);
+            return Err(damaged(rows.path.as_str(), detail));
+        }
+    }
+    Ok(())
 }
 
 /// Words are shown to people: few and short.

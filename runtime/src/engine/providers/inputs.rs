@@ -45,6 +45,21 @@ impl Values {
         }
     }
 
+    /// At most so many of them, as far from each other as they can be.
+    pub(super) fn some(self, most: usize) -> Self {
+        fn some<T: Copy>(values: Vec<T>, most: usize) -> Vec<T> {
+            if values.len() <= most {
+                return values;
+            }
+            let all = values.len() as u64;
+            (0..most as u64).map(|at| values[(at * all / most as u64) as usize]).collect()
+        }
+        match self {
+            Self::Floats(values) => Self::Floats(some(values, most)),
+            Self::Integers(values) => Self::Integers(some(values, most)),
+        }
+    }
+
     /// The same values, then others of the same type.
     fn append(&mut self, others: Self) {
         match (self, others) {
@@ -136,7 +151,7 @@ impl Inputs {
     }
 }
 
-fn shape(spec: &TensorSpec, sizes: Sizes) -> Vec<usize> {
+pub(super) fn shape(spec: &TensorSpec, sizes: Sizes) -> Vec<usize> {
     let extent = |dim| sizes.extent(dim).unwrap_or(1);
     spec.shape.0.iter().map(extent).collect()
 }

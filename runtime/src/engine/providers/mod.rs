@@ -3,6 +3,8 @@
 //!
 //! A stage is taken whole or refused: nothing falls back to the CPU, unless the caller allows it.
 
+mod compiler;
+pub(crate) mod contexts;
 mod inputs;
 mod known;
 pub(crate) mod nodes;
@@ -20,12 +22,12 @@ mod target;
 pub(crate) mod tolerance;
 mod webgpu;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use ort::session::{Session, builder::SessionBuilder};
-use pocketmuse_package::{Dim, Error, ErrorKind, Result, StageEntry};
+use pocketmuse_package::{Error, ErrorKind, Result, StageEntry};
 
-pub(crate) use self::target::{Assignment, Sizes, Target};
+pub(crate) use self::target::{Ahead, Assignment, Sizes, Target};
 
 pub(crate) use self::known::check_options;
 
@@ -50,7 +52,11 @@ pub(super) fn builder(
 ) -> Result<SessionBuilder> {
     let mut builder = fixed(target, entry, builder)?;
     let plug_in = known::plug_in(target.assignment.provider)?;
-    let options = (plug_in.session_options)(target, threads);
+    let mut options = (plug_in.session_options)(target, threads);
+    if let (Ahead::Into(_), Some(compiler)) = (target.ahead, &plug_in.compiler) {
+        let (key, value) = compiler.prepare_only;
+        options.push((key, value.to_owned()));
+    }
     plugin::append(runtime, target, plug_in, (&mut builder, &options))
         .map_err(|error| target.assignment.blamed(error))?;
     Ok(builder)
@@ -64,26 +70,29 @@ fn fixed(
     builder: SessionBuilder,
 ) -> Result<SessionBuilder> {
     let mut builder = builder;
-    let dims = entry.inputs.iter().chain(&entry.outputs).flat_map(|spec| &spec.shape.0);
-    let named = dims.filter_map(|dim| match dim {
-        Dim::Named(name) => Some((name, dim)),
-        Dim::Fixed(_) => None,
-    });
-    for (name, dim) in named.collect::<BTreeMap<_, _>>() {
-        let extent = target.sizes.extent(dim).ok_or_else(|| {
-            let detail = format!("expected a shape whose extents are known, found {name:?}");
-            Error::new(ErrorKind::Unsupported, entry.graph.path.as_str(), detail)
-        })?;
+    for (name, extent) in contexts::extents(entry, target.sizes)? {
         let extent = i64::try_from(extent).unwrap_or(i64::MAX);
         builder = builder
             .with_dimension_override(name, extent)
             .map_err(|error| target.refused(error.message()))?;
     }
     let strict = if target.allows_fallback { "0" } else { "1" };
-    for (key, value) in [
+    let mut entries = vec![
         ("session.disable_cpu_ep_fallback", strict),
         ("session.record_ep_graph_assignment_info", "1"),
-    ] {
+    ];
+    if let Ahead::Into(file) = target.ahead {
+        let file = file.to_str().ok_or_else(|| {
+            let detail = "expected a path of UTF-8, found another";
+            Error::new(ErrorKind::BadRequest, file.display().to_string(), detail)
+        })?;
+        entries.extend([
+            ("ep.context_enable", "1"),
+            ("ep.context_embed_mode", "0"),
+            ("ep.context_file_path", file),
+        ]);
+    }
+    for (key, value) in entries {
         builder = builder
             .with_config_entry(key, value)
             .map_err(|error| target.refused(error.message()))?;

@@ -19,6 +19,7 @@ pub(super) const PLUG_IN: PlugIn = PlugIn {
     held_bytes,
     session_options,
     precision,
+    compiler: None,
 };
 
 /// What it computes in.

@@ -3,6 +3,7 @@
 use ort::sys::OrtHardwareDeviceType;
 
 use super::{
+    compiler::Compiler,
     option::{Choice, ProviderOption},
     target::Target,
     tolerance::Precision,
@@ -29,4 +30,6 @@ pub(super) struct PlugIn {
     pub(super) session_options: fn(&Target<'_>, usize) -> Vec<(&'static str, String)>,
     /// What it computes in, which says how near to the CPU it must be.
     pub(super) precision: fn(Choice<'_>) -> Precision,
+    /// How it compiles graphs ahead, if it does.
+    pub(super) compiler: Option<Compiler>,
 }

@@ -1,10 +1,17 @@
 //! Qualcomm's NPUs through QNN: the Hexagon of a phone, or on x86-64 its simulator.
 
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
 use ort::sys::OrtHardwareDeviceType;
 use pocketmuse_package::files;
 
 use super::{
-    option::{Kind, ProviderOption},
+    compiler::{Chip, Compiler, Told},
+    option::{Choice, Kind, ProviderOption},
     plug_in::PlugIn,
     target::Target,
     tolerance::Precision,
@@ -23,6 +30,13 @@ pub(super) const PLUG_IN: PlugIn = PlugIn {
     held_bytes,
     session_options,
     precision: |_| Precision::OfFlavour,
+    compiler: Some(Compiler {
+        chip,
+        sdk,
+        prepare_only: ("enable_htp_prepare_only", "1"),
+        binary_ending: "_qnn.bin",
+        told,
+    }),
 };
 
 /// The system on a chip that graphs are compiled for: the simulator is told, a phone knows its own.
@@ -32,12 +46,12 @@ const SOC: ProviderOption = ProviderOption {
     default: if cfg!(target_arch = "x86_64") { Some("sm8650") } else { None },
 };
 
-/// Each system on a chip that is known: its name, its number, the architecture of its Hexagon.
-const SOCS: [(&str, &str, &str); 4] = [
-    ("sm8550", "43", "73"),
-    ("sm8650", "57", "75"),
-    ("sm8750", "69", "79"),
-    ("sm8850", "87", "81"),
+/// Each system on a chip that is known, with the architecture of its Hexagon.
+const SOCS: [Chip; 4] = [
+    Chip { name: "sm8550", number: "43", architecture: "73" },
+    Chip { name: "sm8650", number: "57", architecture: "75" },
+    Chip { name: "sm8750", number: "69", architecture: "79" },
+    Chip { name: "sm8850", number: "87", architecture: "81" },
 ];
 
 /// What computes, beside the plug-in. Of several that the wheel has, this one is the NPU.
@@ -64,11 +78,64 @@ fn session_options(target: &Target<'_>, _threads: usize) -> Vec<(&'static str, S
         let backend = files::parent(library).join(BACKEND);
         options.push(("backend_path", backend.to_string_lossy().into_owned()));
     }
-    let soc = target.choice.of(&SOC);
-    if let Some((_, model, arch)) = SOCS.iter().find(|(name, ..)| soc == Some(name)) {
-        options.extend([("soc_model", (*model).to_owned()), ("htp_arch", (*arch).to_owned())]);
+    if let Some(Chip { number, architecture, .. }) = chip(target.choice) {
+        options.extend([("soc_model", number.to_owned()), ("htp_arch", architecture.to_owned())]);
     }
     options
+}
+
+/// The chip that was chosen.
+fn chip(choice: Choice<'_>) -> Option<Chip> {
+    let soc = choice.of(&SOC)?;
+    SOCS.into_iter().find(|chip| chip.name == soc)
+}
+
+/// The version of the SDK that the backend beside a plug-in is of: `2.51.0` of the first text in it
+/// that is like `v2.51.0.260929181845`, behind a zero.
+fn sdk(library: &Path) -> Option<String> {
+    let mut file = File::open(files::parent(library).join(BACKEND)).ok()?;
+    let (mut piece, mut kept) = (vec![0; 1 << 20], 0);
+    loop {
+        let count = match file.read(&mut piece[kept..]) {
+            Ok(0) => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => kept + read.ok()?,
+        };
+        if let Some(found) = version_in(&piece[..count]) {
+            return Some(found);
+        }
+        kept = count.min(VERSION_BYTES + 2); // a text may end in the next piece
+        piece.copy_within(count - kept..count, 0);
+    }
+}
+
+/// The longest text that says the version, with the zero behind it.
+const VERSION_BYTES: usize = 32;
+
+/// The first three numbers of the first text that says the version.
+fn version_in(bytes: &[u8]) -> Option<String> {
+    let starts = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == b"\0v");
+    starts.map(|(at, _)| &bytes[at + 2..]).find_map(|rest| {
+        let end = rest.iter().take(VERSION_BYTES).position(|byte| *byte == 0)?;
+        let text = std::str::from_utf8(&rest[..end]).ok()?;
+        let parts: Vec<_> = text.split('.').collect();
+        let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let is_version = parts.len() == 4 && parts[3].len() >= 12 && parts.iter().all(is_number);
+        is_version.then(|| parts[..3].join("."))
+    })
+}
+
+/// Reads `v2:6:2.51.0:5.51.0:75:57:0:0`, which has the SDK, the architecture and the chip.
+fn told(info: &str) -> Option<Told> {
+    let parts: Vec<_> = info.split(':').collect();
+    match parts[..] {
+        ["v2", _, sdk, _, architecture, chip, ..] => Some(Told {
+            sdk: sdk.to_owned(),
+            architecture: architecture.to_owned(),
+            chip: chip.to_owned(),
+        }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::providers::{Assignment, Sizes, option::Choice},
+        engine::providers::{Ahead, Assignment, Sizes},
         request::Provider,
     };
 
@@ -93,12 +160,42 @@ mod tests {
             let chosen = [("soc".to_owned(), (*name).to_owned())].into();
             let choice = Choice(Some(&chosen));
             let allows_fallback = false;
-            let target = Target { assignment, choice, library, sizes, allows_fallback };
+            let ahead = Ahead::Nothing;
+            let target = Target { assignment, choice, library, sizes, allows_fallback, ahead };
             let options = session_options(&target, 2);
             let of = |key| options.iter().find(|(found, _)| *found == key).map(|(_, value)| value);
             assert_eq!(of("backend_path").map(String::as_str), Some("/opt/qnn/libQnnHtp.so"));
             assert_eq!(of("offload_graph_io_quantization").map(String::as_str), Some("0"));
             assert!(of("soc_model").is_some() && of("htp_arch").is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_the_sdk_is_read_wherever_it_stands() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("libonnxruntime_providers_qnn.so");
+        let found = |before: usize, text: &[u8]| {
+            let bytes = [&vec![b'x'; before][..], text, b"more"].concat();
+            std::fs::write(folder.path().join(BACKEND), bytes).expect("written");
+            sdk(&library)
+        };
+        let text = b"\0v2.51.0.260929181845\0";
+        for before in [0, 7, (1 << 20) - 9, (1 << 20) - 1, 3 << 20] {
+            assert_eq!(found(before, text).as_deref(), Some("2.51.0"), "{before}");
+        }
+        for other in [&b"\0v2.51.0\0"[..], b"\0v1.2.3.4\0", b"hexnn_v2.51.0.260929181845\0", b""] {
+            assert_eq!(found(3, other), None, "{}", String::from_utf8_lossy(other));
+        }
+        std::fs::remove_file(folder.path().join(BACKEND)).expect("removed");
+        assert_eq!(sdk(&library), None);
+    }
+
+    #[test]
+    fn a_compiled_graph_tells_its_chip() {
+        let read = told("v2:6:2.51.0:5.51.0:75:57:0:0").expect("read");
+        assert_eq!([read.sdk, read.architecture, read.chip], ["2.51.0", "75", "57"]);
+        for other in ["", "v2", "v3:6:2.51.0:5.51.0:75:57:0:0", "v2:6:2.51.0:5.51.0:75"] {
+            assert_eq!(told(other), None, "{other}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Who computes a stage instead of the CPU, for which sizes, and what is said when that one fails.
 //! Opens nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pocketmuse_package::{Dim, Error, ErrorKind, Stage};
+use pocketmuse_package::{ContextEntry, Dim, Error, ErrorKind, Stage};
 
 use super::{nodes::Nodes, option::Choice};
-use crate::request::{Job, Provider};
+use crate::request::{Job, Provider, Providers};
 
 /// What the names in a graph's shapes stand for: a graph is compiled for one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +90,39 @@ pub struct Target<'a> {
     pub sizes: Sizes,
     /// Whether the CPU may compute the nodes that it does not take.
     pub allows_fallback: bool,
+    /// What of the graph is compiled ahead.
+    pub ahead: Ahead<'a>,
+}
+
+/// What of a graph is compiled ahead.
+#[derive(Clone, Copy, Debug)]
+pub enum Ahead<'a> {
+    /// Nothing: it is compiled when it is loaded.
+    Nothing,
+    /// All: this is loaded.
+    Done(&'a ContextEntry),
+    /// It is compiled into this file, a binary beside it, and not run.
+    Into(&'a Path),
+}
+
+impl<'a> Target<'a> {
+    /// Who of `providers` computes `stage` for `sizes`, and with which plug-in.
+    pub(crate) fn of(providers: &'a Providers, stage: Stage, sizes: Sizes) -> Self {
+        let provider = providers.of(stage);
+        let library = providers.libraries.get(&provider).map(PathBuf::as_path);
+        let choice = Choice(providers.options.get(&provider));
+        let (assignment, allows_fallback) =
+            (Assignment { provider, stage }, providers.allow_fallback);
+        Self { assignment, choice, library, sizes, allows_fallback, ahead: Ahead::Nothing }
+    }
 }
 
 impl Target<'_> {
+    /// Whether a context is loaded in the place of a graph.
+    pub(crate) fn is_context(&self) -> bool {
+        matches!(self.ahead, Ahead::Done(_))
+    }
+
     /// The error of a graph that the provider does not take whole.
     pub(crate) fn refused(&self, reason: &str) -> Error {
         self.assignment.failed(&format!("does not take the whole graph: {reason}"))

@@ -16,4 +16,5 @@ pub(super) const PLUG_IN: PlugIn = PlugIn {
     held_bytes: |files, _as_f32| files.saturating_mul(2), // as it reads them, and on the GPU
     session_options: |_, _| Vec::new(),
     precision: |_| Precision::OfFlavour,
+    compiler: None,
 };

@@ -21,7 +21,7 @@ use crate::engine::{
     locations::{moved, real_file},
     operators,
     passing::Passing,
-    providers::{self, Target},
+    providers::{self, Ahead, Target},
     runtime::{Runtime, failed},
     taps,
 };
@@ -40,6 +40,8 @@ pub(super) fn commit(
 ) -> Result<ort::session::Session> {
     let file = entry.graph.locate(root);
     let weights = entry.weights.as_ref().map(|weights| weights.locate(root));
+    // A context's binary is beside it, whatever both are links to.
+    let weights = weights.filter(|_| !settings.target.is_some_and(|target| target.is_context()));
     let real = weights.and_then(|weights| real_file(&file, &weights));
     let from_memory = |builder: SessionBuilder, model: &[u8]| {
         let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
@@ -67,11 +69,16 @@ pub(super) fn commit(
             })
         };
         return open(target)?.map_err(|error| {
+            if target.is_context() {
+                let reason = format!("does not load the context: {}", error.message());
+                return target.assignment.failed(&reason);
+            }
             if target.allows_fallback {
                 return target.refused(error.message());
             }
             // With the CPU for the rest it says which nodes it takes.
-            let split = open(&Target { allows_fallback: true, ..*target })
+            let split = Target { allows_fallback: true, ahead: Ahead::Nothing, ..*target };
+            let split = open(&split)
                 .and_then(|session| session.map_err(|error| target.refused(error.message())));
             let split = split.ok();
             let nodes =

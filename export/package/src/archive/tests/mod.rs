@@ -42,6 +42,8 @@ fn manifest(flavours: &[Flavour]) -> Manifest {
         inputs: vec![],
         outputs: vec![],
         taps: BTreeMap::new(),
+        contexts: Vec::new(),
+        without_graph: false,
         held: None,
     };
     let stages = |flavour| FlavourEntry {

@@ -42,7 +42,7 @@ fn a_part_is_a_package() {
         (&[Flavour::F32, Flavour::Int8], true, &[Flavour::Int8, Flavour::F32]),
     ];
     for (flavours, without_encoder, left) in cases {
-        let subset = Subset { flavours: flavours.to_vec(), without_encoder };
+        let subset = Subset { flavours: flavours.to_vec(), without_encoder, target: None };
         let mut expected = manifest(left);
         for entry in expected.flavours.values_mut().filter(|_| without_encoder) {
             entry.stages.remove(&Stage::Encoder);
@@ -68,7 +68,7 @@ fn a_part_is_a_package() {
     }
     let error = import(
         whole.as_slice(),
-        &Subset { flavours: vec![Flavour::Int4], without_encoder: false },
+        &Subset { flavours: vec![Flavour::Int4], ..Subset::default() },
         &place().1,
         GO_ON,
     );

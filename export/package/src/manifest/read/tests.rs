@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Digest, Flavour, FlavourEntry, Held, MaskingSchedule, StageEntry};
+use crate::{Digest, Flavour, FlavourEntry, Held, MaskingSchedule, StageEntry, Subset};
 
 fn manifest() -> Manifest {
     let file =
@@ -17,6 +17,8 @@ fn manifest() -> Manifest {
                 inputs: vec![],
                 outputs: vec![],
                 taps: BTreeMap::new(),
+                contexts: Vec::new(),
+                without_graph: false,
             },
         )
     };
@@ -51,6 +53,59 @@ fn manifest() -> Manifest {
     }
 }
 
+fn step(manifest: &mut Manifest) -> &mut StageEntry {
+    let stages = &mut manifest.flavours.get_mut(&Flavour::F32).expect("there").stages;
+    stages.get_mut(&Stage::Step).expect("there")
+}
+
+/// Adds a context for sm8650 to the step.
+fn with_context(manifest: &mut Manifest, change: impl FnOnce(&mut ContextEntry)) {
+    let file = |path: &str| FileEntry { path: path.to_owned(), bytes: 1, sha256: Digest::of(b"") };
+    let mut context = ContextEntry {
+        provider: "qnn".to_owned(),
+        target: "sm8650".to_owned(),
+        architecture: "75".to_owned(),
+        sdk: "2.51.0".to_owned(),
+        extents: [("height".to_owned(), 8)].into(),
+        source: Vec::new(),
+        graph: file("g"),
+        binary: file("b"),
+        rows: file("r"),
+    };
+    change(&mut context);
+    step(manifest).add_context(context);
+}
+
+#[test]
+fn what_was_compiled_for_a_chip_stands_for_graphs() {
+    let mut manifest = manifest();
+    with_context(&mut manifest, |_| ());
+    with_context(&mut manifest, |context| context.target = "sm8550".to_owned());
+    with_context(&mut manifest, |context| context.sdk = "2.52.0".to_owned()); // in place of the first
+    let contexts = &step(&mut manifest).contexts;
+    let found: Vec<_> = contexts.iter().map(|one| (&*one.target, &*one.sdk)).collect();
+    assert_eq!(found, [("sm8550", "2.51.0"), ("sm8650", "2.52.0")]);
+    assert_eq!(Manifest::parse(manifest.to_json().as_bytes()).expect("valid"), manifest);
+    let of = |manifest: &Manifest, chip: &str| {
+        let target = Some(("qnn".to_owned(), chip.to_owned()));
+        manifest.subset(&Subset { target, ..Subset::default() })
+    };
+    let mut part = of(&manifest, "sm8650").expect("there");
+    assert_eq!(Manifest::parse(part.to_json().as_bytes()).expect("valid"), part);
+    let paths: Vec<_> = part.files().map(|file| &*file.path).collect();
+    assert!(!paths.contains(&"f32/step.onnx") && paths.contains(&"f32/decoder.onnx"), "{paths:?}");
+    assert_eq!(step(&mut part).contexts.len(), 1);
+    assert_eq!(of(&part, "sm8650").expect("all of it"), part);
+    for (manifest, found) in [(&manifest, "qnn:sm8550, qnn:sm8650"), (&part, "qnn:sm8650")] {
+        let error = of(manifest, "sm8750").expect_err("none").to_string();
+        let expected = format!("target: expected contexts for qnn:sm8750, found {found}: make");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    step(&mut manifest).contexts.clear();
+    manifest.flavours.remove(&Flavour::F16);
+    assert_eq!(manifest.oldest_format(), 1);
+}
+
 #[test]
 fn survives_writing_and_reading() {
     assert_eq!(Manifest::parse(manifest().to_json().as_bytes()).expect("valid"), manifest());
@@ -59,13 +114,29 @@ fn survives_writing_and_reading() {
 #[test]
 fn says_what_is_wrong_and_where() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 10] = [
-        ("format: expected 1 to 2, found 3: written by a newer PocketMuse", |m| m.format = 3),
-        ("format: expected 1 to 2, found 0", |m| m.format = 0),
+    let cases: [(&str, Change); 15] = [
+        ("format: expected 1 to 3, found 4: written by a newer PocketMuse", |m| m.format = 4),
+        ("format: expected 1 to 3, found 0", |m| m.format = 0),
         ("format: expected 2 with the flavour f16, found 1", |m| {
             let f32 = m.flavours[&Flavour::F32].clone();
             m.flavours.insert(Flavour::F16, f32);
             m.format = 1;
+        }),
+        ("format: expected 3 with contexts, found 2", |m| {
+            with_context(m, |_| ());
+            m.format = 2;
+        }),
+        ("flavours.f32.step: contexts: expected names of 1 to 64 letters, found \"a\\n\"", |m| {
+            with_context(m, |context| context.target = "a\n".to_owned());
+        }),
+        ("flavours.f32.step: r: expected at most 100000 bytes, found 100001", |m| {
+            with_context(m, |context| context.rows.bytes = 100_001);
+        }),
+        ("\"/b\": expected a path inside the package", |m| {
+            with_context(m, |context| context.binary.path = "/b".to_owned());
+        }),
+        ("flavours.f32.step: contexts: expected one in place of the graph, found none", |m| {
+            step(m).without_graph = true;
         }),
         ("model: mask_token_id: expected 0 < codebook_size", |m| m.model.mask_token_id = 64),
         ("model: sample_size: expected a multiple of 2, found 5", |m| m.model.sample_size = 5),
@@ -94,7 +165,7 @@ fn says_what_is_wrong_and_where() {
 fn a_key_stands_once_wherever_it_is() {
     let text = manifest().to_json();
     for (key, place) in
-        [("format", "\"format\": 2,"), ("name", "\"name\": \"tiny\","), ("step", "\"step\": {")]
+        [("format", "\"format\": 3,"), ("name", "\"name\": \"tiny\","), ("step", "\"step\": {")]
     {
         let twice = match place.strip_suffix('{') {
             Some(start) => text.replacen(place, &format!("{start}null, {place}"), 1),

@@ -1,0 +1,152 @@
+//! Stages are compiled ahead for a chip, and what comes of it is added to the package.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    iter,
+    path::Path,
+};
+
+use pocketmuse_package::{
+    ContextEntry, Error, ErrorKind, FileEntry, MANIFEST, Manifest, OnRead, Result, Stage, files,
+};
+
+use super::{Package, entries, proved::Yardstick};
+use crate::{
+    engine::{
+        loading::Loading,
+        providers::{Ahead, Sizes, Target, contexts},
+        session::{Session, Settings},
+    },
+    request::Providers,
+};
+
+impl Package {
+    /// The context that is loaded for `stage`, if one is.
+    pub(crate) fn context(&self, stage: Stage, sizes: Sizes) -> Option<&ContextEntry> {
+        contexts::find(self.entry(stage).ok()?, &Target::of(&self.providers, stage, sizes)).ok()?
+    }
+
+    /// What the CPU made of a proof's inputs when the context of `stage` was compiled.
+    pub(super) fn rows(
+        &self,
+        stage: Stage,
+        sizes: Sizes,
+        on_read: OnRead<'_>,
+    ) -> Result<(FileEntry, Vec<u8>)> {
+        let none = || Error::new(ErrorKind::Unsupported, stage.name(), "expected a context");
+        let file = &self.loaded(stage, Some(sizes))?.context.ok_or_else(none)?.rows;
+        self.prepared.check(file, on_read)?;
+        let path = file.locate(&self.root);
+        let rows = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        Ok((file.clone(), rows))
+    }
+
+    /// Compiles the graph of `stage` into the folder `work`. What comes back names its files there.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for a provider that compiles nothing ahead; `ProviderFailed` if it does not
+    /// take the whole stage; else as for [`Self::load_as`].
+    pub(crate) fn compile(
+        &self,
+        (stage, sizes): (Stage, Sizes),
+        threads: usize,
+        (yardstick, name): (Yardstick, &str),
+        work: &Path,
+    ) -> Result<ContextEntry> {
+        let (entry, target) = (self.entry(stage)?, Target::of(&self.providers, stage, sizes));
+        entries::check(stage, entry, &Providers::default())?;
+        let [chip, ending] = contexts::chip(&target)?;
+        let [graph, rows] = ["onnx", "rows"].map(|ending| format!("{name}.{ending}"));
+        let write = |name: &str, bytes: &[u8]| {
+            let path = work.join(name);
+            fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
+            FileEntry::describe(work, name)
+        };
+        let rows = write(&rows, &yardstick.into_rows())?;
+        let into = work.join(&graph);
+        let target = Target { ahead: Ahead::Into(&into), allows_fallback: false, ..target };
+        let plain = Settings::new(threads, Loading::of(stage));
+        let settings = Settings { sharing: self.sharing, target: Some(target), ..plain };
+        drop(Session::load(self.runtime, &self.root, entry, settings)?);
+        let model = fs::read(&into).map_err(|error| Error::io(&into, error))?;
+        let told = contexts::told_of(&target, &model)?;
+        let context = ContextEntry {
+            provider: target.assignment.provider.name().to_owned(),
+            target: chip.to_owned(),
+            architecture: told.architecture,
+            sdk: told.sdk,
+            extents: contexts::extents(entry, sizes)?,
+            source: entry.source(),
+            graph: FileEntry::describe(work, &graph)?,
+            binary: FileEntry::describe(work, &format!("{name}{ending}"))?,
+            rows,
+        };
+        context.read(work)?; // it names its binary and nothing else
+        Ok(context)
+    }
+
+    /// A name for the files of what is compiled of `stage` for `extents`, which no other has: who
+    /// uses what is replaced keeps it as it was.
+    pub(crate) fn free_name(&self, stage: Stage, sizes: Sizes) -> Result<String> {
+        let target = Target::of(&self.providers, stage, sizes);
+        let [chip, _] = contexts::chip(&target)?;
+        let folder = self.root.join(self.folder_of(target.assignment.provider.name(), chip));
+        let extents = contexts::extents(self.entry(stage)?, sizes)?;
+        let own = ["height", "width", "branches"].iter().filter_map(|name| extents.get(*name));
+        let name = own.fold(stage.to_string(), |name, extent| format!("{name}-{extent}"));
+        let names = iter::once(name.clone()).chain((2..).map(|count| format!("{name}.{count}")));
+        let mut free = names.filter(|name| !folder.join(format!("{name}.onnx")).exists());
+        Ok(free.next().unwrap_or(name))
+    }
+
+    fn folder_of(&self, provider: &str, chip: &str) -> String {
+        format!("{}/{provider}-{chip}", self.flavour)
+    }
+
+    /// Moves what was compiled from the folder `work` into the package, and then names it in the
+    /// manifest. What it replaces is removed.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` if another process changed the package meanwhile; `Io`.
+    pub(crate) fn add_context(
+        &self,
+        stage: Stage,
+        mut context: ContextEntry,
+        work: &Path,
+    ) -> Result<ContextEntry> {
+        let folder = self.folder_of(&context.provider, &context.target);
+        let target = self.root.join(&folder);
+        fs::create_dir_all(&target).map_err(|error| Error::io(&target, error))?;
+        let one_at_a_time = File::open(&self.root).map_err(|error| Error::io(&self.root, error))?;
+        let _ = one_at_a_time.lock(); // where a file system has no locks, nobody waits
+        let changed = |found: &str| {
+            let detail = format!("expected the package as it was opened, found {found}");
+            Error::new(ErrorKind::BadRequest, self.root.display().to_string(), detail)
+        };
+        let mut manifest = Manifest::read(&self.root)?; // others may have added to it
+        let flavour = manifest.flavours.get_mut(&self.flavour);
+        let entry = flavour.and_then(|flavour| flavour.stages.get_mut(&stage));
+        let entry = entry.filter(|entry| entry.source() == context.source && !entry.without_graph);
+        let entry = entry.ok_or_else(|| changed("another graph"))?;
+        for file in [&mut context.rows, &mut context.binary, &mut context.graph] {
+            let [from, to] = [work, &target].map(|folder| folder.join(&file.path));
+            if to.exists() {
+                return Err(changed("what another process compiled"));
+            }
+            let moved = File::open(&from).and_then(|file| file.sync_all());
+            moved.and_then(|()| fs::rename(&from, &to)).map_err(|error| Error::io(&to, error))?;
+            file.path = format!("{folder}/{}", file.path);
+        }
+        let old = entry.add_context(context.clone());
+        manifest.format = manifest.format.max(manifest.oldest_format());
+        let json = manifest.to_json();
+        files::write(&self.root.join(MANIFEST), |out| out.write_all(json.as_bytes()))?;
+        for file in old.iter().flat_map(ContextEntry::files) {
+            let _ = fs::remove_file(file.locate(&self.root)); // nobody names it any more
+        }
+        Ok(context)
+    }
+}
