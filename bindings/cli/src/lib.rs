@@ -109,6 +109,7 @@ fn command(cli: &Cli) -> Result<u8> {
         Command::Video(args) => commands::video::run(args, offline),
         Command::Export(args) => commands::export::run(args),
         Command::Package(args) => commands::repackage::run(args),
+        Command::Compile(args) => commands::compile::run(args, offline),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Verify(args) => commands::verify::run(args, offline),
         Command::Bench(args) => commands::bench::run(args, offline),

@@ -1,5 +1,5 @@
-//! Other providers than the CPU are proved in a process of their own, which is this command again: a
-//! plug-in that crashes or hangs takes that one with it.
+//! Other providers than the CPU are proved, and compile graphs ahead, in a process of their own,
+//! which is this command again: a plug-in that crashes or hangs takes that one with it.
 
 use std::{
     env,
@@ -12,9 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocketmuse::{Cancel, Candidate, Options, prepared::Verdict};
-use pocketmuse_package::{Error, ErrorKind, Result};
+use pocketmuse::{
+    Cancel, Candidate, Options,
+    prepared::{Need, Verdict},
+};
+use pocketmuse_package::{ContextEntry, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::terminal;
 
 /// How many seconds a proof of one stage may take, if somebody says so.
 pub(crate) const SECONDS: &str = "POCKETMUSE_PROOF_SECONDS";
@@ -35,19 +40,32 @@ pub(crate) enum Told {
     Failed(String),
     /// Something else is wrong, which is found again without a plug-in.
     Other,
+    /// The stage was compiled; this is in the package now, and took so much memory.
+    Compiled(Box<ContextEntry>, Option<Need>),
+    /// It was not: the exit code, where, and what is wrong.
+    Refused(u8, String, String),
 }
 
 impl Told {
     pub(crate) fn of(done: &Result<Verdict>) -> Self {
         match done {
             Ok(verdict) => Self::Verdict(verdict.clone()),
-            Err(error) if error.kind() == ErrorKind::ProviderFailed => {
-                let detail = error.detail();
-                let said = error.provider().and_then(|name| detail.strip_prefix(name));
-                Self::Failed(said.unwrap_or(detail).trim_start().to_owned())
-            }
-            Err(_) => Self::Other,
+            Err(error) => match Self::of_failed(error) {
+                Self::Refused(..) => Self::Other,
+                failed => failed,
+            },
         }
+    }
+
+    /// What went wrong.
+    pub(crate) fn of_failed(error: &Error) -> Self {
+        let detail = error.detail();
+        if error.kind() == ErrorKind::ProviderFailed {
+            let said = error.provider().and_then(|name| detail.strip_prefix(name));
+            return Self::Failed(said.unwrap_or(detail).trim_start().to_owned());
+        }
+        let code = terminal::exit_code(error.kind());
+        Self::Refused(code, error.at().to_owned(), detail.to_owned())
     }
 
     /// The line that tells it, whatever else the process printed.
@@ -88,7 +106,7 @@ fn prove(
         End::Told(Told::Failed(reason)) => {
             return Err(Error::provider_failed(provider.name(), stage.name(), &reason));
         }
-        End::Told(Told::Other) => None,
+        End::Told(_) => None,
         End::TimedOut => Some(Verdict::not_ended(format!(
             "did not come to the end of its proof within {} s",
             limit().as_secs()
@@ -102,6 +120,30 @@ fn prove(
             Some(Verdict::not_ended(format!("crashed when it was proved: {status}")))
         }
     })
+}
+
+/// Has a candidate compiled into its package by another process, which works in the folder `work`
+/// and is ended when `cancel` says so.
+pub(crate) fn compile(
+    candidate: &Candidate,
+    (folder, options): (&Path, &Options),
+    (work, cancel): (&Path, &Cancel),
+) -> Result<(ContextEntry, Option<Need>)> {
+    let Candidate { stage, provider, .. } = candidate;
+    let mut command = Command::new(program()?);
+    command.args(words(candidate, folder, options)).arg("--into").arg(work);
+    let failed = |reason: &str| Err(Error::provider_failed(provider.name(), stage.name(), reason));
+    match run(command, Duration::MAX, cancel)? {
+        End::Told(Told::Compiled(context, need)) => Ok((*context, need)),
+        End::Told(Told::Failed(reason)) => failed(&reason),
+        End::Told(Told::Refused(code, at, detail)) => {
+            let is_request = code == terminal::exit_code(ErrorKind::BadRequest);
+            let kind = if is_request { ErrorKind::BadRequest } else { ErrorKind::Io };
+            Err(Error::new(kind, at, detail))
+        }
+        End::Died(status) => failed(&format!("crashed when it compiled: {status}")),
+        other => failed(&format!("told something else than what it compiled: {other:?}")),
+    }
 }
 
 fn program() -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! The one object that `bench`, `inspect` and `package` print with `--json`; docs/events.md
+//! The objects that `bench`, `compile`, `inspect` and `package` print with `--json`; docs/events.md
 //! describes them.
 
 use std::collections::BTreeMap;
@@ -58,6 +58,21 @@ pub(crate) struct Copied<'a> {
     pub(crate) package: PathText<'a>,
     pub(crate) flavours: Vec<Flavour>,
     pub(crate) bytes: u64,
+}
+
+/// An object of `compile`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CompiledContext<'a> {
+    pub(crate) flavour: Flavour,
+    pub(crate) stage: Stage,
+    pub(crate) provider: Provider,
+    pub(crate) target: &'a str,
+    pub(crate) sdk: &'a str,
+    pub(crate) extents: &'a BTreeMap<String, usize>,
+    pub(crate) graph: &'a str,
+    pub(crate) bytes: u64,
+    pub(crate) peak_bytes: Option<u64>,
+    pub(crate) ms: f64,
 }
 
 /// An object of `ls`.
@@ -278,6 +293,20 @@ mod tests {
         let package = PathText("a".as_ref());
         let copied = Copied { package, flavours: vec![Flavour::F32], bytes: 1 };
         assert_eq!(documented("package"), keys(&plain_json(&copied)));
+
+        let context = CompiledContext {
+            flavour: Flavour::F16,
+            stage: Stage::Step,
+            provider: Provider::Qnn,
+            target: "sm8650",
+            sdk: "2.51.0",
+            extents: &BTreeMap::new(),
+            graph: "a",
+            bytes: 1,
+            peak_bytes: None,
+            ms: 1.0,
+        };
+        assert_eq!(documented("compile"), keys(&plain_json(&context)));
 
         let listed = Listed { name: "a", package, model: "a", flavours: vec![], bytes: 1 };
         assert_eq!(documented("ls"), keys(&plain_json(&listed)));

@@ -8,9 +8,9 @@ mod alike;
 mod likeness;
 #[path = "support/profile.rs"]
 mod profile;
+#[path = "support/qnn.rs"]
+mod qnn;
 mod support;
-#[path = "support/wheel.rs"]
-mod wheel;
 
 use std::{
     fs,
@@ -31,24 +31,9 @@ use pocketmuse_package::{
 };
 use serde_json::Value;
 use support::folders::{flavoured_package, link_folder};
-use wheel::Wheel;
 
 /// What ONNX Runtime calls it.
 const QNN_NAME: &str = "QNNExecutionProvider";
-
-const QNN: Wheel = Wheel {
-    release: "onnxruntime-qnn==2.7.0",
-    sha256: "c56c01562b8534fe8980cfea4601408d950c065f8251fb862ce82101c52c9849",
-    // One of several: the libraries in them are the same.
-    platform: &[
-        "--implementation=cp",
-        "--python-version=3.11",
-        "--abi=cp311",
-        "--platform=manylinux_2_35_x86_64",
-    ],
-    plugin: "onnxruntime_qnn/libonnxruntime_providers_qnn.so",
-    plugin_sha256: "629dfc151fc842bf9aa6ecdba89c0a864cd50e90fda960f9631e234fed5fc457",
-};
 
 /// The stages that make an image.
 const MAKERS: [Stage; 4] = [Stage::TextEncoder, Stage::Prologue, Stage::Step, Stage::Decoder];
@@ -72,7 +57,7 @@ fn open(package: &Path, which: (Flavour, &[Stage]), prepared: &Path) -> Result<P
 fn options((flavour, stages): (Flavour, &[Stage]), prepared: &Path) -> Options {
     let providers = Providers {
         stages: stages.iter().map(|stage| (*stage, Provider::Qnn)).collect(),
-        libraries: [(Provider::Qnn, QNN.plugin())].into(),
+        libraries: [(Provider::Qnn, qnn::plugin())].into(),
         ..Providers::default()
     };
     let prepared = Some(prepared.to_owned());

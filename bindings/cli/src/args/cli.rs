@@ -6,6 +6,7 @@ use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 
 use super::{
     bench::BenchArgs,
+    compile::CompileArgs,
     doctor::DoctorArgs,
     edit::EditArgs,
     export::ExportArgs,
@@ -77,6 +78,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Copy a package, or a part of it, to a folder or into one file
     Package(RepackageArgs),
+    /// Compile a package's graphs for the NPUs of phones
+    Compile(Box<CompileArgs>),
     /// Show what is in a checkpoint or in a package
     Inspect(InspectArgs),
     /// Run every stage of a package on reference tensors and compare

@@ -12,6 +12,7 @@ mod written;
 
 mod bench;
 mod cli;
+mod compile;
 mod doctor;
 mod edit;
 mod export;
@@ -27,6 +28,7 @@ mod video;
 pub use self::{
     bench::BenchArgs,
     cli::{Cli, Command},
+    compile::CompileArgs,
     doctor::DoctorArgs,
     edit::{EditArgs, SourceArgs},
     export::ExportArgs,

@@ -1,5 +1,7 @@
 //! The flags of `prove`, which this command gives to another process of itself.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use pocketmuse::{Candidate, Stage};
 use pocketmuse_package::{Error, ErrorKind, Result};
@@ -24,12 +26,15 @@ pub struct ProveArgs {
     /// Guidance branches
     #[arg(long)]
     pub branches: usize,
+    /// Compile the stage instead, and work in this folder
+    #[arg(long)]
+    pub into: Option<PathBuf>,
 }
 
 impl ProveArgs {
     /// What is proved.
     pub(crate) fn candidate(&self) -> Result<Candidate> {
-        let Self { package, stage, rows, columns, branches } = self;
+        let Self { package, stage, rows, columns, branches, into: _ } = self;
         let (others, threads) = (package.run.others(), package.run.threads);
         let (Some(provider), Some(threads)) = (others.get(stage), threads) else {
             let detail = "expected a provider of the stage, and threads, found none";

@@ -5,6 +5,7 @@ mod make;
 mod batch;
 
 pub(crate) mod bench;
+pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod export;

@@ -1,5 +1,9 @@
-//! `pocketmuse prove`, which nobody types: proves one stage for another process of this command.
+//! `pocketmuse prove`, which nobody types: proves one stage for another process of this command, or
+//! compiles it.
 
+use std::path::Path;
+
+use pocketmuse::{Compiled, Pipeline, prepared::Verdict};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -11,15 +15,31 @@ use crate::{
 };
 
 pub(crate) fn run(args: &ProveArgs, offline: bool) -> Result<u8> {
-    proof::watch_over();
-    let told = Told::of(&prove(args, offline));
+    let told = match &args.into {
+        Some(work) => compile(args, work, offline),
+        None => {
+            proof::watch_over();
+            Told::of(&prove(args, offline))
+        }
+    };
     terminal::print(serde_json::to_string(&told).expect("plain data always serializes"))?;
     Ok(0)
 }
 
-fn prove(args: &ProveArgs, offline: bool) -> Result<pocketmuse::prepared::Verdict> {
-    let candidate = args.candidate()?;
+fn prove(args: &ProveArgs, offline: bool) -> Result<Verdict> {
+    pipeline(args, offline)?.prove(&args.candidate()?)
+}
+
+fn compile(args: &ProveArgs, work: &Path, offline: bool) -> Told {
+    let compiled = pipeline(args, offline).and_then(|by| by.compile(&args.candidate()?, work));
+    match compiled {
+        Ok(Compiled { context, need }) => Told::Compiled(Box::new(context), need),
+        Err(error) => Told::of_failed(&error),
+    }
+}
+
+fn pipeline(args: &ProveArgs, offline: bool) -> Result<Pipeline> {
     runtime::start(offline)?;
     let found = package::find(&args.package, &Console::new(&args.package.run))?;
-    found.open(&package::options(&args.package), offline)?.pipeline.prove(&candidate)
+    Ok(found.open(&package::options(&args.package), offline)?.pipeline)
 }
