@@ -47,7 +47,7 @@ impl Package {
     /// # Errors
     ///
     /// `Unsupported` for a provider that compiles nothing ahead; `ProviderFailed` if it does not
-    /// take the whole stage; else as for [`Self::load_as`].
+    /// take the whole stage; `NoSpace`; else as for [`Self::load_as`].
     pub(crate) fn compile(
         &self,
         (stage, sizes): (Stage, Sizes),
@@ -58,6 +58,8 @@ impl Package {
         let (entry, target) = (self.entry(stage)?, Target::of(&self.providers, stage, sizes));
         entries::check(stage, entry, &Providers::default())?;
         let [chip, ending] = contexts::chip(&target)?;
+        let bytes = super::files(entry).map(|file| file.bytes).sum();
+        files::check_room(work, bytes)?; // what is compiled has the weights in it
         let [graph, rows] = ["onnx", "rows"].map(|ending| format!("{name}.{ending}"));
         let write = |name: &str, bytes: &[u8]| {
             let path = work.join(name);

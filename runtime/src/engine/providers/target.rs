@@ -134,6 +134,9 @@ impl Target<'_> {
             Some(nodes) if nodes.taken < nodes.all => {
                 self.refused(&format!("it takes {nodes}: {reason}"))
             }
+            _ if matches!(self.ahead, Ahead::Into(_)) => {
+                self.assignment.failed(&format!("does not compile the graph: {reason}"))
+            }
             _ => self.refused(reason),
         }
     }
