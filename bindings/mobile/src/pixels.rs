@@ -78,7 +78,7 @@ pub(crate) fn rgba_bytes(image: &RgbImage, stride: u32) -> Result<Vec<u8>, Pocke
     Ok(bytes)
 }
 
-/// Reads an image file: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents.
+/// Reads an image file: PNG, JPEG, WebP, GIF, BMP or PNM, told by its contents.
 ///
 /// It is turned as its EXIF orientation says, and its colours become sRGB if it has a profile. The
 /// rows lie without gaps; alpha is straight.

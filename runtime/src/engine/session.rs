@@ -93,11 +93,9 @@ impl Session {
         let outputs = entry.outputs.clone();
         let (taps, files, cancel) = Default::default();
         let (at, other) = (at.to_owned(), settings.target.map(|target| target.assignment));
-        let is_graph = settings.target.is_some_and(|target| !target.is_context());
-        let nodes = other.filter(|_| is_graph);
-        let nodes = nodes.and_then(|other| providers::taken_nodes(runtime, other, &inner));
-        let is_apart = settings.loading.is_apart();
-        let inner = Graph { session: inner, passing, is_apart };
+        let target = settings.target.as_ref();
+        let nodes = target.and_then(|target| providers::taken_nodes(runtime, target, &inner));
+        let inner = Graph { session: inner, passing, is_apart: settings.loading.is_apart() };
         Ok(Self { inner, at, inputs, outputs, tap_names, taps, files, cancel, other, nodes })
     }
 
@@ -305,10 +303,8 @@ mod tests {
     }
 
     fn load(folder: &tempfile::TempDir, entry: &StageEntry, taps: Option<Taps>) -> Result<Session> {
-        let runtime = Runtime::for_tests();
-        let loading = Loading::of(Stage::Prologue);
-        let settings = Settings { taps, ..Settings::new(1, loading) };
-        Session::load(runtime, folder.path(), entry, settings)
+        let settings = Settings { taps, ..Settings::new(1, Loading::of(Stage::Prologue)) };
+        Session::load(Runtime::for_tests(), folder.path(), entry, settings)
     }
 
     #[test]
@@ -390,12 +386,11 @@ mod tests {
     #[test]
     fn only_the_cpu_is_looked_into() {
         let (folder, entry) = doubler();
-        let sizes = Sizes { grid: [1, 1], branches: 1 };
         let stages = [(Stage::Step, Provider::OpenVino)].into();
         let providers = Providers { stages, ..Providers::default() };
-        let target = Some(Target::of(&providers, Stage::Step, sizes));
+        let target = Target::of(&providers, Stage::Step, Sizes { grid: [1, 1], branches: 1 });
         let plain = Settings::new(1, Loading::of(Stage::Step));
-        let settings = Settings { taps: Some(|_| true), target, ..plain };
+        let settings = Settings { taps: Some(|_| true), target: Some(target), ..plain };
         let error = Session::load(Runtime::for_tests(), folder.path(), &entry, settings).err();
         let error = error.expect("refused");
         assert_eq!((error.kind(), error.at()), (ErrorKind::BadRequest, "provider"));

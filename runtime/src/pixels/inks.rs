@@ -1,9 +1,11 @@
 //! The four inks of a CMYK image, as its file holds them. The image library mixes them without a
 //! profile; a profile needs them apart.
 
+#[cfg(feature = "tiff")]
 use std::io::Cursor;
 
 use image::ImageFormat;
+#[cfg(feature = "tiff")]
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
@@ -14,6 +16,7 @@ use zune_jpeg::JpegDecoder;
 /// # Errors
 ///
 /// A sentence, if it cannot be decoded.
+#[cfg_attr(not(feature = "tiff"), expect(unused_variables, reason = "a TIFF's alone"))]
 pub(super) fn read(
     format: ImageFormat,
     bytes: &[u8],
@@ -21,6 +24,7 @@ pub(super) fn read(
 ) -> Result<Option<Vec<u8>>, String> {
     match format {
         ImageFormat::Jpeg => jpeg(bytes),
+        #[cfg(feature = "tiff")]
         ImageFormat::Tiff => tiff(bytes, most_bytes),
         _ => Ok(None),
     }
@@ -70,6 +74,7 @@ fn jpeg(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(inks))
 }
 
+#[cfg(feature = "tiff")]
 fn tiff(bytes: &[u8], most_bytes: usize) -> Result<Option<Vec<u8>>, String> {
     let wrong = |error: tiff::TiffError| error.to_string();
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(wrong)?;

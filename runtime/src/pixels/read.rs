@@ -42,7 +42,8 @@ pub struct Mask {
     pub warnings: Vec<String>,
 }
 
-/// Reads an image: PNG, JPEG, WebP, GIF, BMP, PNM or TIFF, told by its contents, not by its name.
+/// Reads an image: PNG, JPEG, WebP, GIF, BMP, PNM or (with the feature `tiff`) TIFF, told by its
+/// contents, not by its name.
 ///
 /// It is turned as its EXIF orientation says, and colours with a profile become sRGB. Grey and CMYK
 /// become RGB, 16 bits 8. Of an animation the first image is taken, of a JPEG nothing behind its
@@ -133,10 +134,10 @@ fn decode(bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
 
 fn decode_trusting(mut bytes: Vec<u8>, most_bytes: u64) -> Result<Decoded> {
     let guessed = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(failed)?;
-    let Some(format) = guessed.format() else {
-        return Err(wrong(
-            "expected a PNG, JPEG, WebP, GIF, BMP, PNM or TIFF image, found none of them",
-        ));
+    let Some(format) = guessed.format().filter(ImageFormat::reading_enabled) else {
+        let rest = if cfg!(feature = "tiff") { ", PNM or TIFF" } else { " or PNM" };
+        let formats = format!("PNG, JPEG, WebP, GIF, BMP{rest}");
+        return Err(wrong(format!("expected a {formats} image, found none of them")));
     };
     let metadata = metadata::take(format, &mut bytes).map_err(wrong)?;
     let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
@@ -434,10 +435,8 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(read(folder.path()).expect_err("a folder").kind(), ErrorKind::BadInput);
-        assert_eq!(
-            read(&folder.path().join("none")).expect_err("missing").kind(),
-            ErrorKind::NotFound
-        );
+        let missing = read(&folder.path().join("none")).expect_err("missing");
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[test]

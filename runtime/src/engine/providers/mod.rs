@@ -100,9 +100,15 @@ fn fixed(
     Ok(builder)
 }
 
-/// Which nodes of its graph a session's provider took; `None` where ONNX Runtime does not tell.
-pub(super) fn taken_nodes(runtime: &Runtime, who: Assignment, session: &Session) -> Option<Nodes> {
-    plugin::nodes(runtime, known::plug_in(who.provider).ok()?, session)
+/// Which nodes of its graph a session's provider took; `None` of a context, which has none, and
+/// where ONNX Runtime does not tell.
+pub(super) fn taken_nodes(
+    runtime: &Runtime,
+    target: &Target<'_>,
+    session: &Session,
+) -> Option<Nodes> {
+    let plug_in = known::plug_in(target.assignment.provider).ok()?;
+    if target.is_context() { None } else { plugin::nodes(runtime, plug_in, session) }
 }
 
 /// What a verdict on `target` and the graph of `entry` is about, besides this library, ONNX Runtime,

@@ -81,8 +81,7 @@ pub(super) fn commit(
             let split = open(&split)
                 .and_then(|session| session.map_err(|error| target.refused(error.message())));
             let split = split.ok();
-            let nodes =
-                split.and_then(|split| providers::taken_nodes(runtime, target.assignment, &split));
+            let nodes = split.and_then(|split| providers::taken_nodes(runtime, target, &split));
             target.refused_with(error.message(), nodes.as_ref())
         });
     }
