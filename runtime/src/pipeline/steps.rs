@@ -15,7 +15,7 @@ use super::{
 use crate::{
     request::job::{Pass, PassKind},
     sampler::{self, Predict, guidance, margin::Margin},
-    stages::{Asked, Predictor, Primed},
+    stages::{Answer, Asked, Predictor, Primed},
 };
 
 /// What all steps are given: the prologue's values, and what the guidance branches weigh.
@@ -118,8 +118,13 @@ impl Predict for Steps<'_, '_> {
         let (step, of) = (self.counts.steps_before + self.counts.step, steered.job.steps());
         steered.begin(Phase::Step { step, of });
         let started = Instant::now();
-        let logits = asked.predict(predictor, tokens, positions)?;
-        steered.ran(Stage::Step, self.counts.runs(image + 1), started);
+        let Answer { logits, is_new } = asked.predict(predictor, tokens, positions)?;
+        let runs = self.counts.runs(image + 1);
+        if is_new {
+            steered.ran(Stage::Step, runs, started);
+        } else {
+            steered.passed(Stage::Step, runs);
+        }
         if self.is_tapped {
             let attention = attention::mean(predictor.taps(), self.attending)?;
             let attention = attention.as_ref();

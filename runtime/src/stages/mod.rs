@@ -21,10 +21,10 @@ pub use decoder::Decoder;
 pub use decoder::Pixels;
 pub use encoder::Encoder;
 pub use prologue::{Primed, Prologue};
-pub(crate) use step::Asked;
 pub use step::Predictor;
 #[cfg(feature = "measure")]
 pub use step::Prompted;
+pub(crate) use step::{Answer, Asked};
 pub use text_encoder::{Text, TextEncoder};
 
 /// A network that is loaded.

@@ -42,7 +42,24 @@ pub(crate) struct Asked<'a> {
     /// Guidance by step; where there is none it stays as it is.
     scales: Vec<f32>,
     margin: Margin,
-    logits: Option<Tensor>,
+    last: Option<(Question, Tensor)>,
+}
+
+/// All that the logits of a prompt depend on.
+#[derive(PartialEq)]
+struct Question {
+    tokens: Vec<i64>,
+    positions: Vec<i64>,
+    guidance: Vec<f32>,
+}
+
+/// What the step graph said.
+pub(crate) struct Answer<'a> {
+    /// Of one image, `[positions, codebook size]` row-major.
+    pub(crate) logits: &'a [f32],
+    /// Whether it ran for that. It does not for what it was asked last, such as the first step of
+    /// another image: nothing is known then.
+    pub(crate) is_new: bool,
 }
 
 impl Network for Predictor {
@@ -118,7 +135,8 @@ impl Predict for Prompted<'_> {
         tokens: &[Option<u32>],
         positions: &[usize],
     ) -> Result<&[f32]> {
-        self.asked.predict(self.predictor, tokens, positions)
+        let answer = self.asked.predict(self.predictor, tokens, positions);
+        answer.map(|answer| answer.logits)
     }
 }
 
@@ -135,7 +153,7 @@ impl<'a> Asked<'a> {
             return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
         }
         let (guidance, scales, margin) = (guidance.to_vec(), Vec::new(), Margin::none(grid));
-        Ok(Self { primed, guidance, scales, margin, logits: None })
+        Ok(Self { primed, guidance, scales, margin, last: None })
     }
 
     /// The same with another guidance at each step, if there are two branches, and for tileable
@@ -153,8 +171,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Asks `predictor`. Returns the logits of one image, `[positions, codebook size]` row-major. A
-    /// negative prompt that has no weight is not asked, unless the graph is compiled for two.
+    /// Asks `predictor` for the logits of one image. A negative prompt that has no weight is not
+    /// asked, unless the graph is compiled for two.
     ///
     /// # Errors
     ///
@@ -164,22 +182,41 @@ impl<'a> Asked<'a> {
         predictor: &mut Predictor,
         tokens: &[Option<u32>],
         positions: &[usize],
-    ) -> Result<&[f32]> {
-        let Predictor { session, codebook_size, mask, takes_positions, is_fixed } = predictor;
-        let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(*mask, i64::from)).collect();
-        let tokens = self.margin.wrap(&tokens);
+    ) -> Result<Answer<'_>> {
+        let mask = predictor.mask;
+        let tokens: Vec<i64> = tokens.iter().map(|token| token.map_or(mask, i64::from)).collect();
+        let wanted = positions.iter().map(|position| self.margin.outer_position(*position) as i64);
+        let question = Question {
+            tokens: self.margin.wrap(&tokens),
+            positions: wanted.collect(),
+            guidance: self.guidance.clone(),
+        };
+        // Others are dropped before: they are as large as the next.
+        let known = self.last.take().filter(|(last, _)| *last == question);
+        let is_new = known.is_none();
+        let logits = match known {
+            Some((_, logits)) => logits,
+            None => self.asked(predictor, &question)?,
+        };
+        let (_, logits) = self.last.insert((question, logits));
+        let logits = logits.shaped(&[positions.len(), predictor.codebook_size])?;
+        Ok(Answer { logits, is_new })
+    }
+
+    /// Runs the graph.
+    fn asked(&self, predictor: &mut Predictor, question: &Question) -> Result<Tensor> {
+        let Predictor { session, codebook_size, takes_positions, is_fixed, .. } = predictor;
+        let Question { tokens, positions, guidance } = question;
         let [rows, columns] = self.margin.outer();
         let grid = [1, rows, columns];
-        let wanted = positions.iter().map(|position| self.margin.outer_position(*position) as i64);
-        let wanted: Vec<i64> = wanted.collect();
         let all: Vec<i64> = if *is_fixed { (0..tokens.len() as i64).collect() } else { Vec::new() };
-        let asked = if *is_fixed { &all } else { &wanted };
-        let is_alone = !*is_fixed && matches!(self.guidance[..], [0.0, _]);
-        let guidance = if is_alone { &self.guidance[1..] } else { &self.guidance[..] };
+        let asked = if *is_fixed { &all } else { positions };
+        let is_alone = !*is_fixed && matches!(guidance[..], [0.0, _]);
+        let guidance = if is_alone { &guidance[1..] } else { &guidance[..] };
         let primed = if is_alone { Input::LastRow } else { Input::Tensor };
         let (count, branches) = ([asked.len()], [guidance.len()]);
         let mut inputs = vec![
-            ("tokens", Input::I64(&grid, &tokens)),
+            ("tokens", Input::I64(&grid, tokens)),
             ("guidance", Input::F32(&branches, guidance)),
         ];
         if *takes_positions {
@@ -187,12 +224,11 @@ impl<'a> Asked<'a> {
         }
         inputs
             .extend(self.primed.values.iter().map(|(name, value)| (name.as_str(), primed(value))));
-        self.logits = None; // the last ones are as large as the next
-        let mut logits = one("step", session.run(&inputs)?)?.to_f32()?;
+        let logits = one("step", session.run(&inputs)?)?.to_f32()?;
         if *is_fixed || !*takes_positions {
-            logits = picked(&logits, &wanted, [rows * columns, *codebook_size])?;
+            return picked(&logits, positions, [rows * columns, *codebook_size]);
         }
-        self.logits.insert(logits).shaped(&[positions.len(), *codebook_size])
+        Ok(logits)
     }
 }
 
@@ -204,4 +240,58 @@ fn picked(logits: &Tensor, positions: &[i64], [rows, columns]: [usize; 2]) -> Re
         values.chunks_exact(columns).nth(row).unwrap_or_default()
     });
     Tensor::f32("logits", &[positions.len(), columns], rows.copied().collect())
+}
+
+#[cfg(all(test, feature = "measure"))]
+mod tests {
+    use super::*;
+    use crate::engine::{loading::Loading, runtime::Runtime, session::Settings};
+
+    // g = make_graph([make_node("RandomUniform", [], ["logits"], shape=[4, 2])], "g",
+    // [make_tensor_value_info("tokens", 7, [1, "r", "c"]),
+    // make_tensor_value_info("guidance", 1, ["b"])],
+    // [make_tensor_value_info("logits", 1, [4, 2])]); print(make_model(g,
+    // opset_imports=[make_opsetid("", 17)], ir_version=9).SerializeToString().hex())
+    const RANDOM: &str = "\
+        08093a7f0a2712066c6f67697473220d52616e646f6d556e69666f726d2a0e0a\
+        05736861706540044002a001071201675a1e0a06746f6b656e7312140a120807\
+        120e0a0208010a031201720a031201635a170a0867756964616e6365120b0a09\
+        080112050a0312016262180a066c6f67697473120e0a0c080112080a0208040a\
+        02080242040a001011";
+
+    #[test]
+    fn the_same_question_is_asked_once() {
+        let byte = |at| u8::from_str_radix(&RANDOM[at..at + 2], 16).expect("hexadecimal");
+        let model: Vec<_> = (0..RANDOM.len()).step_by(2).map(byte).collect();
+        let settings = Settings::new(1, Loading::of(Stage::Step));
+        let session = Session::of_model(Runtime::for_tests(), "random", &model, settings);
+        let mut predictor = Predictor {
+            session: session.expect("a graph"),
+            codebook_size: 2,
+            mask: 9,
+            takes_positions: false,
+            is_fixed: false,
+        };
+        let primed = Primed { values: Vec::new(), branches: 2 };
+        let mut asked = Asked::new(&primed, &[-1.0, 2.0], [2, 2]).expect("two weights");
+        asked = asked.within(vec![2.0, 2.0, 3.0], Margin::none([2, 2]));
+        let mut ask = |step: usize, tokens: [Option<u32>; 4], positions: &[usize]| {
+            asked.begin(step);
+            let answer = asked.predict(&mut predictor, &tokens, positions).expect("logits");
+            (answer.is_new, answer.logits.to_vec())
+        };
+        let (masked, all) = ([None; 4], [0, 1, 2, 3]);
+        let (_, first) = ask(0, masked, &all);
+        assert_eq!(ask(0, masked, &all), (false, first.clone()), "of another image");
+        assert_eq!(ask(1, masked, &all), (false, first.clone()), "of a step as guided");
+        let known = [None, None, Some(3), None];
+        let mut last = first;
+        for (step, tokens, positions) in
+            [(2, masked, &all[..]), (2, known, &all), (2, known, &all[..2]), (0, masked, &all)]
+        {
+            let (is_new, found) = ask(step, tokens, positions);
+            assert!(is_new && found != last, "{step} {tokens:?} {positions:?}");
+            last = found;
+        }
+    }
 }
