@@ -18,12 +18,16 @@
 //! many, or how few where a processor is emulated. There, `POCKETMUSE_PACKAGE` names a package of
 //! both flavours that a faster processor exported.
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../../bindings/cli/tests/support/openvino.rs"]
+mod openvino;
+
 use std::{
     collections::BTreeMap, env, fs, ops::ControlFlow, path::PathBuf, sync::OnceLock, thread,
 };
 
 use image::RgbImage;
-use pocketmuse::{Flavour, GuidanceSchedule, Options, Pipeline, Request, Source};
+use pocketmuse::{Flavour, GuidanceSchedule, Options, Pipeline, Provider, Request, Source, Stage};
 use serde_json::Value;
 
 use crate::{
@@ -46,6 +50,12 @@ const MAX_LOSS: f64 = 0.005;
 
 /// How much lower int4 may, over the first 200 pairs.
 const MAX_LOSS_OF_INT4: f64 = 0.03;
+
+/// How much lower the forms for NPUs may, f16 and qdq.
+const MAX_LOSS_OF_FORMS: f64 = 0.01;
+
+/// Pairs of these, which are slow on a CPU: 200 with `POCKETMUSE_PAIRS` (docs/providers.md).
+const PAIRS_OF_FORMS: usize = 40;
 
 /// Edits of each of the 100 images that are edited: one follows the other, so that it is encoded
 /// once.
@@ -142,7 +152,7 @@ fn sources() -> &'static [RgbImage] {
     static SOURCES: OnceLock<Vec<RgbImage>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let numbers: Vec<_> = (0..RECORDED / EDITS).collect();
-        in_threads(Flavour::F32, &numbers, |pipeline, _, source| {
+        in_threads(Flavour::F32.into(), &numbers, |pipeline, _, source| {
             let (_, request) = asked(2 * source, 0);
             let request = Request { num_inference_steps: Some(STEPS), ..request };
             only(pipeline.generate(&request, |_| ControlFlow::Continue(())))
@@ -150,21 +160,43 @@ fn sources() -> &'static [RgbImage] {
     })
 }
 
-fn opened(flavour: Flavour) -> Pipeline {
-    let options = Options { flavour: Some(flavour), ..Options::default() };
-    let package = env::var_os("POCKETMUSE_PACKAGE").map(PathBuf::from);
-    open(&package.unwrap_or_else(|| flavoured_package(flavour)), options)
+/// Who makes images.
+#[derive(Clone, Copy)]
+struct Maker {
+    flavour: Flavour,
+    /// Of all stages.
+    provider: Provider,
+}
+
+impl From<Flavour> for Maker {
+    fn from(flavour: Flavour) -> Self {
+        Self { flavour, provider: Provider::Cpu }
+    }
+}
+
+impl Maker {
+    fn open(self) -> Pipeline {
+        let Self { flavour, provider } = self;
+        let mut options = Options { flavour: Some(flavour), ..Options::default() };
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if provider == Provider::OpenVino {
+            options.providers.stages = Stage::ALL.map(|stage| (stage, provider)).into();
+            options.providers.libraries = [(provider, openvino::plugin())].into();
+        }
+        let package = env::var_os("POCKETMUSE_PACKAGE").map(PathBuf::from);
+        open(&package.unwrap_or_else(|| flavoured_package(flavour)), options)
+    }
 }
 
 /// What becomes of each number, an equal part of them in each of as many threads as there are
 /// processors, with a pipeline of its own.
 fn in_threads<T: Send>(
-    flavour: Flavour,
+    maker: Maker,
     numbers: &[usize],
     make: impl Fn(&Pipeline, &mut Judge, usize) -> T + Sync,
 ) -> Vec<T> {
     let part = &|numbers: &[usize]| {
-        let pipeline = opened(flavour);
+        let pipeline = maker.open();
         let mut judge = Judge::open(&fixture("judge.onnx"));
         numbers.iter().map(|number| make(&pipeline, &mut judge, *number)).collect::<Vec<_>>()
     };
@@ -178,8 +210,8 @@ fn in_threads<T: Send>(
 }
 
 /// How many attributes each image of these numbers shows as asked.
-fn scores(flavour: Flavour, kind: &Kind, numbers: Vec<usize>) -> Vec<usize> {
-    in_threads(flavour, &numbers, |pipeline, judge, number| {
+fn scores(maker: Maker, kind: &Kind, numbers: Vec<usize>) -> Vec<usize> {
+    in_threads(maker, &numbers, |pipeline, judge, number| {
         let (image, labels) = (kind.make)(pipeline, number);
         judge.score(&image, labels)
     })
@@ -191,7 +223,7 @@ fn scores_of_f32(kind: &Kind, count: usize) -> Vec<usize> {
     let read = || fs::read(&path).ok().map(|text| serde_json::from_slice(&text).expect("JSON"));
     let mut known: BTreeMap<String, String> = read().unwrap_or_default();
     if env::var_os("POCKETMUSE_RECORD").is_some() {
-        let scores = scores(Flavour::F32, kind, (0..RECORDED).collect());
+        let scores = scores(Flavour::F32.into(), kind, (0..RECORDED).collect());
         let digits = scores.iter().map(ToString::to_string).collect();
         known.insert(kind.name.to_owned(), digits);
         let text = serde_json::to_string_pretty(&known).expect("JSON") + "\n";
@@ -202,7 +234,7 @@ fn scores_of_f32(kind: &Kind, count: usize) -> Vec<usize> {
     assert_eq!(scores.len(), RECORDED, "{}: run with POCKETMUSE_RECORD=1 first", kind.name);
     scores.truncate(count);
     let checked: Vec<_> = (0..scores.len()).step_by(CHECKED).collect();
-    let again = self::scores(Flavour::F32, kind, checked.clone());
+    let again = self::scores(Flavour::F32.into(), kind, checked.clone());
     let changed: usize =
         checked.iter().zip(&again).map(|(number, again)| scores[*number].abs_diff(*again)).sum();
     assert!(
@@ -212,23 +244,29 @@ fn scores_of_f32(kind: &Kind, count: usize) -> Vec<usize> {
         kind.name,
         checked.len() * ATTRIBUTES.len()
     );
-    scores.extend(self::scores(Flavour::F32, kind, (RECORDED..count).collect()));
+    scores.extend(self::scores(Flavour::F32.into(), kind, (RECORDED..count).collect()));
     scores
 }
 
 /// Asserts that a kind of images of a flavour loses no more than `limit`, of 1, against f32's of
 /// the kind `against`, over `count` pairs.
-fn loses_no_more((flavour, kind): (Flavour, &Kind), against: &Kind, (count, limit): (usize, f64)) {
+fn loses_no_more(
+    (maker, kind): (impl Into<Maker>, &Kind),
+    against: &Kind,
+    (count, limit): (usize, f64),
+) {
+    let maker = maker.into();
+    let Maker { flavour, provider } = maker;
     let share = |scores: &[usize]| -> Vec<f64> {
         scores.iter().map(|score| *score as f64 / ATTRIBUTES.len() as f64).collect()
     };
     let f32 = share(&scores_of_f32(against, count));
-    let found = share(&scores(flavour, kind, (0..count).collect()));
+    let found = share(&scores(maker, kind, (0..count).collect()));
     let pairs = f32.iter().zip(&found).map(|(f32, found)| found - f32);
     let gain = Mean::of(&pairs.collect::<Vec<_>>());
     let [f32, found] = [f32, found].map(|scores| Mean::of(&scores));
     println!(
-        "{}, {count} pairs: f32 {:.1}%, {flavour} {:.1}%, by pairs {:+.2} ± {:.2} points; with 95% \
+        "{}, {count} pairs: f32 {:.1}%, {flavour} by the {provider} {:.1}%, by pairs {:+.2} ± {:.2} points; with 95% \
          confidence it loses at most {:.2}",
         kind.name,
         100.0 * f32.value,
@@ -261,6 +299,27 @@ fn int8_images_show_what_f32_images_show() {
 #[ignore = "slow: 230 images, judged"]
 fn int4_images_show_what_f32_images_show() {
     loses_no_more((Flavour::Int4, &GENERATION), &GENERATION, (all().len(), MAX_LOSS_OF_INT4));
+}
+
+#[test]
+#[ignore = "slow: 84 images, judged"]
+fn images_of_the_forms_for_npus_show_what_f32_images_show() {
+    forms_lose_no_more(Provider::Cpu);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[ignore = "slow: brings OpenVINO; 84 images, judged"]
+fn images_of_openvino_show_what_f32_images_show() {
+    forms_lose_no_more(Provider::OpenVino);
+}
+
+fn forms_lose_no_more(provider: Provider) {
+    let pairs = pairs_or(PAIRS_OF_FORMS);
+    for flavour in [Flavour::F16, Flavour::Qdq] {
+        let maker = Maker { flavour, provider };
+        loses_no_more((maker, &GENERATION), &GENERATION, (pairs, MAX_LOSS_OF_FORMS));
+    }
 }
 
 #[test]

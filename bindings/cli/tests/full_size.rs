@@ -8,13 +8,14 @@ mod cost;
 mod group;
 
 use std::{
-    fs::{self, File},
+    fs,
     path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use pocketmuse::{Budget, Flavour};
+use pocketmuse_measure::bench::forget;
 use serde_json::Value;
 
 use self::{
@@ -214,10 +215,8 @@ fn in_a_control_group(folder: &Path, expected: &[u8]) {
         Ok(group) => group,
         Err(error) => return println!("no control group can be made here: {error}"),
     };
-    let files = fs::read_dir(folder.join("package/int8")).expect("a package");
-    for file in files.map(|file| File::open(file.expect("a file").path()).expect("opened")) {
-        file.sync_all().expect("written");
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("known");
+    for file in fs::read_dir(folder.join("package/int8")).expect("a package") {
+        assert!(forget(&file.expect("a file").path()), "its pages stay");
     }
     let started = Instant::now();
     let begin = (group.command("sh"), "true");

@@ -29,7 +29,7 @@ use self::{
     operations::{Layer, Operations, Products},
 };
 
-pub use self::machine::Machine;
+pub use self::machine::{Machine, forget};
 
 /// The most images that a bench makes.
 pub const MAX_RUNS: usize = 1000;
@@ -145,7 +145,7 @@ pub fn bench(
         return Err(Error::new(ErrorKind::BadRequest, "runs", detail));
     }
     let manifest = Manifest::read(root)?;
-    let is_cold = manifest.files().all(|file| machine::forget(&file.locate(root)));
+    let is_cold = manifest.files().all(|file| forget(&file.locate(root)));
     let options = &Options { measure_memory: true, ..options.clone() };
     let pipeline = Pipeline::open_with(root, options)?;
     pipeline.plan(request)?; // a wrong request fails here

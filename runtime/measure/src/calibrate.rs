@@ -27,6 +27,10 @@ const SIDE: u32 = 128;
 /// Images of random tokens besides: they cost no steps, and what no prompt shows does not clip.
 const RANDOM: usize = 2;
 
+/// Prompts that the text encoder and the prologue are loaded for at once: each leaves 16 MB for the
+/// step graph of a full-size model.
+const AT_ONCE: usize = 8;
+
 /// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
 const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
@@ -70,14 +74,17 @@ pub fn calibrate(
     let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
     let multiple = pipeline.manifest().model.grid_multiple as usize;
     let mut images = Vec::new();
-    for (image, prompt) in prompts.iter().enumerate() {
-        let sample = Sample { image, images: prompts.len() };
+    let requests = prompts.iter().enumerate().map(|(image, prompt)| {
         let (height, width) = (Some(side), Some(side));
         let (prompt, seed) = (prompt.clone(), image as u64);
-        let request = Request { prompt, seed, height, width, ..Request::default() };
-        let prompt = pipeline.prompt(&request)?;
-        let mut model = prompt.with(&mut predictor)?;
-        images.push(pipeline.choose(&request, &mut model, || on_sample(sample))?);
+        Request { prompt, seed, height, width, ..Request::default() }
+    });
+    for requests in requests.collect::<Vec<_>>().chunks(AT_ONCE) {
+        for (request, prompt) in requests.iter().zip(pipeline.prompts(requests)?) {
+            let sample = Sample { image: images.len(), images: prompts.len() };
+            let mut model = prompt.with(&mut predictor)?;
+            images.push(pipeline.choose(request, &mut model, || on_sample(sample))?);
+        }
     }
     drop((predictor, pipeline));
     images.extend((0..RANDOM).map(|image| random(image, rows * rows, codebook_size)));

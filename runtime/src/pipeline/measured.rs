@@ -49,19 +49,23 @@ impl Pipeline {
         Ok(Self::of(Package::open(root, options)?.with_profiles(folder), options))
     }
 
-    /// Encodes the prompts of `request` and runs the prologue.
+    /// Encodes the prompts of each of `requests` and runs the prologue. What is loaded for that is
+    /// dropped at the end.
     ///
     /// # Errors
     ///
     /// As for [`Self::generate`].
-    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
+    pub fn prompts(&self, requests: &[Request]) -> Result<Vec<Prompt>> {
+        let prompts = requests.iter().map(|request| self.prompt(request)).collect();
+        self.trim();
+        prompts
+    }
+
+    fn prompt(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
         let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
         let chosen = self.chosen(&job, &mut nobody)?;
-        let mut running = chosen.pipeline.start(&job, &mut nobody)?;
-        let conditions = running.prime();
-        running.drop_all();
-        let conditions = conditions?;
+        let conditions = chosen.pipeline.start(&job, &mut nobody)?.prime()?;
         Ok(Prompt {
             primed: conditions.primed,
             guidance: conditions.guidance,

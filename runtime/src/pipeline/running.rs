@@ -216,12 +216,6 @@ impl<'a> RunningJob<'a> {
         self.made.images += canvas.images;
         images
     }
-
-    /// Drops all that would stay for the next job.
-    #[cfg(feature = "measure")]
-    pub(super) fn drop_all(&mut self) {
-        *self.steered.warm() = Default::default();
-    }
 }
 
 fn go_on(flow: ControlFlow<()>) -> Result<()> {

@@ -46,7 +46,7 @@ fn instruction_sets(cpuinfo: &str) -> Vec<&'static str> {
 /// Asks the system to keep nothing of a file in memory, so that the next read is from the disk.
 /// Returns whether it could be asked.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn forget(path: &Path) -> bool {
+pub fn forget(path: &Path) -> bool {
     use rustix::fs::{Advice, fadvise};
     // What is not on the disk yet stays in memory.
     fs::File::open(path).is_ok_and(|file| {
@@ -55,7 +55,7 @@ pub(super) fn forget(path: &Path) -> bool {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn forget(_: &Path) -> bool {
+pub fn forget(_: &Path) -> bool {
     false
 }
 
