@@ -54,6 +54,7 @@ pub fn forget(path: &Path) -> bool {
     })
 }
 
+/// No other system can be asked.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn forget(_: &Path) -> bool {
     false
