@@ -90,8 +90,7 @@ fn the_prologue_says_what_f32_says() {
     let [ours, theirs] = [Flavour::F32, Flavour::F16].map(|flavour| open("tiny-world", flavour));
     let (image, _) = tokens(&ours, &request(3));
     // Each flavour's own text and prologue, and one step graph: what they make is what counts.
-    let prompts = [&ours, &theirs]
-        .map(|pipeline| pipeline.prompts(&[request(3)]).expect("a prompt").remove(0));
+    let prompts = [&ours, &theirs].map(|pipeline| pipeline.prompt(&request(3)).expect("a prompt"));
     let mut predictor: Predictor = load(&ours);
     let (shown, all) = (vec![None; image.len()], (0..image.len()).collect::<Vec<_>>());
     let logits = prompts.map(|prompt| {

@@ -119,7 +119,7 @@ impl Bench {
 }
 
 /// What makes an image of a package's flavour within a budget, in so many steps.
-fn words<'a>([package, flavour, memory, steps]: [&'a str; 4]) -> Vec<&'a str> {
+fn words([package, flavour, memory, steps]: [&str; 4]) -> Vec<&str> {
     let begin =
         ["generate", "a red lighthouse", "--seed=7", "--threads=2", "--json", "-o=image.png"];
     let rest = ["--package", package, "--flavour", flavour, "--memory", memory];

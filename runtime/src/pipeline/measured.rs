@@ -56,12 +56,23 @@ impl Pipeline {
     ///
     /// As for [`Self::generate`].
     pub fn prompts(&self, requests: &[Request]) -> Result<Vec<Prompt>> {
-        let prompts = requests.iter().map(|request| self.prompt(request)).collect();
+        let prompts = requests.iter().map(|request| self.primed(request)).collect();
         self.trim();
         prompts
     }
 
-    fn prompt(&self, request: &Request) -> Result<Prompt> {
+    /// As [`Self::prompts`], of one request.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::generate`].
+    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
+        let prompt = self.primed(request);
+        self.trim();
+        prompt
+    }
+
+    fn primed(&self, request: &Request) -> Result<Prompt> {
         let job = Job::new(request, self.manifest())?;
         let mut nobody = |_: &Step<'_>| ControlFlow::Continue(());
         let chosen = self.chosen(&job, &mut nobody)?;
