@@ -266,7 +266,7 @@ fn loses_no_more(
     let gain = Mean::of(&pairs.collect::<Vec<_>>());
     let [f32, found] = [f32, found].map(|scores| Mean::of(&scores));
     println!(
-        "{}, {count} pairs: f32 {:.1}%, {flavour} by the {provider} {:.1}%, by pairs {:+.2} ± {:.2} points; with 95% \
+        "{}, {count} pairs: f32 {:.1}%, {flavour} by {provider} {:.1}%, by pairs {:+.2} ± {:.2} points; with 95% \
          confidence it loses at most {:.2}",
         kind.name,
         100.0 * f32.value,
