@@ -155,6 +155,7 @@ fn every_figure_stands_once_below_the_command_that_prints_it() {
         } else if command.starts_with(".ci/") {
             assert!(workspace().join(command).exists(), "{command}");
         } else {
+            let command = command.trim_start_matches("POCKETMUSE_PAIRS=200 ");
             let chosen = command.strip_prefix("cargo test --release --workspace --test ");
             let chosen = chosen.unwrap_or_else(|| panic!("{command}"));
             let chosen =
