@@ -31,7 +31,7 @@ impl<'a> Constant<'a> {
                 (tensor::DATA_TYPE, Field::Number(element)) => found.element = element,
                 (tensor::EXTERNAL_DATA, Field::Bytes(entry)) => {
                     found.is_outside = true;
-                    found.entries.push(entry_of(entry)?);
+                    found.entries.push(onnx::entry_of(entry)?);
                 }
                 (tensor::DATA_LOCATION, Field::Number(place)) => {
                     found.is_outside |= place == data_location::EXTERNAL;
@@ -48,18 +48,4 @@ impl<'a> Constant<'a> {
         let count = self.dims.iter().copied().try_fold(1u64, u64::checked_mul)?;
         Some(count.checked_mul(onnx::element_bits(self.element)?)?.div_ceil(8))
     }
-}
-
-/// Key and value of an entry that says where a constant is.
-fn entry_of(entry: &[u8]) -> Option<[&[u8]; 2]> {
-    let mut found = [&b""[..]; 2];
-    wire::for_each(entry, |number, field| {
-        match (number, field) {
-            (onnx::entry::KEY, Field::Bytes(bytes)) => found[0] = bytes,
-            (onnx::entry::VALUE, Field::Bytes(bytes)) => found[1] = bytes,
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some(found)
 }

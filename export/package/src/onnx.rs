@@ -1,7 +1,10 @@
 //! The parts of ONNX's protobuf messages that this project writes and reads: the numbers of their
 //! fields and of element types, as `onnx.proto` has them (IR version 10). Knows no operator.
 
-use crate::Dtype;
+use crate::{
+    Dtype,
+    wire::{self, Field},
+};
 
 /// A module for each message, with the numbers of its fields.
 macro_rules! messages {
@@ -104,6 +107,20 @@ pub const LENGTH: &str = "length";
 
 /// Key of [`entry`]: a digest of a constant, which nobody reads.
 pub const CHECKSUM: &str = "checksum";
+
+/// Key and value of an [`entry`]; `None` if it is none.
+pub fn entry_of(entry: &[u8]) -> Option<[&[u8]; 2]> {
+    let mut found = [&b""[..]; 2];
+    wire::for_each(entry, |number, field| {
+        match (number, field) {
+            (entry::KEY, Field::Bytes(bytes)) => found[0] = bytes,
+            (entry::VALUE, Field::Bytes(bytes)) => found[1] = bytes,
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some(found)
+}
 
 impl Dtype {
     /// Its number in ONNX, `TensorProto.DataType`.

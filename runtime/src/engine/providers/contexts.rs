@@ -170,17 +170,10 @@ fn told(plug_in: &PlugIn, model: &[u8]) -> Option<Told> {
         let (onnx::model::METADATA, Field::Bytes(entry)) = (number, field) else {
             return Some(());
         };
-        let mut found = [&b""[..]; 2];
-        for_each(entry, |number, field| {
-            match (number, field) {
-                (onnx::entry::KEY, Field::Bytes(bytes)) => found[0] = bytes,
-                (onnx::entry::VALUE, Field::Bytes(bytes)) => found[1] = bytes,
-                _ => {}
-            }
-            Some(())
-        })?;
-        if found[0] == key.as_bytes() {
-            value = Some(found[1]);
+        if let [name, told] = onnx::entry_of(entry)?
+            && name == key.as_bytes()
+        {
+            value = Some(told);
         }
         Some(())
     })?;
