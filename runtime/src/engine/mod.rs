@@ -8,6 +8,7 @@ mod apart;
 mod apart;
 mod floats;
 mod fusion;
+mod kernels;
 pub mod library;
 #[cfg(feature = "linked")]
 mod linked;

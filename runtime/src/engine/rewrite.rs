@@ -46,6 +46,25 @@ fn graph(bytes: &[u8], of_tensor: OfTensor<'_>, depth: usize) -> Option<Message>
     })
 }
 
+/// A value's name, the type of its elements as ONNX numbers them, and its extents where they are
+/// told.
+pub(crate) fn value_info(name: &[u8], element: u64, extents: Option<&[u64]>) -> Message {
+    let [mut tensor, mut kind, mut value] = [(); 3].map(|()| Message::default());
+    tensor.number(onnx::tensor_type::ELEM_TYPE, element);
+    if let Some(extents) = extents {
+        let mut shape = Message::default();
+        for &extent in extents {
+            let mut dimension = Message::default();
+            dimension.number(onnx::dimension::VALUE, extent);
+            shape.message(onnx::shape::DIM, &dimension);
+        }
+        tensor.message(onnx::tensor_type::SHAPE, &shape);
+    }
+    kind.message(onnx::value_type::TENSOR, &tensor);
+    value.bytes(onnx::value_info::NAME, name).message(onnx::value_info::TYPE, &kind);
+    value
+}
+
 /// Whether an attribute is a graph.
 pub(crate) fn holds_graph(attribute: &[u8]) -> Option<bool> {
     let mut found = false;

@@ -1,28 +1,22 @@
-//! Inner values of a graph as further outputs: the few bytes of ONNX that the runtime writes.
+//! Inner values of a graph as further outputs.
 //!
 //! Protobuf merges messages that follow one another, so these bytes appended to a model add to its
 //! graph's outputs.
 
 use pocketmuse_package::{TensorSpec, onnx, wire::Message};
 
+use super::rewrite::value_info;
+
 /// A model that holds nothing but `outputs`, without their shapes.
 pub(super) fn more_outputs(outputs: &[&TensorSpec]) -> Vec<u8> {
     let mut graph = Message::default();
     for spec in outputs {
-        graph.message(onnx::graph::OUTPUT, &value_info(spec));
+        let value = value_info(spec.name.as_bytes(), spec.dtype.onnx().cast_unsigned(), None);
+        graph.message(onnx::graph::OUTPUT, &value);
     }
     let mut model = Message::default();
     model.message(onnx::model::GRAPH, &graph);
     model.into_bytes()
-}
-
-fn value_info(spec: &TensorSpec) -> Message {
-    let (mut tensor, mut kind, mut value) =
-        (Message::default(), Message::default(), Message::default());
-    tensor.number(onnx::tensor_type::ELEM_TYPE, spec.dtype.onnx().cast_unsigned());
-    kind.message(onnx::value_type::TENSOR, &tensor);
-    value.text(onnx::value_info::NAME, &spec.name).message(onnx::value_info::TYPE, &kind);
-    value
 }
 
 #[cfg(test)]

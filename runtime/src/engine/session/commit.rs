@@ -18,6 +18,8 @@ use super::{
 use crate::engine::{
     floats,
     fusion::with_own_operators,
+    kernels,
+    loading::{Loading, Weights},
     locations::{moved, real_file},
     operators,
     passing::Passing,
@@ -96,6 +98,7 @@ pub(super) fn commit(
     if settings.own_operators && is_exported && tapped.is_empty() {
         let own = with_own_operators(&relocated(read()?));
         let session = own.map(|own| {
+            let (own, settings) = packing_small(own, settings);
             let builder = with_operators(plain(settings), &settings)?;
             from_memory(builder, &own)
         });
@@ -107,7 +110,7 @@ pub(super) fn commit(
     }
     let session = match settings.form {
         Form::Optimised(model) => {
-            let model = relocated(model.to_vec());
+            let (model, settings) = packing_small(relocated(model.to_vec()), settings);
             with_operators(plain(settings), &settings)
                 .and_then(|builder| from_memory(builder, &model))
         }
@@ -127,6 +130,18 @@ pub(super) fn commit(
         }
     };
     session.map_err(|error| failed(entry.graph.path.as_str(), &error))
+}
+
+/// A model whose weights stay in their file, but for those that are worth packing all the same. What
+/// is saved stays as it is, since it may be packed when it is loaded again.
+fn packing_small(mut model: Vec<u8>, settings: Settings<'_>) -> (Vec<u8>, Settings<'_>) {
+    let Loading { weights, .. } = settings.loading;
+    let is_loaded = weights != Weights::Packed && !matches!(settings.form, Form::Saved(_));
+    let large = is_loaded.then(|| kernels::large_as_inputs(&model)).flatten();
+    let Some(large) = large else { return (model, settings) };
+    model.extend(large);
+    let loading = Loading { weights: Weights::Packed, ..settings.loading };
+    (model, Settings { loading, ..settings })
 }
 
 /// A session to be that knows our own operators, if `settings` want them.
