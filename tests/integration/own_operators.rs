@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use pocketmuse::{
-    Flavour, Loading, Manifest, Runtime, Stage,
+    Flavour, Intermediates, Loading, Manifest, Runtime, Stage, Weights,
     internals::{Form, Input, Session, Settings},
 };
 
@@ -16,14 +16,17 @@ use crate::{
 };
 
 /// Our own operators.
-const OWN: [&str; 4] = ["Lookup", "LookupFloats", "ScaledAddition", "Statistics"];
+const OWN: [&str; 5] = ["LastRows", "Lookup", "LookupFloats", "ScaledAddition", "Statistics"];
 
 /// The decoder of integers of the package at `root`, with operators of our own or as it was
 /// exported. What ONNX Runtime makes of it is saved in `saved`.
 fn decoder(root: &Path, own_operators: bool, saved: &Path) -> Session {
-    let (entry, form) = (entry(root), Form::Saved(saved));
-    let settings =
-        Settings { own_operators, form, ..Settings::new(2, Loading::of(Stage::Decoder)) };
+    let plain = Settings::new(2, Loading::of(Stage::Decoder));
+    load(root, Settings { own_operators, form: Form::Saved(saved), ..plain })
+}
+
+fn load(root: &Path, settings: Settings<'_>) -> Session {
+    let entry = entry(root);
     let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
     Session::load(runtime, root, &entry, settings).expect("a graph")
 }
@@ -81,6 +84,25 @@ fn a_wide_image_is_the_same_but_for_rounding() {
         let psnr = psnr(&found, &expected);
         println!("{grid:?}: {psnr:.1} dB");
         assert!(psnr >= LEAST_PSNR, "{grid:?}: {psnr} dB");
+    }
+}
+
+/// An image of the last levels is as large as those whose rows leave memory once they are read, and
+/// kernels are packed that are small: however it is loaded, an image is the same.
+#[test]
+fn rows_that_left_are_not_missed_and_packed_kernels_make_the_same() {
+    support::runtime();
+    let root = flavoured_package(Flavour::Int8);
+    let plain = Settings::new(2, Loading::of(Stage::Decoder));
+    let mut kept = load(&root, Settings { own_operators: true, ..plain });
+    let expected = decoded(&mut kept, [40, 64], 0);
+    for weights in [Weights::Packed, Weights::Mapped, Weights::Passing { window_bytes: 1 << 20 }] {
+        let loading = Loading { intermediates: Intermediates::Apart, weights };
+        let mut apart = load(&root, Settings { own_operators: true, loading, ..plain });
+        for round in 0..2 {
+            let found = decoded(&mut apart, [40, 64], 0);
+            assert!(found == expected, "{weights}, run {round}");
+        }
     }
 }
 

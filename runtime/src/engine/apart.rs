@@ -21,7 +21,7 @@ use ort::{
     sys,
 };
 use rustix::{
-    mm::{MapFlags, ProtFlags, mmap_anonymous, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
     param::page_size,
 };
 
@@ -64,9 +64,10 @@ struct Apart {
     /// ONNX Runtime's own.
     runtime: NonNull<sys::OrtAllocator>,
     kept: Mutex<Kept>,
+    large: Mutex<Vec<Large>>,
 }
 
-// SAFETY: all but `kept` stays as it is, and that is behind a lock.
+// SAFETY: all but `kept` and `large` stays as it is, and those are behind locks.
 #[expect(unsafe_code, reason = "pointers that nobody writes through")]
 unsafe impl Send for Apart {}
 // SAFETY: as above.
@@ -78,6 +79,15 @@ unsafe impl Sync for Apart {}
 struct Kept {
     mappings: VecDeque<Mapping>,
     bytes: usize,
+}
+
+/// A value that is an image, and not free.
+struct Large {
+    /// Where its memory begins.
+    start: usize,
+    bytes: usize,
+    /// How much of the value went back to the system, from its beginning.
+    gone: usize,
 }
 
 /// Memory that is mapped.
@@ -116,6 +126,23 @@ pub(super) fn trim() {
     }
 }
 
+/// Gives back to the system what of `value` lies before its byte number `at`, which is never read
+/// again. Does nothing for a value that has no memory of its own.
+///
+/// `false` if more of it is gone already.
+pub(super) fn leave_before(value: *const u8, at: usize) -> bool {
+    let Some(Some(apart)) = APART.get() else { return true };
+    let mut large = apart.large();
+    let is_it =
+        |large: &&mut Large| (large.start..large.start + large.bytes).contains(&value.addr());
+    let Some(large) = large.iter_mut().find(is_it) else { return true };
+    if at < large.gone {
+        return false;
+    }
+    large.leave_before(value, at);
+    true
+}
+
 #[expect(unsafe_code, reason = "ONNX Runtime's calls take pointers")]
 fn register(environment: &Environment) -> ort::Result<&'static Apart> {
     let (device, kind) = (AllocationDevice::CPU, AllocatorType::Device);
@@ -136,8 +163,13 @@ fn register(environment: &Environment) -> ort::Result<&'static Apart> {
         // SAFETY: plain numbers and no functions.
         ..unsafe { sys::OrtAllocator::default() }
     };
-    let apart: &'static Apart =
-        Box::leak(Box::new(Apart { calls, info, runtime, kept: Mutex::default() }));
+    let apart: &'static Apart = Box::leak(Box::new(Apart {
+        calls,
+        info,
+        runtime,
+        kept: Mutex::default(),
+        large: Mutex::default(),
+    }));
     let calls = ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut();
     // SAFETY: both live for as long as the process, and ONNX Runtime only calls what is in there.
     unsafe {
@@ -231,6 +263,10 @@ impl Apart {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn large(&self) -> MutexGuard<'_, Vec<Large>> {
+        self.large.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// So many bytes, if there are.
     #[expect(unsafe_code, reason = "memory as it is")]
     fn found(&self, bytes: usize) -> Option<(*mut u8, Source)> {
@@ -250,6 +286,9 @@ impl Apart {
         };
         let mapping = kept.or_else(|| Mapping::new(bytes))?;
         let start = mapping.start.as_ptr();
+        if bytes >= LARGE {
+            self.large().push(Large { start: start.addr(), bytes, gone: 0 });
+        }
         mem::forget(mapping); // the value has it now
         Some((start, Source::Mapping(bytes)))
     }
@@ -257,6 +296,8 @@ impl Apart {
     fn free(&self, mapping: Mapping) {
         if mapping.bytes < LARGE {
             self.kept().add(mapping);
+        } else {
+            self.large().retain(|large| large.start != mapping.start.as_ptr().addr());
         }
     }
 }
@@ -277,6 +318,24 @@ impl Kept {
         {
             self.bytes -= oldest.bytes;
         }
+    }
+}
+
+impl Large {
+    #[expect(unsafe_code, reason = "the system's call takes pointers")]
+    fn leave_before(&mut self, value: *const u8, at: usize) {
+        let pages = |end: usize| (value.addr() - self.start + end) / page_size() * page_size();
+        // The first page has what lies before the value, too.
+        let (from, to) = (pages(self.gone).max(page_size()), pages(at));
+        if from < to {
+            let first = value.with_addr(self.start + from).cast_mut().cast();
+            // SAFETY: these pages are the value's, and nobody reads them until it is free.
+            let left = unsafe { madvise(first, to - from, Advice::LinuxDontNeed) };
+            if let Err(error) = left {
+                log::debug!("rows stay in memory: {error}");
+            }
+        }
+        self.gone = at;
     }
 }
 
@@ -346,6 +405,35 @@ mod tests {
         unsafe {
             assert!(take(this, 0).is_null());
             give_back(this, ptr::null_mut());
+        }
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "called as ONNX Runtime does")]
+    fn what_was_read_leaves_and_the_rest_stays() {
+        let environment = crate::engine::runtime::Runtime::for_tests().environment();
+        assert!(is_there(environment));
+        let apart = APART.get().copied().flatten().expect("registered");
+        let this = ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut();
+        let page = page_size();
+        for size in [LARGE, LARGE - page] {
+            // SAFETY: as ONNX Runtime calls it, and what is read and written is as large.
+            unsafe {
+                let value = take(this, size).cast::<u8>();
+                value.write_bytes(7, size);
+                for at in [0, 1, 5 * page, 5 * page, 9 * page + 3] {
+                    assert!(leave_before(value, at), "{at} of {size}");
+                    assert_eq!([value.add(at).read(), value.add(size - 1).read()], [7; 2]);
+                }
+                let is_gone = size == LARGE;
+                let expected = if is_gone { 0 } else { 7 };
+                assert_eq!(value.add(6 * page).read(), expected, "{size}");
+                assert_eq!(leave_before(value, 9 * page + 2), !is_gone, "{size}");
+                give_back(this, value.cast());
+                let next = take(this, size).cast::<u8>();
+                assert!(leave_before(next, 0), "another value");
+                give_back(this, next.cast());
+            }
         }
     }
 }

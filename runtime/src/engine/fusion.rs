@@ -6,6 +6,7 @@
 //! is the same. [`ScaledAddition`](super::operators::ADDITION) is the same to the bit as well.
 //! [`Statistics`](super::operators::STATISTICS) are rounded once, not with every pixel.
 
+mod last;
 mod patterns;
 mod scope;
 
@@ -17,11 +18,12 @@ use pocketmuse_package::{
 };
 
 use self::{
+    last::Readers,
     patterns::{Activation, Addition, Rows, Statistics},
     scope::{BYTE, INTEGER, Name, Node, Scope},
 };
 use crate::engine::{
-    operators::{ADDITION, DOMAIN, LOOKUP, LOOKUP_FLOATS, STATISTICS, VERSION},
+    operators::{ADDITION, DOMAIN, LAST_ROWS, LOOKUP, LOOKUP_FLOATS, STATISTICS, VERSION},
     rewrite::{Change, rewritten},
 };
 
@@ -101,11 +103,13 @@ struct Fate {
 /// The graph of a model.
 fn top(bytes: &[u8], found: &mut usize) -> Option<Message> {
     let scope = Scope::read(bytes, None)?;
+    let readers = Readers::of(&scope)?;
     let (mut nodes, mut before) = (Vec::new(), Vec::new());
-    for (node, fate) in scope.nodes.iter().zip(fates(&scope, found)?) {
+    for (at, (node, fate)) in scope.nodes.iter().zip(fates(&scope, found)?).enumerate() {
         before.extend(fate.before);
         let inside = node.body.map(|body| {
-            let inner = Scope::read(body, Some(&scope))?;
+            let mut inner = Scope::read(body, Some(&scope))?;
+            inner.last = inner.read_once(readers.last_read(at))?;
             let mut nodes = Vec::new();
             for (node, fate) in inner.nodes.iter().zip(fates(&inner, found)?) {
                 before.extend(fate.before);
@@ -175,6 +179,9 @@ fn fates(scope: &Scope<'_>, found: &mut usize) -> Option<Vec<Fate>> {
             if let Some(activation) = scope.planes(at, node) {
                 replace(&activation, &mut fates);
             }
+        } else if let Some(rows) = scope.last_rows(node) {
+            fates[at].is_gone = true;
+            fates[at].replacement = Some(last_of(&rows, &node.outputs));
         } else if let Some(statistics) = scope.statistics(node) {
             let Statistics { pixels, outputs, squares } = statistics;
             [at, squares].iter().for_each(|&replaced| fates[replaced].is_gone = true);
@@ -246,6 +253,12 @@ fn lookup_in(activation: &Activation<'_>, table: &[u8]) -> NewNode {
     let operator = if made.is_some() { LOOKUP } else { LOOKUP_FLOATS };
     let [[start, end], [pads, fill]] = [range, pads].map(|pair| pair.unwrap_or_default());
     NewNode::own(operator, &[image, table, start, end, pads, fill], &[output])
+}
+
+/// The operator that reads rows for the last time.
+fn last_of(Rows { image, range }: &Rows<'_>, outputs: &[Name<'_>]) -> NewNode {
+    let [start, end] = range.unwrap_or_default();
+    NewNode::own(LAST_ROWS, &[image, start, end], outputs)
 }
 
 /// The operator that adds two images.

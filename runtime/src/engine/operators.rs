@@ -6,6 +6,7 @@
 //! Runtime's own threads. Whatever a graph gives them, they fail and do not panic.
 
 mod addition;
+mod last;
 mod lookup;
 mod rows;
 mod statistics;
@@ -26,10 +27,11 @@ pub(super) use pocketmuse_package::graph::OWN_DOMAIN as DOMAIN;
 
 /// The version of the domain. Whoever changes what an operator takes or makes counts on: graphs
 /// that were optimised before are then made again.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 pub(super) const LOOKUP: &str = "Lookup";
 pub(super) const LOOKUP_FLOATS: &str = "LookupFloats";
+pub(super) const LAST_ROWS: &str = "LastRows";
 pub(super) const ADDITION: &str = "ScaledAddition";
 pub(super) const STATISTICS: &str = "Statistics";
 
@@ -99,6 +101,13 @@ pub(super) fn domain() -> Result<OperatorDomain> {
         outputs: &[Uint8],
         compute: addition::compute,
     };
+    let last_rows = Own {
+        name: LAST_ROWS,
+        required: &[Uint8],
+        optional: &[Int64, Int64],
+        outputs: &[Uint8],
+        compute: last::compute,
+    };
     let statistics = Own {
         name: STATISTICS,
         required: &[Uint8],
@@ -106,5 +115,6 @@ pub(super) fn domain() -> Result<OperatorDomain> {
         outputs: &[Float32, Float32],
         compute: statistics::compute,
     };
-    OperatorDomain::new(DOMAIN)?.add(lookup)?.add(lookup_floats)?.add(addition)?.add(statistics)
+    let lookups = OperatorDomain::new(DOMAIN)?.add(lookup)?.add(lookup_floats)?;
+    lookups.add(last_rows)?.add(addition)?.add(statistics)
 }

@@ -189,14 +189,25 @@ impl<'a> Scope<'a> {
         self.is_centred(step).then_some((bytes, factor))
     }
 
-    /// What `bytes` are rows of.
+    /// What `bytes` are rows of, unless these are read for the last time.
     fn rows(&self, bytes: Name<'a>) -> Rows<'a> {
-        let sliced = self.plain(bytes, "Slice").and_then(|(_, slice)| match slice.inputs[..] {
+        let sliced = self.plain(bytes, "Slice").and_then(|(_, slice)| self.slice(slice));
+        let sliced = sliced.filter(|rows| !self.last.contains(rows.image));
+        sliced.unwrap_or(Rows { image: bytes, range: None })
+    }
+
+    /// The rows that a `Slice` gives, if they are read for the last time.
+    pub(super) fn last_rows(&self, slice: &Node<'a>) -> Option<Rows<'a>> {
+        let is_slice = slice.operator == b"Slice" && slice.is_plain();
+        self.slice(slice).filter(|rows| is_slice && self.last.contains(rows.image))
+    }
+
+    fn slice(&self, slice: &Node<'a>) -> Option<Rows<'a>> {
+        match slice.inputs[..] {
             [image, start, end, axes] if self.holds(axes, ROWS) => {
                 Some(Rows { image, range: Some([start, end]) })
             }
             _ => None,
-        });
-        sliced.unwrap_or(Rows { image: bytes, range: None })
+        }
     }
 }

@@ -94,6 +94,11 @@ impl<'a> Node<'a> {
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }
+
+    /// Whether a graph in it is run once for each part of what it reads.
+    pub(super) fn is_loop(&self) -> bool {
+        self.operator == b"Scan"
+    }
 }
 
 /// A constant's extents, type and values, as far as these are in the graph.
@@ -111,14 +116,18 @@ pub(super) struct Scope<'a> {
     /// The number of the node that makes a value.
     makers: BTreeMap<Name<'a>, usize>,
     pub(super) outputs: Vec<Name<'a>>,
+    /// The types of their elements; 0 where none is told.
+    pub(super) output_elements: Vec<u64>,
+    /// Images that nobody reads any more once a node here did.
+    pub(super) last: BTreeSet<Name<'a>>,
     outer: Option<&'a Scope<'a>>,
 }
 
 impl<'a> Scope<'a> {
     /// Reads a `GraphProto` inside `outer`; `None` if it is none.
     pub(super) fn read(bytes: &'a [u8], outer: Option<&'a Scope<'a>>) -> Option<Self> {
-        let (nodes, constants, makers, outputs) = Default::default();
-        let mut scope = Self { nodes, constants, makers, outputs, outer };
+        let (nodes, constants, makers, outputs, output_elements, last) = Default::default();
+        let mut scope = Self { nodes, constants, makers, outputs, output_elements, last, outer };
         for_each(bytes, |number, field| {
             match (number, field) {
                 (onnx::graph::NODE, Field::Bytes(inner)) => {
@@ -132,12 +141,19 @@ impl<'a> Scope<'a> {
                     scope.constants.insert(name, known);
                 }
                 (onnx::graph::OUTPUT, Field::Bytes(inner)) => {
+                    let (mut output, mut element) = (None, 0);
                     for_each(inner, |number, field| {
-                        if let (onnx::value_info::NAME, Field::Bytes(name)) = (number, field) {
-                            scope.outputs.push(name);
+                        match (number, field) {
+                            (onnx::value_info::NAME, Field::Bytes(name)) => output = Some(name),
+                            (onnx::value_info::TYPE, Field::Bytes(kind)) => {
+                                element = element_of(kind)?;
+                            }
+                            _ => {}
                         }
                         Some(())
                     })?;
+                    scope.outputs.extend(output);
+                    scope.output_elements.extend(output.map(|_| element));
                 }
                 _ => {}
             }
@@ -151,6 +167,20 @@ impl<'a> Scope<'a> {
         let at = *self.makers.get(value)?;
         let node = self.nodes.get(at)?;
         (node.is_plain && node.operator == operator.as_bytes()).then_some((at, node))
+    }
+
+    /// The number of the node of this graph that makes `value`.
+    pub(super) fn maker(&self, value: Name<'_>) -> Option<usize> {
+        self.makers.get(value).copied()
+    }
+
+    /// The values that a node reads, here and inside; `None` if a graph inside is none.
+    pub(super) fn read_by(node: &Node<'a>) -> Option<BTreeSet<Name<'a>>> {
+        let mut read: BTreeSet<_> = node.inputs.iter().copied().collect();
+        if let Some(body) = node.body {
+            read_inside(body, &mut read, MAX_DEPTH)?;
+        }
+        Some(read)
     }
 
     fn constant(&self, name: Name<'_>) -> Option<&Known<'a>> {
@@ -200,12 +230,17 @@ impl<'a> Scope<'a> {
         let mut read: BTreeSet<_> = self.outputs.iter().copied().collect();
         let left = self.nodes.iter().zip(gone).filter(|(_, gone)| !**gone);
         for (node, _) in left {
-            read.extend(&node.inputs);
-            if let Some(body) = node.body {
-                read_inside(body, &mut read, MAX_DEPTH)?;
-            }
+            read.extend(Self::read_by(node)?);
         }
         Some(read)
+    }
+
+    /// Those of `images` that one node here reads, and no other.
+    pub(super) fn read_once(&self, mut images: BTreeSet<Name<'a>>) -> Option<BTreeSet<Name<'a>>> {
+        let read = self.nodes.iter().map(Self::read_by).collect::<Option<Vec<_>>>()?;
+        let count = |image: &Name<'a>| read.iter().filter(|read| read.contains(image)).count();
+        images.retain(|image| count(image) == 1 && !self.outputs.contains(image));
+        Some(images)
     }
 
     /// The one node here that reads `value`, if it is an `operator` with the usual attributes.
@@ -227,6 +262,21 @@ fn read_inside<'a>(graph: &'a [u8], read: &mut BTreeSet<Name<'a>>, depth: usize)
         read.extend(node.inputs);
         node.body.map_or(Some(()), |body| read_inside(body, read, depth))
     })
+}
+
+/// The type of the elements that a `TypeProto` says; 0 if it is no tensor.
+fn element_of(kind: &[u8]) -> Option<u64> {
+    let mut element = 0;
+    for_each(kind, |number, field| match (number, field) {
+        (onnx::value_type::TENSOR, Field::Bytes(tensor)) => for_each(tensor, |number, field| {
+            if let (onnx::tensor_type::ELEM_TYPE, Field::Number(found)) = (number, field) {
+                element = found;
+            }
+            Some(())
+        }),
+        _ => Some(()),
+    })?;
+    Some(element)
 }
 
 fn known(tensor: &[u8]) -> Option<(Name<'_>, Known<'_>)> {

@@ -2,6 +2,7 @@ use pocketmuse_package::onnx;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::rewrite::value_info;
 
 /// A constant inside the graph.
 fn constant(name: &str, element: u64, dims: &[u64], values: &[u8]) -> Message {
@@ -199,6 +200,61 @@ fn a_sum_of_images_and_the_sums_of_pixels_become_one_node_each() {
         "  Identity(both)",
     ];
     assert_eq!(operators(&model), expected);
+}
+
+/// A loop over `count`, which gives `output` as bytes.
+fn scan(nodes: &[Message], inputs: &[&str], output: &str) -> Message {
+    let [mut body, mut attribute] = [(); 2].map(|()| Message::default());
+    for node in nodes {
+        body.message(onnx::graph::NODE, node);
+    }
+    body.message(onnx::graph::OUTPUT, &value_info(b"y", BYTE, None));
+    attribute.text(onnx::attribute::NAME, "body").message(onnx::attribute::G, &body);
+    let mut scan = node("Scan", inputs, output);
+    scan.message(onnx::node::ATTRIBUTE, &attribute);
+    scan
+}
+
+/// Which loops of these nodes read rows of `x` for the last time, by the names of their outputs.
+fn last_readers(nodes: &[Message]) -> Vec<String> {
+    let [mut graph, mut model] = [(); 2].map(|()| Message::default());
+    graph.message(onnx::graph::INITIALIZER, &constant("rows", 7, &[1], &1i64.to_le_bytes()));
+    for node in nodes {
+        graph.message(onnx::graph::NODE, node);
+    }
+    graph.message(onnx::graph::OUTPUT, &value("z"));
+    let model = model.message(onnx::model::GRAPH, &graph).clone().into_bytes();
+    let found = with_own_operators(&model).map(|model| operators(&model)).unwrap_or_default();
+    let is_last = |at: &usize| found[*at] == "  LastRows(x start end)";
+    let lasts = (0..found.len()).filter(is_last);
+    lasts
+        .map(|at| {
+            found[..at].iter().rfind(|told| told.starts_with("Scan")).cloned().expect("a loop")
+        })
+        .collect()
+}
+
+#[test]
+fn rows_go_with_the_loop_that_reads_them_last() {
+    let slice = || node("Slice", &["x", "start", "end", "rows"], "some");
+    let reads = || [slice(), node("Identity", &["some"], "y")];
+    let makes_x = || [scan(&[], &["n"], "parts"), node("Reshape", &["parts", "shape"], "x")];
+    let found = |rest: &[Message]| last_readers(&[&makes_x()[..], rest].concat());
+    let (first, second) = (scan(&reads(), &["n"], "a"), scan(&reads(), &["a"], "z"));
+    assert_eq!(found(&[first.clone(), second.clone()]), ["Scan(a)"]);
+    assert_eq!(found(&[second.clone(), first.clone()]), ["Scan(a)"], "whatever order they are in");
+    let beside = scan(&reads(), &["n"], "b");
+    assert_eq!(found(&[beside, first.clone(), second.clone()]), [""; 0], "who is last?");
+    let shape = node("Shape", &["x"], "b");
+    assert_eq!(found(&[shape, first.clone(), second.clone()]), [""; 0], "another kind of reader");
+    let other = node("Neg", &["parts"], "b");
+    assert_eq!(found(&[other, first.clone(), second]), [""; 0], "the same memory");
+    let twice = [&reads()[..], &[node("Neg", &["x"], "w")]].concat();
+    assert_eq!(found(&[first.clone(), scan(&twice, &["a"], "z")]), [""; 0], "in two places");
+    let as_output = node("Identity", &["x"], "z");
+    assert_eq!(found(&[first, as_output]), [""; 0], "what the graph gives");
+    let input = last_readers(&[scan(&reads(), &["n"], "z")]);
+    assert_eq!(input, [""; 0], "what the graph is given");
 }
 
 #[test]
