@@ -22,8 +22,9 @@ use crate::{
     models::vq,
 };
 
-/// How many of the last levels, the largest images, are computed in tiles.
-const TILED_LEVELS: usize = 4;
+/// How many of the last levels, the largest images, are computed in tiles. Those before hold as little
+/// as a tile does, and their large kernels would be read once for each tile.
+const TILED_LEVELS: usize = 3;
 
 /// The most rows of a tile, a power of 2. Fewer take less memory and compute more rows of borders
 /// twice.
