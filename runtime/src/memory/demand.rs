@@ -36,8 +36,11 @@ struct PixelBytes {
 }
 
 const DECODER: PixelBytes = PixelBytes { least: 560.0, share: 0.22, fixed: 0.0 };
-/// A decoder that computes with integers, by tiles. Small kernels are packed whatever the rest is.
+/// A decoder that computes with integers, by tiles, where its images have memory of their own. Small
+/// kernels are packed whatever the rest is.
 const INTEGER_DECODER: PixelBytes = PixelBytes { least: 40.0, share: 0.036, fixed: 0.12 };
+/// The same where an arena holds them, and small images are between the large ones.
+const DECODER_IN_ARENA: PixelBytes = PixelBytes { share: 0.08, ..INTEGER_DECODER };
 const ENCODER: PixelBytes = PixelBytes { least: 60.0, share: 0.12, fixed: 0.55 };
 /// A finished image: red, green and blue.
 const IMAGE_BYTES: f64 = 3.0;
@@ -170,7 +173,8 @@ impl Demand {
                 let PixelBytes { least, share, fixed } = match (stage, held.convolutions) {
                     (Stage::Encoder, _) => ENCODER,
                     (_, Convolutions::Float) => DECODER,
-                    (_, Convolutions::Integer) => INTEGER_DECODER,
+                    (_, Convolutions::Integer) if TAKES_BACK => INTEGER_DECODER,
+                    (_, Convolutions::Integer) => DECODER_IN_ARENA,
                 };
                 let (weights, images) = (weights_bytes as f64, IMAGE_BYTES * self.images);
                 let kept = if stage == Stage::Decoder { self.kept_bytes } else { 0.0 };
