@@ -58,7 +58,7 @@ fn limits(flavour: Flavour) -> Option<Limits> {
         hard_bytes: hard * MB,
     };
     match flavour {
-        Flavour::Int8 => Some(limits("235MB", 800, 215, 170, 800)),
+        Flavour::Int8 => Some(limits("235MB", 800, 215, 160, 800)),
         Flavour::Int4 => Some(limits("450MB", 600, 400, 320, 1200)),
         _ => None,
     }

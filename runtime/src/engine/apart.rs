@@ -416,7 +416,7 @@ mod tests {
         let apart = APART.get().copied().flatten().expect("registered");
         let this = ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut();
         let page = page_size();
-        for size in [LARGE, LARGE - page] {
+        for size in [LARGE, LARGE - 2 * page] {
             // SAFETY: as ONNX Runtime calls it, and what is read and written is as large.
             unsafe {
                 let value = take(this, size).cast::<u8>();
