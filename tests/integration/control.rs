@@ -1,13 +1,7 @@
 //! Who steers a job: it stops wherever it is, halts, changes its threads and lets go of its memory,
 //! and the images stay the same bit for bit.
 
-use std::{
-    cell::RefCell,
-    fmt::Write as _,
-    ops::ControlFlow,
-    sync::{Once, mpsc},
-    thread,
-};
+use std::{ops::ControlFlow, sync::mpsc, thread};
 
 use image::{Rgb, RgbImage};
 use pocketmuse::{
@@ -15,7 +9,7 @@ use pocketmuse::{
     Request, Source, Stage, Step, Video, Watch,
 };
 
-use crate::support::{self, package};
+use crate::support::{self, logged, package};
 
 const PROMPT: &str = "a zanzibar lighthouse";
 
@@ -161,41 +155,6 @@ fn stops_at_any_event(options: Options) {
         }
         assert_eq!(made(&pipeline, &job).0, images, "{name}");
     }
-}
-
-thread_local! {
-    /// What this thread logs, if somebody wants to know.
-    static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-struct Recorder;
-
-impl log::Log for Recorder {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LOGGED.with_borrow_mut(|logged| {
-            if let Some(text) = logged {
-                writeln!(text, "{}: {}", record.target(), record.args()).expect("memory");
-            }
-        });
-    }
-
-    fn flush(&self) {}
-}
-
-/// What `run` logs, at any level, from its thread.
-fn logged(run: impl FnOnce()) -> String {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Recorder).expect("no other logger in these tests");
-        log::set_max_level(log::LevelFilter::Trace);
-    });
-    LOGGED.set(Some(String::new()));
-    run();
-    LOGGED.take().unwrap_or_default()
 }
 
 /// The stage that runs a graph next, if this is told right before.

@@ -1,11 +1,13 @@
 //! What several test modules need: fixtures, changed copies of them, packages exported once.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock},
+    sync::{Mutex, Once, OnceLock},
 };
 
 use pocketmuse::Pipeline;
@@ -179,4 +181,39 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 /// Brings ONNX Runtime if this machine has none, as the command does.
 pub(crate) fn runtime() {
     pocketmuse_cli::runtime::start(false).unwrap_or_else(|error| panic!("{error}"));
+}
+
+thread_local! {
+    /// What this thread logs, if somebody wants to know.
+    static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+struct Recorder;
+
+impl log::Log for Recorder {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.with_borrow_mut(|logged| {
+            if let Some(text) = logged {
+                writeln!(text, "{}: {}", record.target(), record.args()).expect("memory");
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+/// What `run` logs, at any level, from its thread.
+pub(crate) fn logged(run: impl FnOnce()) -> String {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Recorder).expect("no other logger in these tests");
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+    LOGGED.set(Some(String::new()));
+    run();
+    LOGGED.take().unwrap_or_default()
 }

@@ -1,5 +1,6 @@
-//! What a process writes and says besides its images: nothing in a user's home, and no prompt.
-//! Each claim needs a process of its own, so this is no part of the other binary.
+//! What a process writes and says besides its images: nothing in a user's home, and no prompt; and
+//! what it says where the system keeps its weights in memory. Each claim needs a process of its own,
+//! so this is no part of the other binary.
 
 #[path = "../integration/support.rs"]
 #[allow(dead_code, unused_imports, reason = "the other binary uses the rest")]
@@ -36,9 +37,12 @@ fn main() {
     if let Some(package) = env::var_os(CHILD) {
         return make_one_image(package.as_ref());
     }
-    let claims: [(&str, fn()); 2] = [
+    log::set_logger(&Logger).expect("the only one");
+    log::set_max_level(LevelFilter::Trace);
+    let claims: [(&str, fn()); 3] = [
         ("an_image_in_a_fresh_home_leaves_nothing_there", an_image_in_a_fresh_home),
         ("a_prompt_is_in_no_log_no_error_and_no_panic", a_prompt_is_nowhere),
+        ("weights_that_may_not_leave_memory_stay_and_the_image_is_the_same", weights_stay),
     ];
     let filters: Vec<_> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|it| name.contains(it));
@@ -122,8 +126,6 @@ fn prompt_of(prompt: String) -> Request {
 
 fn a_prompt_is_nowhere() {
     support::runtime();
-    log::set_logger(&Logger).expect("the only one");
-    log::set_max_level(LevelFilter::Trace);
     panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");
         note(&format!("{panic}\n{panic:?}"));
@@ -204,4 +206,44 @@ fn a_prompt_is_nowhere() {
     assert_eq!(log::max_level(), LevelFilter::Trace, "as it was");
     let at = logged.find(SECRET).map(|at| &logged[at.saturating_sub(200)..]);
     assert_eq!(at, None, "the prompt was told");
+}
+
+/// A system refuses to take back memory that is locked.
+#[cfg(target_os = "linux")]
+fn weights_stay() {
+    use pocketmuse::Budget;
+    use rustix::mm::{MlockAllFlags, mlockall, munlockall};
+
+    support::runtime();
+    let package = support::package("tiny-world");
+    let request = Request { num_inference_steps: Some(2), ..Request::default() };
+    let open = |memory| {
+        let options = Options { memory, ..Options::default() };
+        Pipeline::open_with(&package, &options).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let refused = open(Budget::Bytes(1)).plan(&request).expect_err("too small");
+    let smallest = Budget::Bytes(refused.amounts().expect("a size").needed);
+    let made = || {
+        let pipeline = open(smallest);
+        let plan = pipeline.plan(&request).expect("enough").to_string();
+        assert!(plan.contains("passing"), "{plan}");
+        pipeline.generate(&request, go_on).unwrap_or_else(|error| panic!("{error}")).images
+    };
+    let refusals = || {
+        let logged = LOGGED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        logged.matches("weights stay mapped, since they cannot leave memory").count()
+    };
+    let images = made();
+    assert_eq!(refusals(), 0);
+    if let Err(error) = mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+        return println!("skipped: no memory may be locked: {error}");
+    }
+    let locked = made();
+    munlockall().expect("as it was");
+    assert!(refusals() > 0 && locked == images, "{} refusals", refusals());
+}
+
+#[cfg(not(target_os = "linux"))]
+fn weights_stay() {
+    println!("skipped: weights pass through memory on Linux and Android alone");
 }
