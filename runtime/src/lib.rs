@@ -109,8 +109,8 @@ pub use memory::{
 };
 pub use package::{capabilities::Capabilities, import::Import, prepared};
 pub use pipeline::{
-    Attention, Candidate, Compiled, Origin, Output, Phase, Pipeline, Prediction, Progress, Step,
-    Watch, doctor, state as job,
+    Attention, Candidate, Compiled, MadeBy, Origin, Output, Phase, Pipeline, Prediction, Progress,
+    Step, Watch, doctor, state as job,
     trace::{self, Trace, Tracer},
     video::{self, Video},
 };

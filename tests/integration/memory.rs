@@ -293,3 +293,48 @@ fn memory_is_measured_where_it_was_asked_for() {
         assert_eq!(output.report.peak_rss_bytes.is_some(), cfg!(target_os = "linux"));
     }
 }
+
+/// How much longer the quickest of the last images may take than that of the first: the machine may
+/// be busy.
+#[cfg(target_os = "linux")]
+const SLOWER: f64 = 1.5;
+
+/// What may be held after the last image more than after the first hundred.
+#[cfg(target_os = "linux")]
+const GROWTH_BYTES: u64 = 8 << 20;
+
+/// Bytes that the process holds.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    let kibibytes = resident.trim().strip_suffix(" kB").expect("a unit");
+    kibibytes.parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "slow: makes a thousand images"]
+fn a_thousand_images_in_a_row_grow_no_slower_and_no_larger() {
+    let (package, small) = (flavoured_package(Flavour::Int8), |seed| Request {
+        height: Some(32),
+        width: Some(32),
+        num_inference_steps: Some(1),
+        ..request(seed)
+    });
+    let pipeline = open(&package, Budget::Bytes(160_000_000));
+    let plan = pipeline.plan(&small(0)).expect("enough").to_string();
+    assert!(plan.contains("always") && plan.contains("passing"), "{plan}");
+    let (mut took, mut held) = (Vec::new(), Vec::new());
+    for seed in 0..1000 {
+        let started = Instant::now();
+        generate(&pipeline, &small(seed));
+        took.push(started.elapsed());
+        held.push(resident());
+    }
+    let [first, last] = [&took[1..101], &took[900..]].map(|took| took.iter().min().expect("some"));
+    println!("the quickest of the first hundred {first:?}, of the last {last:?}");
+    assert!(*last <= first.mul_f64(SLOWER), "{first:?}, then {last:?}");
+    let [first, last] = [&held[..100], &held[900..]].map(|held| held.iter().max().expect("some"));
+    assert!(*last <= first + GROWTH_BYTES, "{first} bytes, then {last}");
+}

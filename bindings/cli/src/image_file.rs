@@ -1,40 +1,14 @@
 //! An image file that remembers where it came from: the request and the model that made it, for us
 //! and for other programs.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use image::RgbImage;
 use pocketmuse::{
-    Provider, Request, Stage,
-    pixels::{self, Format, PARAMETERS},
+    MadeBy, Request,
+    pixels::{self, Format},
 };
-use pocketmuse_package::{Digest, Flavour, Result};
-use serde::{Deserialize, Serialize};
-
-/// The keyword of the note that holds a [`MadeBy`] as JSON; the request has a note of its own.
-pub(crate) const KEYWORD: &str = "pocketmuse-origin";
-
-/// What made an image, beside its request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MadeBy {
-    /// The version of this program.
-    pub(crate) version: String,
-    /// The model's name, for people.
-    pub(crate) model: String,
-    /// The package's digest.
-    pub(crate) package: Digest,
-    /// The graphs that ran, if they were chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) flavour: Option<Flavour>,
-    /// Who computed which stage, but for those that the CPU did.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) providers: BTreeMap<Stage, Provider>,
-    /// What was chosen of the options of those.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) provider_options: BTreeMap<Provider, BTreeMap<String, String>>,
-    /// Which of the request's images it is, from 0.
-    pub(crate) image: u32,
-}
+use pocketmuse_package::Result;
 
 /// Writes an image in the format of the path's ending, in place of what was there, once it is
 /// whole. Without its request and what made it, the file holds the pixels alone.
@@ -69,39 +43,7 @@ pub(crate) fn to_bytes(
 fn beside_pixels<'a>(
     told: Option<(&'a Request, &MadeBy)>,
 ) -> (Option<&'a Request>, Vec<(&'static str, String)>) {
-    let Some((request, made_by)) = told else { return (None, Vec::new()) };
-    let parameters = parameters(request, made_by);
-    let made_by =
-        serde_json::to_string(made_by).expect("plain data with string keys always serializes");
-    (Some(request), vec![(KEYWORD, made_by), (PARAMETERS, parameters)])
-}
-
-/// The request as A1111 writes it, which galleries and other programs show. Ours is read from
-/// elsewhere.
-fn parameters(request: &Request, made_by: &MadeBy) -> String {
-    let mut text = request.prompt.clone();
-    if !request.negative_prompt.is_empty() {
-        text += &format!("\nNegative prompt: {}", request.negative_prompt);
-    }
-    let mut settings = Vec::new();
-    let mut add = |name: &str, value: String| settings.push(format!("{name}: {value}"));
-    if let Some(steps) = request.num_inference_steps {
-        add("Steps", steps.to_string());
-    }
-    add("Sampler", request.sampler.to_string());
-    if let Some(scale) = request.guidance_scale {
-        add("CFG scale", scale.to_string());
-    }
-    add("Seed", request.seed.to_string());
-    if let (Some(width), Some(height)) = (request.width, request.height) {
-        add("Size", format!("{width}x{height}"));
-    }
-    if let Some(strength) = request.strength {
-        add("Denoising strength", strength.to_string());
-    }
-    add("Model", made_by.model.replace([',', '\n'], " "));
-    add("Version", format!("pocketmuse {}", made_by.version));
-    text + "\n" + &settings.join(", ")
+    told.map_or_else(Default::default, |(request, made_by)| (Some(request), made_by.notes(request)))
 }
 
 /// Reads the request of an image's file, and what made it if that is in it.
@@ -117,12 +59,15 @@ pub(crate) fn read(path: &Path) -> Result<(Request, Option<MadeBy>)> {
 /// Where an image came from matters less than that it can be made again: what cannot be read is as
 /// good as absent.
 fn read_made_by(path: &Path) -> Option<MadeBy> {
-    serde_json::from_str(&pixels::read_note(path, KEYWORD).ok()??).ok()
+    serde_json::from_str(&pixels::read_note(path, MadeBy::KEYWORD).ok()??).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse_package::ErrorKind;
+    use std::collections::BTreeMap;
+
+    use pocketmuse::{Flavour, Provider, Stage};
+    use pocketmuse_package::{Digest, ErrorKind};
 
     use super::*;
 
@@ -139,6 +84,7 @@ mod tests {
                 [("precision".to_owned(), "bf16".to_owned())].into(),
             )]
             .into(),
+            split: BTreeMap::new(),
             image: 2,
         }
     }
@@ -159,42 +105,6 @@ mod tests {
             assert!(read == image || name == "a.jpg");
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 3);
-    }
-
-    #[test]
-    fn others_read_the_request_too() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let request = Request {
-            negative_prompt: "fog".to_owned(),
-            num_inference_steps: Some(12),
-            guidance_scale: Some(1.5),
-            width: Some(96),
-            height: Some(64),
-            seed: 7,
-            ..Request::new("a red house")
-        };
-        let expected = "a red house\nNegative prompt: fog\nSteps: 12, Sampler: confidence, CFG scale: \
-                        1.5, Seed: 7, Size: 96x64, Model: tiny, Version: pocketmuse 1";
-        for name in ["a.png", "a.jpg", "a.webp"] {
-            let path = folder.path().join(name);
-            write(&RgbImage::new(4, 3), &path, Some((&request, &made_by()))).expect("written");
-            let text = pixels::read_note(&path, PARAMETERS).expect("whole");
-            assert_eq!(text.as_deref(), Some(expected), "{name}");
-        }
-    }
-
-    /// What the CPU made says nothing of it: its files are what they were.
-    #[test]
-    fn only_other_providers_than_the_cpu_are_named() {
-        let json = |made_by: &MadeBy| serde_json::to_value(made_by).expect("plain data");
-        assert_eq!(json(&made_by())["providers"], serde_json::json!({"step": "openvino"}));
-        let options = serde_json::json!({"openvino": {"precision": "bf16"}});
-        assert_eq!(json(&made_by())["provider_options"], options);
-        let (providers, provider_options) = Default::default();
-        let by_cpu = MadeBy { providers, provider_options, ..made_by() };
-        let told = json(&by_cpu);
-        assert_eq!((told.get("providers"), told.get("provider_options")), (None, None));
-        assert_eq!(serde_json::from_value::<MadeBy>(told).expect("read"), by_cpu);
     }
 
     #[test]

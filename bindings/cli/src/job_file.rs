@@ -288,18 +288,19 @@ pub(crate) mod tests {
             tokens: Vec::new(),
             rng: pocketmuse::Rng::new(pocketmuse::RngKind::Own, 7),
         };
-        let made_by = image_file::MadeBy {
+        let made_by = pocketmuse::MadeBy {
             version: "1".to_owned(),
             model: "tiny".to_owned(),
             package: state.package,
             flavour: None,
             providers: Default::default(),
             provider_options: Default::default(),
+            split: Default::default(),
             image: 0,
         };
         let mut job = JobFile { state: Some(state.clone()), ..job(folder.path()) };
         let write = |request: &Request, package| {
-            let made_by = image_file::MadeBy { package, ..made_by.clone() };
+            let made_by = pocketmuse::MadeBy { package, ..made_by.clone() };
             image_file::write(&image::RgbImage::new(4, 4), &path, Some((request, &made_by)))
                 .expect("written");
         };

@@ -7,14 +7,14 @@ use std::{
 };
 
 use pocketmuse::{
-    Job, Manifest, Options, Origin, Output, Pipeline, Plan, Provider, Request, Source, Stage,
-    job::State, request::MAX_IMAGES,
+    Job, MadeBy, Manifest, Options, Origin, Output, Pipeline, Plan, Provider, Request, Source,
+    Stage, job::State, request::MAX_IMAGES,
 };
 use pocketmuse_package::{Error, ErrorKind, Result, files};
 
 use crate::{
     args::{PackageArgs, WatchArgs},
-    image_file::{self, MadeBy},
+    image_file,
     job_file::JobFile,
     job_keeper::JobKeeper,
     order::{self, Begin, Order, Wish},
@@ -248,19 +248,11 @@ impl Task {
     }
 
     /// Writes the images; returns their files.
-    pub(crate) fn write(&mut self, output: &Output, manifest: &Manifest) -> Result<&[PathBuf]> {
+    pub(crate) fn write(&mut self, output: &Output) -> Result<&[PathBuf]> {
         let first = self.only.unwrap_or(0);
         for file in 0..self.outputs.files().len() {
             let Some(image) = output.images.get(first + file) else { continue };
-            let made_by = MadeBy {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                model: manifest.model.name.clone(),
-                package: manifest.digest(),
-                flavour: self.package.flavour,
-                provider_options: self.package.run.providers().options_of(&others(output)),
-                providers: others(output),
-                image: u32::try_from(first + file).map_err(|_| no_such_image())?,
-            };
+            let made_by = output.made_by.of_image(first + file);
             let told = (!self.private).then_some((&output.request, &made_by));
             if self.outputs.is_stdout() {
                 let png = image_file::to_bytes(image, Path::new("image.png"), told)?;
@@ -300,13 +292,6 @@ fn went_on(
     Ok((kept, outputs))
 }
 
-/// Who computed which stage of an output, but for those that the CPU did.
-pub(crate) fn others(output: &Output) -> BTreeMap<Stage, Provider> {
-    let stages = output.report.stages.iter();
-    let stages = stages.filter_map(|stage| Some((stage.name.parse().ok()?, stage.provider)));
-    stages.filter(|(_, provider)| *provider != Provider::Cpu).collect()
-}
-
 /// Stdout has room for one thing.
 fn check_fits_stdout(order: &Order) -> Result<()> {
     let found = if order.package.run.json {
@@ -339,11 +324,6 @@ fn needs_its_image(path: &Path) -> Error {
     Error::new(ErrorKind::BadRequest, "strength", detail)
 }
 
-fn no_such_image() -> Error {
-    let detail = format!("expected at most {MAX_IMAGES}, found more");
-    Error::new(ErrorKind::BadRequest, "num_images_per_prompt", detail)
-}
-
 /// A request read from a file as one that varies the image there. A variation of a variation is one
 /// of the same image.
 fn to_vary(base: Request, made_by: Option<&MadeBy>) -> Request {
@@ -374,6 +354,7 @@ mod tests {
             flavour: None,
             providers: BTreeMap::new(),
             provider_options: BTreeMap::new(),
+            split: BTreeMap::new(),
             image: 1,
         };
         let told = Some((&made, &made_by));

@@ -229,28 +229,6 @@ fn two_hundred_images_survive_a_kill() {
     kill_and_go_on(200, 90, pocketmuse);
 }
 
-/// How much longer the quickest of the last images may take than that of the first ones: the machine
-/// may be busy.
-const SLOWER: f64 = 1.5;
-
-#[test]
-#[ignore = "slow: makes a thousand images"]
-fn a_thousand_images_in_a_row_grow_no_slower_and_no_larger() {
-    let root = tempfile::tempdir().expect("a folder");
-    let words = ["generate", "a tree", "--seeds=1-1000", "--memory=150MB", "-o", "out/a.png"];
-    let (told, held) = watched(pocketmuse(root.path(), &[&words[..], &QUICK].concat()));
-    let done = told.iter().filter(|event| event["event"] == "done");
-    let took: Vec<_> = done.map(|event| event["total_ms"].as_f64().expect("a time")).collect();
-    assert_eq!(took.len(), 1000);
-    let least = |took: &[f64]| took.iter().copied().fold(f64::INFINITY, f64::min);
-    let [first, last] = [&took[1..101], &took[900..]].map(least);
-    println!("of the first hundred {first} ms at least, of the last {last}; held {held:?}");
-    assert!(last <= SLOWER * first, "{first} ms, then {last}");
-    if let (Some(first), Some(last)) = (held.get(99), held.last()) {
-        assert!(*last <= first + GROWTH_BYTES, "{first} bytes, then {last}");
-    }
-}
-
 #[test]
 fn an_image_goes_to_stdout() {
     let root = tempfile::tempdir().expect("a folder");

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use image::RgbImage;
-use pocketmuse::pixels::{self, Format};
+use pocketmuse::{
+    MadeBy,
+    pixels::{self, Format},
+};
 
 use crate::{
     bytes::Bytes,
@@ -39,11 +42,17 @@ impl From<ImageFormat> for Format {
 pub struct GeneratedImage {
     image: RgbImage,
     request: pocketmuse::Request,
+    /// What is not known of a frame before its video is done.
+    made_by: Option<MadeBy>,
 }
 
 impl GeneratedImage {
-    pub(crate) fn new(image: RgbImage, request: &pocketmuse::Request) -> Arc<Self> {
-        Arc::new(Self { image, request: request.clone() })
+    pub(crate) fn new(
+        image: RgbImage,
+        request: &pocketmuse::Request,
+        made_by: Option<MadeBy>,
+    ) -> Arc<Self> {
+        Arc::new(Self { image, request: request.clone(), made_by })
     }
 }
 
@@ -72,11 +81,14 @@ impl GeneratedImage {
         guard(|| Ok(rgba_bytes(&self.image, stride)?.into()))
     }
 
-    /// The image as a file. It holds the request, prompts included.
+    /// The image as a file. It holds the request, prompts included, and of an image that is no frame
+    /// of a video what made it: model, package, flavour, and providers other than the CPU.
     ///
     /// Throws `BadRequest` if the format cannot hold an image of this size.
     pub fn encode(&self, format: ImageFormat) -> Result<Bytes, PocketMuseError> {
-        guard(|| Ok(pixels::to_bytes(&self.image, format.into(), &self.request, &[])?.into()))
+        let notes = self.made_by.as_ref().map(|made_by| made_by.notes(&self.request));
+        let notes = notes.unwrap_or_default();
+        guard(|| Ok(pixels::to_bytes(&self.image, format.into(), &self.request, &notes)?.into()))
     }
 
     /// The request with every default filled in: it makes the same image again. Of a request for

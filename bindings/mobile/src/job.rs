@@ -12,7 +12,7 @@ use std::{
 };
 
 use image::RgbImage;
-use pocketmuse::{Control, Pipeline, Preview, Step, Watch, job::State};
+use pocketmuse::{Control, Output, Pipeline, Preview, Step, Watch, job::State};
 
 use crate::{
     bytes::Bytes,
@@ -199,12 +199,10 @@ fn execute(
         let request = job.request().clone().into();
         return Ok(Outcome::Finished { images: Vec::new(), request, truncated: Vec::new() });
     };
-    let images = output.images.into_iter();
-    Ok(Outcome::Finished {
-        images: images.map(|image| GeneratedImage::new(image, &output.request)).collect(),
-        request: output.request.into(),
-        truncated: output.truncated,
-    })
+    let Output { images, request, truncated, made_by, .. } = output;
+    let image = |(at, image)| GeneratedImage::new(image, &request, Some(made_by.of_image(at)));
+    let images = images.into_iter().enumerate().map(image).collect();
+    Ok(Outcome::Finished { images, request: request.into(), truncated })
 }
 
 /// Tells a listener of everything, and keeps what it throws.
@@ -259,7 +257,7 @@ impl Watch for Teller<'_> {
     }
 
     fn frame(&mut self, frame: u32, image: RgbImage) -> ControlFlow<()> {
-        let image = GeneratedImage::new(image, &self.request);
+        let image = GeneratedImage::new(image, &self.request, None);
         self.tell(|listener| listener.frame(frame, image))
     }
 }

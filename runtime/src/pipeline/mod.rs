@@ -7,6 +7,7 @@ pub mod doctor;
 mod edit;
 mod effort;
 mod exclusive;
+mod made_by;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
 mod meter;
@@ -36,6 +37,7 @@ use pocketmuse_package::{Manifest, Result, Stage};
 
 pub use self::{
     compiled::Compiled,
+    made_by::MadeBy,
     output::Output,
     progress::{Phase, Progress},
     proof::Candidate,

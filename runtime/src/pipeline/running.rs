@@ -11,6 +11,7 @@ use pocketmuse_package::{Result, Stage};
 use super::{
     edit::{canvas, encoder_pixels, image_digest, paste_known},
     effort::runs_of,
+    made_by::MadeBy,
     output::Output,
     progress::Phase,
     prompts::Prompts,
@@ -193,7 +194,8 @@ impl<'a> RunningJob<'a> {
         let job = self.steered.job;
         let images = if job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
         let report = self.steered.finish()?;
-        Ok(Output { images, report, truncated, unknown_words, request: job.request.clone() })
+        let (request, made_by) = (job.request.clone(), MadeBy::of(self.steered.package, &report));
+        Ok(Output { images, report, truncated, unknown_words, request, made_by })
     }
 
     fn decode(&mut self, canvas: &Canvas) -> Result<Vec<RgbImage>> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use image::RgbImage;
-use pocketmuse::{Manifest, Origin, Pipeline, Request, Source, Step, pixels};
+use pocketmuse::{MadeBy, Manifest, Origin, Pipeline, Request, Source, Step, pixels};
 use pocketmuse_package::{Error, ErrorKind, Result};
 
 use crate::{
     args::{Axis, GridArgs, Setting},
     console::Console,
     events::{Event, paths},
-    label, order,
+    image_file, label, order,
     outputs::Outputs,
     package::{self, Opened},
     sheet, source, stop, terminal,
@@ -50,14 +50,15 @@ fn make(args: &GridArgs, offline: bool, console: &Console) -> Result<()> {
     warnings.iter().try_for_each(|warning| console.warning(warning))?;
     console.start((folder, manifest, pipeline), grid.base.seed, &[], None)?;
 
-    let Drawn { images, truncated, unknown_words } =
+    let Drawn { images, truncated, unknown_words, made_by } =
         draw(&requests, source.as_ref(), pipeline, console)?;
     console.truncated(&truncated.into_iter().collect::<Vec<_>>())?;
     console.unknown(&unknown_words.into_iter().collect::<Vec<_>>(), manifest)?;
     let [columns, rows] = [&grid.columns, &grid.rows].map(|settings| Labels::of(settings));
     let sheet = sheet::lay(&images, &columns.shown, &rows.shown);
-    let told = (!args.written.private).then_some(&grid.base);
-    outputs.write(0, |path| pixels::write(&sheet, path, told, &[]))?;
+    let told = made_by.as_ref().filter(|_| !args.written.private);
+    let told = told.map(|made_by| (&grid.base, made_by));
+    outputs.write(0, |path| image_file::write(&sheet, path, told))?;
     let (files, legend) = (outputs.files(), [columns.legend, rows.legend].concat());
     console.legend(&legend);
     console.done(files, &Event::Grid { files: paths(files), request: &grid.base, legend })
@@ -78,6 +79,8 @@ struct Drawn {
     images: Vec<RgbImage>,
     truncated: BTreeSet<String>,
     unknown_words: BTreeSet<String>,
+    /// What made the first.
+    made_by: Option<MadeBy>,
 }
 
 /// Makes the images, in the order of their requests.
@@ -93,6 +96,7 @@ fn draw(
     for request in requests {
         let job = pipeline.job(request, Origin::image(source))?;
         let output = pipeline.run(&job, &mut |_: &Step<'_>| stop::flow())?;
+        drawn.made_by.get_or_insert(output.made_by);
         drawn.images.extend(output.images);
         drawn.truncated.extend(output.truncated);
         drawn.unknown_words.extend(output.unknown_words);

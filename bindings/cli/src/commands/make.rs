@@ -2,18 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse::{Capabilities, Flavour, Manifest, Provider, Stage};
+use pocketmuse::{Capabilities, Flavour, MadeBy, Manifest, Provider, Stage};
 use pocketmuse_package::Result;
 
 use crate::{
-    console::Console,
-    events::Place,
-    image_file::MadeBy,
-    order,
-    package::Opened,
-    stop,
-    task::{Task, others},
-    trace,
+    console::Console, events::Place, order, package::Opened, stop, task::Task, trace,
     watch::Watcher,
 };
 
@@ -54,10 +47,10 @@ pub(super) fn make(
     console.truncated(&output.truncated)?;
     console.unknown(&output.unknown_words, manifest)?;
     if is_automatic {
-        warn_of(&others(&output), task, console)?;
+        warn_of(&output.made_by.providers, task, console)?;
     }
 
-    let files = task.write(&output, manifest)?.to_vec();
+    let files = task.write(&output)?.to_vec();
     if let (Some(path), Some(tokens)) = (&task.save_tokens, &seen.tokens) {
         tokens.write(path, &output.request)?;
     }
