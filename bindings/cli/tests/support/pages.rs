@@ -183,3 +183,22 @@ fn every_figure_stands_once_below_the_command_that_prints_it() {
         }
     }
 }
+
+#[test]
+fn figures_of_the_first_page_are_those_of_the_measured_page() {
+    let [readme, page] = ["README.md", "docs/measured.md"]
+        .map(|path| fs::read_to_string(workspace().join(path)).expect("UTF-8"));
+    let rows = |page: &str| -> Vec<[String; 2]> {
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+        let cells = rows.map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+        cells.map(|cells| [cells[0].clone(), cells[cells.len() - 1].clone()]).collect()
+    };
+    let (_, own) = readme.split_once("## Measured").expect("a chapter");
+    let place = own.lines().find(|line| line.contains(", ONNX Runtime 1.")).expect("a place");
+    let (_, block) = page.split_once("`cargo bench --workspace --bench full_size`").expect("there");
+    let (block, _) = block.split_once("<!-- end -->").expect("an end");
+    assert!(block.contains(place), "{place}");
+    let (own, measured) = (rows(own), rows(block));
+    let other: Vec<_> = own.iter().filter(|row| !measured.contains(row)).collect();
+    assert!(own.len() > 8 && other.is_empty(), "{other:?}");
+}
