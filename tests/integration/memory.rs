@@ -325,8 +325,8 @@ fn a_thousand_images_in_a_row_grow_no_slower_and_no_larger() {
     // As much memory as leaves weights that pass: then most stages stay.
     let Budget::Bytes(smallest) = smallest(&package, &small(0)) else { panic!("a size") };
     let plan = |bytes| open(&package, Budget::Bytes(bytes)).plan(&small(0)).expect("enough");
-    let budgets = (0..40).map(|more| smallest + more * (4 << 20));
-    let passing = budgets.filter(|bytes| plan(*bytes).to_string().contains("passing")).last();
+    let mut budgets = (0..40).rev().map(|more| smallest + more * (4 << 20));
+    let passing = budgets.find(|bytes| plan(*bytes).to_string().contains("passing"));
     let pipeline = open(&package, Budget::Bytes(passing.expect("a budget")));
     println!("{}", pipeline.plan(&small(0)).expect("enough"));
     let (mut took, mut held) = (Vec::new(), Vec::new());

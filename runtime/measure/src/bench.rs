@@ -265,29 +265,27 @@ fn operations(
         let damaged =
             || wrong(ErrorKind::PackageDamaged, "expected a graph, found none".to_owned());
         let products = Products::of(graph).ok_or_else(damaged)?;
-        let profile = profile(folder, *stage)?;
-        found.insert(
-            *stage,
-            products.count(&profile).map_err(|detail| wrong(ErrorKind::EngineFailed, detail))?,
-        );
+        // Another provider's tells of none of the graph's own nodes; the CPU's, which proved it, does.
+        let none = Err("expected a profile of its runs, found none".to_owned());
+        let profiles = profiles(folder, *stage)?;
+        let counts = profiles.iter().map(|profile| products.count(profile));
+        let operations = counts.fold(none, Result::or);
+        let operations = operations.map_err(|detail| wrong(ErrorKind::EngineFailed, detail));
+        found.insert(*stage, operations?);
     }
     Ok(found)
 }
 
-/// The profile of a stage in `folder`: its name is the stage's and the time.
-fn profile(folder: &Path, stage: Stage) -> Result<String> {
-    let prefix = format!("{stage}_");
+/// The profiles of a stage in `folder`: their names are the stage's and the time.
+fn profiles(folder: &Path, stage: Stage) -> Result<Vec<String>> {
+    let (prefix, mut found) = (format!("{stage}_"), Vec::new());
     for entry in fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
         let path = entry.map_err(|error| Error::io(folder, error))?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
-            return fs::read_to_string(&path).map_err(|error| Error::io(&path, error));
+            found.push(fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?);
         }
     }
-    Err(Error::new(
-        ErrorKind::EngineFailed,
-        stage.name(),
-        "expected a profile of its runs, found none",
-    ))
+    Ok(found)
 }
 
 /// The time that `layers` take one by one, as a speed.
