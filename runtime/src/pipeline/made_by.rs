@@ -104,7 +104,10 @@ impl MadeBy {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use image::RgbImage;
+
     use super::*;
+    use crate::pixels;
 
     pub(in crate::pipeline) fn example() -> MadeBy {
         let bf16 = ("precision".to_owned(), "bf16".to_owned());
@@ -133,7 +136,13 @@ pub(super) mod tests {
         };
         let expected = "a red house\nNegative prompt: fog\nSteps: 12, Sampler: confidence, CFG scale: \
                         1.5, Seed: 7, Size: 96x64, Model: tiny, Version: pocketmuse 1";
-        assert_eq!(example().notes(&request)[1], (PARAMETERS, expected.to_owned()));
+        let (folder, notes) = (tempfile::tempdir().expect("a folder"), example().notes(&request));
+        for name in ["a.png", "a.jpg", "a.webp"] {
+            let path = folder.path().join(name);
+            pixels::write(&RgbImage::new(4, 3), &path, &request, &notes).expect("written");
+            let text = pixels::read_note(&path, PARAMETERS).expect("whole");
+            assert_eq!(text.as_deref(), Some(expected), "{name}");
+        }
     }
 
     /// What the CPU made says nothing of it: its files are what they were.
