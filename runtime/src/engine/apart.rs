@@ -364,6 +364,14 @@ impl Drop for Mapping {
 mod tests {
     use super::*;
 
+    /// What ONNX Runtime calls.
+    fn registered() -> *mut sys::OrtAllocator {
+        let environment = crate::engine::runtime::Runtime::for_tests().environment();
+        assert!(is_there(environment));
+        let apart = APART.get().copied().flatten().expect("registered");
+        ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut()
+    }
+
     fn mapping(pages: usize) -> Mapping {
         Mapping::new(pages * page_size()).expect("memory")
     }
@@ -387,10 +395,7 @@ mod tests {
     #[test]
     #[expect(unsafe_code, reason = "called as ONNX Runtime does")]
     fn values_of_any_size_are_whole_and_aligned() {
-        let environment = crate::engine::runtime::Runtime::for_tests().environment();
-        assert!(is_there(environment));
-        let apart = APART.get().copied().flatten().expect("registered");
-        let this = ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut();
+        let this = registered();
         for size in [1, 63, 4096, MAPPED - 1, MAPPED, LARGE - 1, LARGE, LARGE + 1] {
             // SAFETY: as ONNX Runtime calls it, and what is written is as large as was asked for.
             unsafe {
@@ -411,10 +416,7 @@ mod tests {
     #[test]
     #[expect(unsafe_code, reason = "called as ONNX Runtime does")]
     fn what_was_read_leaves_and_the_rest_stays() {
-        let environment = crate::engine::runtime::Runtime::for_tests().environment();
-        assert!(is_there(environment));
-        let apart = APART.get().copied().flatten().expect("registered");
-        let this = ptr::from_ref(apart).cast::<sys::OrtAllocator>().cast_mut();
+        let this = registered();
         let page = page_size();
         for size in [LARGE, LARGE - 2 * page] {
             // SAFETY: as ONNX Runtime calls it, and what is read and written is as large.
