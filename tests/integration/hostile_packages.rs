@@ -13,7 +13,10 @@ use pocketmuse::{Error, ErrorKind, Flavour, Manifest, Options, Pipeline, Request
 use pocketmuse_package::{FileEntry, MANIFEST, onnx, wire::Message};
 use tempfile::TempDir;
 
-use crate::support::{self, copy_folder, package};
+use crate::{
+    memory::smallest,
+    support::{self, copy_folder, flavoured_package, package},
+};
 
 /// The stage whose graph is changed. Its weights lie in `f32/step.data`.
 const STAGE: Stage = Stage::Step;
@@ -240,6 +243,44 @@ fn weights_that_are_rewritten_while_they_are_used_fail_the_job() {
         let again = image(&pipeline).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert!(again == expected, "{file}: the next job begins anew");
     }
+}
+
+/// Pages that left memory come from the file again: what is there then is noticed, too.
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn weights_that_pass_through_memory_are_those_that_were_checked() {
+    support::runtime();
+    let root = tempfile::tempdir().expect("a folder");
+    let package = root.path().join("package");
+    copy_folder(&flavoured_package(Flavour::F32), &package);
+    let memory = smallest(&package, &request());
+    let options = Options { memory, threads: Some(1), ..Options::default() };
+    let pipeline = Pipeline::open_with(&package, &options).expect("opened");
+    let plan = pipeline.plan(&request()).expect("enough").to_string();
+    let passes = |line: &str| line.starts_with("step") && line.contains("passing");
+    assert!(plan.lines().any(passes), "{plan}");
+    let expected = image(&pipeline).expect("made");
+
+    let path = package.join("f32/step.data");
+    let whole = fs::read(&path).expect("there");
+    let at_second_step = |change: &dyn Fn()| {
+        pipeline.generate(&request(), |step| {
+            if step.step == 1 {
+                change();
+            }
+            ControlFlow::Continue(())
+        })
+    };
+    let changed: Vec<u8> = whole[..4096].iter().map(|byte| byte ^ 1).collect();
+    let error = at_second_step(&|| rewrite(&path, &changed)).expect_err("mixed bytes");
+    assert_eq!(error.kind(), ErrorKind::PackageDamaged, "{error}");
+    rewrite(&path, &whole);
+    assert!(image(&pipeline).expect("whole again") == expected);
+
+    let new = root.path().join("new");
+    fs::write(&new, vec![0; 4096]).expect("written");
+    let made = at_second_step(&|| fs::rename(&new, &path).expect("renamed"));
+    assert!(made.expect("the old ones are as they were").images[0] == expected);
 }
 
 /// The way in which packages are replaced: the old files stay as they were for whoever uses them.

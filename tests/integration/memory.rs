@@ -41,7 +41,7 @@ fn loaded(output: &Output) -> Vec<&'static str> {
 }
 
 /// The smallest budget that serves `request`, as the error of a smaller one says.
-fn smallest(package: &Path, request: &Request) -> Budget {
+pub(crate) fn smallest(package: &Path, request: &Request) -> Budget {
     let error = open(package, Budget::Bytes(1 << 20)).plan(request).expect_err("too small");
     assert_eq!(error.kind(), ErrorKind::NotEnoughMemory);
     let said = error.detail().strip_prefix("expected a budget of at least ").expect("the smallest");
