@@ -1,4 +1,5 @@
-//! A decoder of integers with operators of our own against the graph as it was exported.
+//! Graphs with operators of our own against those as they were exported: the decoder of integers, and
+//! the step.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,7 +8,7 @@ use pocketmuse::{
     internals::{Form, Input, Session, Settings},
 };
 
-use pocketmuse_package::{FileEntry, StageEntry, onnx, wire::Message};
+use pocketmuse_package::{Dim, Dtype, FileEntry, StageEntry, onnx, wire::Message};
 
 use crate::{
     kernels::count,
@@ -15,8 +16,11 @@ use crate::{
     support::{self, flavoured_package, link_folder, logged},
 };
 
-/// Our own operators.
+/// Our own operators in a decoder.
 const OWN: [&str; 5] = ["LastRows", "Lookup", "LookupFloats", "ScaledAddition", "Statistics"];
+
+/// Those in a step graph.
+const OF_STEP: [&str; 3] = ["GatedGelu", "ModulatedLayerNorm", "ModulatedRmsNorm"];
 
 /// The decoder of integers of the package at `root`, with operators of our own or as it was
 /// exported. What ONNX Runtime makes of it is saved in `saved`.
@@ -140,4 +144,70 @@ fn a_graph_that_cannot_have_them_stays_as_it_was_exported() {
     assert!(OWN.iter().all(|name| operators[name] == 0), "{operators:?}");
     let [expected, found] = [&mut exported, &mut own].map(|with| decoded(with, [4, 40], 0));
     assert!(found == expected);
+}
+
+/// A value that is drawn.
+enum Drawn {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+/// What a step graph makes of numbers that are drawn from nothing but their place, for two branches
+/// and 8 x 8 tokens.
+fn logits(session: &mut Session, entry: &StageEntry) -> Vec<f32> {
+    let extent = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Named(name) if name == "branches" => 2,
+        Dim::Named(name) if name == "positions" => 64,
+        Dim::Named(_) => 8,
+    };
+    let drawn: Vec<_> = (0u64..)
+        .zip(&entry.inputs)
+        .map(|(number, spec)| {
+            let shape: Vec<usize> = spec.shape.0.iter().map(extent).collect();
+            let places = 0..shape.iter().product::<usize>() as u64;
+            let numbers = places.map(|at| ((at + number * 7919) * 2_654_435_761) >> 16);
+            let drawn = match (spec.dtype, spec.name.as_str()) {
+                (_, "positions") => Drawn::Integers((0..64).collect()),
+                (Dtype::I64, _) => Drawn::Integers(numbers.map(|x| (x % 200) as i64).collect()),
+                _ => Drawn::Floats(numbers.map(|x| (x % 2000) as f32 / 1e3 - 1.0).collect()),
+            };
+            (spec.name.as_str(), shape, drawn)
+        })
+        .collect();
+    let given = drawn.iter().map(|(name, shape, drawn)| match drawn {
+        Drawn::Floats(values) => (*name, Input::F32(shape, values)),
+        Drawn::Integers(values) => (*name, Input::I64(shape, values)),
+    });
+    let outputs = session.run(&given.collect::<Vec<_>>()).expect("logits");
+    outputs[0].as_f32().expect("floats").to_vec()
+}
+
+/// The largest difference of logits, in parts of the largest logit. Only the order in which numbers
+/// are added differs, and the error function by 5e-7: where nothing is rounded to integers, as in
+/// the graph of floats here, nothing becomes more than that through the layers.
+const LARGEST_DIFFERENCE: f32 = 1e-5;
+
+#[test]
+fn a_step_of_floats_is_the_same_but_for_rounding() {
+    support::runtime();
+    let root = flavoured_package(Flavour::F32);
+    let manifest = Manifest::read(&root).expect("a package");
+    let entry = &manifest.flavours[&Flavour::F32].stages[&Stage::Step];
+    let runtime = Runtime::start(None).expect("ONNX Runtime, started before");
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("graph.onnx");
+    let [exported, own] = [false, true].map(|own_operators| {
+        let plain = Settings::new(2, Loading::of(Stage::Step));
+        let settings = Settings { own_operators, form: Form::Saved(&saved), ..plain };
+        let mut session = Session::load(runtime, &root, entry, settings).expect("a graph");
+        let operators = count(&fs::read(&saved).expect("saved"), &OF_STEP);
+        assert!(operators.values().all(|found| (*found > 0) == own_operators), "{operators:?}");
+        logits(&mut session, entry)
+    });
+    let largest = exported.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let apart = own.iter().zip(&exported).map(|(a, b)| (a - b).abs() / largest);
+    let apart = apart.fold(0f32, f32::max);
+    println!("logits of a step differ by {apart:.1e}");
+    assert!(apart <= LARGEST_DIFFERENCE && largest > 0.0, "{apart}");
 }

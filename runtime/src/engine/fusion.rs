@@ -7,6 +7,7 @@
 //! [`Statistics`](super::operators::STATISTICS) are rounded once, not with every pixel.
 
 mod last;
+mod passes;
 mod patterns;
 mod scope;
 
@@ -27,6 +28,9 @@ use crate::engine::{
     rewrite::{Change, rewritten},
 };
 
+/// The domain of ONNX Runtime's own operators.
+const MICROSOFT: &str = "com.microsoft";
+
 /// Every byte, a constant.
 const ALL_BYTES: &str = "own.all_bytes";
 
@@ -34,16 +38,19 @@ const ALL_BYTES: &str = "own.all_bytes";
 const COLUMN: &str = "own.column";
 
 /// The model `bytes` with operators of our own; `None` if it is no model or has nothing that they
-/// stand for.
-pub(super) fn with_own_operators(bytes: &[u8]) -> Option<Vec<u8>> {
+/// stand for. The values of its graph that are `watched` are made as they were, beside what makes its
+/// outputs now.
+pub(super) fn with_own_operators(bytes: &[u8], watched: &[Name<'_>]) -> Option<Vec<u8>> {
     let mut found = 0;
     let mut model = rewritten(bytes, |number, inner| match number {
-        onnx::model::GRAPH => top(inner, &mut found).map(Change::Replace),
+        onnx::model::GRAPH => top(inner, watched, &mut found).map(Change::Replace),
         _ => Some(Change::Keep),
     })?;
-    let mut version = Message::default();
-    version.text(onnx::opset::DOMAIN, DOMAIN).number(onnx::opset::VERSION, VERSION);
-    model.message(onnx::model::OPSET_IMPORT, &version);
+    for (domain, number) in [(DOMAIN, VERSION), (MICROSOFT, 1)] {
+        let mut version = Message::default();
+        version.text(onnx::opset::DOMAIN, domain).number(onnx::opset::VERSION, number);
+        model.message(onnx::model::OPSET_IMPORT, &version);
+    }
     (found > 0).then(|| model.into_bytes())
 }
 
@@ -101,10 +108,11 @@ struct Fate {
 }
 
 /// The graph of a model.
-fn top(bytes: &[u8], found: &mut usize) -> Option<Message> {
-    let scope = Scope::read(bytes, None)?;
+fn top(bytes: &[u8], watched: &[Name<'_>], found: &mut usize) -> Option<Message> {
+    let mut scope = Scope::read(bytes, None)?;
+    scope.outputs.extend(watched);
     let readers = Readers::of(&scope)?;
-    let (mut nodes, mut before) = (Vec::new(), Vec::new());
+    let (mut nodes, mut before, mut has_tables) = (Vec::new(), Vec::new(), false);
     for (at, (node, fate)) in scope.nodes.iter().zip(fates(&scope, found)?).enumerate() {
         before.extend(fate.before);
         let inside = node.body.map(|body| {
@@ -120,6 +128,7 @@ fn top(bytes: &[u8], found: &mut usize) -> Option<Message> {
             }
             node.with_body(&with_nodes(body, &nodes)?)
         });
+        has_tables |= !before.is_empty();
         nodes.extend(before.drain(..).map(|new| new.message()));
         match (inside, fate.replacement) {
             (_, Some(new)) => nodes.push(new.message()),
@@ -129,7 +138,7 @@ fn top(bytes: &[u8], found: &mut usize) -> Option<Message> {
         }
     }
     let mut graph = with_nodes(bytes, &nodes)?;
-    if *found > 0 {
+    if has_tables {
         let all: Vec<u8> = (0..=u8::MAX).collect();
         let column: Vec<u8> = [-1i64, 1].iter().flat_map(|extent| extent.to_le_bytes()).collect();
         for (name, extent, element, values) in
@@ -179,6 +188,9 @@ fn fates(scope: &Scope<'_>, found: &mut usize) -> Option<Vec<Fate>> {
             if let Some(activation) = scope.planes(at, node) {
                 replace(&activation, &mut fates);
             }
+        } else if let Some(new) = of_floats(scope, node) {
+            fates[at].is_gone = true;
+            fates[at].replacement = Some(new);
         } else if let Some(rows) = scope.last_rows(node) {
             fates[at].is_gone = true;
             fates[at].replacement = Some(last_of(&rows, &node.outputs));
@@ -195,6 +207,15 @@ fn fates(scope: &Scope<'_>, found: &mut usize) -> Option<Vec<Fate>> {
         drop_unread(scope, &mut fates)?;
     }
     Some(fates)
+}
+
+/// The operator on floats that ends with `node`.
+fn of_floats(scope: &Scope<'_>, node: &Node<'_>) -> Option<NewNode> {
+    match node.operator {
+        b"Mul" => scope.gelu(node),
+        b"Add" => scope.modulated_norm(node),
+        _ => None,
+    }
 }
 
 fn replace(activation: &Activation<'_>, fates: &mut [Fate]) {
@@ -216,8 +237,13 @@ fn drop_unread(scope: &Scope<'_>, fates: &mut [Fate]) -> Option<()> {
         let read = scope.read_values(&gone)?;
         let is_unread = |name: &Name<'_>| !read.contains(name) && !new.contains(*name);
         let unread = |(node, fate): (&Node<'_>, &mut Fate)| {
-            let is_new = !fate.is_gone && node.outputs.iter().all(is_unread);
-            fate.is_gone |= is_new;
+            let is_new = match &fate.replacement {
+                Some(new) => new.outputs.iter().all(|name| is_unread(&name.as_slice())),
+                None => !fate.is_gone && node.outputs.iter().all(is_unread),
+            };
+            if is_new {
+                (fate.is_gone, fate.replacement) = (true, None);
+            }
             is_new
         };
         if scope.nodes.iter().zip(&mut *fates).map(unread).filter(|is_new| *is_new).count() == 0 {

@@ -1,13 +1,15 @@
 //! ONNX operators of our own, for graphs of integers: what ONNX Runtime does in several passes over
-//! floats is one pass over bytes. They know no network. Which nodes they stand for is
-//! [`fusion`](super::fusion)'s to know.
+//! floats is one pass over bytes, or one over floats. They know no network. Which nodes they stand
+//! for is [`fusion`](super::fusion)'s to know.
 //!
 //! Images are u8, channels last, `[1, height, width, channels]`. Rows are shared among ONNX
 //! Runtime's own threads. Whatever a graph gives them, they fail and do not panic.
 
 mod addition;
+mod gelu;
 mod last;
 mod lookup;
+mod norm;
 mod rows;
 mod statistics;
 mod values;
@@ -27,13 +29,16 @@ pub(super) use pocketmuse_package::graph::OWN_DOMAIN as DOMAIN;
 
 /// The version of the domain. Whoever changes what an operator takes or makes counts on: graphs
 /// that were optimised before are then made again.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 pub(super) const LOOKUP: &str = "Lookup";
 pub(super) const LOOKUP_FLOATS: &str = "LookupFloats";
 pub(super) const LAST_ROWS: &str = "LastRows";
 pub(super) const ADDITION: &str = "ScaledAddition";
 pub(super) const STATISTICS: &str = "Statistics";
+pub(super) const MODULATED_RMS_NORM: &str = "ModulatedRmsNorm";
+pub(super) const MODULATED_LAYER_NORM: &str = "ModulatedLayerNorm";
+pub(super) const GATED_GELU: &str = "GatedGelu";
 
 /// What computes an operator.
 type Compute = fn(&ComputeContext) -> Result<()>;
@@ -115,6 +120,17 @@ pub(super) fn domain() -> Result<OperatorDomain> {
         outputs: &[Float32, Float32],
         compute: statistics::compute,
     };
-    let lookups = OperatorDomain::new(DOMAIN)?.add(lookup)?.add(lookup_floats)?;
-    lookups.add(last_rows)?.add(addition)?.add(statistics)
+    let bytes = OperatorDomain::new(DOMAIN)?.add(lookup)?.add(lookup_floats)?;
+    let bytes = bytes.add(last_rows)?.add(addition)?.add(statistics)?;
+    let of_floats = |name, required, compute| Own {
+        name,
+        required,
+        optional: &[],
+        outputs: &[Float32],
+        compute,
+    };
+    bytes
+        .add(of_floats(MODULATED_RMS_NORM, &[Float32; 5], norm::rms))?
+        .add(of_floats(MODULATED_LAYER_NORM, &[Float32; 5], norm::layer))?
+        .add(of_floats(GATED_GELU, &[Float32], gelu::compute))
 }

@@ -19,6 +19,12 @@ pub(super) const FLOAT: u64 = 1;
 pub(super) const BYTE: u64 = 2;
 pub(super) const INTEGER: u64 = 7;
 
+/// -1, as an attribute has it.
+const LAST_AXIS: u64 = u64::MAX;
+
+/// What attributes are where they are left out.
+const DEFAULTS: [(&[u8], u64); 1] = [(b"keepdims", 1)];
+
 /// A node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Node<'a> {
@@ -31,6 +37,8 @@ pub(super) struct Node<'a> {
     is_plain: bool,
     /// Whether it brings channels from last to first, of four axes.
     pub(super) is_to_planes: bool,
+    /// Whether it works on the last axis, and says so.
+    pub(super) is_of_last_axis: bool,
     /// The graph among its attributes, if there is one.
     pub(super) body: Option<&'a [u8]>,
 }
@@ -57,8 +65,9 @@ impl<'a> Node<'a> {
                         }
                         Some(())
                     })?;
-                    let is_default = name == b"keepdims" && number_of == Some(1);
-                    node.is_plain &= is_default;
+                    node.is_plain &=
+                        number_of.is_some_and(|number| DEFAULTS.contains(&(name, number)));
+                    node.is_of_last_axis |= name == b"axis" && number_of == Some(LAST_AXIS);
                     node.is_to_planes = name == b"perm" && axes == [0, 3, 1, 2];
                 }
                 _ => {}
@@ -200,6 +209,30 @@ impl<'a> Scope<'a> {
     /// Whether `name` is a constant with these values, as they lie in the graph.
     pub(super) fn holds(&self, name: Name<'_>, values: &[u8]) -> bool {
         self.constant(name).is_some_and(|known| known.values == Some(values))
+    }
+
+    /// Whether whoever runs this graph gives `name`.
+    pub(super) fn is_given(&self, name: Name<'_>) -> bool {
+        !self.makers.contains_key(name) && self.constant(name).is_none()
+    }
+
+    /// The integers of a constant, as far as they lie in the graph.
+    pub(super) fn integers(&self, name: Name<'_>) -> Option<Vec<i64>> {
+        let known = self.constant(name).filter(|known| known.element == INTEGER)?;
+        let (values, []) = known.values?.as_chunks() else { return None };
+        Some(values.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// The node here that makes `value`, if it is an `operator`, whatever its attributes.
+    pub(super) fn made_by(&self, value: Name<'_>, operator: &str) -> Option<&Node<'a>> {
+        let node = self.nodes.get(self.maker(value)?)?;
+        (node.operator == operator.as_bytes()).then_some(node)
+    }
+
+    /// What the node here that makes `value` reads, if it is an `operator` of two values with the
+    /// usual attributes.
+    pub(super) fn operands(&self, value: Name<'_>, operator: &str) -> Option<[Name<'a>; 2]> {
+        self.plain(value, operator)?.1.inputs.as_slice().try_into().ok()
     }
 
     /// Whether `name` is the shape of a matrix whose rows are pixels.

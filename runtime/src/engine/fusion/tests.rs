@@ -116,7 +116,7 @@ fn operator_of(node: &[u8]) -> String {
 
 #[test]
 fn an_activation_becomes_a_table_that_is_made_once() {
-    let model = with_own_operators(&model_of(&activation())).expect("found");
+    let model = with_own_operators(&model_of(&activation()), &[]).expect("found");
     let expected = [
         "Reshape(grouped two)",
         "Reshape(grouped.1 two)",
@@ -153,7 +153,7 @@ fn an_activation_in_floats_becomes_planes() {
         node("Conv", &["planes"], "y"),
     ];
     nodes.extend(rest);
-    let model = with_own_operators(&model_of(&nodes)).expect("found");
+    let model = with_own_operators(&model_of(&nodes), &[]).expect("found");
     let expected = [
         "Reshape(grouped two)",
         "Reshape(grouped.1 two)",
@@ -188,7 +188,7 @@ fn a_sum_of_images_and_the_sums_of_pixels_become_one_node_each() {
         node("Concat", &["first", "second"], "both"),
         node("Identity", &["both"], "y"),
     ];
-    let model = with_own_operators(&model_of(&nodes)).expect("found");
+    let model = with_own_operators(&model_of(&nodes), &[]).expect("found");
     let expected = [
         "Reshape(grouped two)",
         "Reshape(grouped.1 two)",
@@ -224,7 +224,7 @@ fn last_readers(nodes: &[Message]) -> Vec<String> {
     }
     graph.message(onnx::graph::OUTPUT, &value("z"));
     let model = model.message(onnx::model::GRAPH, &graph).clone().into_bytes();
-    let found = with_own_operators(&model).map(|model| operators(&model)).unwrap_or_default();
+    let found = with_own_operators(&model, &[]).map(|model| operators(&model)).unwrap_or_default();
     let is_last = |at: &usize| found[*at] == "  LastRows(x start end)";
     let lasts = (0..found.len()).filter(is_last);
     lasts
@@ -257,6 +257,130 @@ fn rows_go_with_the_loop_that_reads_them_last() {
     assert_eq!(input, [""; 0], "what the graph is given");
 }
 
+/// A node that works on the last axis and says so.
+fn of_last_axis(operator: &str, input: &str, outputs: [&str; 2]) -> Message {
+    let mut axis = Message::default();
+    axis.text(onnx::attribute::NAME, "axis").number(onnx::attribute::I, u64::MAX);
+    let mut node = node(operator, &[input], outputs[0]);
+    node.text(onnx::node::OUTPUT, outputs[1]).message(onnx::node::ATTRIBUTE, &axis);
+    node
+}
+
+/// Nodes in a row, as `output = Operator(inputs)`.
+fn nodes(told: &[&str]) -> Vec<Message> {
+    let one = |told: &&str| {
+        let (output, call) = told.split_once(" = ").expect("an output");
+        let (operator, inputs) =
+            call.strip_suffix(')').expect("a call").split_once('(').expect("it");
+        node(operator, &inputs.split(' ').collect::<Vec<_>>(), output)
+    };
+    told.iter().map(one).collect()
+}
+
+/// What becomes of nodes that make `z`.
+fn made_of(nodes: &[Message], watched: &[&str]) -> Vec<String> {
+    let [mut graph, mut model] = [(); 2].map(|()| Message::default());
+    for (name, value) in [("half", 0.5), ("one", 1.0), ("two", 2.0), ("root", 2f32.sqrt())] {
+        graph.message(onnx::graph::INITIALIZER, &constant(name, 1, &[], &value.to_le_bytes()));
+    }
+    let [last, first] = [-1i64, 0].map(i64::to_le_bytes);
+    graph.message(onnx::graph::INITIALIZER, &constant("last", 7, &[1], &last));
+    graph.message(onnx::graph::INITIALIZER, &constant("first", 7, &[1], &first));
+    graph.message(onnx::graph::INITIALIZER, &constant("weight", 1, &[9], &[0; 36]));
+    graph.message(onnx::graph::INITIALIZER, &constant("epsilon", 1, &[], &[0; 4]));
+    for node in nodes {
+        graph.message(onnx::graph::NODE, node);
+    }
+    graph.message(onnx::graph::OUTPUT, &value("z"));
+    let model = model.message(onnx::model::GRAPH, &graph).clone().into_bytes();
+    let watched: Vec<_> = watched.iter().map(|name| name.as_bytes()).collect();
+    operators(&with_own_operators(&model, &watched).unwrap_or(model))
+}
+
+/// An RMS norm of `x`, modulated.
+const NORM: [&str; 8] = [
+    "squared = Pow(x two)",
+    "mean = ReduceMean(squared last)",
+    "shifted = Add(mean epsilon)",
+    "length = Sqrt(shifted)",
+    "normal = Div(x length)",
+    "weighed = Mul(normal weight)",
+    "scaled = Mul(weighed scale)",
+    "z = Add(scaled shift)",
+];
+
+/// The GELU of `x`.
+const GELU: [&str; 5] = [
+    "divided = Div(x root)",
+    "erf = Erf(divided)",
+    "more = Add(erf one)",
+    "product = Mul(x more)",
+    "gelu = Mul(product half)",
+];
+
+#[test]
+fn a_modulated_norm_is_one_pass() {
+    let inputs = "x weight epsilon scale shift";
+    assert_eq!(made_of(&nodes(&NORM), &[]), [format!("ModulatedRmsNorm({inputs})")]);
+    let centre = ["mean_of_y = ReduceMean(y last)", "x = Sub(y mean_of_y)"];
+    let layer = nodes(&[&centre[..], &NORM].concat());
+    let inputs = "y weight epsilon scale shift";
+    assert_eq!(made_of(&layer, &[]), [format!("ModulatedLayerNorm({inputs})")]);
+    let other = ["mean_of_y = ReduceMean(y first)", "x = Sub(y mean_of_y)"];
+    let found = made_of(&nodes(&[&other[..], &NORM].concat()), &[]);
+    assert_eq!(found[2], "ModulatedRmsNorm(x weight epsilon scale shift)", "{found:?}");
+    assert_eq!(found.len(), 3, "what is subtracted is no mean of a row: {found:?}");
+}
+
+#[test]
+fn values_that_are_watched_are_made_beside_it() {
+    let found = made_of(&nodes(&NORM), &["weighed"]);
+    let kept = ["Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "ModulatedRmsNorm"];
+    let begins = |(found, kept): (&String, &&str)| found.starts_with(&format!("{kept}("));
+    assert!(found.len() == kept.len() && found.iter().zip(&kept).all(begins), "{found:?}");
+}
+
+#[test]
+fn a_norm_that_is_not_quite_so_stays() {
+    for (at, other) in [
+        (0, "squared = Pow(y two)"),
+        (0, "squared = Pow(x one)"),
+        (1, "mean = ReduceMean(squared first)"),
+        (4, "normal = Div(length x)"),
+        (6, "scaled = Mul(weighed weight)"), // a constant is no scale of a branch
+        (6, "scaled = Mul(weighed mean)"),
+        (7, "z = Sub(scaled shift)"),
+    ] {
+        let mut told = NORM;
+        told[at] = other;
+        let found = made_of(&nodes(&told), &[]);
+        assert_eq!(found.len(), NORM.len(), "{other}: {found:?}");
+    }
+}
+
+#[test]
+fn gelu_of_one_half_gates_the_other() {
+    let split = of_last_axis("Split", "both", ["gate", "x"]);
+    let gated = |split: Message, last: &str| {
+        let rest = nodes(&[&GELU[..], &[last]].concat());
+        made_of(&[&[split][..], &rest].concat(), &[])
+    };
+    assert_eq!(gated(split.clone(), "z = Mul(gate gelu)"), ["GatedGelu(both)"]);
+    let halves = ["Split(both)", "Gelu(x)", "Mul(gate gelu)"];
+    let swapped = of_last_axis("Split", "both", ["x", "gate"]);
+    assert_eq!(gated(swapped, "z = Mul(gate gelu)"), halves, "the other half");
+    let mut other_axis = node("Split", &["both"], "gate");
+    other_axis.text(onnx::node::OUTPUT, "x");
+    assert_eq!(gated(other_axis, "z = Mul(gate gelu)"), halves, "axis 0");
+    assert_eq!(gated(split, "z = Sub(gate gelu)")[1], "Gelu(x)");
+    for (at, other) in [(0, "divided = Div(x two)"), (3, "product = Mul(y more)")] {
+        let mut told = GELU;
+        told[at] = other;
+        let told = nodes(&[&told[..], &["z = Mul(gate gelu)"]].concat());
+        assert_eq!(made_of(&told, &[]).len(), told.len(), "{other}");
+    }
+}
+
 #[test]
 fn what_is_not_quite_so_stays() {
     let changed = |from: &str, to: &str, other: &str| {
@@ -266,7 +390,7 @@ fn what_is_not_quite_so_stays() {
             node.windows(from.len()).any(|window| window == from.as_bytes())
         });
         nodes[at.expect("a node")] = node(to, &other.split(' ').collect::<Vec<_>>(), from);
-        with_own_operators(&model_of(&nodes))
+        with_own_operators(&model_of(&nodes), &[])
     };
     for (output, operator, inputs) in [
         ("scaled", "Mul", "units table"), // one for each pixel, or whatever
@@ -280,14 +404,14 @@ fn what_is_not_quite_so_stays() {
         assert_eq!(found, None, "{output} = {operator}({inputs})");
     }
     assert!(changed("framed", "Identity", "bytes").is_some(), "a table without what is padded");
-    assert_eq!(with_own_operators(&model_of(&[])), None, "nothing to find");
-    assert_eq!(with_own_operators(b"\xff\xff\xff"), None, "no model");
+    assert_eq!(with_own_operators(&model_of(&[]), &[]), None, "nothing to find");
+    assert_eq!(with_own_operators(b"\xff\xff\xff", &[]), None, "no model");
 }
 
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = with_own_operators(&bytes);
+        let _ = with_own_operators(&bytes, &[]);
     }
 
     #[test]
@@ -298,6 +422,6 @@ proptest! {
         let length = model.len();
         model[at % length] = byte;
         model.truncate(cut.max(at));
-        let _ = with_own_operators(&model);
+        let _ = with_own_operators(&model, &[]);
     }
 }

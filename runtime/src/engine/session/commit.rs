@@ -95,9 +95,11 @@ pub(super) fn commit(
         }
     };
     let is_exported = matches!(settings.form, Form::Exported | Form::Saved(_));
-    if settings.own_operators && is_exported && tapped.is_empty() {
-        let own = with_own_operators(&relocated(read()?));
-        let session = own.map(|own| {
+    if settings.own_operators && is_exported {
+        let watched: Vec<_> = tapped.iter().map(|spec| spec.name.as_bytes()).collect();
+        let own = with_own_operators(&relocated(read()?), &watched);
+        let session = own.map(|mut own| {
+            own.extend(taps::more_outputs(tapped));
             let (own, settings) = packing_small(own, settings);
             let builder = with_operators(plain(settings), &settings)?;
             from_memory(builder, &own)
