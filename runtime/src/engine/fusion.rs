@@ -4,7 +4,8 @@
 //! What an activation makes of bytes is a table of 256 bytes for each channel. ONNX Runtime's own
 //! operators compute it, once for an image: the same that would compute every pixel, so every byte
 //! is the same. [`ScaledAddition`](super::operators::ADDITION) is the same to the bit as well.
-//! [`Statistics`](super::operators::STATISTICS) are rounded once, not with every pixel.
+//! [`Statistics`](super::operators::STATISTICS) are rounded once, not with every pixel. Norms and GELU
+//! of floats become one pass each, the same but for the order in which numbers are added.
 
 mod last;
 mod passes;

@@ -215,11 +215,11 @@ impl Package {
         let plain = Settings::new(how.threads, how.loading);
         let target = what.target;
         let form = if how.floats { Form::Floats } else { plain.form };
-        let is_own = profile.is_none() && target.is_none() && !how.floats;
-        let is_plain = is_own && taps.is_none();
+        let is_usual = profile.is_none() && target.is_none() && !how.floats;
+        let is_plain = is_usual && taps.is_none();
         let own_operators = match stage {
             Stage::Decoder => is_plain,
-            Stage::Step => is_own && has_own_operators(entry.held(self.flavour, stage)),
+            Stage::Step => is_usual && has_own_operators(entry.held(self.flavour, stage)),
             _ => false,
         };
         let settings = Settings { sharing, taps, profile, target, form, own_operators, ..plain };
@@ -308,13 +308,13 @@ impl Package {
     }
 }
 
-/// The files of a stage.
-/// Whether a step graph gets our own operators: one of integers does, where they were measured to be
-/// faster than ONNX Runtime's. The graph of floats stays the yardstick.
+/// Whether a step graph gets operators of our own: one of integers does, on processors where they were
+/// measured to be faster than ONNX Runtime's. The graph of floats stays the yardstick.
 fn has_own_operators(held: Held) -> bool {
     cfg!(target_arch = "x86_64") && held.linear_bits <= 8
 }
 
+/// The files of a stage.
 fn files(entry: &StageEntry) -> impl Iterator<Item = &FileEntry> {
     std::iter::once(&entry.graph).chain(&entry.weights)
 }

@@ -22,9 +22,6 @@ pub(super) const INTEGER: u64 = 7;
 /// -1, as an attribute has it.
 const LAST_AXIS: u64 = u64::MAX;
 
-/// What attributes are where they are left out.
-const DEFAULTS: [(&[u8], u64); 1] = [(b"keepdims", 1)];
-
 /// A node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Node<'a> {
@@ -65,8 +62,8 @@ impl<'a> Node<'a> {
                         }
                         Some(())
                     })?;
-                    node.is_plain &=
-                        number_of.is_some_and(|number| DEFAULTS.contains(&(name, number)));
+                    let is_default = name == b"keepdims" && number_of == Some(1);
+                    node.is_plain &= is_default;
                     node.is_of_last_axis |= name == b"axis" && number_of == Some(LAST_AXIS);
                     node.is_to_planes = name == b"perm" && axes == [0, 3, 1, 2];
                 }

@@ -36,8 +36,9 @@ pub struct Settings<'a> {
     /// In which form the graph is loaded.
     pub form: Form<'a>,
     /// Whether [operators of our own](crate::engine::operators) stand for others where a graph is
-    /// loaded as it was exported; without taps, profile and other providers alone. Where ONNX Runtime
-    /// does not take them a warning says so, and the graph stays as it was exported.
+    /// loaded as it was exported; without a profile and other providers alone. Taps are made beside
+    /// them. Where ONNX Runtime does not take them a warning says so, and the graph stays as it was
+    /// exported.
     pub own_operators: bool,
     /// Which of the values that the manifest lists as taps are outputs too.
     pub taps: Option<Taps>,
