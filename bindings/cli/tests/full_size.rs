@@ -127,7 +127,9 @@ fn generate(
     for stage in done["stages"].as_array().expect("stages") {
         let rss = stage["peak_rss_bytes"].as_u64().unwrap_or(0);
         peaks.rss = peaks.rss.max(rss);
-        println!("{}: {} MB, {} ms", stage["name"], rss / MB, stage["run_ms"]);
+        let name = stage["name"].as_str().expect("a name");
+        let run_ms = stage["run_ms"].as_f64().expect("a time");
+        println!("  {name}: {} MB, {run_ms:.0} ms", rss / MB);
     }
     (fs::read(folder.join("picture.png")).expect("an image"), peaks)
 }
