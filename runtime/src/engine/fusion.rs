@@ -7,6 +7,7 @@
 //! [`Statistics`](super::operators::STATISTICS) are rounded once, not with every pixel. Norms and GELU
 //! of floats become one pass each, the same but for the order in which numbers are added.
 
+mod attention;
 mod last;
 mod passes;
 mod patterns;
@@ -185,7 +186,7 @@ fn fates(scope: &Scope<'_>, found: &mut usize) -> Option<Vec<Fate>> {
                 fates[at].is_gone = true;
                 fates[at].replacement = Some(sum_of(&addition));
             }
-        } else if node.operator == b"Transpose" && node.is_to_planes {
+        } else if node.operator == b"Transpose" && node.order == [0, 3, 1, 2] {
             if let Some(activation) = scope.planes(at, node) {
                 replace(&activation, &mut fates);
             }
@@ -214,6 +215,7 @@ fn fates(scope: &Scope<'_>, found: &mut usize) -> Option<Vec<Fate>> {
 fn of_floats(scope: &Scope<'_>, node: &Node<'_>) -> Option<NewNode> {
     match node.operator {
         b"Mul" => scope.gelu(node),
+        b"Reshape" => scope.attention(node),
         b"Add" => scope.modulated_norm(node),
         _ => None,
     }

@@ -6,6 +6,8 @@
 //! Runtime's own threads. Whatever a graph gives them, they fail and do not panic.
 
 mod addition;
+#[cfg(target_arch = "x86_64")]
+mod attention;
 mod gelu;
 mod last;
 mod lookup;
@@ -29,7 +31,7 @@ pub(super) use pocketmuse_package::graph::OWN_DOMAIN as DOMAIN;
 
 /// The version of the domain. Whoever changes what an operator takes or makes counts on: graphs
 /// that were optimised before are then made again.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 pub(super) const LOOKUP: &str = "Lookup";
 pub(super) const LOOKUP_FLOATS: &str = "LookupFloats";
@@ -39,6 +41,20 @@ pub(super) const STATISTICS: &str = "Statistics";
 pub(super) const MODULATED_RMS_NORM: &str = "ModulatedRmsNorm";
 pub(super) const MODULATED_LAYER_NORM: &str = "ModulatedLayerNorm";
 pub(super) const GATED_GELU: &str = "GatedGelu";
+pub(super) const SELF_ATTENTION: &str = "SelfAttention";
+pub(super) const CROSS_ATTENTION: &str = "CrossAttention";
+
+/// Whether this processor has our operators of attention, for heads so wide.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn makes_attention_of(width: i64) -> bool {
+    (1..=attention::COLUMNS as i64).contains(&width) && attention::is_possible()
+}
+
+/// No other processor has them.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn makes_attention_of(_width: i64) -> bool {
+    false
+}
 
 /// What computes an operator.
 type Compute = fn(&ComputeContext) -> Result<()>;
@@ -129,8 +145,13 @@ pub(super) fn domain() -> Result<OperatorDomain> {
         outputs: &[Float32],
         compute,
     };
-    bytes
+    let all = bytes
         .add(of_floats(MODULATED_RMS_NORM, &[Float32; 5], norm::rms))?
         .add(of_floats(MODULATED_LAYER_NORM, &[Float32; 5], norm::layer))?
-        .add(of_floats(GATED_GELU, &[Float32], gelu::compute))
+        .add(of_floats(GATED_GELU, &[Float32], gelu::compute))?;
+    #[cfg(target_arch = "x86_64")]
+    let all = all
+        .add(of_floats(SELF_ATTENTION, &[Float32, Int64], attention::of_itself))?
+        .add(of_floats(CROSS_ATTENTION, &[Float32; 3], attention::of_others))?;
+    Ok(all)
 }

@@ -32,8 +32,8 @@ pub(super) struct Node<'a> {
     bytes: &'a [u8],
     /// Whether all its attributes are what they are where they are left out.
     is_plain: bool,
-    /// Whether it brings channels from last to first, of four axes.
-    pub(super) is_to_planes: bool,
+    /// In which order it brings axes, if it says so.
+    pub(super) order: Vec<u64>,
     /// Whether it works on the last axis, and says so.
     pub(super) is_of_last_axis: bool,
     /// The graph among its attributes, if there is one.
@@ -65,7 +65,9 @@ impl<'a> Node<'a> {
                     let is_default = name == b"keepdims" && number_of == Some(1);
                     node.is_plain &= is_default;
                     node.is_of_last_axis |= name == b"axis" && number_of == Some(LAST_AXIS);
-                    node.is_to_planes = name == b"perm" && axes == [0, 3, 1, 2];
+                    if name == b"perm" {
+                        node.order = axes;
+                    }
                 }
                 _ => {}
             }

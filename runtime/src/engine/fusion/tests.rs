@@ -2,7 +2,7 @@ use pocketmuse_package::onnx;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::rewrite::value_info;
+use crate::engine::{operators::makes_attention_of, rewrite::value_info};
 
 /// A constant inside the graph.
 fn constant(name: &str, element: u64, dims: &[u64], values: &[u8]) -> Message {
@@ -286,6 +286,12 @@ fn made_of(nodes: &[Message], watched: &[&str]) -> Vec<String> {
     let [last, first] = [-1i64, 0].map(i64::to_le_bytes);
     graph.message(onnx::graph::INITIALIZER, &constant("last", 7, &[1], &last));
     graph.message(onnx::graph::INITIALIZER, &constant("first", 7, &[1], &first));
+    let [heads, all] = [vec![0i64, 0, 2, 64], vec![0, 0, -1]];
+    for (name, shape) in [("heads", heads), ("all", all)] {
+        let values: Vec<u8> = shape.iter().flat_map(|extent| extent.to_le_bytes()).collect();
+        let dims = [shape.len() as u64];
+        graph.message(onnx::graph::INITIALIZER, &constant(name, 7, &dims, &values));
+    }
     graph.message(onnx::graph::INITIALIZER, &constant("weight", 1, &[9], &[0; 36]));
     graph.message(onnx::graph::INITIALIZER, &constant("epsilon", 1, &[], &[0; 4]));
     for node in nodes {
@@ -378,6 +384,58 @@ fn gelu_of_one_half_gates_the_other() {
         told[at] = other;
         let told = nodes(&[&told[..], &["z = Mul(gate gelu)"]].concat());
         assert_eq!(made_of(&told, &[]).len(), told.len(), "{other}");
+    }
+}
+
+/// A node that brings axes into an order.
+fn transposed(input: &str, order: [u64; 4], output: &str) -> Message {
+    let mut attribute = Message::default();
+    attribute.text(onnx::attribute::NAME, "perm");
+    for axis in order {
+        attribute.number(onnx::attribute::INTS, axis);
+    }
+    let mut node = node("Transpose", &[input], output);
+    node.message(onnx::node::ATTRIBUTE, &attribute);
+    node
+}
+
+/// What becomes of attention, and how many nodes it had: of `parts` to themselves, or of `q` to keys
+/// and values that are given. `order` is that of joined heads.
+fn attention(is_of_itself: bool, order: [u64; 4]) -> (Vec<String>, usize) {
+    let apart = |input: &str, order| {
+        let whole = format!("{input}.apart");
+        [node("Reshape", &[input, "heads"], &whole), transposed(&whole, order, &input.repeat(2))]
+    };
+    let mut made: Vec<Message> = match is_of_itself {
+        true => {
+            let mut split = of_last_axis("Split", "parts", ["q", "k"]);
+            split.text(onnx::node::OUTPUT, "v");
+            [vec![split], apart("k", [0, 2, 3, 1]).into(), apart("v", [0, 2, 1, 3]).into()].concat()
+        }
+        false => nodes(&["kk = Cast(keys)", "vv = Cast(values)"]),
+    };
+    made.extend(apart("q", [0, 2, 1, 3]));
+    made.extend(nodes(&["scores = MatMul(qq kk)"]));
+    made.push(of_last_axis("Softmax", "scores", ["weights", "unused"]));
+    made.extend(nodes(&["mixed = MatMul(weights vv)"]));
+    made.push(transposed("mixed", order, "joined"));
+    made.extend(nodes(&["z = Reshape(joined all)"]));
+    (made_of(&made, &[]), made.len())
+}
+
+#[test]
+fn attention_is_one_node_where_the_processor_can() {
+    if !makes_attention_of(64) {
+        println!("skipped: attention is one node: no AVX-512 here");
+        return;
+    }
+    let joined = [0, 2, 1, 3];
+    assert_eq!(attention(true, joined).0, ["SelfAttention(parts heads)"]);
+    let crossed = ["Cast(keys)", "Cast(values)", "CrossAttention(q kk vv)"];
+    assert_eq!(attention(false, joined).0, crossed);
+    for is_of_itself in [true, false] {
+        let (found, count) = attention(is_of_itself, [0, 1, 2, 3]);
+        assert_eq!(found.len(), count, "heads that are not joined: {found:?}");
     }
 }
 
