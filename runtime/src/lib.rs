@@ -63,6 +63,9 @@
 
 // The rooms, in the order of the data: each imports only from those above it.
 
+// Elementary functions that round alike everywhere.
+mod arithmetic;
+
 // What a caller asks for, checked: a job.
 pub mod request;
 

@@ -29,6 +29,9 @@ const SHOWN_CHARACTERS: usize = 80;
 /// package has them.
 pub const OWN_DOMAIN: &str = "pocketmuse";
 
+/// The domain of the operators that ONNX Runtime adds to those of ONNX.
+pub const MICROSOFT_DOMAIN: &str = "com.microsoft";
+
 /// The operator that stands for what a provider compiled ahead. Its attributes name a file, which a
 /// provider reads.
 pub const CONTEXT: &str = "EPContext";
@@ -52,7 +55,7 @@ impl Writer {
         const ALL: [&str; 6] = [
             "",
             "ai.onnx",
-            "com.microsoft",
+            MICROSOFT_DOMAIN,
             "com.microsoft.nchwc",
             "com.ms.internal.nhwc",
             OWN_DOMAIN,

@@ -16,6 +16,7 @@ mod scope;
 use std::collections::BTreeSet;
 
 use pocketmuse_package::{
+    graph::MICROSOFT_DOMAIN,
     onnx,
     wire::{Field, Message, for_each},
 };
@@ -29,9 +30,6 @@ use crate::engine::{
     operators::{ADDITION, DOMAIN, LAST_ROWS, LOOKUP, LOOKUP_FLOATS, STATISTICS, VERSION},
     rewrite::{Change, rewritten},
 };
-
-/// The domain of ONNX Runtime's own operators.
-const MICROSOFT: &str = "com.microsoft";
 
 /// Every byte, a constant.
 const ALL_BYTES: &str = "own.all_bytes";
@@ -48,7 +46,7 @@ pub(super) fn with_own_operators(bytes: &[u8], watched: &[Name<'_>]) -> Option<V
         onnx::model::GRAPH => top(inner, watched, &mut found).map(Change::Replace),
         _ => Some(Change::Keep),
     })?;
-    for (domain, number) in [(DOMAIN, VERSION), (MICROSOFT, 1)] {
+    for (domain, number) in [(DOMAIN, VERSION), (MICROSOFT_DOMAIN, 1)] {
         let mut version = Message::default();
         version.text(onnx::opset::DOMAIN, domain).number(onnx::opset::VERSION, number);
         model.message(onnx::model::OPSET_IMPORT, &version);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::watch::{Attention, Prediction, Step, Watch};
 pub use crate::text::tokenizer::Word;
-use crate::{request::Job, sampler::arithmetic};
+use crate::{arithmetic, request::Job};
 
 /// What went on inside while images were made.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,9 +1,7 @@
 //! One token drawn from one row of logits. Knows no step and no image.
 
-use super::{
-    arithmetic,
-    rng::{Mt19937, exponential},
-};
+use super::rng::{Mt19937, exponential};
+use crate::arithmetic;
 
 /// A drawn token and the probability it had.
 #[derive(Clone, Copy, Debug, PartialEq)]

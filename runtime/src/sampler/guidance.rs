@@ -1,7 +1,9 @@
 //! How guidance grows over the steps. Knows no model.
 
-use super::arithmetic;
-use crate::request::{GuidanceSchedule, job::Job};
+use crate::{
+    arithmetic,
+    request::{GuidanceSchedule, job::Job},
+};
 
 /// The guidance of each step of `job`.
 pub(crate) fn scales(job: &Job) -> Vec<f32> {

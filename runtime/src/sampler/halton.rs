@@ -8,7 +8,7 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use super::arithmetic;
+use crate::arithmetic;
 
 /// Rows and columns of an image, its positions in the order in which they are chosen.
 ///

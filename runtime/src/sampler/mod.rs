@@ -1,6 +1,5 @@
 //! The sampling loop: masked tokens in, chosen tokens out. Knows no model.
 
-pub(crate) mod arithmetic;
 mod canvas;
 mod draw;
 mod frames;

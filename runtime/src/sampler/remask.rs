@@ -1,6 +1,6 @@
 //! Which tokens of an image are masked again after a step: the least confident ones, with noise.
 
-use super::arithmetic;
+use crate::arithmetic;
 
 /// Below this a probability or a noise term counts as this.
 const LEAST: f32 = 1e-20;

@@ -5,8 +5,11 @@ use std::f32::consts::PI;
 
 use pocketmuse_package::MaskingSchedule;
 
-use super::{arithmetic, halton};
-use crate::request::{Sampler, job::Job};
+use super::halton;
+use crate::{
+    arithmetic,
+    request::{Sampler, job::Job},
+};
 
 /// What is fixed over a run of the sampler.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,9 @@
 //! Passes over floats that one operator makes at once: norms that are scaled and shifted, and GELU.
 
+use pocketmuse_package::graph::MICROSOFT_DOMAIN;
+
 use super::{
-    MICROSOFT, NewNode,
+    NewNode,
     scope::{Name, Node, Scope},
 };
 use crate::engine::operators::{GATED_GELU, MODULATED_LAYER_NORM, MODULATED_RMS_NORM};
@@ -36,7 +38,7 @@ impl<'a> Scope<'a> {
     pub(super) fn gelu(&self, last: &Node<'a>) -> Option<NewNode> {
         let &[one, other] = last.inputs.as_slice() else { return None };
         if let Some(x) = self.gelu_of([one, other]) {
-            return Some(NewNode::own("Gelu", &[x], &last.outputs).within(MICROSOFT));
+            return Some(NewNode::own("Gelu", &[x], &last.outputs).within(MICROSOFT_DOMAIN));
         }
         let x = self.gelu_of(self.operands(other, "Mul")?)?;
         let split = self.made_by(x, "Split").filter(|node| node.is_of_last_axis)?;

@@ -113,10 +113,8 @@ fn three_of(heads: i64, width: i64) -> Option<i64> {
 
 /// Has ONNX Runtime's threads make the heads of the output.
 fn attend(context: &ComputeContext, parts: [Strided<'_>; 3], extents: Extents) -> Result<()> {
-    if !is_possible() {
-        return Err(wrong("a processor with AVX-512", "none"));
-    }
     let Extents { branches, tokens, others, heads, width } = extents;
+    let first = Tiles::new(others).ok_or_else(|| wrong("a processor with AVX-512", "none"))?;
     let mut output = context.output(0, [branches, tokens, heads * width])?.ok_or_else(no_output)?;
     let made = output.try_extract_tensor_mut::<f32>()?.1;
     let mut of_heads: Vec<_> = (0..branches * heads).map(|_| Vec::with_capacity(tokens)).collect();
@@ -125,11 +123,11 @@ fn attend(context: &ComputeContext, parts: [Strided<'_>; 3], extents: Extents) -
     }
     let of_heads: Vec<_> = of_heads.into_iter().map(Mutex::new).collect();
     // As many as threads, since fresh memory costs as much as a part of the work.
-    let free = Mutex::new(Vec::new());
+    let free = Mutex::new(vec![first]);
     context.par_for(of_heads.len(), 0, |index| {
         let Some(made) = of_heads.get(index) else { return };
         let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut tiles = taken.unwrap_or_else(|| Tiles::new(others));
+        let Some(mut tiles) = taken.or_else(|| Tiles::new(others)) else { return };
         let [queries, keys, values] = parts.map(|part| part.head(index / heads, index % heads));
         let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
         tiles.take(keys, values, width);

@@ -28,9 +28,7 @@ macro_rules! wide {
     };
 }
 
-/// 1.5 * 2^23: whatever of at most 2^22 is added to it is rounded to the nearest even integer,
-/// which then stands in its lowest bits.
-const ROUND: f32 = 12_582_912.0;
+use crate::arithmetic::ROUND_F32;
 
 wide! {
     /// The sum of two rows of pixels, each with a factor for each channel.
@@ -42,7 +40,7 @@ wide! {
             for (((one, other), (factor, other_factor)), made) in units.zip(made) {
                 let [one, other] = [*one, *other].map(|unit| (i32::from(unit) - 128) as f32);
                 let sum = (one * factor + other * other_factor).clamp(-128.0, 127.0);
-                *made = ((sum + ROUND).to_bits() as u8).wrapping_add(128); // the lowest bits
+                *made = ((sum + ROUND_F32).to_bits() as u8).wrapping_add(128); // the lowest bits
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sampler::arithmetic;
+use crate::arithmetic;
 
 /// Words of the state.
 const WORDS: usize = 624;

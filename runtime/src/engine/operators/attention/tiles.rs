@@ -28,16 +28,16 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    /// Room for so many keys and values.
-    pub(super) fn new(others: usize) -> Self {
+    /// Room for so many keys and values, where this processor can.
+    pub(super) fn new(others: usize) -> Option<Self> {
         let keys = others.div_ceil(ROWS);
-        Self {
+        is_possible().then(|| Self {
             others,
             keys: vec![[0.0; ROWS]; keys * COLUMNS],
             values: vec![[0.0; COLUMNS]; others],
             queries: vec![[0.0; COLUMNS]; COLUMNS],
             scores: vec![[0.0; COLUMNS]; keys * ROWS],
-        }
+        })
     }
 
     /// Takes the keys and the values of a head: numbers, and how far apart rows and columns lie.
@@ -73,34 +73,13 @@ impl Tiles {
 
     #[expect(unsafe_code, reason = "a function for processors that have AVX-512")]
     fn block(&mut self, width: usize, made: &mut [&mut [f32]]) {
-        if is_possible() {
-            // SAFETY: this processor has AVX-512.
-            unsafe { avx512::block(self, width, made) }
-        }
+        // SAFETY: there are tiles where the processor has AVX-512 alone.
+        unsafe { avx512::block(self, width, made) }
     }
 }
 
 /// Numbers of a head, and how far apart its rows and columns lie.
 pub(super) type Head<'a> = (&'a [f32], [usize; 2]);
-
-/// `e^x` for an x of at most 0, 2e-7 of it off at most; NaN of NaN. From the Cephes library (Moshier):
-/// 2 to a whole power times a polynomial of what is left.
-#[inline(always)]
-fn exponential(x: f32) -> f32 {
-    /// 1.5 * 2^23, which rounds what is added to it to whole numbers.
-    const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts, of which the first has few bits.
-    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    const POLYNOMIAL: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5];
-    let x = if x < -87.0 { -87.0 } else { x };
-    let power = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let whole = power - ROUND;
-    let rest = whole.mul_add(-LN_2[1], whole.mul_add(-LN_2[0], x));
-    let polynomial = POLYNOMIAL.into_iter().fold(0.0f32, |sum, factor| sum.mul_add(rest, factor));
-    let of_rest = polynomial.mul_add(rest * rest, rest) + 1.0;
-    f32::from_bits(power.to_bits().wrapping_add(127) << 23) * of_rest
-}
 
 mod avx512 {
     use std::arch::x86_64::{
@@ -108,7 +87,8 @@ mod avx512 {
         _mm512_storeu_ps,
     };
 
-    use super::{COLUMNS, ROWS, Row, Tiles, exponential};
+    use super::{COLUMNS, ROWS, Row, Tiles};
+    use crate::arithmetic;
 
     /// Numbers in a register.
     const LANES: usize = 16;
@@ -176,7 +156,7 @@ mod avx512 {
         }
         for row in scores {
             for ((score, greatest), sum) in row.iter_mut().zip(&greatest).zip(&mut sums) {
-                *score = exponential(*score - greatest);
+                *score = arithmetic::exp(*score - greatest);
                 *sum += *score;
             }
         }
@@ -239,7 +219,7 @@ mod tests {
         };
         for width in [1, 5, 48, COLUMNS] {
             for (tokens, others) in [(1, 1), (5, 7), (64, 6), (70, 77), (129, 13)] {
-                let mut tiles = Tiles::new(others);
+                let mut tiles = Tiles::new(others).expect("possible");
                 for seed in 0..2 {
                     // Scaled as those of heads of 64 are: e^x magnifies how scores are rounded.
                     let queries: Vec<f32> =
@@ -261,15 +241,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn powers_of_e_are_as_near_as_they_say() {
-        for at in 0..=8700u16 {
-            let x = -f32::from(at) / 100.0;
-            let expected = f64::from(x).exp();
-            assert!((f64::from(exponential(x)) / expected - 1.0).abs() < 2e-7, "{x}");
-        }
-        assert!(exponential(f32::NEG_INFINITY) < 1e-37 && exponential(f32::NAN).is_nan());
     }
 }

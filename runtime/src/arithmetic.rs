@@ -1,5 +1,5 @@
 //! Elementary functions of sums, products and quotients alone, which round alike everywhere: the
-//! same bits on every platform. Knows no sampler.
+//! same bits on every platform.
 
 /// `1 / n!`, the coefficients of the exponential.
 const INVERSE_FACTORIALS: [f64; 15] = {
@@ -14,7 +14,7 @@ const INVERSE_FACTORIALS: [f64; 15] = {
 
 /// Adding and subtracting 1.5 * 2^23 rounds a small f32 to an integer, which stands in the low bits
 /// of the sum.
-const ROUND_F32: f32 = 12_582_912.0;
+pub(crate) const ROUND_F32: f32 = 12_582_912.0;
 /// The same for f64: 1.5 * 2^52.
 const ROUND_F64: f64 = 6_755_399_441_055_744.0;
 
