@@ -22,7 +22,10 @@ pub(crate) struct BenchResult<'a> {
     pub(crate) machine: MachineResult<'a>,
     pub(crate) request: &'a Request,
     pub(crate) runs: usize,
+    pub(crate) spread: f64,
     pub(crate) stages: Vec<StageResult<'a>>,
+    pub(crate) share_of_int8_peak: f64,
+    pub(crate) share_of_f32_peak: f64,
     pub(crate) total_ms: f64,
 }
 
@@ -32,6 +35,8 @@ pub(crate) struct MachineResult<'a> {
     pub(crate) processor: Option<&'a str>,
     pub(crate) instruction_sets: &'a [&'static str],
     pub(crate) threads: usize,
+    pub(crate) clock_ghz: f64,
+    pub(crate) int8_operations_per_cycle: Option<u32>,
     pub(crate) int8_peak_gops: f64,
     pub(crate) f32_peak_gops: f64,
 }
@@ -271,6 +276,8 @@ mod tests {
             processor: None,
             instruction_sets: &["avx2"],
             threads: 2,
+            clock_ghz: 3.0,
+            int8_operations_per_cycle: None,
             int8_peak_gops: 1.0,
             f32_peak_gops: 1.0,
         };
@@ -281,7 +288,10 @@ mod tests {
             machine,
             request: &Request::default(),
             runs: 3,
+            spread: 1.0,
             stages: vec![],
+            share_of_int8_peak: 0.5,
+            share_of_f32_peak: 0.5,
             total_ms: 1.0,
         };
         let bench = plain_json(&bench);

@@ -3,14 +3,16 @@
 //!
 //! Images are made as [`Pipeline::generate`] makes them; the operations are counted from the
 //! graphs and a profile; and the machine's own speed is that of single linear layers of the shapes
-//! that the step graph has, each as often as it is run there, through the same ONNX Runtime. Knows
-//! no operator beyond those of a linear layer.
+//! that the step graph has, each as often as it is run there, through the same ONNX Runtime, by turns
+//! with the steps of one more image. Knows no operator beyond those of a linear layer.
 
 mod layer;
 mod machine;
 mod operations;
+mod speed;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     ops::ControlFlow,
@@ -18,15 +20,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocketmuse::{
-    Options, Output, Pipeline, Report, Request, StageReport,
-    internals::{Input, Package},
-};
+use pocketmuse::{Options, Output, Pipeline, Report, Request, StageReport, internals::Package};
 use pocketmuse_package::{Error, ErrorKind, Flavour, FlavourEntry, Manifest, Result, Stage, files};
 
 use self::{
-    layer::{Precision, linear_layer},
-    operations::{Layer, Operations, Products},
+    operations::{Operations, Products},
+    speed::Layers,
 };
 
 pub use self::machine::{Machine, forget};
@@ -34,11 +33,8 @@ pub use self::machine::{Machine, forget};
 /// The most images that a bench makes.
 pub const MAX_RUNS: usize = 1000;
 
-/// A layer is run until this much time has passed, and at least [`LAYER_RUNS`] times.
-const LAYER_TIME: Duration = Duration::from_millis(100);
-
-/// See [`LAYER_TIME`].
-const LAYER_RUNS: usize = 5;
+/// Images that take longer than the fastest by more than this are made again, as many once more.
+const MOST_SPREAD: f64 = 1.15;
 
 /// Prepared loads of a stage that the median is of.
 const PREPARED_LOADS: usize = 5;
@@ -55,12 +51,29 @@ pub struct Bench {
     /// Images that the medians are of; the first image, from files not in memory, comes before
     /// them.
     pub runs: usize,
+    /// The time of the slowest of these images, divided by that of the fastest.
+    pub spread: f64,
     /// The stages in the order they run.
     pub stages: Vec<StageBench>,
     /// Median time from a request to its image.
     pub total: Duration,
-    /// The machine's own speed.
+    /// The machine's own speed, between the steps of one more image.
     pub peak: Peak,
+}
+
+impl Bench {
+    /// The share of a speed, in operations per second, that the image had which `peak` was measured
+    /// with. Its stages count while they ran, no loading.
+    pub fn share(&self, peak: f64) -> f64 {
+        let operations: u64 = self.stages.iter().map(|stage| stage.operations).sum();
+        let run = self.stages.iter().map(|stage| stage.run_by_turns).sum();
+        speed(operations, run) / peak
+    }
+}
+
+/// Operations per second.
+fn speed(operations: u64, run: Duration) -> f64 {
+    operations as f64 / run.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 /// What one stage costs.
@@ -77,7 +90,9 @@ pub struct StageBench {
     pub prepared_load: Duration,
     /// Median time of all runs that an image needs.
     pub run: Duration,
-    /// Operations of all these runs: two for each multiply-add of a matrix product or convolution.
+    /// The same in the image that the machine's own speed was measured with.
+    pub run_by_turns: Duration,
+    /// Operations of all runs of an image: two for each multiply-add of a matrix product or convolution.
     pub operations: u64,
     /// The most memory the process held while the stage was there, in any run; `None` where the
     /// system does not tell.
@@ -89,7 +104,12 @@ pub struct StageBench {
 impl StageBench {
     /// Operations per second, while it ran.
     pub fn speed(&self) -> f64 {
-        self.operations as f64 / self.run.as_secs_f64().max(f64::MIN_POSITIVE)
+        speed(self.operations, self.run)
+    }
+
+    /// The share of a speed that it had in the image which `peak` was measured with.
+    pub fn share(&self, peak: f64) -> f64 {
+        speed(self.operations, self.run_by_turns) / peak
     }
 }
 
@@ -103,30 +123,20 @@ pub struct Peak {
     pub f32: f64,
 }
 
-/// How far a bench is.
+/// How far a bench is, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being measured.
-    pub part: Part,
-    /// Of this part: what is done.
+    /// Steps that are done.
     pub done: usize,
-    /// Of this part: all there is.
+    /// Steps of all images.
     pub of: usize,
 }
 
-/// What a bench measures, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Whole images, counted in steps.
-    Images,
-    /// The machine's own speed, counted in layers.
-    Machine,
-}
-
 /// Measures the package at `root`: makes the image of `request` once from files that are not in
-/// memory and `runs` times more, once again to count operations, and measures the machine.
+/// memory and `runs` times more, or twice as often if the slowest of these takes over 15 % longer than
+/// the fastest; once again to count operations, and once by turns with the machine's own speed.
 ///
-/// `watch` is called after every step and every layer; when it breaks, no further work is done.
+/// `watch` is called after every step; when it breaks, no further work is done.
 ///
 /// # Errors
 ///
@@ -154,38 +164,65 @@ pub fn bench(
         &std::env::temp_dir(),
         room(manifest.flavour(pipeline.package().flavour())?),
     )?;
-    let steps = request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps);
-    let of = (runs + 2) * steps as usize;
+    let steps =
+        request.num_inference_steps.unwrap_or(manifest.defaults.num_inference_steps) as usize;
+    let of = Cell::new((runs + 3) * steps);
     let mut done = 0;
-    let mut make = |pipeline: &Pipeline| {
+    let mut make = |pipeline: &Pipeline, between: &mut dyn FnMut() -> Result<()>| {
+        let mut failed = None;
         let output = pipeline.generate(request, |_| {
             done += 1;
-            watch(Progress { part: Part::Images, done, of })
-        })?;
-        Ok::<_, Error>(output)
+            failed = between().err();
+            if failed.is_some() {
+                ControlFlow::Break(())
+            } else {
+                watch(Progress { done, of: of.get() })
+            }
+        });
+        failed.map_or(output, Err)
     };
-    let Output { report: first, request: resolved, .. } = make(&pipeline)?;
+    let nothing = &mut || Ok(());
+    let Output { report: first, request: resolved, .. } = make(&pipeline, nothing)?;
     // Each with a pipeline of its own: one that knows the prompt's text would not run the text
     // encoder again.
-    let again = (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?)?.report));
-    let later = again.collect::<Result<Vec<_>>>()?;
+    let mut again = || -> Result<Vec<_>> {
+        (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?, nothing)?.report)).collect()
+    };
+    let mut later = again()?;
+    if spread(&later) > MOST_SPREAD {
+        of.set(of.get() + runs * steps);
+        later.extend(again()?);
+    }
     let folder = folder.path();
-    let operations = operations((root, folder), options, |pipeline| Ok(make(pipeline)?.report))?;
+    let operations =
+        operations((root, folder), options, |pipeline| Ok(make(pipeline, nothing)?.report))?;
     let prepared = prepared_loads((root, folder), options, request, operations.keys())?;
-    let peak = peak(&pipeline, &operations[&Stage::Step].layers, &mut watch)?;
+    let mut layers = Layers::load(pipeline.package(), &operations[&Stage::Step].layers)?;
+    let by_turns = make(&Pipeline::open_with(root, options)?, &mut || layers.turn())?.report;
+    let mut stages = stages([&first, &by_turns], &later, is_cold, &operations, &prepared);
+    for step in stages.iter_mut().filter(|stage| stage.name == Stage::Step.name()) {
+        step.run_by_turns = step.run_by_turns.saturating_sub(layers.spent());
+    }
     Ok(Bench {
         machine: Machine::this(),
         flavour: pipeline.package().flavour(),
-        runs,
-        stages: stages(&first, &later, is_cold, &operations, &prepared),
+        runs: later.len(),
+        spread: spread(&later),
+        stages,
         total: median(later.iter().map(|report| report.total)),
-        peak,
+        peak: layers.peak(),
         request: resolved,
     })
 }
 
+/// How many times the fastest's time the slowest takes.
+fn spread(reports: &[Report]) -> f64 {
+    let times = || reports.iter().map(|report| report.total.as_secs_f64());
+    times().fold(0.0, f64::max) / times().fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE)
+}
+
 fn stages(
-    first: &Report,
+    [first, by_turns]: [&Report; 2],
     later: &[Report],
     is_cold: bool,
     operations: &BTreeMap<Stage, Operations>,
@@ -203,6 +240,7 @@ fn stages(
                 .copied()
                 .unwrap_or_default(),
             run: median(runs().map(|stage| stage.run)),
+            run_by_turns: by_turns.stages.get(index).map(|stage| stage.run).unwrap_or_default(),
             operations: known
                 .and_then(|stage| operations.get(&stage))
                 .map_or(0, |operations| operations.total),
@@ -286,44 +324,6 @@ fn profiles(folder: &Path, stage: Stage) -> Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// The time that `layers` take one by one, as a speed.
-fn peak(
-    pipeline: &Pipeline,
-    layers: &BTreeMap<Layer, u64>,
-    watch: &mut impl FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Peak> {
-    let (mut operations, mut int8, mut f32) = (0.0, 0.0, 0.0);
-    for (done, (layer, count)) in layers.iter().enumerate() {
-        if watch(Progress { part: Part::Machine, done, of: layers.len() }).is_break() {
-            return Err(Error::new(ErrorKind::Cancelled, "", "the bench was cancelled"));
-        }
-        operations +=
-            2.0 * layer.iter().map(|extent| *extent as f64).product::<f64>() * *count as f64;
-        int8 += time_of(pipeline, *layer, Precision::Int8)?.as_secs_f64() * *count as f64;
-        f32 += time_of(pipeline, *layer, Precision::F32)?.as_secs_f64() * *count as f64;
-    }
-    Ok(Peak { int8: operations / int8, f32: operations / f32 })
-}
-
-/// Median time of one linear layer.
-fn time_of(pipeline: &Pipeline, layer: Layer, precision: Precision) -> Result<Duration> {
-    let [rows, inner, _] = layer;
-    let mut session = linear_layer(pipeline.package(), layer, precision)?;
-    let x: Vec<f32> = (0..rows * inner).map(|at| (at % 89) as f32 / 89.0 - 0.5).collect();
-    let mut run = || -> Result<Duration> {
-        let start = Instant::now();
-        session.run(&[("x", Input::F32(&[rows, inner], &x))])?;
-        Ok(start.elapsed())
-    };
-    run()?; // the first run takes memory
-    let start = Instant::now();
-    let mut times = Vec::new();
-    while times.len() < LAYER_RUNS || start.elapsed() < LAYER_TIME {
-        times.push(run()?);
-    }
-    Ok(median(times))
 }
 
 fn median(times: impl IntoIterator<Item = Duration>) -> Duration {

@@ -15,8 +15,8 @@
 //! ```
 
 use pocketmuse_package::{
-    Dtype,
-    onnx::{self, attribute, attribute_type, opset, tensor, tensor_type, value_info},
+    Dim, Dtype,
+    onnx::{self, attribute, attribute_type, dimension, opset, tensor, tensor_type, value_info},
     wire::Message,
 };
 
@@ -32,13 +32,13 @@ pub struct Graph(Message);
 
 impl Graph {
     /// An f32 matrix that the graph is given.
-    pub fn input(&mut self, name: &str, extents: [usize; 2]) -> &mut Self {
+    pub fn input(&mut self, name: &str, extents: [impl Into<Dim>; 2]) -> &mut Self {
         self.0.message(onnx::graph::INPUT, &matrix(name, extents));
         self
     }
 
     /// An f32 matrix that the graph makes.
-    pub fn output(&mut self, name: &str, extents: [usize; 2]) -> &mut Self {
+    pub fn output(&mut self, name: &str, extents: [impl Into<Dim>; 2]) -> &mut Self {
         self.0.message(onnx::graph::OUTPUT, &matrix(name, extents));
         self
     }
@@ -106,11 +106,14 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> Message {
     node
 }
 
-fn matrix(name: &str, extents: [usize; 2]) -> Message {
+fn matrix(name: &str, extents: [impl Into<Dim>; 2]) -> Message {
     let mut shape = Message::default();
     for extent in extents {
         let mut dim = Message::default();
-        dim.number(onnx::dimension::VALUE, extent as u64);
+        match extent.into() {
+            Dim::Fixed(extent) => dim.number(dimension::VALUE, extent as u64),
+            Dim::Named(name) => dim.text(dimension::PARAM, &name),
+        };
         shape.message(onnx::shape::DIM, &dim);
     }
     let (mut tensor, mut kind, mut value) =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pocketmuse::{Manifest, Options, Request};
-use pocketmuse_measure::bench::{self, Bench, Part, Progress, StageBench};
+use pocketmuse_measure::bench::{self, Bench, Progress, StageBench};
 use pocketmuse_package::Result;
 
 use crate::{
@@ -33,21 +33,12 @@ pub(crate) fn run(args: &BenchArgs, offline: bool) -> Result<u8> {
     runtime::start(offline)?;
     let options = Options { staged: true, prepared: None, ..package::options(&args.package) };
     let bar = terminal::step_bar("measuring", json);
-    let found = bench::bench(
-        &folder,
-        &options,
-        &request,
-        args.runs.into(),
-        |Progress { part, done, of }| {
-            bar.set_message(match part {
-                Part::Images => "making images",
-                Part::Machine => "measuring the machine",
-            });
+    let found =
+        bench::bench(&folder, &options, &request, args.runs.into(), |Progress { done, of }| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
             stop::flow()
-        },
-    );
+        });
     bar.finish_and_clear();
     let found = found?;
     if json {
@@ -67,8 +58,8 @@ fn result<'a>(bench: &'a Bench, manifest: &'a Manifest) -> BenchResult<'a> {
         run_ms: milliseconds(stage.run),
         operations: stage.operations,
         gops: giga(stage.speed()),
-        share_of_int8_peak: stage.speed() / bench.peak.int8,
-        share_of_f32_peak: stage.speed() / bench.peak.f32,
+        share_of_int8_peak: stage.share(bench.peak.int8),
+        share_of_f32_peak: stage.share(bench.peak.f32),
         peak_rss_bytes: stage.peak_rss_bytes,
         peak_anonymous_bytes: stage.peak_anonymous_bytes,
     });
@@ -80,12 +71,17 @@ fn result<'a>(bench: &'a Bench, manifest: &'a Manifest) -> BenchResult<'a> {
             processor: bench.machine.processor.as_deref(),
             instruction_sets: &bench.machine.instruction_sets,
             threads: bench.machine.threads,
+            clock_ghz: giga(bench.machine.clock),
+            int8_operations_per_cycle: bench.machine.int8_operations_per_cycle(),
             int8_peak_gops: giga(bench.peak.int8),
             f32_peak_gops: giga(bench.peak.f32),
         },
         request: &bench.request,
         runs: bench.runs,
+        spread: bench.spread,
         stages: stages.collect(),
+        share_of_int8_peak: bench.share(bench.peak.int8),
+        share_of_f32_peak: bench.share(bench.peak.f32),
         total_ms: milliseconds(bench.total),
     }
 }
@@ -105,14 +101,15 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
             bench.runs
         ),
         format!(
-            "{}, {}, {} threads at once",
+            "{}, {}, {} threads at once, {:.1} GHz",
             machine.processor.as_deref().unwrap_or("unknown processor"),
             if machine.instruction_sets.is_empty() {
                 "no known instruction sets".to_owned()
             } else {
                 machine.instruction_sets.join(" ")
             },
-            machine.threads
+            machine.threads,
+            giga(machine.clock)
         ),
         format!(
             "linear layers of the step graph, one by one: int8 {:.0} GOPS, f32 {:.0} GOPS",
@@ -135,7 +132,13 @@ fn lines(bench: &Bench, manifest: &Manifest) -> Vec<String> {
         ),
     ];
     lines.extend(bench.stages.iter().map(|stage| stage_line(stage, bench)));
-    lines.push(format!("an image in {:.1} ms", milliseconds(bench.total)));
+    lines.push(format!(
+        "an image in {:.1} ms, the slowest in {:.2} times the fastest's; {:.0}% of int8 without \
+         loading",
+        milliseconds(bench.total),
+        bench.spread,
+        100.0 * bench.share(bench.peak.int8)
+    ));
     if bench.stages.iter().any(|stage| stage.cold_load.is_none()) {
         lines.push("no cold loads: this system cannot be asked to forget files".to_owned());
     }
@@ -147,7 +150,7 @@ fn stage_line(stage: &StageBench, bench: &Bench) -> String {
         time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", milliseconds(time)))
     };
     let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), megabytes);
-    let share = |peak: f64| format!("{:.0}%", 100.0 * stage.speed() / peak);
+    let share = |peak: f64| format!("{:.0}%", 100.0 * stage.share(peak));
     format!(
         "{:<13}{:>13}{:>13}{:>17}{:>12.1}{:>11.3}{:>9.1}{:>10}{:>9}{:>14}{:>14}",
         stage.name,

@@ -4,7 +4,7 @@ use pocketmuse::{
     Intermediates, Loading, Weights,
     internals::{Package, Session},
 };
-use pocketmuse_package::{Dtype, Result};
+use pocketmuse_package::{Dim, Dtype, Result};
 
 use crate::graph::Graph;
 
@@ -21,24 +21,25 @@ pub(super) enum Precision {
     F32,
 }
 
-/// A layer from `x` f32 `[rows, inner]` to `y` f32 `[rows, columns]`, with some weights, run as the
-/// graphs of `package` are.
+/// A layer from `x` f32 `[rows, inner]` to `y` f32 `[rows, columns]`, of any rows, with some weights,
+/// run as the graphs of `package` are.
 ///
 /// # Errors
 ///
 /// `EngineFailed` if ONNX Runtime refuses.
 pub(super) fn linear_layer(
     package: &Package,
-    [rows, inner, columns]: [usize; 3],
+    [inner, columns]: [usize; 2],
     precision: Precision,
 ) -> Result<Session> {
-    let name = format!("a linear layer of {rows} rows from {inner} to {columns}");
-    package.load_model(&name, &model([rows, inner, columns], precision), LOADING)
+    let name = format!("a linear layer from {inner} to {columns}");
+    package.load_model(&name, &model([inner, columns], precision), LOADING)
 }
 
-fn model([rows, inner, columns]: [usize; 3], precision: Precision) -> Vec<u8> {
+fn model([inner, columns]: [usize; 2], precision: Precision) -> Vec<u8> {
+    let rows = |columns: usize| [Dim::from("rows"), Dim::from(columns)];
     let mut graph = Graph::default();
-    graph.input("x", [rows, inner]).output("y", [rows, columns]);
+    graph.input("x", rows(inner)).output("y", rows(columns));
     match precision {
         Precision::F32 => {
             let weight = floats(inner * columns, |at| (at % 97) as f32 / 97.0 - 0.5);
@@ -93,7 +94,7 @@ mod tests {
     }
 
     /// The layer by itself, in one thread.
-    fn load(layer: [usize; 3], precision: Precision, form: Form<'_>) -> Session {
+    fn load(layer: [usize; 2], precision: Precision, form: Form<'_>) -> Session {
         let settings = Settings { form, ..Settings::new(1, LOADING) };
         Session::of_model(runtime(), "a layer", &model(layer, precision), settings)
             .unwrap_or_else(|error| panic!("{error}"))
@@ -103,7 +104,7 @@ mod tests {
     fn multiplies() {
         let x: Vec<f32> = (0..32).map(|at| at as f32 / 31.0).collect();
         for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Int8, 2e-2)] {
-            let mut session = load([2, 16, 3], precision, Form::Exported);
+            let mut session = load([16, 3], precision, Form::Exported);
             let found = session.run(&[("x", Input::F32(&[2, 16], &x))]).expect("runs");
             let found = found[0].shaped(&[2, 3]).expect("its shape");
             for (at, found) in found.iter().enumerate() {
@@ -127,7 +128,7 @@ mod tests {
     fn the_integer_layer_is_one_kernel() {
         let folder = tempfile::tempdir().expect("a folder");
         let saved = folder.path().join("graph.onnx");
-        load([2, 16, 3], Precision::Int8, Form::Saved(&saved));
+        load([16, 3], Precision::Int8, Form::Saved(&saved));
         let optimized = fs::read(saved).expect("the optimized graph");
         let has = |op: &&str| {
             let field = [&[0x22, op.len() as u8], op.as_bytes()].concat(); // NodeProto.op_type

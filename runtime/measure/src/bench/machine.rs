@@ -1,10 +1,15 @@
 //! What a figure depends on besides this project: the processor, and what the system keeps of files
 //! in memory.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// The machine that figures come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     /// The processor's name, where the system tells.
     pub processor: Option<String>,
@@ -12,6 +17,8 @@ pub struct Machine {
     pub instruction_sets: Vec<&'static str>,
     /// Threads that it runs at once.
     pub threads: usize,
+    /// Cycles in a second, measured; the system often tells another number.
+    pub clock: f64,
 }
 
 impl Machine {
@@ -23,8 +30,43 @@ impl Machine {
             processor: field(&cpuinfo, "model name").map(str::to_owned),
             instruction_sets: instruction_sets(&cpuinfo),
             threads,
+            clock: clock(),
         }
     }
+
+    /// int8 operations that a core does in a cycle at most, a multiply-add being two: those of the
+    /// widest instruction for them times how many begin in a cycle. `None` where no such instruction
+    /// is known of.
+    ///
+    /// By the vendors' tables, for cores that have two units for the instruction; one with a single
+    /// unit does half. AMX multiplies tiles of 16 x 64 and 64 x 16 in 16 cycles.
+    pub fn int8_operations_per_cycle(&self) -> Option<u32> {
+        const WIDEST: [(&str, u32); 6] = [
+            ("amx-int8", 2 * 16 * 64 * 16 / 16),
+            ("avx512vnni", 2 * 64 * 2),
+            ("avxvnni", 2 * 32 * 2),
+            ("avx2", 2 * 32), // two instructions for 32 products
+            ("i8mm", 2 * 32 * 2),
+            ("dotprod", 2 * 16 * 2),
+        ];
+        let has = |(set, _): &&(&str, u32)| self.instruction_sets.contains(set);
+        WIDEST.iter().find(has).map(|(_, operations)| *operations)
+    }
+}
+
+/// Cycles in a second: the most of some tries, each a chain of instructions that take one cycle and
+/// wait for each other.
+fn clock() -> f64 {
+    const TRIES: usize = 20;
+    const ROUNDS: u32 = 1 << 20;
+    let time = |seed: u64| -> Duration {
+        let (one, other) = black_box((0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03));
+        let start = Instant::now();
+        black_box((0..ROUNDS).fold(seed, |sum, _| (sum ^ one).wrapping_add(other)));
+        start.elapsed()
+    };
+    let fastest = (0..TRIES as u64).map(time).min().unwrap_or(Duration::MAX);
+    2.0 * f64::from(ROUNDS) / fastest.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 /// The value of the first line `name : value`.
@@ -73,6 +115,26 @@ mod tests {
         let sets = instruction_sets(cpuinfo);
         assert_eq!(sets.contains(&"amx-int8"), cfg!(target_arch = "x86_64"));
         assert!(!instruction_sets("flags: amx_int8_like").contains(&"amx-int8"));
+    }
+
+    #[test]
+    fn the_widest_instruction_counts() {
+        let machine = |instruction_sets: &[&'static str]| Machine {
+            processor: None,
+            instruction_sets: instruction_sets.to_vec(),
+            threads: 1,
+            clock: 1e9,
+        };
+        let found =
+            [&["avx2", "avx512vnni", "amx-int8"][..], &["avx2", "avxvnni"], &["dotprod"], &[]]
+                .map(|sets| machine(sets).int8_operations_per_cycle());
+        assert_eq!(found, [Some(2048), Some(128), Some(64), None]);
+    }
+
+    #[test]
+    fn a_processor_has_a_clock() {
+        let clock = Machine::this().clock;
+        assert!((1e8..1e10).contains(&clock), "{clock}");
     }
 
     #[test]
