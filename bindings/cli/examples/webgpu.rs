@@ -14,6 +14,8 @@ mod alike;
 #[path = "../../../tests/integration/folders.rs"]
 #[allow(dead_code, reason = "tests change folders, too")]
 mod folders;
+#[path = "../tests/support/left.rs"]
+mod left;
 #[path = "../tests/support/likeness.rs"]
 mod likeness;
 #[path = "../tests/support/profile.rs"]
@@ -206,5 +208,11 @@ fn what_is_not_taken_whole() -> Checked {
             return Err(format!("{flavour}: expected {expected:?}, found {error}").into());
         }
     }
-    Ok(())
+    // What is left is what the rules of the exporter say.
+    let mut options = options(Flavour::F32, &Stage::ALL);
+    options.providers.allow_fallback = true;
+    let pipeline = Pipeline::open_with(flavoured_package(Flavour::F32), &options)?;
+    let request = Request { strength: Some(0.5), ..request(1, 64, 2) };
+    let made = pipeline.edit(&request, &Source::new(RgbImage::new(64, 64)), go_on)?;
+    Ok(left::check(Provider::WebGpu, &made.report.stages)?)
 }

@@ -4,6 +4,8 @@
 
 #[path = "../../../tests/integration/likeness.rs"]
 mod alike;
+#[path = "support/left.rs"]
+mod left;
 #[path = "support/likeness.rs"]
 mod likeness;
 #[path = "support/profile.rs"]
@@ -228,7 +230,8 @@ fn refused(package: &Path, which: (Flavour, &[Stage]), side: u32) -> Error {
     error
 }
 
-/// Norms of groups as f32 has them, by sums of squares.
+/// Norms of groups as f32 has them, by sums of squares. What is left is what the rules of the exporter
+/// say.
 #[test]
 #[ignore = "slow: brings QNN, simulates an NPU"]
 fn what_an_npu_does_not_take_whole_is_refused() {
@@ -238,12 +241,15 @@ fn what_an_npu_does_not_take_whole_is_refused() {
 
     // Where the CPU may have the rest, the report says what that is, and the profile the same.
     let [kept, profiles] = [(); 2].map(|()| tempfile::tempdir().expect("made"));
-    let mut options = options((Flavour::F32, &[Stage::Decoder]), kept.path());
+    let mut options = options((Flavour::F32, &Stage::ALL), kept.path());
     options.providers.allow_fallback = true;
     let opened = Pipeline::open_with_profiles(&package, &options, profiles.path());
     let pipeline = unproved(good(opened)); // in halves it is too far from f32
-    let made = good(pipeline.generate(&request(32, 1), go_on));
+    let request = Request { strength: Some(0.5), ..request(32, 2) };
+    let source = Source::new(RgbImage::new(32, 32));
+    let made = good(pipeline.edit(&request, &source, go_on));
     drop(pipeline);
+    left::check(Provider::Qnn, &made.report.stages).unwrap_or_else(|error| panic!("{error}"));
     let decoder = made.report.stages.iter().find(|stage| stage.name == "decoder").expect("it ran");
     let nodes = decoder.nodes.as_ref().expect("ONNX Runtime tells");
     println!("decoder: {nodes}");

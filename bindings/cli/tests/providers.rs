@@ -4,6 +4,8 @@
 
 #[path = "../../../tests/integration/likeness.rs"]
 mod alike;
+#[path = "support/left.rs"]
+mod left;
 #[path = "support/openvino.rs"]
 mod openvino;
 #[path = "support/profile.rs"]
@@ -845,6 +847,10 @@ fn what_a_report_says_of_nodes_the_profile_says_too() {
         let made = made.unwrap_or_else(|error| panic!("{error}"));
         drop(pipeline);
         assert_eq!(made.report.stages.len(), Stage::ALL.len());
+        if flavour == Flavour::F32 {
+            let checked = left::check(Provider::OpenVino, &made.report.stages);
+            checked.unwrap_or_else(|error| panic!("{error}"));
+        }
         let mut told = Vec::new();
         for stage in made.report.stages {
             let ran = profile::of_stage(profiles.path(), stage.name);

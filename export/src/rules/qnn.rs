@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pocketmuse_package::{Dtype, Flavour, RANGE, Ranges, Stage};
 
-use super::{At, Rule, broken, extents, graphs, networks};
+use super::{At, Otherwise, Rule, broken, extents, graphs, networks};
 use crate::graph::{Attribute, Graph};
 
-const QNN: &[Rule] = &[
+pub(super) const QNN: &[Rule] = &[
     Rule {
         what: "an operator that is supported",
         source: "list",
+        otherwise: Otherwise::Left,
         keeps: |at| {
             at.is(&[
                 "Add",
@@ -59,31 +60,37 @@ const QNN: &[Rule] = &[
     Rule {
         what: "BatchNormalization: constant scale and bias",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| !at.is(&["BatchNormalization"]) || at.are_constants(1),
     },
     Rule {
         what: "GatherND: no batch axes",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| !at.is(&["GatherND"]), // all that the builder makes have one
     },
     Rule {
         what: "Erf: of floats",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| !at.is(&["Erf"]) || at.integers(0).is_none(),
     },
     Rule {
         what: "Reshape: to a constant shape",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| !at.is(&["Reshape"]) || at.are_constants(1),
     },
     Rule {
         what: "MatMul: at most 3 axes beside a matrix",
         source: "tried: wrong for 4 x 4 tokens behind a Reshape",
+        otherwise: Otherwise::Wrong,
         keeps: |at| !at.is(&["MatMul"]) || at.rank(1) > 2 || at.rank(0) <= 3,
     },
     Rule {
         what: "norms of integers: a weight in u8 or u16",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| {
             !at.is(&["LayerNormalization", "SimplifiedLayerNormalization"])
                 || at.integers(1).is_none_or(|dtype| [Dtype::U8, Dtype::U16].contains(&dtype))
@@ -92,6 +99,7 @@ const QNN: &[Rule] = &[
     Rule {
         what: "LayerNormalization of integers: a bias in s32 beside a weight in u8 alone",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| {
             !at.is(&["LayerNormalization"])
                 || at.integers(2) != Some(Dtype::I32)
@@ -101,6 +109,7 @@ const QNN: &[Rule] = &[
     Rule {
         what: "InstanceNormalization of integers: a bias in s32",
         source: "tried: with u16 it is taken, and a decoded image has 20 dB",
+        otherwise: Otherwise::Wrong,
         keeps: |at| {
             !at.is(&["InstanceNormalization"])
                 || at.integers(2).is_none_or(|dtype| dtype == Dtype::I32)
@@ -109,6 +118,7 @@ const QNN: &[Rule] = &[
     Rule {
         what: "weights of integers: s8",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| {
             let is_product = at.is(&["Conv"]) || at.is(&["MatMul"]) && at.rank(1) == 2;
             !is_product || at.integers(1).is_none_or(|dtype| dtype == Dtype::I8)
@@ -117,6 +127,7 @@ const QNN: &[Rule] = &[
     Rule {
         what: "a product of two values in integers: the second in s16",
         source: "tried: by u16 it is taken, and 4 % off",
+        otherwise: Otherwise::Wrong,
         keeps: |at| {
             !at.is(&["MatMul"])
                 || at.rank(1) == 2
@@ -126,6 +137,7 @@ const QNN: &[Rule] = &[
     Rule {
         what: "scales by channel: of a product's weight or bias, along its output channels",
         source: "tried",
+        otherwise: Otherwise::Left,
         keeps: |at| {
             if !at.is(&["DequantizeLinear"]) || at.rank(1) == 0 {
                 return true;
