@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pocketmuse::{
-    Nodes, Provider, Request, Stage,
-    doctor::{Diagnosis, Finding},
-    prepared::Speed,
-};
+use pocketmuse::{Nodes, Provider, Request, Stage, doctor::Diagnosis, prepared::Speed};
 use pocketmuse_package::{Defaults, Digest, Flavour, MaskingSchedule};
 use serde::Serialize;
 
@@ -198,10 +194,7 @@ pub(crate) struct DoctorStage<'a> {
 
 impl<'a> DoctorStage<'a> {
     pub(crate) fn of(diagnosis: &'a Diagnosis) -> Self {
-        let (reason, verdict) = match &diagnosis.finding {
-            Finding::Verdict(verdict) => (&verdict.reason, Some(verdict)),
-            Finding::Failed(reason) => (reason, None),
-        };
+        let verdict = diagnosis.verdict();
         let speed = verdict.and_then(|verdict| verdict.speed);
         let need = verdict.and_then(|verdict| verdict.need);
         let ms = |us: fn(Speed) -> u64| speed.map(|speed| us(speed) as f64 / 1000.0);
@@ -212,7 +205,7 @@ impl<'a> DoctorStage<'a> {
             good: diagnosis.is_good(),
             sentence: diagnosis.sentence(),
             advice: diagnosis.advice(),
-            reason,
+            reason: diagnosis.reason(),
             nodes: verdict.and_then(|verdict| verdict.nodes.as_ref()),
             load_ms: ms(|speed| speed.load_us),
             run_ms: ms(|speed| speed.run_us),
@@ -240,7 +233,7 @@ mod tests {
             flavour: Flavour::F32,
             stage: Stage::Step,
             provider: Provider::OpenVino,
-            finding: Finding::Failed("a".to_owned()),
+            finding: pocketmuse::doctor::Finding::Failed("a".to_owned()),
         };
         let machine = DoctorMachine {
             library: PathText("a".as_ref()),

@@ -1,11 +1,6 @@
 //! A package comes from its archive into its folder, on a thread of its own.
 
-use std::{
-    ops::ControlFlow,
-    panic::{self, AssertUnwindSafe},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use pocketmuse::{Cancel, Import, Subset, archive};
 
@@ -123,11 +118,7 @@ struct Importing {
 impl Importing {
     fn run(self, listener: &dyn ImportListener) {
         let outcome = guard(|| self.execute(listener));
-        let end = || threads::call(|| listener.ended(outcome.err()));
-        // Nobody is left to be told that this failed.
-        if !matches!(panic::catch_unwind(AssertUnwindSafe(end)), Ok(Ok(()))) {
-            log::warn!("a listener failed when it was told that its import had ended");
-        }
+        threads::call_last("import", || listener.ended(outcome.err()));
     }
 
     fn execute(&self, listener: &dyn ImportListener) -> Result<(), PocketMuseError> {

@@ -2,7 +2,6 @@
 
 use std::{
     ops::ControlFlow,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -162,11 +161,7 @@ fn run(
             error => error,
         },
     });
-    // Nobody is left to be told that this failed.
-    let told = panic::catch_unwind(AssertUnwindSafe(|| threads::call(|| listener.ended(outcome))));
-    if !matches!(told, Ok(Ok(()))) {
-        log::warn!("a listener failed when it was told that its job had ended");
-    }
+    threads::call_last("job", || listener.ended(outcome));
 }
 
 fn execute(

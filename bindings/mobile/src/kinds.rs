@@ -71,7 +71,7 @@ impl Flavour {
 
 kind! {
     /// A part of a model, by when it runs.
-    Stage {
+    back Stage {
         /// Makes features of the prompt.
         TextEncoder,
         /// Makes of them what every step needs.
@@ -87,7 +87,7 @@ kind! {
 
 kind! {
     /// Who computes a stage.
-    Provider {
+    back Provider {
         /// ONNX Runtime's own kernels. The same request makes the same image on every CPU.
         Cpu,
         /// Intel's OpenVINO, as a plug-in; its CPU device.

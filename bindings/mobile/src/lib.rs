@@ -47,9 +47,15 @@ mod job;
 
 mod generator;
 
+mod doctor;
+
 pub use self::{
     bytes::Bytes,
     capabilities::Capabilities,
+    doctor::{
+        DoctorListener, DoctorMachine, DoctorOutcome, DoctorPackage, DoctorProvider, DoctorReport,
+        DoctorStage, NativeDoctor,
+    },
     error::PocketMuseError,
     generator::NativeGenerator,
     image::{GeneratedImage, ImageFormat},

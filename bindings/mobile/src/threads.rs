@@ -1,7 +1,10 @@
 //! A thread of the library's own, on which callbacks come. Where Java runs it is attached once for
 //! its whole life, and each callback's references are freed.
 
-use std::thread;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
 
 use crate::error::PocketMuseError;
 #[cfg(not(target_vendor = "apple"))]
@@ -19,6 +22,15 @@ pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), PocketMu
 /// Makes a callback on such a thread.
 pub(crate) fn call<T>(callback: impl FnOnce() -> T) -> T {
     in_frame(callback)
+}
+
+/// Makes the last callback of such a thread, which tells that `what` has ended. Nobody is left to be
+/// told that this failed.
+pub(crate) fn call_last(what: &str, callback: impl FnOnce() -> Result<(), PocketMuseError>) {
+    let told = panic::catch_unwind(AssertUnwindSafe(|| call(callback)));
+    if !matches!(told, Ok(Ok(()))) {
+        log::warn!("a listener failed when it was told that its {what} had ended");
+    }
 }
 
 /// Where there is no Java, a thread needs nothing.

@@ -58,6 +58,17 @@ fn every_field_of_the_runtime_crosses() {
     let here = mobile("capabilities.rs", "Capabilities");
     let there = structure("runtime/src/package/capabilities.rs", "Capabilities");
     assert_eq!(names(&here), names(&there));
+    // What the command prints as JSON, by the same names.
+    for (here, there) in [
+        ("DoctorReport", "DoctorResult"),
+        ("DoctorMachine", "DoctorMachine"),
+        ("DoctorProvider", "DoctorProvider"),
+        ("DoctorPackage", "DoctorPackage"),
+        ("DoctorStage", "DoctorStage"),
+    ] {
+        let there = structure("bindings/cli/src/results.rs", there);
+        assert_eq!(names(&mobile("doctor.rs", here)), names(&there), "{here}");
+    }
     let here = mobile("import.rs", "ImportProgress");
     assert_eq!(
         names(&here),

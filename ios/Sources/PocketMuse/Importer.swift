@@ -27,20 +27,10 @@ public struct Importer: Sendable {
     ) async throws {
         startLog()
         let told = Told(onProgress)
-        do {
-            try await withTaskCancellationHandler {
-                try await withCheckedThrowingContinuation { continuation in
-                    told.begin(continuation) {
-                        try NativeImporter.start(
-                            archive: archive.path, target: folder.path, options: options,
-                            listener: told)
-                    }
-                }
-            } onCancel: {
-                told.cancel()
-            }
-        } catch PocketMuseError.Cancelled where Task.isCancelled {
-            throw CancellationError()
+        try await told.end.value {
+            let importer = try NativeImporter.start(
+                archive: archive.path, target: folder.path, options: options, listener: told)
+            return { importer.cancel() }
         }
     }
 
@@ -51,66 +41,20 @@ public struct Importer: Sendable {
     }
 }
 
-/// Told on the import's thread, asked by a task.
-private final class Told: ImportListener, @unchecked Sendable {
+/// Told on the import's thread.
+private final class Told: ImportListener {
+    let end = Awaited<Void>()
     private let onProgress: @Sendable (ImportProgress) throws -> Void
-
-    // All below is guarded by this lock.
-    private let lock = NSLock()
-    private var continuation: CheckedContinuation<Void, any Error>?
-    private var importer: NativeImporter?
-    private var isCancelled = false
-    /// What the app threw.
-    private var thrown: (any Error)?
 
     init(_ onProgress: @escaping @Sendable (ImportProgress) throws -> Void) {
         self.onProgress = onProgress
     }
 
-    func begin(
-        _ continuation: CheckedContinuation<Void, any Error>,
-        start: () throws -> NativeImporter
-    ) {
-        lock.withLock { self.continuation = continuation }
-        do {
-            let importer = try start()
-            let isCancelled = lock.withLock {
-                self.importer = importer
-                return self.isCancelled
-            }
-            if isCancelled { importer.cancel() }
-        } catch {
-            end(error)
-        }
-    }
-
-    func cancel() {
-        let importer = lock.withLock {
-            isCancelled = true
-            return self.importer
-        }
-        importer?.cancel()
-    }
-
     func progress(progress: ImportProgress) throws {
-        do {
-            try onProgress(progress)
-        } catch {
-            lock.withLock { thrown = error }
-            throw PocketMuseError.Cancelled
-        }
+        try end.call { try onProgress(progress) }
     }
 
     func ended(error: PocketMuseError?) throws {
-        end(lock.withLock { thrown } ?? error)
-    }
-
-    private func end(_ error: (any Error)?) {
-        let continuation = lock.withLock {
-            let continuation = self.continuation
-            (self.continuation, importer) = (nil, nil)
-            return continuation
-        }
-        if let error { continuation?.resume(throwing: error) } else { continuation?.resume() }
+        end.end(error.map { .failure($0) } ?? .success(()))
     }
 }

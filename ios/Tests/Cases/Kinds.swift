@@ -36,7 +36,7 @@ let kinds: [String: Kind] = [
     "resume": resume,
     "growth": growth,
     "readme": readme,
-].merging(packageKinds) { first, _ in first }
+].merging(packageKinds) { first, _ in first }.merging(doctorKinds) { first, _ in first }
 
 extension World {
     func generator() throws -> Generator {

@@ -74,7 +74,7 @@ private func names(_ folder: URL) throws -> [String] {
 }
 
 /// Runs something with an empty folder.
-private func inFolder(_ run: (URL) async throws -> Void) async throws {
+func inFolder(_ run: (URL) async throws -> Void) async throws {
     let files = FileManager.default
     let name = "packages-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
     let folder = files.temporaryDirectory.appendingPathComponent(name)

@@ -47,6 +47,16 @@ struct World: @unchecked Sendable {
         get throws { folder.appendingPathComponent(try string(expected, "library")).path }
     }
 
+    /// Which ONNX Runtime it is.
+    var build: String {
+        get throws { try string(expected, "build") }
+    }
+
+    /// OpenVINO's plug-in; `nil` where there is none.
+    var openVino: String? {
+        (expected["openvino"] as? String).map { folder.appendingPathComponent($0).path }
+    }
+
     /// What the package can do, by the names of Rust's fields.
     func capabilities() throws -> JSON {
         try some(expected["capabilities"] as? JSON, "capabilities")

@@ -2,24 +2,149 @@
 //! show of a package's stages. Nothing about the user is in it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     env,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
-use pocketmuse_package::{Error, ErrorKind, Flavour, Result, Stage};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Manifest, Result, Stage};
 
 use super::{
-    Pipeline,
+    Origin, Pipeline,
     proof::{self, Candidate, Prover},
 };
 use crate::{
     engine::{loading::Loading, processor, providers, runtime::Runtime},
     memory::budget,
-    package::prepared::Verdict,
-    request::{Cancel, Job, Provider},
+    package::{Options, prepared::Verdict},
+    request::{Cancel, Job, Provider, Providers, Request},
 };
+
+/// What is to be looked at, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Doctor {
+    /// How a package is opened. Its flavour is looked at, or all that the package has. Its providers
+    /// compute the stages that they are named for; where none is named, each that has a library
+    /// computes all.
+    pub options: Options,
+    /// Whether providers are proved again of which everything is known.
+    pub again: bool,
+}
+
+/// What there is to say: the same everywhere, and nothing about the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it was found out on.
+    pub machine: Machine,
+    /// All providers that have a name, but for [`Provider::Auto`].
+    pub providers: Vec<ProviderState>,
+    /// The package whose stages were looked at.
+    pub package: Option<PackageName>,
+    /// What providers show of its stages.
+    pub stages: Vec<Diagnosis>,
+}
+
+impl Report {
+    /// Whether all that was looked at may be used.
+    pub fn is_good(&self) -> bool {
+        self.stages.iter().all(Diagnosis::is_good)
+    }
+}
+
+/// A provider, and what there is of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderState {
+    /// Which.
+    pub provider: Provider,
+    /// Whether this build has it.
+    pub is_here: bool,
+    /// Its plug-in, if it was given one; `~` stands for the user's folder.
+    pub library: Option<PathBuf>,
+    /// The devices that it offered in proofs: what they are, whose, and the plug-in's version.
+    pub devices: Vec<String>,
+}
+
+/// Which package it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageName {
+    /// The model's name.
+    pub model: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
+}
+
+impl Doctor {
+    /// Starts ONNX Runtime, and has `package` opened with `open` for each flavour and each set of
+    /// providers. `on_stage` is told of each stage before it is proved. The size is the package's
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// `EngineMissing` if ONNX Runtime is not found or too old; `Unsupported` if the package lacks
+    /// the flavour; what `open` returns; else as for [`Pipeline::diagnose`].
+    pub fn examine(
+        &self,
+        package: Option<&Manifest>,
+        mut open: impl FnMut(&Options) -> Result<Pipeline>,
+        mut on_stage: impl FnMut(&Candidate),
+    ) -> Result<Report> {
+        let machine = Machine::here(self.options.library.as_deref())?;
+        let mut stages = Vec::new();
+        for flavour in self.flavours(package)? {
+            for providers in self.providers() {
+                let (flavour, staged) = (Some(flavour), true);
+                let options = Options { flavour, providers, staged, ..self.options.clone() };
+                let pipeline = open(&options)?;
+                let job = pipeline.job(&Request::default(), Origin::Nothing)?;
+                stages.extend(pipeline.diagnose(&job, self.again, &mut on_stage)?);
+            }
+        }
+        let all = Provider::ALL.into_iter().filter(|provider| *provider != Provider::Auto);
+        let providers = all.map(|provider| self.state(provider, &machine, &stages)).collect();
+        let package = package.map(|manifest| PackageName {
+            model: manifest.model.name.clone(),
+            digest: manifest.digest(),
+        });
+        Ok(Report { machine, providers, package, stages })
+    }
+
+    /// The flavours to look at.
+    fn flavours(&self, package: Option<&Manifest>) -> Result<Vec<Flavour>> {
+        let Some(manifest) = package else { return Ok(Vec::new()) };
+        if let Some(flavour) = self.options.flavour {
+            manifest.flavour(flavour)?;
+            return Ok(vec![flavour]);
+        }
+        Ok(manifest.flavours.keys().copied().collect())
+    }
+
+    /// Who is to compute what, one after another.
+    fn providers(&self) -> Vec<Providers> {
+        let asked = &self.options.providers;
+        if !asked.stages.is_empty() {
+            return vec![asked.clone()];
+        }
+        let of = |provider: &Provider| {
+            let stages: BTreeMap<_, _> = Stage::ALL.map(|stage| (stage, *provider)).into();
+            let options = asked.options_of(&stages);
+            Providers { stages, options, ..asked.clone() }
+        };
+        asked.libraries.keys().map(of).collect()
+    }
+
+    fn state(&self, provider: Provider, machine: &Machine, stages: &[Diagnosis]) -> ProviderState {
+        let of = stages.iter().filter(|one| one.provider == provider);
+        let devices = of.filter_map(|one| one.verdict().map(|verdict| verdict.devices.clone()));
+        ProviderState {
+            provider,
+            is_here: machine.providers.contains(&provider),
+            library: self.options.providers.libraries.get(&provider).map(|library| shown(library)),
+            devices: devices.flatten().collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+}
 
 /// What a package is run with on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +185,7 @@ impl Machine {
 }
 
 /// A path as it may be shown to others: `~` stands for the user's folder.
-pub fn shown(path: &Path) -> PathBuf {
+fn shown(path: &Path) -> PathBuf {
     anonymous(path, env::home_dir().as_deref())
 }
 
@@ -96,7 +221,23 @@ pub enum Finding {
 impl Diagnosis {
     /// Whether the provider may compute the stage.
     pub fn is_good(&self) -> bool {
-        matches!(&self.finding, Finding::Verdict(verdict) if verdict.is_right)
+        self.verdict().is_some_and(|verdict| verdict.is_right)
+    }
+
+    /// What its proof showed, if it came to its end or is known not to.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match &self.finding {
+            Finding::Verdict(verdict) => Some(verdict),
+            Finding::Failed(_) => None,
+        }
+    }
+
+    /// How far the provider is off, or why it is refused.
+    pub fn reason(&self) -> &str {
+        match &self.finding {
+            Finding::Verdict(verdict) => &verdict.reason,
+            Finding::Failed(reason) => reason,
+        }
     }
 
     /// The verdict in a sentence.

@@ -1,10 +1,9 @@
 //! `pocketmuse doctor`: what a package can be run with on this machine.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use pocketmuse::{
-    Flavour, Manifest, Options, Provider, Providers, Request, Stage,
-    doctor::{Diagnosis, Finding, Machine, shown},
+    Options, Provider, Providers,
+    doctor::{Doctor, Machine, PackageName, ProviderState, Report},
+    prepared::Verdict,
 };
 use pocketmuse_package::Result;
 
@@ -21,26 +20,10 @@ use crate::{
 /// Outputs of a stage that people are told of: a prologue has dozens. `--json` has all.
 const MOST_OUTPUTS: usize = 2;
 
-/// What was found.
-struct Found {
-    machine: Machine,
-    providers: Vec<Looked>,
-    package: Option<Manifest>,
-    stages: Vec<Diagnosis>,
-}
-
-/// A provider, where its plug-in is, and what it offers.
-struct Looked {
-    provider: Provider,
-    is_here: bool,
-    library: Option<std::path::PathBuf>,
-    devices: Vec<String>,
-}
-
 pub(crate) fn run(args: &DoctorArgs, offline: bool) -> Result<u8> {
     let console = Console::new(&args.run);
-    let found = match look(args, offline, &console) {
-        Ok(found) => found,
+    let report = match look(args, offline, &console) {
+        Ok(report) => report,
         Err(error) => {
             console.error(&error);
             // 1 is for what is refused.
@@ -48,98 +31,40 @@ pub(crate) fn run(args: &DoctorArgs, offline: bool) -> Result<u8> {
         }
     };
     if args.run.json {
-        terminal::print(events::line(&events::plain_json(&result(&found))))?;
+        terminal::print(events::line(&events::plain_json(&result(&report))))?;
     } else {
-        lines(&found).iter().try_for_each(terminal::print)?;
+        lines(&report).iter().try_for_each(terminal::print)?;
     }
-    Ok(u8::from(!found.stages.iter().all(Diagnosis::is_good)))
+    Ok(u8::from(!report.is_good()))
 }
 
-fn look(args: &DoctorArgs, offline: bool, console: &Console) -> Result<Found> {
+fn look(args: &DoctorArgs, offline: bool, console: &Console) -> Result<Report> {
     runtime::start(offline)?;
-    let machine = Machine::here(None)?;
-    let asked = args.run.providers();
-    let plans = plans(&asked);
-    let (mut package, mut stages) = (None, Vec::new());
-    if args.package.is_some() || !plans.is_empty() {
-        let named = PackageArgs {
-            folder: args.package.clone(),
-            flavour: args.flavour,
-            run: args.run.clone(),
-        };
-        let manifest = package::find(&named, console)?.manifest;
-        for flavour in flavours(args.flavour, &manifest)? {
-            let named = PackageArgs { flavour: Some(flavour), ..named.clone() };
-            for providers in &plans {
-                stages.extend(diagnose(&named, (providers, args.again), (offline, console))?);
-            }
-        }
-        package = Some(manifest);
-    }
-    let looked = |provider: Provider| {
-        let of = stages.iter().filter(|one: &&Diagnosis| one.provider == provider);
-        let devices = of.filter_map(|one| match &one.finding {
-            Finding::Verdict(verdict) => Some(verdict.devices.clone()),
-            Finding::Failed(_) => None,
-        });
-        Looked {
-            provider,
-            is_here: machine.providers.contains(&provider),
-            library: asked.libraries.get(&provider).map(|library| shown(library)),
-            devices: devices.flatten().collect::<BTreeSet<_>>().into_iter().collect(),
-        }
-    };
-    let all = Provider::ALL.into_iter().filter(|provider| *provider != Provider::Auto);
-    let providers = all.map(looked).collect();
-    Ok(Found { machine, providers, package, stages })
-}
-
-/// Who is to compute what, one after another: as was asked for, or each provider that has a library
-/// all stages.
-fn plans(asked: &Providers) -> Vec<Providers> {
-    if !asked.stages.is_empty() {
-        return vec![asked.clone()];
-    }
-    let of = |provider: &Provider| {
-        let stages: BTreeMap<_, _> = Stage::ALL.map(|stage| (stage, *provider)).into();
-        let options = asked.options_of(&stages);
-        Providers { stages, options, ..asked.clone() }
-    };
-    asked.libraries.keys().map(of).collect()
-}
-
-/// The flavours to look at.
-fn flavours(asked: Option<Flavour>, manifest: &Manifest) -> Result<Vec<Flavour>> {
-    if let Some(flavour) = asked {
-        manifest.flavour(flavour)?;
-        return Ok(vec![flavour]);
-    }
-    Ok(manifest.flavours.keys().copied().collect())
-}
-
-fn diagnose(
-    named: &PackageArgs,
-    (providers, again): (&Providers, bool),
-    (offline, console): (bool, &Console),
-) -> Result<Vec<Diagnosis>> {
-    let found = package::find(named, console)?;
-    let options = Options { providers: providers.clone(), staged: true, ..package::options(named) };
-    let pipeline = found.open(&options, offline)?.pipeline;
-    // Its size is what providers are proved for.
-    let job = pipeline.job(&Request::default(), pocketmuse::Origin::Nothing)?;
+    let named =
+        PackageArgs { folder: args.package.clone(), flavour: args.flavour, run: args.run.clone() };
+    let doctor = Doctor { options: package::options(&named), again: args.again };
+    let Providers { stages, libraries, .. } = &doctor.options.providers;
+    let is_asked = args.package.is_some() || !stages.is_empty() || !libraries.is_empty();
+    let manifest = is_asked.then(|| package::find(&named, console)).transpose()?;
+    let manifest = manifest.map(|found| found.manifest);
     let bar = terminal::step_bar("proving", console.hides_bars());
-    let diagnosed = pipeline.diagnose(&job, again, |candidate| {
+    let open = |options: &Options| {
+        stop::check()?;
+        let named = PackageArgs { flavour: options.flavour, ..named.clone() };
+        Ok(package::find(&named, console)?.open(options, offline)?.pipeline)
+    };
+    let report = doctor.examine(manifest.as_ref(), open, |candidate| {
         bar.set_message(format!("proving {} of {}", candidate.stage, candidate.provider));
         bar.tick();
     });
     bar.finish_and_clear();
     stop::check()?;
-    diagnosed
+    report
 }
 
 /// What people read.
-fn lines(found: &Found) -> Vec<String> {
-    let Machine { library, build, instruction_sets, cores, available_bytes, .. } = &found.machine;
+fn lines(report: &Report) -> Vec<String> {
+    let Machine { library, build, instruction_sets, cores, available_bytes, .. } = &report.machine;
     let left = available_bytes.map_or_else(|| "not told".to_owned(), megabytes);
     let mut lines = vec![
         format!("pocketmuse {}", env!("CARGO_PKG_VERSION")),
@@ -147,7 +72,7 @@ fn lines(found: &Found) -> Vec<String> {
         format!("processor {} cores, {}", cores, instruction_sets.join(" ")),
         format!("memory left {left}"),
     ];
-    for Looked { provider, is_here, library, devices } in &found.providers {
+    for ProviderState { provider, is_here, library, devices } in &report.providers {
         let state = match (provider, is_here, library) {
             (Provider::Cpu, ..) => "computes what no other does".to_owned(),
             (_, false, _) => "not in this build".to_owned(),
@@ -157,22 +82,20 @@ fn lines(found: &Found) -> Vec<String> {
         };
         lines.push(format!("{:<9} {state}", provider.name()));
     }
-    if let Some(package) = &found.package {
-        lines.push(format!("package {} {}", package.model.name, package.digest()));
+    if let Some(PackageName { model, digest }) = &report.package {
+        lines.push(format!("package {model} {digest}"));
     }
-    for one in &found.stages {
+    for one in &report.stages {
         let name = format!("{} {} {}", one.flavour, one.provider, one.stage);
         lines.push(format!("{name}: {}", one.sentence()));
-        if let Finding::Verdict(verdict) = &one.finding {
-            lines.extend(details(verdict).map(|details| format!("  {details}")));
-        }
+        lines.extend(one.verdict().and_then(details).map(|details| format!("  {details}")));
         lines.extend(one.advice().map(|advice| format!("  {advice}")));
     }
     lines
 }
 
 /// What was measured, in a line.
-fn details(verdict: &pocketmuse::prepared::Verdict) -> Option<String> {
+fn details(verdict: &Verdict) -> Option<String> {
     let speed = verdict.speed?;
     let ms = |us: u64| us as f64 / 1000.0;
     let mut parts = vec![
@@ -192,17 +115,17 @@ fn details(verdict: &pocketmuse::prepared::Verdict) -> Option<String> {
 }
 
 /// The object that a script reads.
-fn result(found: &Found) -> DoctorResult<'_> {
-    let Machine { library, build, instruction_sets, cores, available_bytes, .. } = &found.machine;
-    let provider = |looked: &'_ Looked| DoctorProvider {
-        name: looked.provider,
-        here: looked.is_here,
-        library: looked.library.as_ref().map(|path| path.to_string_lossy().into_owned()),
-        devices: looked.devices.clone(),
+fn result(report: &Report) -> DoctorResult<'_> {
+    let Machine { library, build, instruction_sets, cores, available_bytes, .. } = &report.machine;
+    let provider = |state: &'_ ProviderState| DoctorProvider {
+        name: state.provider,
+        here: state.is_here,
+        library: state.library.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        devices: state.devices.clone(),
     };
     DoctorResult {
         version: env!("CARGO_PKG_VERSION"),
-        good: found.stages.iter().all(Diagnosis::is_good),
+        good: report.is_good(),
         machine: DoctorMachine {
             library: PathText(library),
             build,
@@ -210,11 +133,11 @@ fn result(found: &Found) -> DoctorResult<'_> {
             cores: *cores,
             available_bytes: *available_bytes,
         },
-        providers: found.providers.iter().map(provider).collect(),
-        package: found.package.as_ref().map(|manifest| DoctorPackage {
-            model: &manifest.model.name,
-            digest: manifest.digest(),
-        }),
-        stages: found.stages.iter().map(DoctorStage::of).collect(),
+        providers: report.providers.iter().map(provider).collect(),
+        package: report
+            .package
+            .as_ref()
+            .map(|PackageName { model, digest }| DoctorPackage { model, digest: *digest }),
+        stages: report.stages.iter().map(DoctorStage::of).collect(),
     }
 }

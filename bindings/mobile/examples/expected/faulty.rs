@@ -63,7 +63,7 @@ pub(super) fn packages(package: &Path, folder: &Path) -> Result<()> {
     })
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let path = entry?.path();

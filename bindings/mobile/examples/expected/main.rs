@@ -4,6 +4,9 @@
 //! the tests do with the argument `child measure`.
 
 mod faulty;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../../../cli/tests/support/openvino.rs"]
+mod openvino;
 
 use std::{
     env, error, fs,
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         "package": package.file_name().and_then(|name| name.to_str()),
         "library": library.file_name().and_then(|name| name.to_str()),
         "build": Runtime::start(None)?.build_info(),
+        "openvino": openvino(folder)?,
         "images": images,
         "plans": plans,
         "capabilities": capabilities(pipeline.capabilities()),
@@ -66,6 +70,23 @@ fn main() -> Result<()> {
     fs::write(folder.join("expected.json"), serde_json::to_vec_pretty(&found)?)?;
     println!("{} images expected", images.len());
     Ok(())
+}
+
+/// OpenVINO's plug-in with its libraries in `folder`, the only one that the tests of Swift see: its
+/// path there.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn openvino(folder: &Path) -> Result<Option<PathBuf>> {
+    let plugin = openvino::plugin();
+    let (Some(from), Some(name)) = (plugin.parent(), plugin.file_name()) else { return Ok(None) };
+    let to = Path::new("openvino");
+    faulty::copy_folder(from, &folder.join(to))?;
+    Ok(Some(to.join(name)))
+}
+
+/// There is none for this machine.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn openvino(_: &Path) -> Result<Option<PathBuf>> {
+    Ok(None)
 }
 
 /// What a package can do, by the names of the fields.

@@ -1,13 +1,9 @@
 package org.pocketmuse
 
-import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CompletableDeferred
-import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.channelFlow
 import kotlinx.coroutines.flow.conflate
-import kotlinx.coroutines.withContext
-import java.util.concurrent.atomic.AtomicReference
 
 /**
  * Brings a package from its archive into its folder: written beside its place, every file checked on
@@ -35,14 +31,8 @@ public class Importer @JvmOverloads constructor(
         NativeLibrary.load()
         val listener = Told(onProgress)
         NativeImporter.start(archive, folder, options, listener).use { import ->
-            val error = try {
-                listener.ended.await()
-            } catch (cancelled: CancellationException) {
-                import.cancel()
-                withContext(NonCancellable) { listener.ended.await() }
-                throw cancelled
-            }
-            listener.thrown.get()?.let { throw it }
+            val error = ended(listener.error, import::cancel)
+            listener.app.rethrow()
             if (error != null) throw error
         }
     }
@@ -67,22 +57,16 @@ public class Importer @JvmOverloads constructor(
 
     /** Told on the import's thread. */
     private class Told(private val onProgress: (ImportProgress) -> Unit) : ImportListener {
-        val ended = CompletableDeferred<PocketMuseException?>()
-
-        /** What the app threw. */
-        val thrown = AtomicReference<Throwable?>()
+        /** What it ended with; `null` if the package is in its place. */
+        val error = CompletableDeferred<PocketMuseException?>()
+        val app = Guarded()
 
         override fun progress(progress: ImportProgress) {
-            try {
-                onProgress(progress)
-            } catch (failure: Throwable) {
-                thrown.set(failure)
-                throw PocketMuseException.Cancelled()
-            }
+            app.call { onProgress(progress) }
         }
 
         override fun ended(error: PocketMuseException?) {
-            ended.complete(error)
+            this.error.complete(error)
         }
     }
 }

@@ -18,6 +18,13 @@ internal class World(val table: File, val folder: File) {
     val packageFolder: String = File(folder, expected.getString("package")).path
     val library: String = File(folder, expected.getString("library")).path
 
+    /** Which ONNX Runtime it is. */
+    val build: String = expected.getString("build")
+
+    /** OpenVINO's plug-in; `null` where there is none. */
+    val openVino: String? =
+        if (expected.isNull("openvino")) null else File(folder, expected.getString("openvino")).path
+
     /** What the package can do, by the names of Rust's fields. */
     fun capabilities(): Map<String, Any> = expected.getJSONObject("capabilities").toMap()
 

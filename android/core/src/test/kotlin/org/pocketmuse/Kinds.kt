@@ -45,7 +45,7 @@ internal val kinds: Map<String, Kind> = mapOf(
     "resume" to ::resume,
     "growth" to ::growth,
     "readme" to ::readme,
-) + packageKinds
+) + packageKinds + doctorKinds
 
 internal fun World.generator(): Generator =
     Generator.open(packageFolder, Options(library = library))
