@@ -17,6 +17,7 @@ mod integers;
 mod jobs;
 mod judge;
 mod kernels;
+mod kept_prompts;
 mod likeness;
 mod links;
 mod memory;

@@ -122,6 +122,13 @@ impl Demand {
         }
     }
 
+    /// What stays of the prompts for the next image of them: what the prologue makes, and the logits
+    /// of the first step.
+    pub(super) fn prompt_bytes(&self) -> u64 {
+        let logits = F32_BYTES * self.tokens * self.codebook_size;
+        ((self.primed_bytes + logits) as u64).min(ABSURD_BYTES)
+    }
+
     /// What `stage` takes, of which the manifest says `entry`.
     pub(super) fn stage(&self, stage: Stage, entry: &StageEntry) -> StageDemand {
         let held = entry.held(self.flavour, stage);

@@ -1,10 +1,9 @@
 //! The memory policy: which stages stay loaded, how each is loaded, and the memory that will take.
 //! Computed from the manifest before anything is loaded; knows no graph.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use pocketmuse_package::{Amounts, Error, ErrorKind, Manifest, Result, Stage};
 
@@ -52,6 +51,9 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What is held of images that came in, whatever stage runs.
     pub held_bytes: u64,
+    /// What stays of the last prompts, whatever stage runs, so that the next image of the same
+    /// begins with its second step; 0 where that is not kept.
+    pub prompt_bytes: u64,
     /// What the libraries of other providers than the CPU take.
     pub(crate) libraries_bytes: u64,
     /// What the budget is about.
@@ -174,7 +176,15 @@ impl Plan {
         let (threads, held_bytes) = (options.threads(), job.held_bytes);
         let others: BTreeSet<_> = stages.iter().map(|stage| stage.provider).collect();
         let libraries_bytes = others.into_iter().map(providers::library_bytes).sum();
-        let mut plan = Self { budget_bytes, threads, stages, held_bytes, libraries_bytes, counted };
+        let mut plan = Self {
+            budget_bytes,
+            threads,
+            stages,
+            held_bytes,
+            prompt_bytes: 0,
+            libraries_bytes,
+            counted,
+        };
         plan.predict();
         if plan.peak_bytes() > budget_bytes {
             let amounts = Amounts { needed: plan.peak_bytes(), available: budget_bytes };
@@ -194,12 +204,16 @@ impl Plan {
             }
         }
         plan.spend(!options.staged);
+        if !options.staged {
+            plan.keep_prompt(demand.prompt_bytes());
+        }
         Ok(plan)
     }
 
     /// The same with every stage dropped before the next one is loaded.
     pub(crate) fn alone(mut self) -> Self {
         self.stages.iter_mut().for_each(|stage| stage.warm = false);
+        self.prompt_bytes = 0;
         self.predict();
         self
     }
@@ -266,6 +280,16 @@ impl Plan {
         }
     }
 
+    /// Has so many bytes of the last prompts stay, if they fit.
+    fn keep_prompt(&mut self, bytes: u64) {
+        let before = self.clone();
+        self.prompt_bytes = bytes;
+        self.predict();
+        if self.peak_bytes() > self.budget_bytes {
+            *self = before;
+        }
+    }
+
     /// Whether packed weights bring a stage above half of the budget: what is mapped the system can
     /// take back, so a plan keeps some of it.
     fn is_too_anonymous(&self, before: &Self) -> bool {
@@ -285,6 +309,7 @@ impl Plan {
         let around = BASE_BYTES
             + self.threads as u64 * THREAD_BYTES
             + self.held_bytes
+            + self.prompt_bytes
             + self.libraries_bytes;
         let kept: Vec<_> = self
             .stages
@@ -399,43 +424,6 @@ fn passing(weights_bytes: u64) -> Weights {
         Weights::Passing { window_bytes: WINDOW_BYTES.min(weights_bytes / WINDOW_SHARE) }
     } else {
         Weights::Mapped
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-        write!(f, "budget {} MB, threads {}", megabytes(self.budget_bytes), self.threads)?;
-        match megabytes(self.held_bytes) {
-            0 => writeln!(f)?,
-            held => writeln!(f, ", {held} MB of images that came in")?,
-        }
-        writeln!(
-            f,
-            "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
-            "stage", "weights MB", "working MB", "loaded", "weights are", "peak MB", "anonymous MB"
-        )?;
-        for stage in &self.stages {
-            writeln!(
-                f,
-                "{:<14}{:>12}{:>12}{:>8}{:>14}{:>14}{:>15}",
-                stage.stage.name(),
-                megabytes(stage.weights_bytes),
-                megabytes(stage.working_bytes),
-                if stage.warm { "always" } else { "alone" },
-                stage.weights_are(),
-                megabytes(stage.peak_rss_bytes),
-                megabytes(stage.peak_anonymous_bytes),
-            )?;
-        }
-        let others = self.stages.iter().filter(|stage| stage.provider != Provider::Cpu);
-        for stage in others {
-            let told = if stage.is_measured { "measured" } else { "estimated, before its proof" };
-            let what = if stage.is_context { " of a context" } else { "" };
-            writeln!(f, "{}: what {} takes{what} is {told}", stage.stage, stage.provider)?;
-        }
-        let [rss, anonymous] = [self.peak_rss_bytes(), self.peak_anonymous_bytes()].map(megabytes);
-        write!(f, "peak {rss} MB, of which anonymous {anonymous} MB")
     }
 }
 

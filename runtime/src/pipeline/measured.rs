@@ -78,7 +78,7 @@ impl Pipeline {
         let chosen = self.chosen(&job, &mut nobody)?;
         let conditions = chosen.pipeline.start(&job, &mut nobody)?.prime()?;
         Ok(Prompt {
-            primed: conditions.primed,
+            primed: conditions.prompt.primed,
             guidance: conditions.guidance,
             scales: guidance::scales(&job),
             grid: job.grid,

@@ -7,6 +7,7 @@ pub mod doctor;
 mod edit;
 mod effort;
 mod exclusive;
+mod kept;
 mod made_by;
 #[cfg(feature = "measure")]
 pub(crate) mod measured;
@@ -259,8 +260,7 @@ impl Pipeline {
     /// `NotEnoughMemory` if the budget is too small; `PackageDamaged` if a file was changed;
     /// `EngineFailed` if a graph fails; `BadRequest` if a provider's library is no plug-in;
     /// `ProviderFailed` if another provider than the CPU does not take a stage whole, computes
-    /// something else, or fails; `Cancelled` if `watch` breaks or the
-    /// control says so;
+    /// something else, or fails; `Cancelled` if `watch` breaks or the control says so;
     /// `BadRequest` if it is called from within a job of this pipeline; `Internal` after a panic,
     /// of `watch` too. After any of these the pipeline works as well as before.
     pub fn run(&self, job: &Job, watch: &mut dyn Watch) -> Result<Output> {
@@ -269,9 +269,9 @@ impl Pipeline {
             let mut running = chosen.pipeline.start(job, watch)?;
             running.prove()?; // other providers than the CPU, before anything is made
             let mut canvas = running.begin()?; // all masked, from the encoder, or saved
-            let conditions = running.prime()?; // tokenizer, text encoder, prologue
+            let mut conditions = running.prime()?; // tokenizer, text encoder, prologue
             for pass in job.passes() {
-                running.sample(&conditions, &pass, &mut canvas)?;
+                running.sample(&mut conditions, &pass, &mut canvas)?;
                 if let Some(frame) = pass.frame() {
                     running.show(frame, &canvas)?;
                 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use pocketmuse_package::Result;
 
-use super::warm::Texts;
+use super::{kept::About, warm::Texts};
 use crate::{
     engine::session::Tensor,
     request::Job,
@@ -65,6 +65,13 @@ impl Prompts {
         }
         let empty = tokenizer.encode("")?.ids;
         Ok(Self { branches, empty, guidance, truncated, unknown_words })
+    }
+
+    /// These prompts in an image of `job`.
+    pub(crate) fn about(&self, job: &Job) -> About {
+        let (micro_conds, grid) = (job.micro_conds(), job.outer_grid());
+        let branch = |branch: &Branch| (branch.ids.clone(), branch.weights.clone());
+        About { branches: self.branches.iter().map(branch).collect(), micro_conds, grid }
     }
 
     /// The ids of all texts that [`Self::text`] needs.

@@ -11,6 +11,7 @@ use pocketmuse_package::{Result, Stage};
 use super::{
     edit::{canvas, encoder_pixels, image_digest, paste_known},
     effort::runs_of,
+    kept::KeptPrompt,
     made_by::MadeBy,
     output::Output,
     progress::Phase,
@@ -108,15 +109,29 @@ impl<'a> RunningJob<'a> {
         let tokenizer = Tokenizer::load(package.tokenizer_folder()?, package.manifest())?;
         let prompts = Prompts::new(job, &tokenizer, &package.manifest().knows)?;
         drop(tokenizer);
-        let text = self.encode(&prompts)?;
+        let prompt = self.prompt(&prompts)?;
+        let Prompts { guidance, truncated, unknown_words, .. } = prompts;
+        Ok(Conditions { prompt, guidance, truncated, unknown_words })
+    }
+
+    /// What the prologue makes of the prompts. That of the last ones is kept, since often the same
+    /// become another image.
+    fn prompt(&mut self, prompts: &Prompts) -> Result<KeptPrompt> {
+        let (job, steered) = (self.steered.job, &mut self.steered);
+        let about = prompts.about(job);
+        if let Some(kept) = steered.warm().prompt.take().filter(|kept| kept.about == about) {
+            steered.skip(Stage::TextEncoder);
+            steered.skip(Stage::Prologue);
+            return Ok(kept);
+        }
+        let text = self.encode(prompts)?;
         let primed = self.steered.stage(
             |warm| &mut warm.prologue,
             |steered, using| {
                 steered.run(using, 1, |prologue| prologue.prime(&text, job.micro_conds()))
             },
         )?;
-        let Prompts { guidance, truncated, unknown_words, .. } = prompts;
-        Ok(Conditions { primed, guidance, truncated, unknown_words })
+        Ok(KeptPrompt { about, primed, first: None })
     }
 
     /// The texts of the prompts. Each prompt is encoded by itself, so that its text does not depend
@@ -156,7 +171,7 @@ impl<'a> RunningJob<'a> {
     /// `Cancelled` if the job is to stop; `EngineFailed` if the graph fails.
     pub(super) fn sample(
         &mut self,
-        conditions: &Conditions,
+        conditions: &mut Conditions,
         pass: &Pass,
         canvas: &mut Canvas,
     ) -> Result<()> {
@@ -189,8 +204,9 @@ impl<'a> RunningJob<'a> {
 
     /// What came of the job: the images, or of a video the rest.
     pub(super) fn finish(mut self, conditions: Conditions, canvas: &Canvas) -> Result<Output> {
-        let Conditions { primed, truncated, unknown_words, .. } = conditions;
-        drop(primed); // its memory is the decoder's
+        let Conditions { prompt, truncated, unknown_words, .. } = conditions;
+        let kept = Some(prompt).filter(|_| self.steered.keeps_prompt()); // else the decoder has its memory
+        self.steered.warm().prompt = kept;
         let job = self.steered.job;
         let images = if job.video.is_some() { Vec::new() } else { self.decode(canvas)? };
         let report = self.steered.finish()?;

@@ -167,6 +167,11 @@ impl<'a> Steered<'a> {
         self.plan.stage(stage).warm
     }
 
+    /// Whether what the prompts become stays for the next job.
+    pub(super) fn keeps_prompt(&self) -> bool {
+        self.plan.prompt_bytes > 0
+    }
+
     /// Nothing will run: the work is to load the stages that stay.
     pub(super) fn only_load(&mut self) {
         let Self { tracker, plan, .. } = self;

@@ -8,6 +8,7 @@ use pocketmuse_package::{Error, Result, Stage};
 use super::{
     attention,
     effort::images_of,
+    kept::KeptPrompt,
     progress::Phase,
     steered::{Steered, Using},
     watch::{Prediction, Step},
@@ -15,12 +16,12 @@ use super::{
 use crate::{
     request::job::{Pass, PassKind},
     sampler::{self, Predict, guidance, margin::Margin},
-    stages::{Answer, Asked, Predictor, Primed},
+    stages::{Answer, Asked, Predictor},
 };
 
-/// What all steps are given: the prologue's values, and what the guidance branches weigh.
+/// What all steps are given: what the prompts became, and what the guidance branches weigh.
 pub(super) struct Conditions {
-    pub(super) primed: Primed,
+    pub(super) prompt: KeptPrompt,
     pub(super) guidance: Vec<f32>,
     /// What of the prompts did not fit, for people.
     pub(super) truncated: Vec<String>,
@@ -66,14 +67,18 @@ impl<'s, 'a> Steps<'s, 'a> {
     /// `BadRequest` if there are not as many weights as guidance branches.
     pub(super) fn new(
         (steered, using): (&'s mut Steered<'a>, &'s mut Using<Predictor>),
-        conditions: &'s Conditions,
+        conditions: &'s mut Conditions,
         pass: &Pass,
         runs_before: usize,
     ) -> Result<Self> {
         let job = steered.job;
-        let asked = Asked::new(&conditions.primed, &conditions.guidance, job.grid)?;
+        let Conditions { prompt: KeptPrompt { primed, first, .. }, guidance, .. } = conditions;
+        let asked = Asked::new(primed, guidance, job.grid)?;
         let asked = asked.within(guidance::scales(job), Margin::of(job));
         let is_tapped = steered.watch.wants_predictions();
+        // An answer that is kept has no tapped values.
+        let keeps = steered.keeps_prompt() && !is_tapped;
+        let asked = if keeps { asked.keeping(first) } else { asked };
         if is_tapped {
             using.tap(attention::WANTED);
         }

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, mem};
 
 use pocketmuse_package::{Digest, ErrorKind, Result, Stage};
 
+use super::kept::{KeptPrompt, bytes_of};
 use crate::{
-    engine::session::Tensor,
     memory::plan::{Plan, StagePlan},
     package::How,
     stages::{Decoder, Encoder, Predictor, Prologue, Text, TextEncoder},
@@ -15,10 +15,11 @@ use crate::{
 /// Texts that are kept: a few prompts and the empty one, 262 kB each.
 const TEXTS: usize = 8;
 
-/// The stages that are loaded, the last texts, and the tokens of the last image by the digest of
-/// its pixels.
+/// The stages that are loaded, the last texts, what the last prompts became, and the tokens of the
+/// last image by the digest of its pixels.
 #[derive(Default)]
 pub(crate) struct Warm {
+    pub(crate) prompt: Option<KeptPrompt>,
     pub(crate) texts: Texts,
     pub(crate) tokens: Option<(Digest, Vec<u32>)>,
     pub(crate) encoder: Slot<Encoder>,
@@ -34,6 +35,7 @@ impl Warm {
     /// Drops the stages that `plan` does not keep, or wants loaded in another way.
     pub(crate) fn fit(&mut self, plan: &Plan) {
         let threads = plan.threads;
+        self.prompt.take_if(|_| plan.prompt_bytes == 0);
         self.encoder.fit(&plan.stage(Stage::Encoder), threads);
         self.text_encoder.fit(&plan.stage(Stage::TextEncoder), threads);
         self.prologue.fit(&plan.stage(Stage::Prologue), threads);
@@ -73,7 +75,8 @@ impl Warm {
             self.tapped.bytes(),
             self.decoder.bytes(),
         ];
-        self.texts.bytes() + tokens + stages.iter().sum::<u64>()
+        let prompt = self.prompt.as_ref().map_or(0, KeptPrompt::bytes);
+        self.texts.bytes() + tokens + prompt + stages.iter().sum::<u64>()
     }
 }
 
@@ -159,8 +162,7 @@ impl Texts {
     }
 
     fn bytes(&self) -> u64 {
-        let bytes = |tensor: &Tensor| 4 * tensor.shape().iter().product::<usize>() as u64;
-        self.kept.iter().map(|(_, text)| bytes(&text.hidden) + bytes(&text.pooled)).sum()
+        self.kept.iter().map(|(_, text)| bytes_of(&text.hidden) + bytes_of(&text.pooled)).sum()
     }
 
     /// The texts of `prompts`, which must be there, one after another.
@@ -181,7 +183,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::loading::{Intermediates, Loading, Weights},
+        engine::{
+            loading::{Intermediates, Loading, Weights},
+            session::Tensor,
+        },
         request::Provider,
     };
 

@@ -24,7 +24,7 @@ pub use prologue::{Primed, Prologue};
 pub use step::Predictor;
 #[cfg(feature = "measure")]
 pub use step::Prompted;
-pub(crate) use step::{Answer, Asked};
+pub(crate) use step::{Answer, Answered, Asked};
 pub use text_encoder::{Text, TextEncoder};
 
 /// A network that is loaded.

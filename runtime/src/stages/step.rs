@@ -42,7 +42,15 @@ pub(crate) struct Asked<'a> {
     /// Guidance by step; where there is none it stays as it is.
     scales: Vec<f32>,
     margin: Margin,
-    last: Option<(Question, Tensor)>,
+    last: Option<Answered>,
+    /// Where the first step's answer is kept, and perhaps was before.
+    first: Option<&'a mut Option<Answered>>,
+}
+
+/// What was asked, and what the answer was.
+pub(crate) struct Answered {
+    question: Question,
+    pub(crate) logits: Tensor,
 }
 
 /// All that the logits of a prompt depend on.
@@ -153,13 +161,19 @@ impl<'a> Asked<'a> {
             return Err(Error::new(ErrorKind::BadRequest, "guidance", detail));
         }
         let (guidance, scales, margin) = (guidance.to_vec(), Vec::new(), Margin::none(grid));
-        Ok(Self { primed, guidance, scales, margin, last: None })
+        Ok(Self { primed, guidance, scales, margin, last: None, first: None })
     }
 
     /// The same with another guidance at each step, if there are two branches, and for tileable
     /// images: the graph sees the grid with its margin.
     pub(crate) fn within(self, scales: Vec<f32>, margin: Margin) -> Self {
         Self { scales, margin, ..self }
+    }
+
+    /// The same with the answer to the question of nothing but masked tokens kept in `first`, which
+    /// may have one already, to the same prompt and grid.
+    pub(crate) fn keeping(self, first: &'a mut Option<Answered>) -> Self {
+        Self { first: Some(first), ..self }
     }
 
     /// Takes the guidance of a step.
@@ -191,14 +205,23 @@ impl<'a> Asked<'a> {
             positions: wanted.collect(),
             guidance: self.guidance.clone(),
         };
-        // Others are dropped before: they are as large as the next.
-        let known = self.last.take().filter(|(last, _)| *last == question);
-        let is_new = known.is_none();
-        let logits = match known {
-            Some((_, logits)) => logits,
-            None => self.asked(predictor, &question)?,
+        let is_first = self.first.is_some() && question.tokens.iter().all(|token| *token == mask);
+        let place = match &mut self.first {
+            Some(first) if is_first => &mut **first,
+            _ => &mut self.last,
         };
-        let (_, logits) = self.last.insert((question, logits));
+        // Others are dropped before: they are as large as the next.
+        let known = place.take().filter(|known| known.question == question);
+        let is_new = known.is_none();
+        let answered = match known {
+            Some(known) => known,
+            None => Answered { logits: self.asked(predictor, &question)?, question },
+        };
+        let place = match &mut self.first {
+            Some(first) if is_first => &mut **first,
+            _ => &mut self.last,
+        };
+        let Answered { logits, .. } = place.insert(answered);
         let logits = logits.shaped(&[positions.len(), predictor.codebook_size])?;
         Ok(Answer { logits, is_new })
     }
