@@ -271,6 +271,9 @@ fn an_image_without_any_opacity_is_opaque() {
 fn claims_are_checked_before_anything_is_reserved() {
     let error = pixels::read(&fault("picture-claims/webp-claims-4GB.webp")).expect_err("4 GB");
     assert_eq!(error.kind(), ErrorKind::BadInput);
+    // A chunk that begins before the end and says behind it how long it is.
+    let read = pixels::read(&fault("picture-claims/webp-claims-4GB-at-its-end.webp"));
+    assert_eq!(read.map(|read| read.image.dimensions()).expect("it is no part of it"), (9, 7));
     let image: DynamicImage = sample().into();
     let side = 7000u16;
     let put = |format: ImageFormat, at: &[usize], is_big_endian: bool| {

@@ -205,25 +205,25 @@ impl<'a> Asked<'a> {
             positions: wanted.collect(),
             guidance: self.guidance.clone(),
         };
-        let is_first = self.first.is_some() && question.tokens.iter().all(|token| *token == mask);
-        let place = match &mut self.first {
-            Some(first) if is_first => &mut **first,
-            _ => &mut self.last,
-        };
+        let is_first = question.tokens.iter().all(|token| *token == mask);
         // Others are dropped before: they are as large as the next.
-        let known = place.take().filter(|known| known.question == question);
+        let known = self.place(is_first).take().filter(|known| known.question == question);
         let is_new = known.is_none();
         let answered = match known {
             Some(known) => known,
             None => Answered { logits: self.asked(predictor, &question)?, question },
         };
-        let place = match &mut self.first {
-            Some(first) if is_first => &mut **first,
-            _ => &mut self.last,
-        };
-        let Answered { logits, .. } = place.insert(answered);
+        let Answered { logits, .. } = self.place(is_first).insert(answered);
         let logits = logits.shaped(&[positions.len(), predictor.codebook_size])?;
         Ok(Answer { logits, is_new })
+    }
+
+    /// Where the last answer is kept: that of the first step by itself, if that is to be.
+    fn place(&mut self, is_first: bool) -> &mut Option<Answered> {
+        match &mut self.first {
+            Some(first) if is_first => first,
+            _ => &mut self.last,
+        }
     }
 
     /// Runs the graph.

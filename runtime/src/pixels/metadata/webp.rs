@@ -11,11 +11,13 @@ const FRAME_BYTES: usize = 16;
 const HAS_EXIF: u8 = 0x08;
 const HAS_XMP: u8 = 0x04;
 
-pub(super) fn check(bytes: &mut [u8]) -> Result<Metadata, String> {
+/// Drops what is behind the end of the file's chunks, where the decoder would find others.
+pub(super) fn check(bytes: &mut Vec<u8>) -> Result<Metadata, String> {
     let mut metadata = Metadata { scratch_per_pixel: 4, ..Metadata::default() };
     let (mut flags, mut missing) = (None, HAS_EXIF | HAS_XMP);
     let mut canvas = None;
     let end = end(bytes);
+    bytes.truncate(end);
     let mut at = HEAD_BYTES;
     while let Some((kind, data)) = chunk(bytes, at, end)? {
         match &kind {
@@ -179,8 +181,10 @@ mod tests {
         let both = webp(&[&packets[..], &parts].concat());
         assert_eq!(beside(&both), Ok(Beside { xmp: Some(b"first"), ..found }));
         beside(&bytes[..bytes.len() - 1]).expect_err("cut short");
-        let behind = [&webp(&parts[..3])[..], b"EXIF\xff\xff\xff\xff"].concat();
-        check(&mut behind.clone()).expect("what is behind the end is no part of it");
+        let whole = webp(&parts[..3]);
+        let mut behind = [&whole[..], b"EXIF\xff\xff\xff\xff"].concat();
+        check(&mut behind).expect("what is behind the end is no part of it");
+        assert_eq!(behind.len(), whole.len(), "and no decoder sees it");
     }
 
     #[test]
