@@ -23,7 +23,7 @@ use std::{
 };
 
 use pocketmuse::Flavour;
-use pocketmuse_measure::bench::{Machine, forget};
+use pocketmuse_measure::bench::{MOST_SPREAD, Machine, forget, median, spread};
 use serde_json::Value;
 
 use self::{
@@ -43,9 +43,6 @@ const GROUP_BYTES: u64 = 330_000_000;
 
 /// Images of which a median is.
 const RUNS: usize = 3;
-
-/// What ran by turns is run again if one of the same took longer by more than this.
-const MOST_SPREAD: f64 = 1.15;
 
 /// A peer that takes longer is given up.
 const PEER_PATIENCE: Duration = Duration::from_secs(300);
@@ -319,17 +316,6 @@ fn number(from: &Value, name: &str) -> Result<f64> {
     from[name]
         .as_f64()
         .ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
-}
-
-/// How many times the least the most is.
-fn spread(times: impl Iterator<Item = f64> + Clone) -> f64 {
-    times.clone().fold(0.0, f64::max) / times.fold(f64::MAX, f64::min)
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<_> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }
 
 /// The seconds that diffusers takes for an image, without loading; or why there are none.

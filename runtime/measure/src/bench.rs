@@ -9,6 +9,7 @@
 mod layer;
 mod machine;
 mod operations;
+mod repeats;
 mod speed;
 
 use std::{
@@ -28,13 +29,13 @@ use self::{
     speed::Layers,
 };
 
-pub use self::machine::{Machine, forget};
+pub use self::{
+    machine::{Machine, forget},
+    repeats::{MOST_SPREAD, median, spread},
+};
 
 /// The most images that a bench makes.
 pub const MAX_RUNS: usize = 1000;
-
-/// Images that take longer than the fastest by more than this are made again, as many once more.
-const MOST_SPREAD: f64 = 1.15;
 
 /// Prepared loads of a stage that the median is of.
 const PREPARED_LOADS: usize = 5;
@@ -188,8 +189,11 @@ pub fn bench(
     let mut again = || -> Result<Vec<_>> {
         (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?, nothing)?.report)).collect()
     };
+    let totals = |reports: &[Report]| -> Vec<_> {
+        reports.iter().map(|report| report.total.as_secs_f64()).collect()
+    };
     let mut later = again()?;
-    if spread(&later) > MOST_SPREAD {
+    if spread(totals(&later).into_iter()) > MOST_SPREAD {
         of.set(of.get() + runs * steps);
         later.extend(again()?);
     }
@@ -207,18 +211,12 @@ pub fn bench(
         machine: Machine::this(),
         flavour: pipeline.package().flavour(),
         runs: later.len(),
-        spread: spread(&later),
+        spread: spread(totals(&later).into_iter()),
         stages,
         total: median(later.iter().map(|report| report.total)),
         peak: layers.peak(),
         request: resolved,
     })
-}
-
-/// How many times the fastest's time the slowest takes.
-fn spread(reports: &[Report]) -> f64 {
-    let times = || reports.iter().map(|report| report.total.as_secs_f64());
-    times().fold(0.0, f64::max) / times().fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE)
 }
 
 fn stages(
@@ -324,10 +322,4 @@ fn profiles(folder: &Path, stage: Stage) -> Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
-    let mut times: Vec<_> = times.into_iter().collect();
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
