@@ -194,9 +194,7 @@ pub(crate) struct DoctorStage<'a> {
 
 impl<'a> DoctorStage<'a> {
     pub(crate) fn of(diagnosis: &'a Diagnosis) -> Self {
-        let verdict = diagnosis.verdict();
-        let speed = verdict.and_then(|verdict| verdict.speed);
-        let need = verdict.and_then(|verdict| verdict.need);
+        let (speed, need) = (diagnosis.speed(), diagnosis.need());
         let ms = |us: fn(Speed) -> u64| speed.map(|speed| us(speed) as f64 / 1000.0);
         Self {
             flavour: diagnosis.flavour,
@@ -206,7 +204,7 @@ impl<'a> DoctorStage<'a> {
             sentence: diagnosis.sentence(),
             advice: diagnosis.advice(),
             reason: diagnosis.reason(),
-            nodes: verdict.and_then(|verdict| verdict.nodes.as_ref()),
+            nodes: diagnosis.verdict().and_then(|verdict| verdict.nodes.as_ref()),
             load_ms: ms(|speed| speed.load_us),
             run_ms: ms(|speed| speed.run_us),
             cpu_load_ms: ms(|speed| speed.cpu_load_us),

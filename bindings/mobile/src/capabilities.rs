@@ -41,11 +41,10 @@ impl TryFrom<&pocketmuse::Capabilities> for Capabilities {
             preview,
             words,
         } = capabilities.clone();
-        let unknown = || PocketMuseError::Unsupported { what: format!("flavour {flavour}") };
         Ok(Self {
             model,
-            flavours: flavours.into_iter().filter_map(Flavour::of).collect(),
-            flavour: Flavour::of(flavour).ok_or_else(unknown)?,
+            flavours: flavours.into_iter().filter_map(|flavour| flavour.try_into().ok()).collect(),
+            flavour: flavour.try_into()?,
             size,
             size_multiple,
             max_size,

@@ -13,11 +13,11 @@ use pocketmuse::{
 
 use crate::{
     error::{PocketMuseError, guard},
-    job::lock,
     kinds::{Flavour, Provider, Stage},
     logging,
     options::Options,
-    telemetry, threads,
+    telemetry,
+    threads::{self, lock},
 };
 
 /// What a doctor found. Nothing in it tells who the user is.
@@ -264,21 +264,18 @@ impl TryFrom<&doctor::Diagnosis> for DoctorStage {
     type Error = PocketMuseError;
 
     fn try_from(diagnosis: &doctor::Diagnosis) -> Result<Self, PocketMuseError> {
-        let flavour = diagnosis.flavour;
-        let unknown = || PocketMuseError::Unsupported { what: format!("flavour {flavour}") };
-        let verdict = diagnosis.verdict();
-        let (speed, need) = verdict.map(|verdict| (verdict.speed, verdict.need)).unzip();
-        let (speed, need) = (speed.flatten(), need.flatten());
+        let nodes = diagnosis.verdict().and_then(|verdict| verdict.nodes.as_ref());
+        let (speed, need) = (diagnosis.speed(), diagnosis.need());
         let ms = |us: u64| us as f64 / 1000.0;
         Ok(Self {
-            flavour: Flavour::of(flavour).ok_or_else(unknown)?,
+            flavour: diagnosis.flavour.try_into()?,
             provider: diagnosis.provider.into(),
             stage: diagnosis.stage.into(),
             good: diagnosis.is_good(),
             sentence: diagnosis.sentence(),
             advice: diagnosis.advice().map(str::to_owned),
             reason: diagnosis.reason().to_owned(),
-            nodes: verdict.and_then(|verdict| Some(verdict.nodes.as_ref()?.to_string())),
+            nodes: nodes.map(ToString::to_string),
             load_ms: speed.map(|speed| ms(speed.load_us)),
             run_ms: speed.map(|speed| ms(speed.run_us)),
             cpu_load_ms: speed.map(|speed| ms(speed.cpu_load_us)),

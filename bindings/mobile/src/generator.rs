@@ -7,11 +7,12 @@ use pocketmuse::Pipeline;
 use crate::{
     capabilities::Capabilities,
     error::{PocketMuseError, guard},
-    job::{self, Job, Running, lock},
+    job::{self, Job, Running},
     listener::{Listener, Previews},
     logging,
     options::Options,
     telemetry,
+    threads::lock,
     work::Work,
 };
 

@@ -3,7 +3,7 @@
 use std::{
     ops::ControlFlow,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -19,7 +19,7 @@ use crate::{
     image::GeneratedImage,
     listener::{Listener, Outcome, Previews},
     pixels::Pixels,
-    threads,
+    threads::{self, lock},
     work::Work,
 };
 
@@ -110,11 +110,6 @@ impl Running {
         *lock(&self.ended) = true;
         self.changed.notify_all();
     }
-}
-
-/// A panic elsewhere leaves values that are as good as any.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a job on a thread of its own.

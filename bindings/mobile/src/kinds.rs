@@ -1,5 +1,7 @@
 //! The kinds that a request chooses from, for both languages. Each is the runtime's of that name.
 
+use crate::error::PocketMuseError;
+
 /// A kind that crosses the border to the runtime and, if it says so, `back`.
 macro_rules! kind {
     (
@@ -55,17 +57,21 @@ kind! {
     }
 }
 
-impl Flavour {
-    /// `None` for one that this library does not know.
-    pub(crate) fn of(flavour: pocketmuse::Flavour) -> Option<Self> {
-        match flavour {
-            pocketmuse::Flavour::Int8 => Some(Self::Int8),
-            pocketmuse::Flavour::Int4 => Some(Self::Int4),
-            pocketmuse::Flavour::F32 => Some(Self::F32),
-            pocketmuse::Flavour::F16 => Some(Self::F16),
-            pocketmuse::Flavour::Qdq => Some(Self::Qdq),
-            _ => None,
-        }
+impl TryFrom<pocketmuse::Flavour> for Flavour {
+    type Error = PocketMuseError;
+
+    /// # Errors
+    ///
+    /// `Unsupported` for one that this library does not know.
+    fn try_from(flavour: pocketmuse::Flavour) -> Result<Self, PocketMuseError> {
+        Ok(match flavour {
+            pocketmuse::Flavour::Int8 => Self::Int8,
+            pocketmuse::Flavour::Int4 => Self::Int4,
+            pocketmuse::Flavour::F32 => Self::F32,
+            pocketmuse::Flavour::F16 => Self::F16,
+            pocketmuse::Flavour::Qdq => Self::Qdq,
+            _ => return Err(PocketMuseError::Unsupported { what: format!("flavour {flavour}") }),
+        })
     }
 }
 

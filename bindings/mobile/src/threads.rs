@@ -3,12 +3,18 @@
 
 use std::{
     panic::{self, AssertUnwindSafe},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use crate::error::PocketMuseError;
 #[cfg(not(target_vendor = "apple"))]
 use crate::jni::{attached, in_frame};
+
+/// A panic elsewhere leaves values that are as good as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `body` on a thread of its own.
 pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), PocketMuseError> {

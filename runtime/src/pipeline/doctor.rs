@@ -18,7 +18,10 @@ use super::{
 use crate::{
     engine::{loading::Loading, processor, providers, runtime::Runtime},
     memory::budget,
-    package::{Options, prepared::Verdict},
+    package::{
+        Options,
+        prepared::{Need, Speed, Verdict},
+    },
     request::{Cancel, Job, Provider, Providers, Request},
 };
 
@@ -230,6 +233,16 @@ impl Diagnosis {
             Finding::Verdict(verdict) => Some(verdict),
             Finding::Failed(_) => None,
         }
+    }
+
+    /// How fast the provider is, if that was measured.
+    pub fn speed(&self) -> Option<Speed> {
+        self.verdict()?.speed
+    }
+
+    /// How much memory the provider takes, if that was measured.
+    pub fn need(&self) -> Option<Need> {
+        self.verdict()?.need
     }
 
     /// How far the provider is off, or why it is refused.
