@@ -344,12 +344,12 @@ fn the_rules_leave_what_the_providers_left() {
     let rules: BTreeMap<&str, &[Rule]> =
         [("qnn", qnn::QNN), ("webgpu", WEB_GPU), ("openvino", &[][..])].into();
     assert_eq!(all.keys().collect::<Vec<_>>(), rules.keys().collect::<Vec<_>>());
+    let graphs = graphs("models/tiny-world", Flavour::F32);
     for (provider, expected) in all {
         let of_stage = |(stage, graph): &(Stage, Graph)| {
             (*stage, left(graph, rules[&*provider], &extents([16, 16], 2)))
         };
-        let found: ByStage =
-            graphs("models/tiny-world", Flavour::F32).iter().map(of_stage).collect();
+        let found: ByStage = graphs.iter().map(of_stage).collect();
         assert_eq!(found, expected, "{provider}");
     }
 }
