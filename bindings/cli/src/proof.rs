@@ -7,6 +7,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    slice,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -40,8 +41,8 @@ pub(crate) enum Told {
     Failed(String),
     /// Something else is wrong, which is found again without a plug-in.
     Other,
-    /// The stage was compiled; this is in the package now, and took so much memory.
-    Compiled(Box<ContextEntry>, Option<Need>),
+    /// The stage was compiled; these are in the package now, and took so much memory.
+    Compiled(Vec<ContextEntry>, Option<Need>),
     /// It was not: the exit code, where, and what is wrong.
     Refused(u8, String, String),
 }
@@ -99,7 +100,7 @@ fn prove(
 ) -> Result<Option<Verdict>> {
     let Candidate { stage, provider, .. } = candidate;
     let mut command = Command::new(program()?);
-    command.args(words(candidate, folder, options));
+    command.args(words(slice::from_ref(candidate), folder, options));
     log::debug!("{stage}: {provider} is proved by {command:?}");
     Ok(match run(command, limit(), cancel)? {
         End::Told(Told::Verdict(verdict)) => Some(verdict),
@@ -122,19 +123,21 @@ fn prove(
     })
 }
 
-/// Has a candidate compiled into its package by another process, which works in the folder `work`
-/// and is ended when `cancel` says so.
+/// Has a stage compiled into its package for each size, by another process, which works in the
+/// folder `work` and is ended when `cancel` says so.
 pub(crate) fn compile(
-    candidate: &Candidate,
+    candidates: &[Candidate],
     (folder, options): (&Path, &Options),
     (work, cancel): (&Path, &Cancel),
-) -> Result<(ContextEntry, Option<Need>)> {
-    let Candidate { stage, provider, .. } = candidate;
+) -> Result<(Vec<ContextEntry>, Option<Need>)> {
+    let Some(Candidate { stage, provider, .. }) = candidates.first() else {
+        return Ok((Vec::new(), None));
+    };
     let mut command = Command::new(program()?);
-    command.args(words(candidate, folder, options)).arg("--into").arg(work);
+    command.args(words(candidates, folder, options)).arg("--into").arg(work);
     let failed = |reason: &str| Err(Error::provider_failed(provider.name(), stage.name(), reason));
     match run(command, Duration::MAX, cancel)? {
-        End::Told(Told::Compiled(context, need)) => Ok((*context, need)),
+        End::Told(Told::Compiled(contexts, need)) => Ok((contexts, need)),
         End::Told(Told::Failed(reason)) => failed(&reason),
         End::Told(Told::Refused(code, at, detail)) => {
             let is_request = code == terminal::exit_code(ErrorKind::BadRequest);
@@ -157,16 +160,16 @@ fn limit() -> Duration {
     Duration::from_secs(said.unwrap_or(DEFAULT_SECONDS))
 }
 
-/// The words that have this command prove a candidate.
-fn words(candidate: &Candidate, folder: &Path, options: &Options) -> Vec<OsString> {
-    let Candidate { stage, provider, grid: [rows, columns], branches, threads } = candidate;
+/// The words that have this command prove or compile candidates of one stage.
+fn words(candidates: &[Candidate], folder: &Path, options: &Options) -> Vec<OsString> {
     let mut words: Vec<OsString> = ["--offline", "prove", "--package"].map(Into::into).into();
     words.push(folder.into());
     let mut flag = |name: &str, value: String| words.push(format!("--{name}={value}").into());
+    for Candidate { grid: [rows, columns], branches, .. } in candidates {
+        flag("size", format!("{rows},{columns},{branches}"));
+    }
+    let Some(Candidate { stage, provider, threads, .. }) = candidates.first() else { return words };
     flag("stage", stage.to_string());
-    flag("rows", rows.to_string());
-    flag("columns", columns.to_string());
-    flag("branches", branches.to_string());
     flag("threads", threads.to_string());
     flag("provider", format!("{stage}={provider}"));
     if let Some(flavour) = options.flavour {
@@ -293,12 +296,13 @@ mod tests {
             branches: 2,
             threads: 3,
         };
-        let words = words(&candidate, Path::new("/a package"), &options);
+        let candidates = [candidate, Candidate { grid: [8, 8], branches: 1, ..candidate }];
+        let words = words(&candidates, Path::new("/a package"), &options);
         let line = std::iter::once(OsString::from("pocketmuse")).chain(words);
         let Typed::Prove(args) = Cli::try_parse_from(line).expect("read").command else {
             panic!("another command")
         };
-        assert_eq!(args.candidate().expect("the same"), candidate);
+        assert_eq!(args.candidates().expect("the same"), candidates);
         assert_eq!(args.package.folder.as_deref(), Some(Path::new("/a package")));
         assert_eq!(args.package.flavour, Some(Flavour::F16));
         let stages = [(Stage::Step, Provider::OpenVino)].into();

@@ -72,6 +72,7 @@ pub(crate) struct CompiledContext<'a> {
     pub(crate) extents: &'a BTreeMap<String, usize>,
     pub(crate) graph: &'a str,
     pub(crate) bytes: u64,
+    pub(crate) sharing: usize,
     pub(crate) peak_bytes: Option<u64>,
     pub(crate) ms: f64,
 }
@@ -304,6 +305,7 @@ mod tests {
             extents: &BTreeMap::new(),
             graph: "a",
             bytes: 1,
+            sharing: 1,
             peak_bytes: None,
             ms: 1.0,
         };

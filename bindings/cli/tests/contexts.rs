@@ -212,6 +212,93 @@ fn contexts_of_four_chips_are_made_and_what_one_computes_is_proved() {
     assert!(image(good(generate(&nobody_looks))) != right, "the same image");
 }
 
+/// How often a command had a stage proved, which makes an image of 64 pixels if the proof holds; its
+/// exit code, and the last line that it said.
+fn proved(package: &Path) -> (usize, Option<i32>, String) {
+    let folder = package.parent().expect("a folder");
+    let library = format!("--provider-library=qnn={}", qnn::plugin().display());
+    let words = ["generate", "a", "--flavour=f16", "--provider=step=qnn", &library, "--package"];
+    let size = ["--width=64", "--height=64", "--guidance-scale=1", "--num-inference-steps=1"];
+    let name = [package.to_str().expect("text"), "-o=image.png"];
+    let mut command = pocketmuse(folder, &[&words[..], &name, &size].concat());
+    command.env("RUST_LOG", "debug").env("XDG_CACHE_HOME", folder.join("cache"));
+    let output = command.output().expect("started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = said.lines().last().unwrap_or_default().to_owned();
+    (said.matches(" is proved by ").count(), output.status.code(), last)
+}
+
+/// The step for images without guidance.
+const STEP: [&str; 3] = ["--stage=step", "--branches=1", "--target=qnn:sm8650"];
+
+/// The binary of the step for images of `side` pixels, in a package that is whole.
+fn binary(package: &Path, side: usize) -> FileEntry {
+    let mut manifest = Manifest::read(package).expect("a manifest");
+    manifest.check(package, &mut |_| Ok(())).expect("whole");
+    let contexts = &stage_of(&mut manifest, Stage::Step).contexts;
+    let of_side = contexts.iter().find(|context| context.extents["height"] == side / 8);
+    of_side.expect("compiled").binary.clone()
+}
+
+#[test]
+#[ignore = "slow: brings QNN, compiles for NPUs"]
+fn a_second_size_is_a_small_part_of_a_binary_that_both_share() {
+    let _one = ONE.lock();
+    for flavour in [Flavour::F16, Flavour::Qdq] {
+        let (root, package) = copy(flavour);
+        let (before, of_flavour) = (names(&package), format!("--flavour={flavour}"));
+        let step = [&STEP[..], &[&of_flavour]].concat();
+        let both = [&step[..], &["--size=128"]].concat();
+        let told = compile(&package, &both);
+        let shared = binary(&package, 64);
+        assert_eq!(shared, binary(&package, 128));
+        assert!(told.len() == 2 && told.iter().all(|one| one["sharing"] == 2), "{told:?}");
+        assert_eq!(names(&package).len() - before.len(), 6, "a folder, two graphs, rows, a binary");
+
+        let from = package.to_str().expect("text");
+        let words = ["package", from, "-o", "small", "--without=encoder", "--target=qnn:sm8650"];
+        succeed(root.path(), &[&words[..], &[&of_flavour]].concat());
+        assert_eq!(binary(&root.path().join("small"), 128), shared);
+        let told = succeed(root.path(), &["inspect", "small", "--json"]);
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let networks = told["networks"].as_array().expect("networks");
+        let step_of = |one: &&Value| one["name"] == format!("{flavour}/step");
+        let inspected = networks.iter().find(step_of).expect("a step");
+        assert_eq!(inspected["bytes"], shared.bytes, "once");
+
+        // What is compiled by itself takes the place of one; the other has what both shared.
+        compile(&package, &step);
+        let one = binary(&package, 64).bytes;
+        let more = shared.bytes - one;
+        println!("{flavour} step: one size {one} bytes, another {more} more in the same binary");
+        assert!(more <= one / 4, "a second size: at most a quarter of the first");
+        assert_eq!(binary(&package, 128), shared);
+        let told = compile(&package, &[&both[..], &["--separate"]].concat());
+        assert!(told.len() == 2 && told.iter().all(|one| one["sharing"] == 1), "{told:?}");
+        assert!(!shared.locate(&package).exists(), "nobody names it any more");
+        assert_eq!(names(&package).len() - before.len(), 7);
+    }
+}
+
+/// The vendor says that devices alone load what sizes share.
+#[test]
+#[ignore = "slow: brings QNN, compiles for NPUs and simulates one"]
+fn that_the_simulator_crashes_is_survived() {
+    let _one = ONE.lock();
+    let (_root, package) = copy(Flavour::F16);
+    compile(&package, &[&STEP[..], &["--size=128"]].concat());
+    let crashed = "error: step: qnn crashed when it was proved: signal: 11 (SIGSEGV)";
+    for times in [1, 0] {
+        let (proofs, code, said) = proved(&package);
+        assert_eq!((proofs, code), (times, Some(1)), "{said}");
+        assert!(said.starts_with(crashed), "{said}");
+    }
+    // What is compiled again is something else, which is tried.
+    compile(&package, &STEP);
+    let (proofs, code, said) = proved(&package);
+    assert_eq!((proofs, code), (1, Some(0)), "{said}");
+}
+
 /// The stages that a phone's NPU computes here.
 const NPU: [Stage; 3] = [Stage::TextEncoder, Stage::Prologue, Stage::Step];
 

@@ -1,6 +1,7 @@
 //! Stages are compiled ahead for a chip, and what comes of it is added to the package.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::Write as _,
     iter,
@@ -8,18 +9,29 @@ use std::{
 };
 
 use pocketmuse_package::{
-    ContextEntry, Error, ErrorKind, FileEntry, MANIFEST, Manifest, OnRead, Result, Stage, files,
+    ContextEntry, Error, ErrorKind, FileEntry, MANIFEST, Manifest, OnRead, Result, Stage,
+    StageEntry, files,
 };
 
 use super::{Package, entries, proved::Yardstick};
 use crate::{
     engine::{
         loading::Loading,
-        providers::{Ahead, Sizes, Target, contexts},
+        providers::{Ahead, Binary, Sizes, Target, contexts},
         session::{Session, Settings},
     },
     request::Providers,
 };
+
+/// What a graph is to be compiled for.
+pub(crate) struct ToCompile {
+    /// The sizes.
+    pub(crate) sizes: Sizes,
+    /// What the CPU makes of a proof's inputs.
+    pub(crate) yardstick: Yardstick,
+    /// What its files are called: see [`Package::free_name`].
+    pub(crate) name: String,
+}
 
 impl Package {
     /// The context that is loaded for `stage`, if one is.
@@ -42,7 +54,8 @@ impl Package {
         Ok((file.clone(), rows))
     }
 
-    /// Compiles the graph of `stage` into the folder `work`. What comes back names its files there.
+    /// Compiles the graph of `stage` into the folder `work`, for each of these sizes. What comes back
+    /// names its files there: with several sizes, one binary that they share.
     ///
     /// # Errors
     ///
@@ -50,56 +63,68 @@ impl Package {
     /// take the whole stage; `NoSpace`; else as for [`Self::load_as`].
     pub(crate) fn compile(
         &self,
-        (stage, sizes): (Stage, Sizes),
+        stage: Stage,
         threads: usize,
-        (yardstick, name): (Yardstick, &str),
+        compiled: Vec<ToCompile>,
         work: &Path,
-    ) -> Result<ContextEntry> {
-        let (entry, target) = (self.entry(stage)?, Target::of(&self.providers, stage, sizes));
+    ) -> Result<Vec<ContextEntry>> {
+        let entry = self.entry(stage)?;
         entries::check(stage, entry, &Providers::default())?;
-        let [chip, ending] = contexts::chip(&target)?;
         let bytes = super::files(entry).map(|file| file.bytes).sum();
         files::check_room(work, bytes)?; // what is compiled has the weights in it
-        let [graph, rows] = ["onnx", "rows"].map(|ending| format!("{name}.{ending}"));
-        let write = |name: &str, bytes: &[u8]| {
-            let path = work.join(name);
-            fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
-            FileEntry::describe(work, name)
-        };
-        let rows = write(&rows, &yardstick.into_rows())?;
-        let into = work.join(&graph);
-        let target = Target { ahead: Ahead::Into(&into), allows_fallback: false, ..target };
-        let plain = Settings::new(threads, Loading::of(stage));
-        let settings = Settings { sharing: self.sharing, target: Some(target), ..plain };
-        drop(Session::load(self.runtime, &self.root, entry, settings)?);
-        let model = fs::read(&into).map_err(|error| Error::io(&into, error))?;
-        let told = contexts::told_of(&target, &model)?;
-        let context = ContextEntry {
-            provider: target.assignment.provider.name().to_owned(),
-            target: chip.to_owned(),
-            architecture: told.architecture,
-            sdk: told.sdk,
-            extents: contexts::extents(entry, sizes)?,
-            source: entry.source(),
-            graph: FileEntry::describe(work, &graph)?,
-            binary: FileEntry::describe(work, &format!("{name}{ending}"))?,
-            rows,
-        };
-        context.read(work)?; // it names its binary and nothing else
-        Ok(context)
+        let Some(first) = compiled.first() else { return Ok(Vec::new()) };
+        let [chip, ending] = contexts::chip(&Target::of(&self.providers, stage, first.sizes))?;
+        let binary = format!("{}{ending}", first.name); // a shared one is called so, too
+        let (graphs, mut made) = (compiled.len(), Vec::new());
+        for (place, ToCompile { sizes, yardstick, name }) in compiled.into_iter().enumerate() {
+            let [graph, rows] = ["onnx", "rows"].map(|ending| format!("{name}.{ending}"));
+            let path = work.join(&rows);
+            fs::write(&path, yardstick.into_rows()).map_err(|error| Error::io(&path, error))?;
+            let into = work.join(&graph);
+            let ahead = Ahead::Into(&into, Binary { place, graphs });
+            let target = Target::of(&self.providers, stage, sizes);
+            let target = Target { ahead, allows_fallback: false, ..target };
+            let plain = Settings::new(threads, Loading::of(stage));
+            let settings = Settings { sharing: self.sharing, target: Some(target), ..plain };
+            drop(Session::load(self.runtime, &self.root, entry, settings)?);
+            let model = fs::read(&into).map_err(|error| Error::io(&into, error))?;
+            let told = contexts::told_of(&target, &model)?;
+            made.push((told, contexts::extents(entry, sizes)?, [graph, rows]));
+        }
+        let binary = FileEntry::describe(work, &binary)?;
+        let mut contexts = Vec::new();
+        for (told, extents, [graph, rows]) in made {
+            let context = ContextEntry {
+                provider: self.providers.of(stage).name().to_owned(),
+                target: chip.to_owned(),
+                architecture: told.architecture,
+                sdk: told.sdk,
+                extents,
+                source: entry.source(),
+                graph: FileEntry::describe(work, &graph)?,
+                binary: binary.clone(),
+                rows: FileEntry::describe(work, &rows)?,
+            };
+            context.read(work)?; // it names its binary and nothing else
+            contexts.push(context);
+        }
+        Ok(contexts)
     }
 
     /// A name for the files of what is compiled of `stage` for `extents`, which no other has: who
     /// uses what is replaced keeps it as it was.
     pub(crate) fn free_name(&self, stage: Stage, sizes: Sizes) -> Result<String> {
         let target = Target::of(&self.providers, stage, sizes);
-        let [chip, _] = contexts::chip(&target)?;
+        let [chip, binary] = contexts::chip(&target)?;
         let folder = self.root.join(self.folder_of(target.assignment.provider.name(), chip));
         let extents = contexts::extents(self.entry(stage)?, sizes)?;
         let own = ["height", "width", "branches"].iter().filter_map(|name| extents.get(*name));
         let name = own.fold(stage.to_string(), |name, extent| format!("{name}-{extent}"));
         let names = iter::once(name.clone()).chain((2..).map(|count| format!("{name}.{count}")));
-        let mut free = names.filter(|name| !folder.join(format!("{name}.onnx")).exists());
+        let is_there = |name: &str, ending: &str| folder.join(format!("{name}{ending}")).exists();
+        // A binary may be others' still when its first graph was replaced.
+        let mut free =
+            names.filter(|name| ![".onnx", binary].iter().any(|end| is_there(name, end)));
         Ok(free.next().unwrap_or(name))
     }
 
@@ -113,15 +138,12 @@ impl Package {
     /// # Errors
     ///
     /// `BadRequest` if another process changed the package meanwhile; `Io`.
-    pub(crate) fn add_context(
+    pub(crate) fn add_contexts(
         &self,
         stage: Stage,
-        mut context: ContextEntry,
+        mut contexts: Vec<ContextEntry>,
         work: &Path,
-    ) -> Result<ContextEntry> {
-        let folder = self.folder_of(&context.provider, &context.target);
-        let target = self.root.join(&folder);
-        fs::create_dir_all(&target).map_err(|error| Error::io(&target, error))?;
+    ) -> Result<Vec<ContextEntry>> {
         let one_at_a_time = File::open(&self.root).map_err(|error| Error::io(&self.root, error))?;
         let _ = one_at_a_time.lock(); // where a file system has no locks, nobody waits
         let changed = |found: &str| {
@@ -131,24 +153,41 @@ impl Package {
         let mut manifest = Manifest::read(&self.root)?; // others may have added to it
         let flavour = manifest.flavours.get_mut(&self.flavour);
         let entry = flavour.and_then(|flavour| flavour.stages.get_mut(&stage));
-        let entry = entry.filter(|entry| entry.source() == context.source && !entry.without_graph);
-        let entry = entry.ok_or_else(|| changed("another graph"))?;
-        for file in [&mut context.rows, &mut context.binary, &mut context.graph] {
-            let [from, to] = [work, &target].map(|folder| folder.join(&file.path));
-            if to.exists() {
-                return Err(changed("what another process compiled"));
+        let is_same = |context: &ContextEntry, entry: &StageEntry| {
+            entry.source() == context.source && !entry.without_graph
+        };
+        let entry = entry
+            .filter(|entry| contexts.iter().all(|context| is_same(context, entry)))
+            .ok_or_else(|| changed("another graph"))?;
+        let mut old = Vec::new();
+        for context in &mut contexts {
+            let folder = self.folder_of(&context.provider, &context.target);
+            let target = self.root.join(&folder);
+            fs::create_dir_all(&target).map_err(|error| Error::io(&target, error))?;
+            for file in [&mut context.rows, &mut context.binary, &mut context.graph] {
+                let [from, to] = [work, &target].map(|folder| folder.join(&file.path));
+                // One that is shared was moved with the first of those that share it.
+                let is_moved = !from.exists() && to.exists();
+                if to.exists() && !is_moved {
+                    return Err(changed("what another process compiled"));
+                }
+                if !is_moved {
+                    let moved = File::open(&from).and_then(|file| file.sync_all());
+                    let moved = moved.and_then(|()| fs::rename(&from, &to));
+                    moved.map_err(|error| Error::io(&to, error))?;
+                }
+                file.path = format!("{folder}/{}", file.path);
             }
-            let moved = File::open(&from).and_then(|file| file.sync_all());
-            moved.and_then(|()| fs::rename(&from, &to)).map_err(|error| Error::io(&to, error))?;
-            file.path = format!("{folder}/{}", file.path);
+            old.extend(entry.add_context(context.clone()));
         }
-        let old = entry.add_context(context.clone());
+        let named: BTreeSet<_> = entry.files().map(|file| file.path.clone()).collect();
         manifest.format = manifest.format.max(manifest.oldest_format());
         let json = manifest.to_json();
         files::write(&self.root.join(MANIFEST), |out| out.write_all(json.as_bytes()))?;
-        for file in old.iter().flat_map(ContextEntry::files) {
+        let old = old.iter().flat_map(ContextEntry::files);
+        for file in old.filter(|file| !named.contains(&file.path)) {
             let _ = fs::remove_file(file.locate(&self.root)); // nobody names it any more
         }
-        Ok(context)
+        Ok(contexts)
     }
 }

@@ -21,6 +21,7 @@ use pocketmuse_package::{
     graph::Writer,
 };
 
+pub(crate) use self::compiled::ToCompile;
 use self::entries::Loaded;
 pub(crate) use crate::request::Options;
 use crate::{

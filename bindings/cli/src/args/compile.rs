@@ -38,6 +38,10 @@ pub struct CompileArgs {
     /// The graphs to compile [default: qdq, else f16, else the package's best]
     #[arg(long, value_name = "FLAVOUR", value_parser = one_of(Flavour::ALL, Flavour::name))]
     pub flavour: Option<Flavour>,
+    /// Make a binary for each size and number of branches, as the simulator needs, instead of one
+    /// that has the weights once
+    #[arg(long)]
+    pub separate: bool,
     /// The provider's plug-in, such as qnn=/absolute/path.so
     #[arg(long, value_name = "NAME=FILE", value_parser = library)]
     pub provider_library: (Provider, PathBuf),

@@ -1,8 +1,14 @@
 //! `pocketmuse compile`: a package's graphs for the NPUs of phones, in processes of their own.
 
-use std::{collections::BTreeSet, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
 
-use pocketmuse::{Candidate, Flavour, Manifest, Options, Origin, Request, Stage, prepared::Need};
+use pocketmuse::{
+    Candidate, Flavour, Manifest, Options, Origin, Pipeline, Request, Stage, prepared::Need,
+};
 use pocketmuse_package::{
     ContextEntry, Result,
     files::{self, TemporaryFolder},
@@ -26,7 +32,6 @@ pub(crate) fn run(args: &CompileArgs, offline: bool) -> Result<u8> {
     let flavour = flavour(args, &manifest);
     let stages = stages(args, (&manifest, flavour))?;
     let (provider, chips) = &args.target;
-    let mut compiled = BTreeSet::new();
     for chip in chips {
         let run = RunArgs {
             threads: args.threads,
@@ -41,18 +46,32 @@ pub(crate) fn run(args: &CompileArgs, offline: bool) -> Result<u8> {
         let named = PackageArgs { folder: Some(args.package.clone()), flavour: Some(flavour), run };
         let options = Options { staged: true, ..package::options(&named) };
         let opened = package::find(&named, &console)?.open(&options, offline)?;
-        for request in requests(args, &manifest) {
-            let job = opened.pipeline.job(&request, Origin::Nothing)?;
-            for candidate in opened.pipeline.candidates(&job)? {
-                let extents = candidate.extents(&opened.pipeline)?;
-                if compiled.insert((chip.clone(), candidate.stage, extents)) {
-                    let by = (&*opened.folder, &options);
-                    one(&candidate, by, (flavour, &console))?;
-                }
+        let by = (&*opened.folder, &options);
+        for candidates in by_stage(args, (&opened.pipeline, &manifest))?.values() {
+            let count = if args.separate { 1 } else { candidates.len() };
+            for candidates in candidates.chunks(count) {
+                together(candidates, by, (flavour, &console))?;
             }
         }
     }
     Ok(0)
+}
+
+/// The stages, each for the sizes that differ for it.
+fn by_stage(
+    args: &CompileArgs,
+    (pipeline, manifest): (&Pipeline, &Manifest),
+) -> Result<BTreeMap<Stage, Vec<Candidate>>> {
+    let (mut known, mut stages) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+    for request in requests(args, manifest) {
+        let job = pipeline.job(&request, Origin::Nothing)?;
+        for candidate in pipeline.candidates(&job)? {
+            if known.insert((candidate.stage, candidate.extents(pipeline)?)) {
+                stages.entry(candidate.stage).or_default().push(candidate);
+            }
+        }
+    }
+    Ok(stages)
 }
 
 /// The flavour that NPUs take best.
@@ -91,46 +110,53 @@ fn requests(args: &CompileArgs, manifest: &Manifest) -> Vec<Request> {
     sizes.iter().flat_map(of_size).collect()
 }
 
-/// Compiles a candidate, and says what came of it.
-fn one(
-    candidate: &Candidate,
+/// Compiles a stage for each size into one binary, and says what came of it.
+fn together(
+    candidates: &[Candidate],
     (folder, options): (&Path, &Options),
     (flavour, console): (Flavour, &Console),
 ) -> Result<()> {
+    let Some(Candidate { stage, provider, .. }) = candidates.first() else { return Ok(()) };
     stop::check()?;
     let bar = terminal::step_bar("compiling", console.hides_bars());
-    bar.set_message(format!("compiling {} of {flavour}", candidate.stage));
+    bar.set_message(format!("compiling {stage} of {flavour}"));
     bar.tick();
     files::sweep(folder);
     let work = TemporaryFolder::beside(&folder.join("context"))?;
     let started = Instant::now();
     let cancel = stop::control().canceller();
-    let compiled = proof::compile(candidate, (folder, options), (work.path(), cancel));
+    let compiled = proof::compile(candidates, (folder, options), (work.path(), cancel));
     bar.finish_and_clear();
-    let (context, need) = compiled?;
-    let ContextEntry { target, sdk, extents, graph, binary, .. } = &context;
+    let (contexts, need) = compiled?;
+    let (ms, sharing) = (milliseconds(started.elapsed()), contexts.len());
     let peak_bytes = need.map(|Need { peak_bytes, .. }| peak_bytes);
-    let told = CompiledContext {
-        flavour,
-        stage: candidate.stage,
-        provider: candidate.provider,
-        target,
-        sdk,
-        extents,
-        graph: &graph.path,
-        bytes: binary.bytes,
-        peak_bytes,
-        ms: milliseconds(started.elapsed()),
-    };
-    if console.json {
-        return terminal::print(events::line(&events::plain_json(&told)));
+    for ContextEntry { target, sdk, extents, graph, binary, .. } in &contexts {
+        let told = CompiledContext {
+            flavour,
+            stage: *stage,
+            provider: *provider,
+            target,
+            sdk,
+            extents,
+            graph: &graph.path,
+            bytes: binary.bytes,
+            sharing,
+            peak_bytes,
+            ms,
+        };
+        if console.json {
+            terminal::print(events::line(&events::plain_json(&told)))?;
+            continue;
+        }
+        let peak = peak_bytes.map(|bytes| format!(", {} of memory", megabytes(bytes)));
+        let size = megabytes(binary.bytes);
+        let size = if sharing > 1 { format!("one of {sharing} in {size}") } else { size };
+        terminal::print(format!(
+            "{}: {size}, {:.1} s{}",
+            graph.path,
+            ms / 1000.0,
+            peak.unwrap_or_default()
+        ))?;
     }
-    let peak = peak_bytes.map(|bytes| format!(", {} of memory", megabytes(bytes)));
-    terminal::print(format!(
-        "{}: {}, {:.1} s{}",
-        graph.path,
-        megabytes(binary.bytes),
-        told.ms / 1000.0,
-        peak.unwrap_or_default()
-    ))
+    Ok(())
 }

@@ -8,7 +8,9 @@ use std::{
 
 use pocketmuse::pixels::{self, Format, PARAMETERS};
 use pocketmuse_export::checkpoint::{Checkpoint, Network};
-use pocketmuse_package::{Digest, Error, ErrorKind, MANIFEST, Manifest, Result, StageEntry};
+use pocketmuse_package::{
+    ContextEntry, Digest, Error, ErrorKind, MANIFEST, Manifest, Result, StageEntry,
+};
 use serde_json::Value;
 
 use crate::{
@@ -176,8 +178,9 @@ fn package(root: &Path) -> Result<Inspected> {
 /// Constants count as parameters; folding has made some of them, so they are not the checkpoint's.
 fn stage_part(root: &Path, name: String, entry: &StageEntry) -> Result<InspectedNetwork> {
     if entry.without_graph {
-        let contexts = entry.contexts.iter();
-        let bytes = contexts.map(|context| context.binary.bytes).sum();
+        let binaries = entry.contexts.iter().map(|ContextEntry { binary, .. }| binary);
+        let once: BTreeMap<_, _> = binaries.map(|file| (&file.path, file.bytes)).collect();
+        let bytes = once.into_values().sum();
         let (tensors, parameters, dtypes) = Default::default(); // they are in the contexts
         return Ok(InspectedNetwork { name, tensors, parameters, dtypes, bytes });
     }

@@ -27,13 +27,15 @@ pub(crate) fn run(args: &ProveArgs, offline: bool) -> Result<u8> {
 }
 
 fn prove(args: &ProveArgs, offline: bool) -> Result<Verdict> {
-    pipeline(args, offline)?.prove(&args.candidate()?)
+    let pipeline = pipeline(args, offline)?;
+    let mut verdicts = args.candidates()?.into_iter().map(|candidate| pipeline.prove(&candidate));
+    verdicts.next().unwrap_or_else(|| Ok(Verdict::not_ended("nothing to prove")))
 }
 
 fn compile(args: &ProveArgs, work: &Path, offline: bool) -> Told {
-    let compiled = pipeline(args, offline).and_then(|by| by.compile(&args.candidate()?, work));
+    let compiled = pipeline(args, offline).and_then(|by| by.compile(&args.candidates()?, work));
     match compiled {
-        Ok(Compiled { context, need }) => Told::Compiled(Box::new(context), need),
+        Ok(Compiled { contexts, need }) => Told::Compiled(contexts, need),
         Err(error) => Told::of_failed(&error),
     }
 }

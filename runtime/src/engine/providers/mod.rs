@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use ort::session::{Session, builder::SessionBuilder};
 use pocketmuse_package::{Error, ErrorKind, Result, StageEntry};
 
-pub(crate) use self::target::{Ahead, Assignment, Sizes, Target};
+pub(crate) use self::target::{Ahead, Assignment, Binary, Sizes, Target};
 
 pub(crate) use self::known::check_options;
 
@@ -53,7 +53,7 @@ pub(super) fn builder(
     let mut builder = fixed(target, entry, builder)?;
     let plug_in = known::plug_in(target.assignment.provider)?;
     let mut options = (plug_in.session_options)(target, threads);
-    if let (Ahead::Into(_), Some(compiler)) = (target.ahead, &plug_in.compiler) {
+    if let (Ahead::Into(..), Some(compiler)) = (target.ahead, &plug_in.compiler) {
         let (key, value) = compiler.prepare_only;
         options.push((key, value.to_owned()));
     }
@@ -81,7 +81,7 @@ fn fixed(
         ("session.disable_cpu_ep_fallback", strict),
         ("session.record_ep_graph_assignment_info", "1"),
     ];
-    if let Ahead::Into(file) = target.ahead {
+    if let Ahead::Into(file, binary) = target.ahead {
         let file = file.to_str().ok_or_else(|| {
             let detail = "expected a path of UTF-8, found another";
             Error::new(ErrorKind::BadRequest, file.display().to_string(), detail)
@@ -91,6 +91,12 @@ fn fixed(
             ("ep.context_embed_mode", "0"),
             ("ep.context_file_path", file),
         ]);
+        if binary.graphs > 1 {
+            entries.push(("ep.share_ep_contexts", "1"));
+        }
+        if binary.graphs > 1 && binary.place + 1 == binary.graphs {
+            entries.push(("ep.stop_share_ep_contexts", "1"));
+        }
     }
     for (key, value) in entries {
         builder = builder

@@ -102,7 +102,17 @@ pub enum Ahead<'a> {
     /// All: this is loaded.
     Done(&'a ContextEntry),
     /// It is compiled into this file, a binary beside it, and not run.
-    Into(&'a Path),
+    Into(&'a Path, Binary),
+}
+
+/// A graph's place in a binary. Graphs that share one are compiled in one process, one after the
+/// other, and it is there when the last of them is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binary {
+    /// Which graph this is, from 0.
+    pub place: usize,
+    /// How many graphs it is for.
+    pub graphs: usize,
 }
 
 impl<'a> Target<'a> {
@@ -134,7 +144,7 @@ impl Target<'_> {
             Some(nodes) if nodes.taken < nodes.all => {
                 self.refused(&format!("it takes {nodes}: {reason}"))
             }
-            _ if matches!(self.ahead, Ahead::Into(_)) => {
+            _ if matches!(self.ahead, Ahead::Into(..)) => {
                 self.assignment.failed(&format!("does not compile the graph: {reason}"))
             }
             _ => self.refused(reason),

@@ -45,13 +45,15 @@ pub(super) fn commit(
     // A context's binary is beside it, whatever both are links to.
     let weights = weights.filter(|_| !settings.target.is_some_and(|target| target.is_context()));
     let real = weights.and_then(|weights| real_file(&file, &weights));
-    let from_memory = |builder: SessionBuilder, model: &[u8]| {
+    let from_memory_at = |builder: SessionBuilder, model: &[u8], detours: usize| {
         let folder = real.as_ref().map_or(file.parent().unwrap_or(root), |real| &real.folder);
         let (folder, _open) = text_of(folder);
+        let folder = folder + &"/.".repeat(detours);
         let mut builder = builder
             .with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
         builder.commit_from_memory(model)
     };
+    let from_memory = |builder, model: &[u8]| from_memory_at(builder, model, 0);
     let read = || fs::read(&file).map_err(|error| Error::io(&file, error));
     let relocated = |model: Vec<u8>| match &real {
         Some(real) => moved(&model, &real.name).unwrap_or(model), // what is no model is refused
@@ -65,9 +67,15 @@ pub(super) fn commit(
             let plain = builder(runtime, Settings { form: Form::Exported, ..settings });
             let plain = plain.map_err(|error| failed(entry.graph.path.as_str(), &error))?;
             let mut other = providers::builder(runtime, target, entry, (plain, settings.threads))?;
-            Ok(match &real {
-                None => other.commit_from_file(&file),
-                Some(_) => from_memory(other, &relocated(read()?)),
+            // What is compiled is called by the path that ONNX Runtime has of its graph, and in one
+            // binary each has a name of its own: so many ways lead into the folder.
+            let place = match target.ahead {
+                Ahead::Into(_, binary) => binary.place,
+                _ => 0,
+            };
+            Ok(match (place, &real) {
+                (0, None) => other.commit_from_file(&file),
+                _ => from_memory_at(other, &relocated(read()?), place),
             })
         };
         return open(target)?.map_err(|error| {
