@@ -12,7 +12,10 @@ all=(archive configs graph_check graphs image_bytes job manifest merges prompt_w
 [ $# -gt 0 ] && all=("$@")
 
 logs=$(mktemp -d)
-trap 'rm -rf "$logs" /dev/shm/pocketmuse-fuzz-*' EXIT
+# The targets' files: in memory where there is such a folder, and gone with a target that is killed.
+SCRATCH=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+export SCRATCH
+trap 'rm -rf "$logs" "$SCRATCH"' EXIT
 
 one() {
     local target=$3

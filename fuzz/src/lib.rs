@@ -59,10 +59,9 @@ pub fn parts<const N: usize>(mut bytes: &[u8]) -> [&[u8]; N] {
     parts
 }
 
-/// A folder of this process alone, in memory where the system has such files.
+/// A folder of this process alone, in the one that `SCRATCH` names or where temporary files are.
 pub fn scratch() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
+    let root = env::var_os("SCRATCH").map_or_else(env::temp_dir, PathBuf::from);
     let folder = root.join(format!("pocketmuse-fuzz-{}", process::id()));
     fs::create_dir_all(&folder).expect("a folder for files");
     folder
