@@ -200,6 +200,15 @@ fn is_not_tried_again(name: &str, then: &str, message: &str) {
     assert_eq!(calls(root), 3, "a newer version is tried");
 }
 
+/// Whether OpenVINO computes on this processor; else it is said that `test` was skipped.
+fn openvino_is_here(test: &str) -> bool {
+    let is_here = openvino::is_here();
+    if !is_here {
+        println!("skipped: {test}: OpenVINO's plug-in has no device but Intel's");
+    }
+    is_here
+}
+
 #[test]
 fn a_plug_in_that_crashes_takes_no_image_with_it_and_is_not_tried_again() {
     is_not_tried_again("aborting", "abort();", "crashed when it was proved: signal: 6");
@@ -338,6 +347,9 @@ fn auto_without_a_library_is_the_cpu() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn auto_takes_the_fastest_that_is_right_and_says_so() {
+    if !openvino_is_here("auto takes the fastest that is right and says so") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let (flag, package) = (library(&openvino::plugin()), flavoured_package(Flavour::Int8));
     let package = format!("--package={}", package.display());
@@ -401,6 +413,9 @@ fn doctor_says_what_is_here_and_nothing_of_the_user() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn doctor_shows_openvino_whole_and_right() {
+    if !openvino_is_here("doctor shows openvino whole and right") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let package = flavoured_package(Flavour::F32);
     let words = ["doctor", package.to_str().expect("UTF-8"), &library(&openvino::plugin())];
@@ -427,6 +442,9 @@ fn doctor_shows_openvino_whole_and_right() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn bf16_is_a_choice_that_is_told_wherever_the_provider_is() {
+    if !openvino_is_here("bf16 is a choice that is told wherever the provider is") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let flag = library(&openvino::plugin());
     let words = ["--json", "--provider=step=openvino,decoder=openvino", &flag];
@@ -454,6 +472,9 @@ fn bf16_is_a_choice_that_is_told_wherever_the_provider_is() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn halves_are_whole_and_right_on_openvino() {
+    if !openvino_is_here("halves are whole and right on openvino") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let (flag, package) = (library(&openvino::plugin()), flavoured_package(Flavour::F16));
     let words = ["doctor", package.to_str().expect("UTF-8"), &flag, "--json"];
@@ -578,6 +599,9 @@ fn the_cpu_is_named_and_its_images_are_what_they_were() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn who_computed_an_image_is_said_wherever_it_is_told_of() {
+    if !openvino_is_here("who computed an image is said wherever it is told of") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let flag = library(&openvino::plugin());
     let make = |more: &[&str]| succeed(root.path(), &[&WORDS[..], more].concat());
@@ -642,6 +666,9 @@ fn what_computes_something_else_is_refused_before_any_step() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn a_plug_in_that_is_registered_changes_no_byte_of_the_cpus_images() {
+    if !openvino_is_here("a plug in that is registered changes no byte of the cpus images") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let package = flavoured_package(Flavour::F32);
     let package_flag = format!("--package={}", package.display());
@@ -701,6 +728,9 @@ fn kept(folder: &Path) -> Vec<PathBuf> {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn a_proof_is_kept_with_the_memory_that_it_took() {
+    if !openvino_is_here("a proof is kept with the memory that it took") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let (plugin, package) = (openvino::plugin(), flavoured_package(Flavour::F32));
     let prepared = root.path().join("prepared");
@@ -795,6 +825,9 @@ fn opened(flavour: Flavour, options: Option<&[&str]>) -> Options {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn what_openvino_makes_is_as_near_to_f32_as_it_must_be() {
+    if !openvino_is_here("what openvino makes is as near to f32 as it must be") {
+        return;
+    }
     let open = |flavour, options| {
         Pipeline::open_with(flavoured_package(flavour), &opened(flavour, options))
             .unwrap_or_else(|error| panic!("{error}"))
@@ -825,6 +858,9 @@ fn what_openvino_makes_is_as_near_to_f32_as_it_must_be() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn what_a_report_says_of_nodes_the_profile_says_too() {
+    if !openvino_is_here("what a report says of nodes the profile says too") {
+        return;
+    }
     for (flavour, refused) in [
         (Flavour::F32, None),
         (Flavour::F16, None),
@@ -872,6 +908,9 @@ fn what_a_report_says_of_nodes_the_profile_says_too() {
 #[test]
 #[ignore = "slow: brings OpenVINO"]
 fn a_package_made_of_links_is_as_any() {
+    if !openvino_is_here("a package made of links is as any") {
+        return;
+    }
     let root = tempfile::tempdir().expect("a folder");
     let package = flavoured_package(Flavour::F32);
     let at = |name: &str| root.path().join(name);

@@ -1,6 +1,6 @@
 //! OpenVINO's plug-in.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 #[path = "wheel.rs"]
 mod wheel;
@@ -18,4 +18,9 @@ const WHEEL: Wheel = Wheel {
 /// The plug-in, with the libraries that it needs beside it.
 pub(crate) fn plugin() -> PathBuf {
     WHEEL.plugin()
+}
+
+/// Whether the plug-in offers a device here: it does for processors of Intel alone.
+pub(crate) fn is_here() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("GenuineIntel"))
 }

@@ -76,6 +76,9 @@ fn main() -> Result<()> {
 /// path there.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn openvino(folder: &Path) -> Result<Option<PathBuf>> {
+    if !openvino::is_here() {
+        return Ok(None);
+    }
     let plugin = openvino::plugin();
     let (Some(from), Some(name)) = (plugin.parent(), plugin.file_name()) else { return Ok(None) };
     let to = Path::new("openvino");
