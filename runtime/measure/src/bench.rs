@@ -189,11 +189,10 @@ pub fn bench(
     let mut again = || -> Result<Vec<_>> {
         (0..runs).map(|_| Ok(make(&Pipeline::open_with(root, options)?, nothing)?.report)).collect()
     };
-    let totals = |reports: &[Report]| -> Vec<_> {
-        reports.iter().map(|report| report.total.as_secs_f64()).collect()
-    };
+    let spread =
+        |reports: &[Report]| spread(reports.iter().map(|report| report.total.as_secs_f64()));
     let mut later = again()?;
-    if spread(totals(&later).into_iter()) > MOST_SPREAD {
+    if spread(&later) > MOST_SPREAD {
         of.set(of.get() + runs * steps);
         later.extend(again()?);
     }
@@ -211,7 +210,7 @@ pub fn bench(
         machine: Machine::this(),
         flavour: pipeline.package().flavour(),
         runs: later.len(),
-        spread: spread(totals(&later).into_iter()),
+        spread: spread(&later),
         stages,
         total: median(later.iter().map(|report| report.total)),
         peak: layers.peak(),
