@@ -311,8 +311,8 @@ fn images_of_the_forms_for_npus_show_what_f32_images_show() {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[ignore = "slow: brings OpenVINO; 84 images, judged"]
 fn images_of_openvino_show_what_f32_images_show() {
-    if !openvino::is_here() {
-        println!("skipped: forms on OpenVINO: its plug-in has no device but Intel's");
+    if let Some(why) = openvino::missing() {
+        println!("skipped: images of OpenVINO show what f32 images show: {why}");
         return;
     }
     forms_lose_no_more(Provider::OpenVino);

@@ -176,12 +176,12 @@ fn main() -> Result<()> {
     let int8 = bench.measure(["int8", "int8"], &[])?;
     let f32 = bench.measure(["others", "f32"], &[])?;
     // Its time at the shapes of f32's own graphs; in bf16 where the processor has that.
-    let openvino = match openvino::is_here() {
-        false => None,
-        true => {
+    let openvino = match openvino::missing() {
+        Some(why) => Err(why),
+        None => {
             let library = format!("openvino={}", openvino::plugin().display());
             let by = ["--provider=step=openvino,decoder=openvino", "--provider-library", &library];
-            Some(bench.measure(["others", "f32"], &by)?)
+            Ok(bench.measure(["others", "f32"], &by)?)
         }
     };
 
@@ -269,8 +269,8 @@ fn main() -> Result<()> {
     for (name, must, aim) in [("step", "1.5x", "2x"), ("decoder", "1.6x", "2.2x")] {
         let run = |bench| seconds(stage(bench, name), "run_ms");
         let found = match &openvino {
-            Some(openvino) => against(run(&int8)?, run(openvino)?),
-            None => "not measured: OpenVINO's plug-in has no device but Intel's".to_owned(),
+            Ok(openvino) => against(run(&int8)?, run(openvino)?),
+            Err(why) => format!("not measured: {why}"),
         };
         row(&format!("int8 against OpenVINO, of f32, {name}"), must, aim, &found);
     }

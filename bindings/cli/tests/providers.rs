@@ -202,11 +202,11 @@ fn is_not_tried_again(name: &str, then: &str, message: &str) {
 
 /// Whether OpenVINO computes on this processor; else it is said that `test` was skipped.
 fn openvino_is_here(test: &str) -> bool {
-    let is_here = openvino::is_here();
-    if !is_here {
-        println!("skipped: {test}: OpenVINO's plug-in has no device but Intel's");
+    let missing = openvino::missing();
+    if let Some(why) = missing {
+        println!("skipped: {test}: {why}");
     }
-    is_here
+    missing.is_none()
 }
 
 #[test]

@@ -20,7 +20,9 @@ pub(crate) fn plugin() -> PathBuf {
     WHEEL.plugin()
 }
 
-/// Whether the plug-in offers a device here: it does for processors of Intel alone.
-pub(crate) fn is_here() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("GenuineIntel"))
+/// Why the plug-in offers no device here, if it does not: it knows processors of Intel alone.
+pub(crate) fn missing() -> Option<&'static str> {
+    let is_intel =
+        fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("GenuineIntel"));
+    (!is_intel).then_some("OpenVINO's plug-in has no device but Intel's")
 }

@@ -76,7 +76,7 @@ fn main() -> Result<()> {
 /// path there.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn openvino(folder: &Path) -> Result<Option<PathBuf>> {
-    if !openvino::is_here() {
+    if openvino::missing().is_some() {
         return Ok(None);
     }
     let plugin = openvino::plugin();
