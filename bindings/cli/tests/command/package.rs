@@ -1,12 +1,10 @@
 //! `pocketmuse package`: parts of a package, as folders and as one file.
 
-mod support;
-
 use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use support::{run, succeed};
+use crate::support::{run, succeed};
 
 /// The paths that a package's manifest names.
 fn files(package: &Path) -> Vec<String> {

@@ -2,8 +2,6 @@
 //! there or what was wanted, whole, and nothing else.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,6 +13,8 @@ use std::{
 
 use pocketmuse::{Flavour, library};
 use tempfile::TempDir;
+
+use crate::support;
 
 /// How often a child that is to be killed is looked at.
 const PAUSE: Duration = Duration::from_millis(1);

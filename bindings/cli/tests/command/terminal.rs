@@ -14,6 +14,8 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
+use crate::support;
+
 /// What a terminal is asked for its features.
 pub(crate) const QUESTION: &str = "\x1b[c";
 
@@ -57,7 +59,7 @@ impl Terminal {
             command.env_remove(name);
         }
         command
-            .envs([crate::support::ONE_THREAD])
+            .envs([support::ONE_THREAD])
             .envs(environment.iter().copied())
             .stdin(side())
             .stdout(side())

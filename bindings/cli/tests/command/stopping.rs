@@ -2,8 +2,6 @@
 //! same command made.
 #![cfg(unix)]
 
-mod support;
-
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -15,7 +13,8 @@ use std::{
 };
 
 use nix::sys::signal::{SigHandler, Signal};
-use support::{pocketmuse, run, succeed};
+
+use crate::support::{self, pocketmuse, run, succeed};
 
 /// How long a busy machine may take to begin.
 const PATIENCE: Duration = Duration::from_secs(60);

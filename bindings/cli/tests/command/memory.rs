@@ -1,8 +1,6 @@
 //! What `--explain` predicts is what `generate` then takes, each in a process of its own; and the
 //! cache of checked packages is never in the way.
 
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,6 +10,8 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support;
 
 /// How long files that were just written may not be trusted: a file system's clock ticks every two
 /// seconds, and other tests run beside this one.

@@ -1,13 +1,7 @@
 //! What shells, package managers and newcomers find: versions, completions, manual pages, packages
 //! by name, help that fits.
 
-#[path = "../../../tests/integration/foreign.rs"]
-mod foreign;
 #[cfg(unix)]
-#[path = "support/pages.rs"]
-mod pages;
-mod support;
-
 use std::{
     fs,
     io::Write,
@@ -16,7 +10,11 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{pocketmuse, run, succeed};
+
+use crate::{
+    foreign,
+    support::{pocketmuse, run, succeed},
+};
 
 /// Lines of a screen, of which help takes two at most.
 const SCREEN: usize = 50;

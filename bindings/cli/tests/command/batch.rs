@@ -2,10 +2,6 @@
 //! gone on with after a kill.
 
 #[cfg(target_os = "linux")]
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,7 +11,10 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{pocketmuse, run, succeed};
+
+#[cfg(target_os = "linux")]
+use crate::group;
+use crate::support::{self, pocketmuse, run, succeed};
 
 /// Small images of one step each.
 const QUICK: [&str; 5] =

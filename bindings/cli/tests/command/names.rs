@@ -1,7 +1,5 @@
 //! Names of files: taken once, of any bytes, through links; and prompts from whatever can be read.
 
-mod support;
-
 use std::{
     fs,
     io::Write,
@@ -9,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use support::{pocketmuse, run, succeed};
+use crate::support::{self, pocketmuse, run, succeed};
 
 const QUICK: [&str; 2] = ["--num-inference-steps=1", "--threads=1"];
 

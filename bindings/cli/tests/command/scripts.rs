@@ -2,14 +2,12 @@
 //! and which files are there afterwards. Where a test makes an image, ONNX
 //! Runtime is brought as a user's first call would.
 
-mod support;
-
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use support::{pocketmuse, run, succeed};
+use crate::support::{self, pocketmuse, run, succeed};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries =

@@ -1,11 +1,10 @@
 //! `pocketmuse setup` as people run it.
 
-mod support;
-
 use std::{fs, ops::ControlFlow, path::Path};
 
 use pocketmuse_setup::Event;
-use support::{pocketmuse, succeed};
+
+use crate::support::{self, pocketmuse, succeed};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")

@@ -1,14 +1,12 @@
 //! What reaches stdout, stderr and a terminal: a full disk is told, text from files stays text.
 
-mod support;
-
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use support::{pocketmuse, run, succeed};
+use crate::support::{pocketmuse, run, succeed};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)

@@ -1,7 +1,5 @@
 //! `pocketmuse edit` as scripts see it: what comes out, and what is refused before any work.
 
-mod support;
-
 use std::{
     fs,
     path::Path,
@@ -11,7 +9,7 @@ use std::{
 use image::{ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use tempfile::TempDir;
 
-use support::{run, succeed};
+use crate::support::{self, run, succeed};
 
 fn open(folder: &Path, name: &str) -> RgbImage {
     image::open(folder.join(name)).expect(name).into_rgb8()

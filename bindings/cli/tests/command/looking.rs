@@ -1,13 +1,11 @@
 //! `--trace` as its readers see it: a folder whose page needs nothing beside it.
 
-mod support;
 #[cfg(target_os = "linux")]
-#[path = "support/terminal.rs"]
-mod terminal;
-
 use std::{fs, path::Path};
 
-use support::{run, succeed};
+use crate::support::{self, run, succeed};
+#[cfg(target_os = "linux")]
+use crate::terminal;
 
 fn names(folder: &Path) -> Vec<String> {
     let entries =

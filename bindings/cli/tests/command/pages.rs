@@ -119,7 +119,7 @@ fn an_image_of_a_page_is_shown_with_the_command_that_makes_it() {
 /// The sources whose names the commands of figures go by.
 fn names_of_tests() -> String {
     let mut sources = String::new();
-    for folder in ["tests/integration", "bindings/cli/tests"] {
+    for folder in ["tests/integration", "bindings/cli/tests", "bindings/cli/tests/command"] {
         for entry in fs::read_dir(workspace().join(folder)).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|ending| ending == "rs") {

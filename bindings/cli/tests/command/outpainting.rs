@@ -1,13 +1,11 @@
 //! `pocketmuse edit --extend` as scripts see it, and what images that come in count and say.
 
-mod support;
-
 use std::{fs, path::Path};
 
 use image::{GenericImageView as _, Rgb, RgbImage};
 use tempfile::TempDir;
 
-use support::{run, succeed};
+use crate::support::{run, succeed};
 
 fn open(folder: &Path, name: &str) -> RgbImage {
     image::open(folder.join(name)).expect(name).into_rgb8()
