@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pocketmuse::{Flavour, Output, Plan, Provider, Request, Stage};
+use pocketmuse::{Flavour, Output, Plan, Provider, Report, Request, Stage};
 use pocketmuse_package::{Digest, Error, ErrorKind};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -69,7 +69,13 @@ pub(crate) enum Event<'a> {
     Grid { files: Vec<PathText<'a>>, request: &'a Request, legend: Vec<String> },
     /// `video` is done.
     #[serde(rename = "done")]
-    Video { files: Vec<PathText<'a>>, frames: u32, request: &'a Request, total_ms: f64 },
+    Video {
+        files: Vec<PathText<'a>>,
+        frames: u32,
+        request: &'a Request,
+        #[serde(flatten)]
+        took: Took<'a>,
+    },
     /// The command, or a job of several, failed.
     Error {
         kind: &'static str,
@@ -110,9 +116,27 @@ pub(crate) struct ImagesDone<'a> {
     seed: u64,
     request: &'a Request,
     truncated: &'a [String],
+    #[serde(flatten)]
+    took: Took<'a>,
+}
+
+/// What a job took, and who computed it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Took<'a> {
     stages: Vec<RunStage<'a>>,
     total_ms: f64,
     peak_rss_bytes: Option<u64>,
+}
+
+impl<'a> Took<'a> {
+    /// What the report of it says.
+    pub(crate) fn of(report: &'a Report) -> Self {
+        Self {
+            stages: report.stages.iter().map(RunStage::of).collect(),
+            total_ms: milliseconds(report.total),
+            peak_rss_bytes: report.peak_rss_bytes,
+        }
+    }
 }
 
 /// A path as JSON can hold it: what is no UTF-8 becomes U+FFFD.
@@ -162,9 +186,7 @@ impl<'a> Event<'a> {
             seed: output.request.seed,
             request: &output.request,
             truncated: &output.truncated,
-            stages: output.report.stages.iter().map(RunStage::of).collect(),
-            total_ms: milliseconds(output.report.total),
-            peak_rss_bytes: output.report.peak_rss_bytes,
+            took: Took::of(&output.report),
         })
     }
 
@@ -248,7 +270,10 @@ pub(crate) mod tests {
     pub(crate) const DOCUMENT: &str = include_str!("../../../docs/events.md");
 
     /// One of each, with every key that it can have.
-    fn events<'a>(request: &'a Request, error: &'a Error) -> Vec<Event<'a>> {
+    fn events<'a>(
+        (request, report): (&'a Request, &'a Report),
+        error: &'a Error,
+    ) -> Vec<Event<'a>> {
         let (files, digest) = (vec![PathText(Path::new("a.png"))], Digest::of(b""));
         vec![
             Event::Start {
@@ -286,12 +311,10 @@ pub(crate) mod tests {
                 seed: 3,
                 request,
                 truncated: &[],
-                stages: vec![],
-                total_ms: 1.5,
-                peak_rss_bytes: None,
+                took: Took::of(report),
             }),
             Event::Grid { files: files.clone(), request, legend: vec![] },
-            Event::Video { files, frames: 2, request, total_ms: 1.5 },
+            Event::Video { files, frames: 2, request, took: Took::of(report) },
             Event::error(error),
         ]
     }
@@ -314,7 +337,7 @@ pub(crate) mod tests {
         let request = Request::default();
         let error = Error::provider_failed("openvino", "step", "b");
         let mut found: Vec<(String, BTreeSet<String>)> = Vec::new();
-        for event in events(&request, &error) {
+        for event in events((&request, &Report::default()), &error) {
             let value: Value = serde_json::from_str(&event.line()).expect("JSON");
             let name = value["event"].as_str().expect("a name").to_owned();
             let mut keys = keys(&value);

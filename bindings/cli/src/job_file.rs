@@ -280,6 +280,7 @@ pub(crate) mod tests {
         let state = State {
             package: Digest::of(b"package"),
             flavour: Flavour::F32,
+            providers: BTreeMap::new(),
             request: Request { seed: 7, ..Request::default() },
             source: None,
             image: None,

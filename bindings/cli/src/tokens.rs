@@ -73,6 +73,7 @@ mod tests {
             request,
             source: None,
             video: None,
+            providers: &Default::default(),
         };
         let mut log = TokenLog::default();
         log.add(&step, 9);

@@ -174,16 +174,32 @@ fn an_image_of_qdq_is_near_the_cpus_on_a_simulated_npu() {
     let (package, kept) = (flavoured_package(Flavour::Qdq), tempfile::tempdir().expect("made"));
     let by_npu = good(open(&package, (Flavour::Qdq, &MAKERS), kept.path()));
     let by_cpu = good(open(&package, (Flavour::Qdq, &[]), kept.path()));
-    let request = request(64, 6);
-    let [found, expected] = [&by_npu, &by_cpu].map(|by| good(by.generate(&request, go_on)));
+    let (request, mut state) = (request(64, 6), None);
+    let found = good(by_npu.generate(&request, |step| {
+        if step.step == 4 {
+            state = Some(by_npu.state(step));
+        }
+        ControlFlow::Continue(())
+    }));
+    let expected = good(by_cpu.generate(&request, go_on));
     let by: Vec<_> = found.report.stages.iter().map(|stage| stage.provider).collect();
     assert_eq!(by, [Provider::Qnn; 4]);
     assert_eq!(print_proved("qdq, 8 x 8", kept.path()), 4);
-    let psnr = psnr(&image(found), &image(expected));
+    let (found, state) = (image(found), state.expect("a step"));
+    let psnr = psnr(&found, &image(expected));
     println!("qdq, 8 x 8: an image is {psnr:.1} dB from the CPU's");
     assert!(psnr >= 15.0, "{psnr}"); // six steps: tokens that fall otherwise change others
     let psnr = alike::decoders(&f32_by_cpu(kept.path()), &by_npu, &request);
     assert!(psnr >= 50.0, "{psnr} dB");
+
+    // What it began nobody else ends, and `auto`, which would take the CPU, has it do so.
+    let error = by_cpu.resume(&state, None, go_on).expect_err("another began");
+    assert_eq!(error.kind(), ErrorKind::BadInput);
+    assert_eq!(error.detail(), "expected text_encoder by qnn, as the job began, found cpu");
+    let mut options = options((Flavour::Qdq, &MAKERS), kept.path());
+    options.providers.stages.values_mut().for_each(|provider| *provider = Provider::Auto);
+    let by_auto = good(Pipeline::open_with(&package, &options));
+    assert!(image(good(by_auto.resume(&state, None, go_on))) == found);
 }
 
 /// The trained size, as the doctor proves it: one call of each stage but the encoder.

@@ -113,8 +113,8 @@ impl Pipeline {
         Self { package, planner: Arc::new(self.planner.computed_by(providers)), ..self.clone() }
     }
 
-    /// Who computes the stages of `job`. Proves nobody without a turn. A step that is looked into
-    /// is the CPU's.
+    /// Who computes the stages of `job`: those who began it, if it was saved. Proves nobody without a
+    /// turn. A step that is looked into is the CPU's.
     fn assign(
         &self,
         (job, looks_inside): (&Job, bool),
@@ -123,6 +123,12 @@ impl Pipeline {
         let asked = self.package.providers();
         let mut providers = asked.clone();
         providers.stages.retain(|_, provider| *provider != Provider::Auto);
+        if let Some(saved) = &job.saved {
+            let by = |stage| saved.providers.get(&stage).copied().unwrap_or_default();
+            let automatic = asked.stages.iter().filter(|(_, asked)| **asked == Provider::Auto);
+            providers.stages.extend(automatic.map(|(stage, _)| (*stage, by(*stage))));
+            return Ok(Choice { providers, tried: BTreeMap::new(), is_complete: true });
+        }
         let mut choice = Choice { providers, tried: BTreeMap::new(), is_complete: true };
         let plan = self.computed_by(choice.providers.clone()).plan_job(job)?;
         let is_planned = |stage| plan.stages.iter().any(|planned| planned.stage == stage);

@@ -215,7 +215,7 @@ impl Pipeline {
     ///
     /// `BadRequest` for a value out of range, a size that does not fit the model, or a mask that
     /// asks for nothing; `BadInput` if what was saved is of another request, package, flavour,
-    /// image or mask, or is what no job can have.
+    /// provider, image or mask, or is what no job can have.
     pub fn job(&self, request: &Request, origin: Origin<'_>) -> Result<Job> {
         match origin {
             Origin::Nothing => {
@@ -229,7 +229,7 @@ impl Pipeline {
                     None => state.job(request, self.manifest()),
                 };
                 let saved = job(&state.request)?;
-                state.check(&saved, (self.manifest().digest(), self.package.flavour()))?;
+                state.check_by(&saved, &self.package)?;
                 if *request != state.request {
                     State::check_request(&job(request)?, &saved)?;
                 }

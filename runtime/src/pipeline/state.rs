@@ -1,15 +1,16 @@
 //! A job that survives: what is needed to go on after any step, in a file that notices changes.
 //! Knows no network.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Manifest, Result, files};
+use pocketmuse_package::{Digest, Error, ErrorKind, Flavour, Manifest, Result, Stage, files};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{rest::bad, watch::Step};
 pub use crate::request::{fitted::FittedSource, job::SavedFrame};
 use crate::{
-    request::{Job, Request, job::Saved, video::Video},
+    package::Package,
+    request::{Job, Provider, Providers, Request, job::Saved, video::Video},
     sampler::rng::Rng,
 };
 
@@ -27,6 +28,9 @@ pub struct State {
     pub package: Digest,
     /// The graphs that run.
     pub flavour: Flavour,
+    /// Who computes which stage, but for those that the CPU does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<Stage, Provider>,
     /// The request with every default filled in.
     pub request: Request,
     /// What stands for the image and the mask of an edit.
@@ -64,9 +68,11 @@ impl State {
             Rng::Own(_) => Rng::new(step.request.rng, step.request.seed), // not that of a frame
             torch @ Rng::Torch(_) => torch.clone(),
         };
+        let others = step.providers.iter().filter(|(_, provider)| **provider != Provider::Cpu);
         Self {
             package,
             flavour,
+            providers: others.map(|(stage, provider)| (*stage, *provider)).collect(),
             request: step.request.clone(),
             source: step.source.map(|source| source.digest),
             next_step: step.step + 1,
@@ -99,6 +105,7 @@ impl State {
             tokens: self.tokens.clone(),
             drawn: self.rng.drawn(),
             frame: self.video.as_ref().map(|video| video.at.clone()),
+            providers: self.providers.clone(),
         }
     }
 
@@ -123,6 +130,16 @@ impl State {
         }
         let detail = "expected images, found a video, whose frames are to be handed over";
         Err(Error::new(ErrorKind::BadRequest, "job", detail))
+    }
+
+    /// As [`Self::check`], and that those who compute the stages of `package` can go on.
+    ///
+    /// # Errors
+    ///
+    /// `BadInput` if it is not so.
+    pub(super) fn check_by(&self, job: &Job, package: &Package) -> Result<()> {
+        self.check(job, (package.manifest().digest(), package.flavour()))?;
+        self.check_providers(package.providers())
     }
 
     /// Checks that this is a state that `job`, run with this package and flavour, can have.
@@ -165,6 +182,27 @@ impl State {
             return Err(bad("expected no masked token after the last step, found some"));
         }
         self.check_video(job)
+    }
+
+    /// Checks that those compute each stage who began it, or that `auto` can have them do so: others
+    /// make a near picture.
+    fn check_providers(&self, providers: &Providers) -> Result<()> {
+        for stage in Stage::ALL {
+            let expected = self.providers.get(&stage).copied().unwrap_or_default();
+            let found = providers.of(stage);
+            let is_there =
+                expected == Provider::Cpu || providers.candidates().any(|it| it == expected);
+            if found == expected || found == Provider::Auto && is_there {
+                continue;
+            }
+            let what = format!("expected {stage} by {expected}, as the job began, found {found}");
+            return Err(bad(if found == Provider::Auto {
+                format!("{what} without a library of {expected}")
+            } else {
+                what
+            }));
+        }
+        Ok(())
     }
 
     /// Checks that no more random words were drawn than so many steps draw: going on passes over
@@ -289,136 +327,4 @@ fn digest<T: Serialize>(job: &T) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::request::RngKind;
-
-    fn state() -> State {
-        State {
-            package: Digest::of(b"package"),
-            flavour: Flavour::F32,
-            request: Request {
-                prompt: "ein \"Turm\" \u{1F680}".to_owned(),
-                strength: Some(0.1),
-                ..Request::default()
-            },
-            source: Some(Digest::of(b"image")),
-            next_step: 3,
-            tokens: vec![Some(3), None, Some(7)],
-            rng: Rng::new(RngKind::Torch, 9),
-            video: None,
-            image: None,
-        }
-    }
-
-    #[test]
-    fn comes_back_as_it_was() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("job.json");
-        for next_step in 3..5 {
-            let state = State { next_step, ..state() };
-            save(&state, &path).expect("written");
-            assert_eq!(load::<State>(&path).expect("a job"), state);
-        }
-        assert_eq!(
-            fs::read_dir(folder.path()).expect("readable").count(),
-            1,
-            "nothing else is left"
-        );
-    }
-
-    #[test]
-    fn a_change_is_noticed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("job.json");
-        save(&state(), &path).expect("written");
-        let text = fs::read_to_string(&path).expect("written");
-        let cases = [
-            (text.replace("\"next_step\":3", "\"next_step\":4"), "the job was changed"),
-            (text.replace("[3,null,7]", "[3,4,7]"), "the job was changed"),
-            (
-                text.replace("\"pocketmuse_job\":1", "\"pocketmuse_job\":2"),
-                "expected a job of version 1, found version 2",
-            ),
-            (
-                text.replace("\"tokens\"", "\"token\""),
-                "expected a job saved by pocketmuse, found: unknown field",
-            ),
-            (text[..text.len() / 2].to_owned(), "expected a job saved by pocketmuse, found: EOF"),
-            ("{}".to_owned(), "expected a job saved by pocketmuse, found: missing field"),
-            ("[1]".to_owned(), "expected a job saved by pocketmuse"),
-            (String::new(), "expected a job saved by pocketmuse"),
-        ];
-        for (changed, expected) in cases {
-            assert_ne!(changed, text);
-            fs::write(&path, changed).expect("written");
-            let error = load::<State>(&path).expect_err(expected);
-            assert_eq!(error.kind(), ErrorKind::BadInput);
-            assert!(error.to_string().contains(expected), "expected {expected}, found {error}");
-        }
-        fs::write(&path, text.replace(',', ",\n ")).expect("written");
-        assert!(load::<State>(&path).is_ok(), "spaces are no change");
-        let error = load::<State>(folder.path()).expect_err("a folder");
-        assert!(
-            error.kind() == ErrorKind::BadInput && error.to_string().ends_with("found no file"),
-            "{error}"
-        );
-    }
-    /// Puts `value` in place of each value inside, one at a time.
-    fn changes(inside: &Value, value: &Value) -> Vec<Value> {
-        let with = |put: &dyn Fn(&mut Value, Value), part: &Value| {
-            let deeper = changes(part, value).into_iter().chain([value.clone()]);
-            let changed = deeper.map(|deeper| {
-                let mut whole = inside.clone();
-                put(&mut whole, deeper);
-                whole
-            });
-            changed.collect::<Vec<_>>()
-        };
-        match inside {
-            Value::Object(parts) => parts
-                .iter()
-                .flat_map(|(name, part)| with(&|whole, part| whole[name] = part, part))
-                .collect(),
-            Value::Array(parts) => (0..)
-                .zip(parts)
-                .flat_map(|(at, part): (usize, _)| with(&|whole, part| whole[at] = part, part))
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    #[test]
-    fn whatever_is_changed_by_hand_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("job.json");
-        save(&state(), &path).expect("written");
-        let saved: Value =
-            serde_json::from_slice(&fs::read(&path).expect("written")).expect("JSON");
-        let mut tried = 0;
-        for value in [
-            json!(null),
-            json!(0),
-            json!(-1),
-            json!(1e300),
-            json!(true),
-            json!("x"),
-            json!([]),
-            json!({}),
-        ] {
-            for changed in changes(&saved, &value).into_iter().filter(|changed| *changed != saved) {
-                fs::write(&path, changed.to_string()).expect("written");
-                match load::<State>(&path) {
-                    Ok(found) => {
-                        assert_eq!(found, state(), "another way to write the same: {changed}")
-                    }
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::BadInput, "{error}"),
-                }
-                tried += 1;
-            }
-        }
-        assert!(tried > 200, "{tried}");
-    }
-}
+mod tests;

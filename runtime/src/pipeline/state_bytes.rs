@@ -106,16 +106,20 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use pocketmuse_package::{ErrorKind, Flavour};
+    use pocketmuse_package::{ErrorKind, Flavour, Stage};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
-    use crate::{request::Request, request::RngKind, sampler::rng::Rng};
+    use crate::{
+        request::{Provider, Request, RngKind},
+        sampler::rng::Rng,
+    };
 
     fn state(tokens: Vec<Option<u32>>) -> State {
         State {
             package: Digest::of(b"package"),
             flavour: Flavour::Int8,
+            providers: [(Stage::Decoder, Provider::Qnn)].into(),
             request: Request { prompt: "ein \"Turm\" \u{1F680}".to_owned(), ..Request::default() },
             source: Some(Digest::of(b"image")),
             next_step: 3,

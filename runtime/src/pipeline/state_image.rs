@@ -122,6 +122,8 @@ mod tests {
     use std::sync::Arc;
 
     use image::{Luma, Rgb};
+    use std::collections::BTreeMap;
+
     use pocketmuse_package::{Digest, ErrorKind, Flavour};
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -136,6 +138,7 @@ mod tests {
         State {
             package: Digest::of(b"package"),
             flavour: Flavour::F32,
+            providers: BTreeMap::new(),
             request: Request::default(),
             source: Some(image.digest),
             next_step: 1,

@@ -99,8 +99,8 @@ impl<'s, 'a> Steps<'s, 'a> {
     pub(super) fn step(&mut self, step: &sampler::Progress<'_>) -> ControlFlow<()> {
         let steered = &mut *self.steered;
         steered.passed(Stage::Step, self.counts.runs(self.counts.images));
-        let job = steered.job;
-        steered.watch.step(&Step::new(job, step))
+        let by = (steered.job, &steered.package.providers().stages);
+        steered.watch.step(&Step::new(by, step))
     }
 }
 

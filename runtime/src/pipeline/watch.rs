@@ -1,13 +1,14 @@
 //! What happens while a job runs, for whoever watches. Knows no stage.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use image::RgbImage;
+use pocketmuse_package::Stage;
 
 use super::progress::Progress;
 use crate::{
     pixels::preview::Preview,
-    request::{Job, Request, fitted::FittedSource, job::SavedFrame, video::Video},
+    request::{Job, Provider, Request, fitted::FittedSource, job::SavedFrame, video::Video},
     sampler::{self, rng::Rng},
 };
 
@@ -119,10 +120,16 @@ pub struct Step<'a> {
     pub source: Option<&'a Arc<FittedSource>>,
     /// Of a video: how it moves, and the frame in the making.
     pub video: Option<(&'a Video, &'a SavedFrame)>,
+    /// Who computes which stage of the job, chosen where `auto` was to choose; the CPU does if none
+    /// is named.
+    pub providers: &'a BTreeMap<Stage, Provider>,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(job: &'a Job, progress: &sampler::Progress<'a>) -> Self {
+    pub(super) fn new(
+        (job, providers): (&'a Job, &'a BTreeMap<Stage, Provider>),
+        progress: &sampler::Progress<'a>,
+    ) -> Self {
         let sampler::Progress { step, tokens, guess, probabilities, rng, frame } = *progress;
         let ([height, width], num_inference_steps) = (job.grid, job.steps());
         let (images, request, source) = (job.images(), &job.request, job.source.as_ref());
@@ -139,6 +146,7 @@ impl<'a> Step<'a> {
             request,
             source,
             video: job.video.as_ref().zip(frame),
+            providers,
         }
     }
 

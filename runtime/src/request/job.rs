@@ -1,15 +1,16 @@
 //! A job: a checked request with its origin, and nothing left open. Plain values that do not change
 //! any more; knows no network.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Result};
+use pocketmuse_package::{Digest, Manifest, MaskingSchedule, Result, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::{
     fields::{MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request},
     fitted::FittedSource,
     kinds::{RngKind, Sampler, Temperature, Tileable, bad},
+    provider::Provider,
     video::Video,
 };
 
@@ -53,7 +54,7 @@ pub struct Job {
 }
 
 /// A job as it was saved after a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Saved {
     /// The step that comes next, from 0.
     pub(crate) next_step: usize,
@@ -63,6 +64,8 @@ pub(crate) struct Saved {
     pub(crate) drawn: u64,
     /// Of a video: the frame in the making.
     pub(crate) frame: Option<SavedFrame>,
+    /// Who computed which stage, but for those that the CPU did.
+    pub(crate) providers: BTreeMap<Stage, Provider>,
 }
 
 /// A frame of a video in the making: what going on with it needs besides its tokens.
@@ -343,7 +346,7 @@ mod tests {
     }
 
     fn saved(next_step: usize) -> Option<Saved> {
-        Some(Saved { next_step, tokens: Vec::new(), drawn: 0, frame: None })
+        Some(Saved { next_step, ..Saved::default() })
     }
 
     #[test]

@@ -14,7 +14,7 @@ use pocketmuse_package::{Error, ErrorKind, Result};
 use crate::{
     args::{PackageArgs, ResumeArgs, RunArgs, VideoArgs},
     console::Console,
-    events::{Event, paths},
+    events::{Event, Took, paths},
     frames::{Frames, Made},
     job_file::{JobFile, VideoFile},
     job_keeper::JobKeeper,
@@ -154,7 +154,7 @@ impl Shoot {
             files: paths(&files),
             frames: self.video.frames,
             request: &made.request,
-            total_ms: terminal::milliseconds(made.report.total),
+            took: Took::of(&made.report),
         };
         console.done(&files, &event)
     }

@@ -254,7 +254,7 @@ fn the_encoder_counts_where_it_runs() {
         ..Job::new(&Request::default(), &manifest).expect("a request")
     };
     let saved = |job: &Job| {
-        let saved = Saved { next_step: 1, tokens: Vec::new(), drawn: 0, frame: None };
+        let saved = Saved { next_step: 1, ..Saved::default() };
         Job { saved: Some(saved), ..job.clone() }
     };
     let strength = Request { strength: Some(0.5), ..Request::default() };

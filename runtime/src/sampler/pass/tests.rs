@@ -55,7 +55,7 @@ fn job(variation: f64, images: u32, masking: MaskingSchedule) -> Job {
 
 /// The job when so many steps are made, with these tokens.
 fn resume(job: &Job, next_step: usize, tokens: Vec<Option<u32>>) -> Job {
-    Job { saved: Some(Saved { next_step, tokens, drawn: 0, frame: None }), ..job.clone() }
+    Job { saved: Some(Saved { next_step, tokens, ..Saved::default() }), ..job.clone() }
 }
 
 /// Runs all that is left of a job, until `on_step` breaks. Returns the last tokens.
