@@ -19,7 +19,7 @@ impl Passing {
         match *self {}
     }
 
-    pub(super) fn run(&self) {
+    pub(super) fn run(&self) -> Self {
         match *self {}
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Loaded<'a> {
         };
         let target = Target::of(providers, stage, sizes);
         let context = contexts::find(entry, &target)?;
-        let ahead = context.map_or(Ahead::Nothing, Ahead::Done);
+        let ahead = context.map_or(Ahead::Nothing, |_| Ahead::Done);
         let target = Some(Target { ahead, ..target });
         let compiled = context.map(|context| Cow::Owned(entry.compiled(context)));
         Ok(Self { entry: compiled.unwrap_or(Cow::Borrowed(entry)), target, context })

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pocketmuse_package::{ContextEntry, Dim, Error, ErrorKind, Stage};
+use pocketmuse_package::{Dim, Error, ErrorKind, Stage};
 
 use super::{nodes::Nodes, option::Choice};
 use crate::request::{Job, Provider, Providers};
@@ -99,8 +99,8 @@ pub struct Target<'a> {
 pub enum Ahead<'a> {
     /// Nothing: it is compiled when it is loaded.
     Nothing,
-    /// All: this is loaded.
-    Done(&'a ContextEntry),
+    /// All: a context is loaded.
+    Done,
     /// It is compiled into this file, a binary beside it, and not run.
     Into(&'a Path, Binary),
 }
@@ -130,7 +130,7 @@ impl<'a> Target<'a> {
 impl Target<'_> {
     /// Whether a context is loaded in the place of a graph.
     pub(crate) fn is_context(&self) -> bool {
-        matches!(self.ahead, Ahead::Done(_))
+        matches!(self.ahead, Ahead::Done)
     }
 
     /// The error of a graph that the provider does not take whole.
