@@ -5,19 +5,16 @@
 //! `POCKETMUSE_PEER_PYTHON` names a Python with torch, diffusers and transformers, to compare with.
 //! `POCKETMUSE_CHECKPOINT` names a checkpoint to use instead.
 
-#[path = "../tests/support/cost.rs"]
-mod cost;
 #[path = "../tests/support/group.rs"]
 mod group;
 #[path = "../tests/support/openvino.rs"]
 mod openvino;
+mod support;
 
 use std::{
-    env,
-    error::Error,
-    fs,
+    env, fs,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -27,11 +24,13 @@ use pocketmuse_measure::bench::{MOST_SPREAD, Machine, forget, median, spread};
 use serde_json::Value;
 
 use self::{
-    cost::{Peaks, size},
     group::Group,
+    support::{
+        Bench, Ran, Result,
+        cost::{Peaks, size},
+        head, mb, row,
+    },
 };
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Steps of an image that the peer runs; its time for the others is taken from these.
 const PEER_STEPS: f64 = 3.0;
@@ -47,42 +46,7 @@ const RUNS: usize = 3;
 /// A peer that takes longer is given up.
 const PEER_PATIENCE: Duration = Duration::from_secs(300);
 
-/// The pocketmuse command in a folder of its own.
-struct Bench {
-    folder: PathBuf,
-    library: PathBuf,
-}
-
-/// What a command did.
-struct Ran {
-    stdout: String,
-    seconds: f64,
-    peaks: Peaks,
-}
-
 impl Bench {
-    fn run(&self, words: &[&str]) -> Result<Ran> {
-        self.run_as(Command::new(env!("CARGO_BIN_EXE_pocketmuse")), words)
-    }
-
-    fn run_as(&self, mut command: Command, words: &[&str]) -> Result<Ran> {
-        eprintln!("pocketmuse {}", words.join(" "));
-        command.args(words).current_dir(&self.folder);
-        // What is prepared once goes where the bench's files go.
-        command
-            .env("XDG_CACHE_HOME", self.folder.join("cache"))
-            .env("ORT_DYLIB_PATH", &self.library);
-        let started = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let peaks = Peaks::of(&mut child);
-        let seconds = started.elapsed().as_secs_f64();
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            return Err(format!("pocketmuse {} failed: {}", words.join(" "), output.status).into());
-        }
-        Ok(Ran { stdout: String::from_utf8(output.stdout)?, seconds, peaks })
-    }
-
     /// An image of a package that is prepared.
     fn generate(&self, [package, flavour]: [&str; 2], memory: &str) -> Result<Ran> {
         self.run(&words([package, flavour, memory, "1"]))?; // prepares
@@ -117,7 +81,7 @@ impl Bench {
             Ok(group) => group,
             Err(why) => return Ok(Err(why)),
         };
-        for file in fs::read_dir(self.folder.join("int8/int8"))? {
+        for file in fs::read_dir(self.folder.path().join("int8/int8"))? {
             if !forget(&file?.path()) {
                 return Ok(Err("the system keeps what it read".to_owned()));
             }
@@ -151,19 +115,8 @@ fn words([package, flavour, memory, steps]: [&str; 4]) -> Vec<&str> {
 }
 
 fn main() -> Result<()> {
-    if env::args().any(|word| word == "--test") {
-        return Ok(()); // nothing here is quick
-    }
-    let folder = tempfile::tempdir()?;
-    let library = pocketmuse_cli::runtime::start(false)?.path().canonicalize()?;
-    let bench = Bench { folder: folder.path().to_owned(), library };
-    let checkpoint = match env::var("POCKETMUSE_CHECKPOINT") {
-        Ok(checkpoint) => fs::canonicalize(checkpoint)?.display().to_string(),
-        Err(_) => {
-            bench.run(&["synth", "--preset", "amused-512", "-o", "amused-512"])?;
-            "amused-512".to_owned()
-        }
-    };
+    let Some(bench) = Bench::new()? else { return Ok(()) };
+    let checkpoint = bench.checkpoint()?;
     let export = bench.run(&["export", &checkpoint, "-o", "int8"])?;
     bench.run(&["export", &checkpoint, "-o", "others", "--flavour", "f32", "--flavour", "int4"])?;
     let by_turns = bench.generate_by_turns()?;
@@ -199,16 +152,12 @@ fn main() -> Result<()> {
         machine.instruction_sets.join(" "),
         machine.threads
     );
-    let mb = |bytes: u64| format!("{} MB", bytes / 1_000_000);
-    let row = |figure: &str, must: &str, aim: &str, found: &str| {
-        println!("| {figure} | {must} | {aim} | {found} |")
-    };
-    println!("| figure | must | aim | found |\n|---|---|---|---|");
+    head();
     row(
         "package, int8, without the encoder",
         "830 MB",
         "800 MB",
-        &mb(size(&bench.folder.join("int8"), Flavour::Int8)),
+        &mb(size(&bench.folder.path().join("int8"), Flavour::Int8)),
     );
     let [rss, anonymous] = [peak(|peaks| peaks.rss), peak(|peaks| peaks.anonymous)];
     row("peak memory, int8, smallest budget", "330 MB", "256 MB", &mb(rss.unwrap_or_default()));
@@ -231,7 +180,7 @@ fn main() -> Result<()> {
         let gops = 2.0 * f64::from(operations) * machine.clock / 1e9;
         let peak = number(&int8["machine"], "int8_peak_gops")?;
         let [step, all] = [of_step, of_image].map(|share| percent(share * peak / gops));
-        Ok::<_, Box<dyn Error>>(format!(
+        Ok::<_, Box<dyn std::error::Error>>(format!(
             "{step}, {all} (2 x {operations} a cycle, {:.1} GHz)",
             machine.clock / 1e9
         ))
@@ -239,13 +188,14 @@ fn main() -> Result<()> {
     let most = most.transpose()?.unwrap_or_else(|| "not known".to_owned());
     row("step graph and all stages, share of the processor's own peak", "", "", &most);
     let load = |bench| {
-        Ok::<_, Box<dyn Error>>(format!(
+        Ok::<_, Box<dyn std::error::Error>>(format!(
             "{:.0} ms",
             number(stage(bench, "step"), "prepared_load_ms")?
         ))
     };
     row("load of the step graph, prepared, packed", "", "", &load(&int8)?);
-    let seconds = |bench: &Value, at: &str| Ok::<_, Box<dyn Error>>(number(bench, at)? / 1000.0);
+    let seconds =
+        |bench: &Value, at: &str| Ok::<_, Box<dyn std::error::Error>>(number(bench, at)? / 1000.0);
     let against =
         |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
     let total = seconds(&int8, "total_ms")?;
