@@ -12,7 +12,9 @@ mod openvino;
 mod support;
 
 use std::{
-    env, fs,
+    env,
+    error::Error,
+    fs,
     io::Read as _,
     path::Path,
     process::{Command, Stdio},
@@ -28,7 +30,7 @@ use self::{
     support::{
         Bench, Ran, Result,
         cost::{Peaks, size},
-        head, mb, row,
+        head, mb, number, row,
     },
 };
 
@@ -180,7 +182,7 @@ fn main() -> Result<()> {
         let gops = 2.0 * f64::from(operations) * machine.clock / 1e9;
         let peak = number(&int8["machine"], "int8_peak_gops")?;
         let [step, all] = [of_step, of_image].map(|share| percent(share * peak / gops));
-        Ok::<_, Box<dyn std::error::Error>>(format!(
+        Ok::<_, Box<dyn Error>>(format!(
             "{step}, {all} (2 x {operations} a cycle, {:.1} GHz)",
             machine.clock / 1e9
         ))
@@ -188,14 +190,13 @@ fn main() -> Result<()> {
     let most = most.transpose()?.unwrap_or_else(|| "not known".to_owned());
     row("step graph and all stages, share of the processor's own peak", "", "", &most);
     let load = |bench| {
-        Ok::<_, Box<dyn std::error::Error>>(format!(
+        Ok::<_, Box<dyn Error>>(format!(
             "{:.0} ms",
             number(stage(bench, "step"), "prepared_load_ms")?
         ))
     };
     row("load of the step graph, prepared, packed", "", "", &load(&int8)?);
-    let seconds =
-        |bench: &Value, at: &str| Ok::<_, Box<dyn std::error::Error>>(number(bench, at)? / 1000.0);
+    let seconds = |bench: &Value, at: &str| Ok::<_, Box<dyn Error>>(number(bench, at)? / 1000.0);
     let against =
         |int8: f64, other: f64| format!("{:.2}x ({int8:.1} s, {other:.1} s)", other / int8);
     let total = seconds(&int8, "total_ms")?;
@@ -268,12 +269,6 @@ fn stage<'a>(bench: &'a Value, name: &str) -> &'a Value {
     stages
         .and_then(|stages| stages.iter().find(|stage| stage["name"] == name))
         .unwrap_or(&Value::Null)
-}
-
-fn number(from: &Value, name: &str) -> Result<f64> {
-    from[name]
-        .as_f64()
-        .ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
 }
 
 /// The seconds that diffusers takes for an image, without loading; or why there are none.

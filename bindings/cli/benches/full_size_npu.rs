@@ -14,7 +14,7 @@ use std::fs;
 use pocketmuse::Flavour;
 use serde_json::Value;
 
-use self::support::{Bench, Result, cost::size, head, mb, row};
+use self::support::{Bench, Result, cost::size, head, mb, number, row};
 
 /// Guidance branches that the step is compiled for.
 const BRANCHES: [u8; 2] = [1, 2];
@@ -29,10 +29,14 @@ fn main() -> Result<()> {
     let package = bench.folder.path().join("package");
     row("package, qdq, without the encoder", "", "", &mb(size(&package, Flavour::Qdq)));
     let bytes = |ending: &str| -> Result<u64> {
-        let files = fs::read_dir(package.join("qdq"))?;
-        let files = files.filter_map(std::result::Result::ok);
-        let chosen = files.filter(|file| file.file_name().to_string_lossy().ends_with(ending));
-        chosen.map(|file| Ok(file.metadata()?.len())).sum()
+        let mut bytes = 0;
+        for file in fs::read_dir(package.join("qdq"))? {
+            let file = file?;
+            if file.file_name().to_string_lossy().ends_with(ending) {
+                bytes += file.metadata()?.len();
+            }
+        }
+        Ok(bytes)
     };
     let (graphs, weights) = (bytes(".onnx")?, bytes(".data")?);
     row("qdq beside int8 on disk, graphs", "12 MB", "4 MB", &mb(graphs));
@@ -45,8 +49,8 @@ fn main() -> Result<()> {
         let words = [&words[..], &[&branches, "--size=512", "--json", &library]].concat();
         let told = bench.run(&words)?.stdout;
         let told: Value = serde_json::from_str(told.trim())?;
-        let [seconds, peak, size] = [("ms", 1e3), ("peak_bytes", 1e6), ("bytes", 1e6)]
-            .map(|(name, unit)| told[name].as_f64().map_or(f64::NAN, |found| found / unit));
+        let seconds = number(&told, "ms")? / 1e3;
+        let [peak, size] = [number(&told, "peak_bytes")? / 1e6, number(&told, "bytes")? / 1e6];
         let found = format!("{seconds:.0} s, {peak:.0} MB, {size:.0} MB");
         let figure = format!("step of qdq for an SM8650, 512 x 512, {branches}");
         row(&figure, "300 s, 4 GB, 420 MB", "120 s, 2.5 GB, 395 MB", &found);

@@ -124,9 +124,9 @@ impl Pipeline {
         let mut providers = asked.clone();
         providers.stages.retain(|_, provider| *provider != Provider::Auto);
         if let Some(saved) = &job.saved {
-            let by = |stage| saved.providers.get(&stage).copied().unwrap_or_default();
-            let automatic = asked.stages.iter().filter(|(_, asked)| **asked == Provider::Auto);
-            providers.stages.extend(automatic.map(|(stage, _)| (*stage, by(*stage))));
+            let began = saved.providers.iter();
+            let began = began.filter(|(stage, _)| asked.of(**stage) == Provider::Auto);
+            providers.stages.extend(began);
             return Ok(Choice { providers, tried: BTreeMap::new(), is_complete: true });
         }
         let mut choice = Choice { providers, tried: BTreeMap::new(), is_complete: true };

@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use self::cost::Peaks;
@@ -82,4 +83,11 @@ pub(crate) fn row(figure: &str, must: &str, aim: &str, found: &str) {
 
 pub(crate) fn mb(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
+}
+
+/// A number of what a command printed.
+pub(crate) fn number(from: &Value, name: &str) -> Result<f64> {
+    from[name]
+        .as_f64()
+        .ok_or_else(|| format!("expected the number {name}, found {}", from[name]).into())
 }

@@ -93,12 +93,7 @@ impl Case {
 
     /// What lies in `out`.
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.out).expect("readable");
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
+        support::names(&self.out)
     }
 
     /// Removes from `out` all but `kept`.

@@ -1,19 +1,11 @@
 //! `--trace` as its readers see it: a folder whose page needs nothing beside it.
 
 #[cfg(target_os = "linux")]
-use std::{fs, path::Path};
+use std::fs;
 
-use crate::support::{self, run, succeed};
+use crate::support::{self, names, run, succeed};
 #[cfg(target_os = "linux")]
 use crate::terminal;
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries =
-        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn a_trace_is_a_page_charts_and_data() {

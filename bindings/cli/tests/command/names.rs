@@ -7,17 +7,9 @@ use std::{
     process::Stdio,
 };
 
-use crate::support::{self, pocketmuse, run, succeed};
+use crate::support::{self, names, pocketmuse, run, succeed};
 
 const QUICK: [&str; 2] = ["--num-inference-steps=1", "--threads=1"];
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries =
-        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn commands_side_by_side_take_a_name_each() {

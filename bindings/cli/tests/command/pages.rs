@@ -10,6 +10,8 @@ use std::{
 
 use image::{AnimationDecoder, RgbImage, codecs::gif::GifDecoder};
 
+use crate::support;
+
 /// The most that a value of a pixel of an f32 image differs by between processors, of 255: twice
 /// what was found between one with AVX2 and one with AMX.
 const MOST: u8 = 2;
@@ -26,9 +28,7 @@ fn is_image(name: &str) -> bool {
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
-    let names = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
-    names.filter(|name| is_image(name)).collect()
+    support::names(folder).into_iter().filter(|name| is_image(name)).collect()
 }
 
 /// The images of a file, of which an animation has several.

@@ -2,20 +2,12 @@
 //! and which files are there afterwards. Where a test makes an image, ONNX
 //! Runtime is brought as a user's first call would.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{self, pocketmuse, run, succeed};
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries =
-        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
+use crate::support::{self, names, pocketmuse, run, succeed};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")

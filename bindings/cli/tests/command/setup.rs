@@ -85,17 +85,9 @@ fn onnx_runtime_leaves_nothing_in_a_home() {
     command.env_clear().env("HOME", home.path()).env("ORT_DYLIB_PATH", &library);
     let output = command.output().expect("started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(names(home.path()), [".cache"]);
-    assert_eq!(names(&home.path().join(".cache")), ["pocketmuse"]);
-    assert_eq!(names(root.path()), ["tree.png"]);
-}
-
-#[cfg(target_os = "linux")]
-fn names(folder: &std::path::Path) -> Vec<std::ffi::OsString> {
-    let entries = fs::read_dir(folder).expect("readable");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
-    names.sort();
-    names
+    assert_eq!(support::names(home.path()), [".cache"]);
+    assert_eq!(support::names(&home.path().join(".cache")), ["pocketmuse"]);
+    assert_eq!(support::names(root.path()), ["tree.png"]);
 }
 
 /// The machine's own pip, in front of a folder whose `pip.py` would be run before it.

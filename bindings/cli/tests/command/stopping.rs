@@ -14,20 +14,12 @@ use std::{
 
 use nix::sys::signal::{SigHandler, Signal};
 
-use crate::support::{self, pocketmuse, run, succeed};
+use crate::support::{self, names, pocketmuse, run, succeed};
 
 /// How long a busy machine may take to begin.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a folder is looked at.
 const PAUSE: Duration = Duration::from_millis(5);
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries =
-        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([name, &pid.to_string()]).status().expect("started");

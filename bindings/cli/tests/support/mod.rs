@@ -5,6 +5,7 @@
 pub(crate) mod folders;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -36,6 +37,15 @@ pub(crate) fn succeed(folder: &Path, words: &[&str]) -> String {
     let output = run(folder, words);
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What is in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries =
+        fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 /// Puts the bundled model's package into a new cache, `cache`: where it lies there.
