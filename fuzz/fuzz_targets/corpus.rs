@@ -14,7 +14,7 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use pocketmuse::{
-    Flavour, Manifest, Request, Rng, RngKind, Temperature,
+    Flavour, Manifest, Provider, Request, Rng, RngKind, Stage, Temperature,
     job::{self, State},
 };
 use pocketmuse_export::{Measured, Options, export};
@@ -147,6 +147,7 @@ fn made(package: &Path) -> io::Result<()> {
         let state = State {
             package: Digest::of(b"package"),
             flavour: Flavour::F32,
+            providers: [(Stage::Step, Provider::OpenVino)].into(),
             request: request.clone(),
             source: None,
             next_step: 1,
