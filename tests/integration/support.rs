@@ -8,6 +8,7 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{Mutex, Once, OnceLock},
+    thread,
 };
 
 use pocketmuse::Pipeline;
@@ -80,6 +81,26 @@ pub(crate) fn open(package: &Path, options: pocketmuse::Options) -> Pipeline {
 pub(crate) fn open_flavour(flavour: Flavour) -> Pipeline {
     let options = pocketmuse::Options { flavour: Some(flavour), ..Default::default() };
     open(&flavoured_package(flavour), options)
+}
+
+/// What becomes of each of `items`, an equal part of them in each of as many threads as there are
+/// processors, with a pipeline of its own, or whatever else `opened` is.
+pub(crate) fn in_threads<I: Sync, S, T: Send>(
+    opened: impl Fn() -> S + Sync,
+    items: &[I],
+    make: impl Fn(&mut S, &I) -> T + Sync,
+) -> Vec<T> {
+    let part = &|items: &[I]| {
+        let mut opened = opened();
+        items.iter().map(|item| make(&mut opened, item)).collect::<Vec<_>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let size = items.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let parts: Vec<_> =
+            items.chunks(size).map(|items| scope.spawn(move || part(items))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("images")).collect()
+    })
 }
 
 /// The package of the checkpoint `name`: the bundled model's f32 one, or a random one, exported

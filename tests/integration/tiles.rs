@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 use image::RgbImage;
 use pocketmuse::{ErrorKind, Flavour, Pipeline, Request, Source, Tileable, Video};
 
-use crate::{judge::prompts, support::open_flavour};
+use crate::{
+    judge::prompts,
+    support::{in_threads, open_flavour},
+};
 
 fn request(prompt: &str, tileable: Tileable) -> Request {
     let prompt = prompt.to_owned();
@@ -48,16 +51,19 @@ fn jumps(image: &RgbImage, is_across: bool) -> bool {
 /// wherever they are made.
 /// `sum(comb(n, k) * 0.25**k * 0.75**(n - k) for k in range(n // 2, n + 1))`
 fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
-    let pipeline = open_flavour(flavour);
     let prompts = prompts()["prompts"].as_array().expect("a list");
+    let chosen: Vec<_> = prompts.iter().step_by(prompts.len() / count).collect();
     let make = |tileable: Tileable| -> Vec<RgbImage> {
-        let chosen = prompts.iter().step_by(prompts.len() / count);
         let request = |prompt| Request {
             num_inference_steps: Some(4),
             tileable,
             ..crate::judge::request(prompt)
         };
-        chosen.map(|prompt| image(&pipeline, &request(prompt))).collect()
+        in_threads(
+            || open_flavour(flavour),
+            &chosen,
+            |pipeline, prompt| image(pipeline, &request(prompt)),
+        )
     };
     for (tileable, expected) in [
         // The left of a scene is often like its right: nothing is expected there.
