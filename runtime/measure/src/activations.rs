@@ -4,15 +4,13 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Flavour, Options,
+    Flavour, Intermediates, Loading, Options, Weights,
     internals::{
         Decoder, Network as _, Package, Philox, Predict as _, Predictor, Primed, Prologue, Purpose,
         Tensor, Text, TextEncoder, Tokenizer,
     },
 };
 use pocketmuse_package::{Error, ErrorKind, RANGE, Ranges, Result, Stage};
-
-use crate::calibrate::FRUGAL;
 
 /// How much of an image is masked, in the order of its making.
 const MASKED: [f64; 8] = [1.0, 0.98, 0.9, 0.75, 0.55, 0.35, 0.15, 0.01];
@@ -25,6 +23,9 @@ const PARTS: usize = 3;
 
 /// The aesthetic score that is asked for.
 const SCORE: f32 = 6.0;
+
+/// Values are measured one stage at a time: memory goes back as soon as it is free.
+const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
 /// What a draft is measured with.
 pub(crate) struct Samples<'a> {

@@ -31,12 +31,8 @@ const RANDOM: usize = 2;
 /// step graph of a full-size model.
 const AT_ONCE: usize = 8;
 
-/// Values are measured one stage at a time, a few times each: their memory goes back as soon as it
-/// is free, and weights leave it behind the computation. Those of a draft are as large as f32's.
-pub(crate) const FRUGAL: Loading = Loading {
-    intermediates: Intermediates::Freed,
-    weights: Weights::Passing { window_bytes: 32 << 20 },
-};
+/// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
+const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
 /// How far a calibration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +68,7 @@ pub fn calibrate(
     let has_activations = pipeline.manifest().flavours.contains_key(&Flavour::Qdq);
     let mut predictor = Predictor::load(
         pipeline.package(),
-        Loading { weights: FRUGAL.weights, ..Loading::of(Stage::Step) },
+        Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
     )?;
     let (side, rows) = size(pipeline.manifest());
     let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
