@@ -175,7 +175,7 @@ const F32: Maker = Maker { flavour: Flavour::F32, provider: Provider::Cpu };
 
 impl From<Flavour> for Maker {
     fn from(flavour: Flavour) -> Self {
-        Self { flavour, provider: Provider::Cpu }
+        Self { flavour, ..F32 }
     }
 }
 

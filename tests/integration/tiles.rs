@@ -53,27 +53,29 @@ fn jumps(image: &RgbImage, is_across: bool) -> bool {
 fn edges_meet_where_they_are_asked_to(flavour: Flavour, count: usize) {
     let prompts = prompts()["prompts"].as_array().expect("a list");
     let chosen: Vec<_> = prompts.iter().step_by(prompts.len() / count).collect();
-    let make = |tileable: Tileable| -> Vec<RgbImage> {
-        let request = |prompt| Request {
-            num_inference_steps: Some(4),
-            tileable,
-            ..crate::judge::request(prompt)
-        };
-        in_threads(
-            || open_flavour(flavour),
-            &chosen,
-            |pipeline, prompt| image(pipeline, &request(prompt)),
-        )
-    };
-    for (tileable, expected) in [
+    assert_eq!(chosen.len(), count);
+    let kinds = [
         // The left of a scene is often like its right: nothing is expected there.
         (Tileable::No, &[(false, false)][..]),
         (Tileable::Across, &[(true, true), (false, false)]),
         (Tileable::Down, &[(false, true)]),
         (Tileable::Both, &[(true, true), (false, true)]),
-    ] {
-        let images = make(tileable);
-        assert_eq!(images.len(), count);
+    ];
+    let request = |tileable, prompt| Request {
+        num_inference_steps: Some(4),
+        tileable,
+        ..crate::judge::request(prompt)
+    };
+    let requests = kinds
+        .iter()
+        .flat_map(|(tileable, _)| chosen.iter().map(|prompt| request(*tileable, prompt)))
+        .collect::<Vec<_>>();
+    let images = in_threads(
+        || open_flavour(flavour),
+        &requests,
+        |pipeline, request| image(pipeline, request),
+    );
+    for ((tileable, expected), images) in kinds.into_iter().zip(images.chunks(count)) {
         for &(is_across, meets) in expected {
             let jumping = images.iter().filter(|image| jumps(image, is_across)).count();
             let what = format!(
