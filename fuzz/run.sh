@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every target for so many seconds, some at a time, and prints a line for each and their sum:
+# Runs every target for so many seconds, so many at a time (0: all), and prints a line for each and
+# their sum:
 #   run.sh FOLDER_OF_TARGETS SECONDS JOBS [TARGET...]
 # With 0 seconds it runs what is in the corpus, and looks for nothing.
 # Inputs are read from and added to corpus/TARGET, what makes one fail goes to artifacts/TARGET; both
