@@ -1,5 +1,6 @@
 //! The provider `webgpu` on whatever Vulkan there is, for `.ci/webgpu`: `webgpu bring` has pip bring
-//! the plug-in and exports packages, `webgpu check` then needs nothing but them.
+//! the plug-in and exports packages, `webgpu check` then needs nothing but them, and the judge and
+//! its prompts beside it.
 
 use std::{error::Error, ops::ControlFlow};
 
@@ -14,6 +15,8 @@ mod alike;
 #[path = "../../../tests/integration/folders.rs"]
 #[allow(dead_code, reason = "tests change folders, too")]
 mod folders;
+#[path = "../../../tests/integration/judge.rs"]
+mod judge;
 #[path = "../tests/support/left.rs"]
 mod left;
 #[path = "../tests/support/likeness.rs"]
@@ -24,6 +27,7 @@ mod profile;
 mod wheel;
 
 use folders::flavoured_package;
+use judge::Judge;
 use likeness::psnr;
 use wheel::Wheel;
 
@@ -44,11 +48,21 @@ type Case = (&'static str, fn() -> Checked);
 /// What is said of an image that must be like another.
 const LEAST_PSNR: f64 = 30.0;
 
+/// What the judge's files are found by.
+mod support {
+    use std::path::PathBuf;
+
+    pub(crate) fn fixture(name: &str) -> PathBuf {
+        let program = std::env::current_exe().expect("this program");
+        program.with_file_name(name)
+    }
+}
+
 fn main() -> Checked {
     match std::env::args().nth(1).as_deref() {
         Some("bring") => {
             println!("{}", WEBGPU.plugin().display());
-            for flavour in [Flavour::F16, Flavour::F32, Flavour::Qdq] {
+            for flavour in [Flavour::F16, Flavour::F32, Flavour::Int4, Flavour::Qdq] {
                 println!("{}", flavoured_package(flavour).display());
             }
             Ok(())
@@ -59,10 +73,11 @@ fn main() -> Checked {
 }
 
 fn check() -> Checked {
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         ("every_stage_of_f16_is_whole_and_near_the_cpus", every_stage_of_f16),
         ("what_it_makes_is_as_near_to_f32_as_it_must_be", as_near_as_it_must_be),
-        ("whole_images_of_f16_are_near_the_cpus", whole_images),
+        ("the_judge_finds_in_whole_images_of_f16_what_was_asked_for", whole_images),
+        ("the_step_of_int4_is_near_the_cpus_if_the_cpu_computes_shapes", step_of_int4),
         ("what_is_not_taken_whole_is_refused", what_is_not_taken_whole),
     ];
     let mut failed = 0;
@@ -183,14 +198,35 @@ fn as_near_as_it_must_be() -> Checked {
     Err("expected 0.6 % without guidance, 99 %, 52 dB and 98.5 %".into())
 }
 
+/// Four prompts ask for twenty attributes. Of f32's images the judge finds 98.5 % in them.
 fn whole_images() -> Checked {
-    let [gpu, cpu] = [open(Flavour::F16, &Stage::ALL)?, open(Flavour::F16, &[])?];
-    for (seed, side) in [(3, 128), (4, 128), (5, 64)] {
-        let request = request(seed, side, 6);
-        let [found, expected] = [gpu.generate(&request, go_on)?, cpu.generate(&request, go_on)?];
-        like(&format!("seed {seed}, {side} pixels"), &image(found)?, &image(expected)?)?;
+    let gpu = open(Flavour::F16, &Stage::ALL)?;
+    let mut judge = Judge::open(&support::fixture("judge.onnx"));
+    let prompts = judge::prompts()["prompts"].as_array().ok_or("expected prompts")?;
+    let mut shown = 0;
+    for prompt in &prompts[..4] {
+        let found =
+            judge.score(&image(gpu.generate(&judge::request(prompt), go_on)?)?, &prompt["labels"]);
+        println!("{}: {found} of {}", prompt["prompt"], judge::ATTRIBUTES.len());
+        shown += found;
     }
-    Ok(())
+    if shown >= 18 { Ok(()) } else { Err(format!("expected 18 of 20, found {shown}").into()) }
+}
+
+fn step_of_int4() -> Checked {
+    let cpu = open(Flavour::Int4, &[])?;
+    let mut options = options(Flavour::Int4, &[Stage::Step]);
+    options.providers.allow_fallback = true;
+    let gpu = Pipeline::open_with(flavoured_package(Flavour::Int4), &options)?;
+    let request = request(6, 128, 6);
+    let [found, expected] = [gpu.generate(&request, go_on)?, cpu.generate(&request, go_on)?];
+    let step = found.report.stages.iter().find(|stage| stage.name == "step");
+    let nodes = step.and_then(|step| step.nodes.clone()).ok_or("expected nodes, found none")?;
+    println!("step: {nodes}");
+    if 10 * nodes.taken < 9 * nodes.all {
+        return Err(format!("expected nine nodes in ten, found {nodes}").into());
+    }
+    like("an image of int4", &image(found)?, &image(expected)?)
 }
 
 /// It has no kernel that makes integers of floats, and none for a step of f32's resampling.
