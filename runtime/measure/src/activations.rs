@@ -21,6 +21,10 @@ const GUIDANCE: [f32; 4] = [10.0, 1.0, 20.0, 4.0];
 /// How many parts of an image are measured, the image itself among them.
 const PARTS: usize = 3;
 
+/// Where no guidance is measured the prompt is told of an image so many times as large as those that
+/// are made.
+const LARGER: u32 = 4;
+
 /// The aesthetic score that is asked for.
 const SCORE: f32 = 6.0;
 
@@ -60,41 +64,36 @@ pub(crate) fn activations(
         }
     };
     let mut found = BTreeMap::new();
-    let mut primed = Vec::new();
-    {
-        let tokenizer = Tokenizer::load(package.tokenizer_folder()?, package.manifest())?;
-        let mut encoder = TextEncoder::load(&package, FRUGAL)?;
-        let mut prologue = Prologue::load(&package, FRUGAL)?;
-        for prompt in samples.prompts {
-            go_on()?;
-            let mut text = |prompt: &str| -> Result<Text> {
-                let text = encoder.encode(&[tokenizer.encode(prompt)?.ids])?;
-                widen(found.entry(Stage::TextEncoder).or_default(), encoder.taps())?;
-                Ok(text)
-            };
-            let (nothing, alone) = (text("")?, text(prompt)?);
-            let mut prime = |text: &Text, times| -> Result<Primed> {
-                let primed = prologue.prime(text, micro_conds(samples, &package, times))?;
-                widen(found.entry(Stage::Prologue).or_default(), prologue.taps())?;
-                Ok(primed)
-            };
-            prime(&alone, 4)?; // a larger image than those that are made
-            primed
-                .push([prime(&Text::join([&nothing, &alone].into_iter())?, 1)?, prime(&alone, 1)?]);
-        }
-    }
+    // A prompt goes all the way at once: what the prologue leaves of one takes 50 MB of a full-size
+    // model.
+    let tokenizer = Tokenizer::load(package.tokenizer_folder()?, package.manifest())?;
+    let mut encoder = TextEncoder::load(&package, FRUGAL)?;
+    let mut prologue = Prologue::load(&package, FRUGAL)?;
     let mut predictor = Predictor::load(&package, FRUGAL)?;
-    let ranges = found.entry(Stage::Step).or_default();
-    for (image, (primed, tokens)) in primed.iter().zip(samples.images).enumerate() {
+    let mut text = |prompt: &str, found: &mut BTreeMap<_, _>| -> Result<Text> {
+        let text = encoder.encode(&[tokenizer.encode(prompt)?.ids])?;
+        widen(found.entry(Stage::TextEncoder).or_default(), encoder.taps())?;
+        Ok(text)
+    };
+    let nothing = text("", &mut found)?;
+    for (image, (prompt, tokens)) in samples.prompts.iter().zip(samples.images).enumerate() {
         go_on()?;
+        let alone = text(prompt, &mut found)?;
+        let mut prime = |text: &Text, times| -> Result<Primed> {
+            let primed = prologue.prime(text, micro_conds(samples, &package, times))?;
+            widen(found.entry(Stage::Prologue).or_default(), prologue.taps())?;
+            Ok(primed)
+        };
+        let both = prime(&Text::join([&nothing, &alone].into_iter())?, 1)?;
+        let alone = prime(&alone, LARGER)?;
+        let ranges = found.entry(Stage::Step).or_default();
         for (state, share) in MASKED.into_iter().enumerate() {
             let (tokens, grid) = samples.part(tokens, state + image);
             let guidance = GUIDANCE[(image + state) % GUIDANCE.len()];
-            let [both, alone] = primed;
             let (primed, weights) = if guidance > 1.0 {
-                (both, vec![1.0 - guidance, guidance])
+                (&both, vec![1.0 - guidance, guidance])
             } else {
-                (alone, vec![1.0])
+                (&alone, vec![1.0])
             };
             let shown = shown(&tokens, share, image);
             let mut prompted = predictor.with(primed, &weights, grid)?;
@@ -102,7 +101,7 @@ pub(crate) fn activations(
             widen(ranges, prompted.taps())?;
         }
     }
-    drop(predictor);
+    drop((encoder, prologue, predictor));
     let mut decoder = Decoder::load(&package, FRUGAL)?;
     let ranges = found.entry(Stage::Decoder).or_default();
     for tokens in samples.images {
