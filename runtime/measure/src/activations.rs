@@ -69,7 +69,7 @@ pub(crate) fn activations(
     let tokenizer = Tokenizer::load(package.tokenizer_folder()?, package.manifest())?;
     let mut encoder = TextEncoder::load(&package, FRUGAL)?;
     let mut prologue = Prologue::load(&package, FRUGAL)?;
-    let mut predictor = Predictor::load(&package, FRUGAL)?;
+    let mut predictor = Predictor::load(&package, Loading { weights: Weights::Packed, ..FRUGAL })?;
     let mut text = |prompt: &str, found: &mut BTreeMap<_, _>| -> Result<Text> {
         let text = encoder.encode(&[tokenizer.encode(prompt)?.ids])?;
         widen(found.entry(Stage::TextEncoder).or_default(), encoder.taps())?;

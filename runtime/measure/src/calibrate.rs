@@ -66,10 +66,7 @@ pub fn calibrate(
     let prompts = if prompts.is_empty() { &own } else { prompts };
     let pipeline = Pipeline::open_with(package, options)?;
     let has_activations = pipeline.manifest().flavours.contains_key(&Flavour::Qdq);
-    let mut predictor = Predictor::load(
-        pipeline.package(),
-        Loading { weights: Weights::Mapped, ..Loading::of(Stage::Step) },
-    )?;
+    let mut predictor = Predictor::load(pipeline.package(), Loading::of(Stage::Step))?;
     let (side, rows) = size(pipeline.manifest());
     let (grid, codebook_size) = ([rows; 2], pipeline.manifest().model.codebook_size);
     let multiple = pipeline.manifest().model.grid_multiple as usize;
