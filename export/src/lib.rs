@@ -20,6 +20,7 @@
 //! # Ok::<(), pocketmuse_export::Error>(())
 //! ```
 
+mod ahead;
 pub mod builder;
 pub mod checkpoint;
 mod draft;
@@ -99,7 +100,7 @@ pub struct Summary {
 
 /// Exports the checkpoint in the folder `checkpoint` to a package in the folder `package`.
 ///
-/// `on_progress` is called before each constant is read; breaking cancels the export. Until the
+/// `on_progress` is called before each constant is written; breaking cancels the export. Until the
 /// package is complete it lies in a temporary neighbour, which is removed if anything fails.
 ///
 /// The decoder of a quantized flavour needs to know the ranges of its inner values, and previews

@@ -16,6 +16,7 @@ use pocketmuse_package::{
 };
 
 use crate::{
+    ahead,
     error::{Error, ErrorKind, Result},
     graph::{Graph, Initializer},
     networks::Graphs,
@@ -184,9 +185,10 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         let Some(lent) = self.lent.get(&stage) else { return Ok(None) };
         let (mut inside, mut outside) = (0, 0);
         let mut locations = Vec::new();
-        for initializer in &graph.initializers {
+        let constants: Vec<_> = graph.initializers.iter().collect();
+        ahead::each_with_values(&constants, |place, values| {
+            let initializer = constants[place];
             self.progress.advance(stage, &initializer.name, initializer.bytes() as u64)?;
-            let values = initializer.values()?;
             let is_small = values.len() <= INLINE_BYTES;
             let place = if is_small { None } else { lent.places.get(&Digest::of(&values)) };
             locations.push(match place {
@@ -199,11 +201,11 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
                     Location::Inline(values)
                 }
             });
-            if inside > MOST_INLINE_BYTES {
-                return Ok(None);
-            }
-        }
-        Ok((inside <= outside).then(|| (lent.file.clone(), locations)))
+            let fits = inside <= MOST_INLINE_BYTES;
+            Ok(if fits { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        let is_most = inside <= outside.min(MOST_INLINE_BYTES);
+        Ok(is_most.then(|| (lent.file.clone(), locations)))
     }
 
     fn weights(
@@ -223,13 +225,14 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
         // unused.
         let (large, small): (Vec<_>, Vec<_>) =
             (0..locations.len()).partition(|at| is_large(&graph.initializers[*at]));
-        for at in large.into_iter().chain(small) {
-            let initializer = &graph.initializers[at];
+        let order: Vec<_> = large.into_iter().chain(small).collect();
+        let constants: Vec<_> = order.iter().map(|at| &graph.initializers[*at]).collect();
+        ahead::each_with_values(&constants, |place, values| {
+            let (initializer, location) = (constants[place], &mut locations[order[place]]);
             self.progress.advance(stage, &initializer.name, initializer.bytes() as u64)?;
-            let values = initializer.values()?;
             if values.len() <= INLINE_BYTES {
-                locations[at] = Location::Inline(values);
-                continue;
+                *location = Location::Inline(values);
+                return Ok(ControlFlow::Continue(()));
             }
             let writer = match &mut file {
                 Some(writer) => writer,
@@ -243,11 +246,12 @@ impl<F: FnMut(&Progress<'_>) -> ControlFlow<()>> PackageWriter<F> {
             writer.write_all(&padding).and_then(|()| writer.write_all(&values)).map_err(failed)?;
             position = offset + values.len() as u64;
             let length = values.len() as u64;
-            locations[at] = Location::External { offset, length };
+            *location = Location::External { offset, length };
             if let Some(places) = &mut places {
                 places.insert(Digest::of(&values), [offset, length]);
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         let Some(writer) = file else { return Ok((None, locations)) };
         let (mut inner, sha256) = writer.finish();
         inner.flush().map_err(failed)?;

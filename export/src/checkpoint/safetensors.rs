@@ -39,7 +39,7 @@ trait Source: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> Source for T {}
 
-/// An open file. Reads are positioned, so memory holds one tensor at a time and no mapping.
+/// An open file. Reads are positioned, so memory holds the tensors being read and no mapping.
 pub(super) struct TensorFile {
     path: PathBuf,
     file: Mutex<Box<dyn Source>>,

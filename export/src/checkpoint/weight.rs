@@ -1,4 +1,4 @@
-//! A tensor that is read when its values are needed: an export of gigabytes holds one at a time.
+//! A tensor that is read when its values are needed: an export of gigabytes holds a few.
 
 use std::{fmt, sync::Arc};
 

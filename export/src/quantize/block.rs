@@ -47,11 +47,11 @@ fn best_scale(block: &[f32; SIZE]) -> f32 {
     if largest == 0.0 {
         return 1.0;
     }
-    let tried = SHRINKS.map(|shrink| shrink * largest / -MIDDLE);
-    tried
-        .into_iter()
-        .min_by(|a, b| squared_error(block, *a).total_cmp(&squared_error(block, *b)))
-        .unwrap_or(1.0)
+    let tried = SHRINKS.map(|shrink| {
+        let scale = shrink * largest / -MIDDLE;
+        (squared_error(block, scale), scale)
+    });
+    tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, scale)| scale)
 }
 
 /// In lanes, which a compiler may compute at once.

@@ -52,13 +52,11 @@ pub fn pair_safe_scales(weight: &[f32], columns: usize) -> Vec<f32> {
 /// ```
 pub fn columns(weight: &[f32], scales: &[f32]) -> Vec<u8> {
     let inverse: Vec<f32> = scales.iter().map(|scale| scale.recip()).collect();
-    let row = |row: &[f32]| {
-        row.iter()
-            .zip(&inverse)
-            .map(|(weight, inverse)| round(weight * inverse))
-            .collect::<Vec<_>>()
-    };
-    weight.chunks(scales.len()).flat_map(row).collect()
+    let mut bytes = Vec::with_capacity(weight.len());
+    for row in weight.chunks(scales.len()) {
+        bytes.extend(row.iter().zip(&inverse).map(|(weight, inverse)| round(weight * inverse)));
+    }
+    bytes
 }
 
 /// `weight / scale` of blocks of `size` values that share a scale, rounded: the bytes of s8 values.

@@ -1,7 +1,7 @@
 //! Quantized values and their scales come from one computation, and are written one after the
 //! other.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::{
     error::Result,
@@ -14,17 +14,28 @@ type Compute = dyn Fn() -> Result<(Vec<u8>, Vec<f32>)> + Send + Sync;
 #[derive(Clone)]
 pub(super) struct Scales {
     known: Arc<OnceLock<Vec<f32>>>,
+    /// Held while they are computed, so that nobody else computes them meanwhile.
+    computing: Arc<Mutex<()>>,
     compute: Arc<Compute>,
 }
 
 impl Scales {
     /// The scales.
     pub(super) fn get(&self) -> Result<&[f32]> {
+        let _computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scales) = self.known.get() {
             return Ok(scales);
         }
         let (_, scales) = (self.compute)()?;
         Ok(self.known.get_or_init(|| scales))
+    }
+
+    /// The values; keeps the scales.
+    fn values(&self) -> Result<Vec<u8>> {
+        let _computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (values, found) = (self.compute)()?;
+        self.known.get_or_init(|| found);
+        Ok(values)
     }
 
     /// How to compute them as a constant.
@@ -40,16 +51,10 @@ impl Scales {
 pub(super) fn recipes(
     compute: impl Fn() -> Result<(Vec<u8>, Vec<f32>)> + Send + Sync + 'static,
 ) -> (Recipe, Scales) {
-    let scales = Scales { known: Arc::default(), compute: Arc::new(compute) };
-    let values = {
-        let scales = scales.clone();
-        Recipe::new(move || {
-            let (values, found) = (scales.compute)()?;
-            scales.known.get_or_init(|| found);
-            Ok(values)
-        })
-    };
-    (values, scales)
+    let scales =
+        Scales { known: Arc::default(), computing: Arc::default(), compute: Arc::new(compute) };
+    let values = scales.clone();
+    (Recipe::new(move || values.values()), scales)
 }
 
 #[cfg(test)]

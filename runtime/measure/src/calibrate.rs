@@ -29,7 +29,7 @@ const RANDOM: usize = 2;
 
 /// Prompts that the text encoder and the prologue are loaded for at once: each leaves 16 MB for the
 /// step graph of a full-size model.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 
 /// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
 const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
