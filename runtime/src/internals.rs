@@ -11,6 +11,7 @@ pub use crate::{
         processor::instruction_sets,
         session::{Form, Input, Session, Settings, Taps, Tensor},
     },
+    memory::measured::give_back,
     package::Package,
     pipeline::measured::Prompt,
     request::weights::Weighted,

@@ -7,7 +7,7 @@ use pocketmuse::{
     Flavour, Intermediates, Loading, Options, Weights,
     internals::{
         Decoder, Network as _, Package, Philox, Predict as _, Predictor, Primed, Prologue, Purpose,
-        Tensor, Text, TextEncoder, Tokenizer,
+        Tensor, Text, TextEncoder, Tokenizer, give_back,
     },
 };
 use pocketmuse_package::{Error, ErrorKind, RANGE, Ranges, Result, Stage};
@@ -105,6 +105,7 @@ pub(crate) fn activations(
         }
     }
     drop((encoder, prologue, predictor));
+    give_back();
     let mut decoder = Decoder::load(&package, MAPPED)?;
     let ranges = found.entry(Stage::Decoder).or_default();
     for tokens in samples.images {

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
     Flavour, Intermediates, Loading, Options, Pipeline, Request, Weights,
-    internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose},
+    internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose, give_back},
 };
 use pocketmuse_package::{
     CALIBRATION, Cell, ErrorKind, Manifest, Measured, RANGE, Result, Stage, calibration_prompts,
@@ -62,6 +62,7 @@ pub fn calibrate(
     prompts: &[String],
     mut on_sample: impl FnMut(Sample) -> ControlFlow<()>,
 ) -> Result<Measured> {
+    give_back(); // what the export has let go of
     let own = if prompts.is_empty() { own_prompts(package)? } else { Vec::new() };
     let prompts = if prompts.is_empty() { &own } else { prompts };
     let pipeline = Pipeline::open_with(package, options)?;
@@ -84,6 +85,7 @@ pub fn calibrate(
         }
     }
     drop((predictor, pipeline));
+    give_back();
     images.extend((0..RANDOM).map(|image| random(image, rows * rows, codebook_size)));
     let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
     let mut decoder = Decoder::load(&observed, FRUGAL)?;
@@ -97,6 +99,7 @@ pub fn calibrate(
         widen(&mut measured.ranges, decoder.taps())?;
     }
     drop((decoder, observed));
+    give_back();
     if has_activations {
         let samples = Samples { prompts, images: &images, grid, multiple };
         let last = Sample { image: prompts.len(), images: prompts.len() };

@@ -100,7 +100,7 @@ pub(crate) fn peak_rss() -> Option<u64> {
 }
 
 /// Asks the allocator to return the pages it keeps of freed memory.
-pub(crate) fn give_back() {
+pub fn give_back() {
     system::give_back();
 }
 
