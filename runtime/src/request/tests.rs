@@ -188,6 +188,23 @@ fn says_which_field_does_not_fit_and_what_would() {
     }
 }
 
+/// JSON knows no largest number: one that f32 does not hold is read as infinity, which no request
+/// may have.
+#[test]
+fn numbers_beyond_f32_are_refused() {
+    for (field, text) in [
+        ("guidance_scale", "1e39"),
+        ("aesthetic_score", "1e39"),
+        ("temperature", "1e39"),
+        ("temperature", "[3.0, 1e110]"),
+    ] {
+        let request = format!(r#"{{"{field}": {text}}}"#);
+        let request: Request = serde_json::from_str(&request).expect("JSON");
+        let error = request.resolve(&manifest()).expect_err(text).to_string();
+        assert!(error.starts_with(field) && error.ends_with("found inf"), "{error}");
+    }
+}
+
 #[test]
 fn no_model_makes_it_panic() {
     for (sample_size, pixels_per_token, grid_multiple) in
