@@ -16,6 +16,9 @@ const PROMPT: &str = "a zanzibar lighthouse";
 /// Moments at which each kind of job is stopped.
 const MOMENTS: usize = 40;
 
+/// The same where each stage is loaded again: other moments of the same steps are stopped above.
+const MOMENTS_STAGED: usize = 10;
+
 fn open(options: Options) -> Pipeline {
     support::open(&package("tiny-world"), options)
 }
@@ -121,24 +124,24 @@ fn is_cancelled<T>(result: Result<T, Error>) -> bool {
 
 #[test]
 fn a_job_stops_at_any_event_and_the_next_is_the_same() {
-    stops_at_any_event(Options::default());
+    stops_at_any_event(Options::default(), MOMENTS);
 }
 
 #[test]
-#[ignore = "slow: loads every stage again for each of 200 stops"]
+#[ignore = "slow: loads every stage again for each of 50 stops"]
 fn a_job_stops_at_any_event_with_each_stage_loaded_alone() {
-    stops_at_any_event(Options { staged: true, ..Options::default() });
+    stops_at_any_event(Options { staged: true, ..Options::default() }, MOMENTS_STAGED);
 }
 
-fn stops_at_any_event(options: Options) {
+fn stops_at_any_event(options: Options, moments: usize) {
     let pipeline = open(options);
     for (name, job) in jobs(&pipeline) {
         let (images, _) = made(&pipeline, &job);
         let (again, events) = made(&pipeline, &job); // with all that is warm
         assert_eq!(again, images, "{name}");
-        for moment in 0..MOMENTS {
+        for moment in 0..moments {
             // The last event is the end: nothing is left to be stopped.
-            let at = moment * (events - 2) / (MOMENTS - 1);
+            let at = moment * (events - 2) / (moments - 1);
             let control = Control::new();
             let mut last = 0;
             let stopped = run(&pipeline, &job, &control, |event, _| {
