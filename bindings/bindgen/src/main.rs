@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let [library, folder] = &arguments[..] else {
         return Err("usage: uniffi-bindgen LIBRARY FOLDER".into());
     };
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/uniffi.toml");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../mobile/uniffi.toml");
     for (name, language) in [("kotlin", TargetLanguage::Kotlin), ("swift", TargetLanguage::Swift)] {
         let out = Path::new(folder).join(name);
         uniffi::generate(GenerateOptions {
