@@ -31,8 +31,8 @@ const SCORE: f32 = 6.0;
 /// Memory for intermediate values goes back as soon as it is free.
 const PACKED: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Packed };
 
-/// As for the decoder that is measured before: packed it is no faster.
-const MAPPED: Loading = Loading { weights: Weights::Mapped, ..PACKED };
+/// What decoders are measured with, which packed are no faster.
+pub(crate) const MAPPED: Loading = Loading { weights: Weights::Mapped, ..PACKED };
 
 /// What a draft is measured with.
 pub(crate) struct Samples<'a> {

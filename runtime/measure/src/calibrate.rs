@@ -4,7 +4,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use pocketmuse::{
-    Flavour, Intermediates, Loading, Options, Pipeline, Request, Weights,
+    Flavour, Loading, Options, Pipeline, Request,
     internals::{Decoder, Network as _, Package, Philox, Predictor, Purpose, give_back},
 };
 use pocketmuse_package::{
@@ -13,7 +13,7 @@ use pocketmuse_package::{
 };
 
 use crate::{
-    activations::{Samples, activations, widen},
+    activations::{MAPPED, Samples, activations, widen},
     prompts::GENERAL,
 };
 
@@ -30,9 +30,6 @@ const RANDOM: usize = 2;
 /// Prompts that the text encoder and the prologue are loaded for at once: each leaves 16 MB for the
 /// step graph of a full-size model.
 const AT_ONCE: usize = 12;
-
-/// Each image is decoded once: memory for intermediate values goes back as soon as it is free.
-const FRUGAL: Loading = Loading { intermediates: Intermediates::Freed, weights: Weights::Mapped };
 
 /// How far a calibration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +85,7 @@ pub fn calibrate(
     give_back();
     images.extend((0..RANDOM).map(|image| random(image, rows * rows, codebook_size)));
     let observed = Package::open(package, options)?.with_taps(|name| name.starts_with(RANGE));
-    let mut decoder = Decoder::load(&observed, FRUGAL)?;
+    let mut decoder = Decoder::load(&observed, MAPPED)?;
     let mut measured = Measured::default();
     for (image, tokens) in images.iter().enumerate() {
         let ids: Vec<_> = tokens.iter().map(|token| i64::from(*token)).collect();
