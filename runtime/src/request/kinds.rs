@@ -83,12 +83,37 @@ impl Tileable {
 
 /// The temperature of the re-masking noise over the steps: finite, at least 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "Written")]
 pub enum Temperature {
     /// From the first value at the first step to the second at the last, evenly.
     Range([f32; 2]),
     /// From this value down to 0.01, as the reference does with a single number.
     Decaying(f32),
+}
+
+/// A temperature as it is read. Where a number or a list may stand, serde reads numbers as f64 and
+/// makes infinity of those that f32 does not hold, which JSON could not be told of again.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "temperature: expected a number or a list of two")]
+enum Written {
+    Range([f64; 2]),
+    Decaying(f64),
+}
+
+impl TryFrom<Written> for Temperature {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let held = |value: f64| {
+            let held = value as f32;
+            let error = || format!("temperature: expected a finite number in f32, found {value:e}");
+            held.is_finite().then_some(held).ok_or_else(error)
+        };
+        Ok(match written {
+            Written::Range([first, last]) => Self::Range([held(first)?, held(last)?]),
+            Written::Decaying(first) => Self::Decaying(held(first)?),
+        })
+    }
 }
 
 impl Temperature {
@@ -193,6 +218,15 @@ mod tests {
             assert_eq!(found.to_string().parse::<Temperature>().expect(text), expected);
             let stored = serde_json::to_string(&found).expect("plain data");
             assert_eq!(serde_json::from_str::<Temperature>(&stored).expect("stored"), expected);
+        }
+        for (stored, expected) in [
+            ("1e39", "temperature: expected a finite number in f32, found 1e39"),
+            ("[3.0, -1e110]", "temperature: expected a finite number in f32, found -1e110"),
+            ("[1, 2, 3]", "temperature: expected a number or a list of two"),
+            ("null", "temperature: expected a number or a list of two"),
+        ] {
+            let error = serde_json::from_str::<Temperature>(stored).expect_err(stored).to_string();
+            assert!(error.starts_with(expected), "{error}");
         }
         for text in ["", "a", "1,2,3", "1;2"] {
             let error = text.parse::<Temperature>().expect_err(text).to_string();
