@@ -78,6 +78,7 @@ pub(crate) fn images(pipeline: &Pipeline) -> [(Vec<i64>, [usize; 2]); 3] {
 }
 
 /// How like the step graphs of two packages are.
+#[derive(Debug)]
 pub(crate) struct Steps {
     /// The most that logits of a state differ, relatively.
     pub(crate) worst: f64,
