@@ -155,8 +155,11 @@ fn every_figure_stands_once_below_the_command_that_prints_it() {
         } else if command.starts_with(".ci/") {
             assert!(workspace().join(command).exists(), "{command}");
         } else {
-            let command = command.trim_start_matches("POCKETMUSE_PAIRS=200 ");
-            let chosen = command.strip_prefix("cargo test --release --workspace --test ");
+            let chosen = match command.split_once(' ') {
+                Some((variable, rest)) if variable.starts_with("POCKETMUSE_") => rest,
+                _ => command,
+            };
+            let chosen = chosen.strip_prefix("cargo test --release --workspace --test ");
             let chosen = chosen.unwrap_or_else(|| panic!("{command}"));
             let chosen =
                 chosen.split(" -- ").next().and_then(|chosen| chosen.split(' ').next_back());
